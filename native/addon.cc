@@ -1,0 +1,39 @@
+// The export table, and what concerns the process as a whole: versions and threads.
+#include "addon.h"
+
+#include <ATen/Parallel.h>
+#include <torch/version.h>
+
+namespace {
+
+Napi::Value setNumThreads(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    at::set_num_threads(info[0].As<Napi::Number>().Int32Value());
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value getNumThreads(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), at::get_num_threads());
+}
+
+Napi::Value hasCuda(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] { return Napi::Boolean::New(info.Env(), at::hasCUDA()); });
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new Addon());
+  exports["torchVersion"] = Napi::String::New(env, TORCH_VERSION);
+  exports["setNumThreads"] = Napi::Function::New(env, setNumThreads);
+  exports["getNumThreads"] = Napi::Function::New(env, getNumThreads);
+  exports["hasCuda"] = Napi::Function::New(env, hasCuda);
+  exportDispatch(env, exports);
+  exportTensor(env, exports);
+  exportAutograd(env, exports);
+  exportMemory(env, exports);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(ip_adapter, init)

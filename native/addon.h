@@ -1,0 +1,130 @@
+// What the parts of the addon share: the handle tables, the per-environment state, one error boundary.
+//
+// A tensor crosses into JS as a number (a slot plus a generation), not as an object: that makes a call
+// cheap, lets a scope release thousands at once, and turns a use after release into an error instead of
+// a crash. Generators work the same way.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <napi.h>
+
+template <typename T>
+class HandleTable {
+ public:
+  // Handles start above 2^28, so that a plain number passed by mistake is never taken for one.
+  static constexpr uint64_t kSlots = uint64_t(1) << 28;
+
+  double add(T value) {
+    uint32_t slot;
+    if (free_.empty()) {
+      slot = static_cast<uint32_t>(slots_.size());
+      slots_.push_back({});
+    } else {
+      slot = free_.back();
+      free_.pop_back();
+    }
+    Slot& entry = slots_[slot];
+    entry.value = std::move(value);
+    entry.used = true;
+    return static_cast<double>(entry.generation * kSlots + slot);
+  }
+
+  // nullptr where the number is no handle or the handle was released.
+  T* find(double handle) {
+    if (!(handle >= static_cast<double>(kSlots)) || handle > 9007199254740991.0) return nullptr;
+    const uint64_t bits = static_cast<uint64_t>(handle);
+    const uint64_t slot = bits % kSlots;
+    if (slot >= slots_.size()) return nullptr;
+    Slot& entry = slots_[slot];
+    return entry.used && entry.generation == bits / kSlots ? &entry.value : nullptr;
+  }
+
+  void remove(double handle) {
+    if (find(handle) == nullptr) return;
+    const uint32_t slot = static_cast<uint32_t>(static_cast<uint64_t>(handle) % kSlots);
+    slots_[slot].value = T();
+    slots_[slot].used = false;
+    slots_[slot].generation = slots_[slot].generation % ((uint64_t(1) << 24) - 1) + 1;
+    free_.push_back(slot);
+  }
+
+  size_t live() const { return slots_.size() - free_.size(); }
+
+ private:
+  struct Slot {
+    T value{};
+    uint64_t generation = 1;
+    bool used = false;
+  };
+  std::vector<Slot> slots_;
+  std::vector<uint32_t> free_;
+};
+
+// One argument of an operator, with its type resolved once.
+struct Argument {
+  enum class Kind { Tensor, Int, Float, Bool, Scalar, String, Device, Generator, List };
+  Kind kind;
+  Kind element = Kind::Tensor;    // of a List
+  bool optional = false;          // None is allowed
+  bool elementOptional = false;   // Tensor?[]
+  int32_t length = 0;             // of a fixed-size List such as int[2]: one number stands for all
+  bool hasDefault = false;
+  c10::IValue fallback;
+  std::string name;
+};
+
+struct Operator {
+  c10::OperatorHandle handle;
+  std::vector<Argument> arguments;
+  size_t returns;
+};
+
+struct Addon {
+  HandleTable<at::Tensor> tensors;
+  HandleTable<at::Generator> generators;
+  std::vector<Operator> operators;
+  torch::jit::Stack stack;
+  int64_t reportedBytes = 0;  // CPU memory told to V8, so that its collector knows our weight
+
+  static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
+
+  at::Tensor& tensor(const Napi::Value& value);
+};
+
+// Runs `body` and turns every C++ exception into a JS one; nothing may leave the addon as an abort.
+template <typename Body>
+Napi::Value guarded(const Napi::CallbackInfo& info, Body body) {
+  try {
+    return body();
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const c10::Error& error) {
+    throw Napi::Error::New(info.Env(), error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    throw Napi::Error::New(info.Env(), error.what());
+  }
+}
+
+// convert.cc
+Argument describeArgument(const c10::Argument& argument);
+c10::IValue toIValue(Napi::Env env, Addon& addon, napi_value value, const Argument& argument);
+Napi::Value fromIValue(Napi::Env env, Addon& addon, const c10::IValue& value);
+Napi::Array toArray(Napi::Env env, c10::IntArrayRef values);
+std::vector<int64_t> toIntVector(const Napi::Value& value);
+
+// The parts of the export table.
+void exportDispatch(Napi::Env env, Napi::Object exports);
+void exportTensor(Napi::Env env, Napi::Object exports);
+void exportAutograd(Napi::Env env, Napi::Object exports);
+void exportMemory(Napi::Env env, Napi::Object exports);
+
+// cpu-allocator.cc
+struct CpuMemory {
+  int64_t allocated, cached, peak;
+};
+CpuMemory cpuMemory();

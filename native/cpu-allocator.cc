@@ -1,0 +1,219 @@
+// A caching CPU allocator. The stock one gives every large block back to the kernel on free, and then the
+// page faults of the next step cost more than its arithmetic. This one keeps freed blocks by size class,
+// asks for huge pages, and holds what it keeps under a limit.
+#include "addon.h"
+
+#include <c10/core/CPUAllocator.h>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <unordered_map>
+
+namespace {
+
+constexpr size_t kAlignment = 64;
+constexpr size_t kCached = size_t(64) << 10;   // smaller blocks: malloc is good at those
+constexpr size_t kHugePage = size_t(2) << 20;
+
+size_t defaultLimit() {
+  return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE)) / 4;
+}
+
+// Eight classes to each power of two: at most an eighth of a block is wasted.
+size_t sizeClass(size_t bytes) {
+  size_t step = kCached / 8;
+  while (step * 16 <= bytes) step *= 2;
+  return (bytes + step - 1) / step * step;
+}
+
+class CachingCpuAllocator final : public c10::Allocator {
+ public:
+  // LibTorch declares this const up to 2.x and not const after; whichever it is, one of the two overrides.
+  c10::DataPtr allocate(size_t bytes) const { return const_cast<CachingCpuAllocator*>(this)->take(bytes); }
+  c10::DataPtr allocate(size_t bytes) { return take(bytes); }
+  void copy_data(void* target, const void* source, std::size_t bytes) const { std::memcpy(target, source, bytes); }
+  c10::DeleterFnPtr raw_deleter() const override { return &CachingCpuAllocator::giveAny; }
+
+  void setLimit(size_t bytes) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    limit_ = bytes;
+    evict(limit_);
+  }
+
+  void trim() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    evict(0);
+  }
+
+  void resetPeak() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    peak_ = allocated_;
+  }
+
+  CpuMemory stats() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return {static_cast<int64_t>(allocated_), static_cast<int64_t>(cached_), static_cast<int64_t>(peak_)};
+  }
+
+  static CachingCpuAllocator& instance() {
+    static CachingCpuAllocator* allocator = new CachingCpuAllocator();  // tensors may outlive static destructors
+    return *allocator;
+  }
+
+ private:
+  c10::DataPtr take(size_t bytes) {
+    const c10::Device cpu(c10::kCPU);
+    if (bytes == 0) return {nullptr, nullptr, &giveSmall, cpu};
+    if (bytes < kCached) {
+      void* data = nullptr;
+      TORCH_CHECK(posix_memalign(&data, kAlignment, bytes) == 0, "out of memory: could not allocate ", bytes, " bytes");
+      return {data, data, &giveSmall, cpu};
+    }
+    void* data = takeLarge(bytes);
+    return {data, data, &giveLarge, cpu};
+  }
+
+  void* takeLarge(size_t bytes) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    // The smallest kept block that fits, unless it is so big that much of it would lie idle.
+    const auto kept = free_.lower_bound(bytes);
+    void* data;
+    size_t size;
+    if (kept != free_.end() && kept->first <= bytes + bytes / 4) {
+      size = kept->first;
+      data = kept->second;
+      free_.erase(kept);
+      cached_ -= size;
+    } else {
+      size = sizeClass(bytes);
+      data = map(size);
+      if (data == nullptr) {  // what is kept may be what is missing
+        evict(0);
+        data = map(size);
+      }
+      TORCH_CHECK(data != nullptr, "out of memory: could not allocate ", bytes, " bytes on the CPU (",
+                  allocated_, " in use)");
+    }
+    used_.emplace(data, size);
+    allocated_ += size;
+    peak_ = std::max(peak_, allocated_);
+    return data;
+  }
+
+  void put(void* data) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = used_.find(data);
+    const size_t size = found->second;
+    used_.erase(found);
+    allocated_ -= size;
+    free_.emplace(size, data);
+    cached_ += size;
+    evict(limit_);
+  }
+
+  // Largest first: they are the costliest to keep and the rarest to fit.
+  void evict(size_t limit) {
+    while (cached_ > limit) {
+      const auto last = std::prev(free_.end());
+      unmap(last->second, last->first);
+      cached_ -= last->first;
+      free_.erase(last);
+    }
+  }
+
+  static void* map(size_t size) {
+    if (size < kHugePage) {
+      void* data = nullptr;
+      return posix_memalign(&data, 4096, size) == 0 ? data : nullptr;
+    }
+    // Huge pages need their own alignment: map more and give back both ends.
+    const size_t padded = size + kHugePage;
+    void* raw = mmap(nullptr, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (raw == MAP_FAILED) return nullptr;
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(raw);
+    const uintptr_t aligned = (begin + kHugePage - 1) / kHugePage * kHugePage;
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const uintptr_t end = aligned + (size + page - 1) / page * page;
+    if (aligned > begin) munmap(raw, aligned - begin);
+    if (begin + padded > end) munmap(reinterpret_cast<void*>(end), begin + padded - end);
+#ifdef MADV_HUGEPAGE
+    madvise(reinterpret_cast<void*>(aligned), size, MADV_HUGEPAGE);
+#endif
+    return reinterpret_cast<void*>(aligned);
+  }
+
+  static void unmap(void* data, size_t size) {
+    if (size < kHugePage) {
+      std::free(data);
+    } else {
+      munmap(data, size);
+    }
+  }
+
+  static void giveSmall(void* data) { std::free(data); }
+  static void giveLarge(void* data) { instance().put(data); }
+  static void giveAny(void* data) {
+    CachingCpuAllocator& self = instance();
+    {
+      const std::lock_guard<std::mutex> lock(self.mutex_);
+      if (self.used_.find(data) == self.used_.end()) {
+        std::free(data);
+        return;
+      }
+    }
+    self.put(data);
+  }
+
+  std::mutex mutex_;
+  std::multimap<size_t, void*> free_;
+  std::unordered_map<void*, size_t> used_;
+  size_t allocated_ = 0, cached_ = 0, peak_ = 0, limit_ = defaultLimit();
+};
+
+// installCpuAllocator(): once for the process, before the first tensor.
+Napi::Value installCpuAllocator(const Napi::CallbackInfo& info) {
+  static std::once_flag once;
+  std::call_once(once, [] { c10::SetCPUAllocator(&CachingCpuAllocator::instance(), 1); });
+  return info.Env().Undefined();
+}
+
+Napi::Value memory(const Napi::CallbackInfo& info) {
+  const CpuMemory stats = cpuMemory();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result["cpuAllocatedBytes"] = Napi::Number::New(info.Env(), static_cast<double>(stats.allocated));
+  result["cpuCachedBytes"] = Napi::Number::New(info.Env(), static_cast<double>(stats.cached));
+  result["cpuPeakBytes"] = Napi::Number::New(info.Env(), static_cast<double>(stats.peak));
+  return result;
+}
+
+Napi::Value trimCpuMemory(const Napi::CallbackInfo& info) {
+  CachingCpuAllocator::instance().trim();
+  return info.Env().Undefined();
+}
+
+Napi::Value setCpuCacheLimit(const Napi::CallbackInfo& info) {
+  CachingCpuAllocator::instance().setLimit(static_cast<size_t>(info[0].As<Napi::Number>().Int64Value()));
+  return info.Env().Undefined();
+}
+
+Napi::Value resetCpuPeak(const Napi::CallbackInfo& info) {
+  CachingCpuAllocator::instance().resetPeak();
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+CpuMemory cpuMemory() { return CachingCpuAllocator::instance().stats(); }
+
+void exportMemory(Napi::Env env, Napi::Object exports) {
+  exports["installCpuAllocator"] = Napi::Function::New(env, installCpuAllocator);
+  exports["memory"] = Napi::Function::New(env, memory);
+  exports["trimCpuMemory"] = Napi::Function::New(env, trimCpuMemory);
+  exports["setCpuCacheLimit"] = Napi::Function::New(env, setCpuCacheLimit);
+  exports["resetCpuPeak"] = Napi::Function::New(env, resetCpuPeak);
+}

@@ -1,0 +1,79 @@
+// LibTorch through its own dispatcher: an operator is found by name and called boxed, so that every ATen
+// operator, with autograd, works without a wrapper of its own.
+#include "addon.h"
+
+#include <sstream>
+
+namespace {
+
+constexpr size_t kMaxArguments = 40;
+constexpr int64_t kReportStep = int64_t(256) << 20;
+
+// operator(name, overload) -> [index, schema], or null where this LibTorch does not have it.
+Napi::Value findOperator(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    const Napi::Env env = info.Env();
+    const c10::OperatorName name(info[0].As<Napi::String>(), info[1].As<Napi::String>());
+    const auto handle = c10::Dispatcher::singleton().findSchema(name);
+    if (!handle) return env.Null();
+    const c10::FunctionSchema& schema = handle->schema();
+    Operator found{*handle, {}, schema.returns().size()};
+    for (const c10::Argument& argument : schema.arguments()) found.arguments.push_back(describeArgument(argument));
+    TORCH_CHECK(found.arguments.size() < kMaxArguments, "too many arguments");
+    Addon& addon = Addon::of(env);
+    addon.operators.push_back(std::move(found));
+    std::ostringstream text;
+    text << schema;
+    Napi::Array result = Napi::Array::New(env, 2);
+    result[0u] = Napi::Number::New(env, static_cast<double>(addon.operators.size() - 1));
+    result[1u] = Napi::String::New(env, text.str());
+    return result;
+  });
+}
+
+// Told now and then only: each report may start a garbage collection.
+void reportMemory(Napi::Env env, Addon& addon) {
+  const int64_t bytes = cpuMemory().allocated;
+  if (std::abs(bytes - addon.reportedBytes) < kReportStep) return;
+  Napi::MemoryManagement::AdjustExternalMemory(env, bytes - addon.reportedBytes);
+  addon.reportedBytes = bytes;
+}
+
+// call(index, ...arguments); trailing ones may be left out where the schema has defaults.
+Napi::Value call(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    const Napi::Env env = info.Env();
+    Addon& addon = Addon::of(env);
+    const Operator& op = addon.operators.at(info[0].As<Napi::Number>().Uint32Value());
+    const size_t given = info.Length() - 1;
+    if (given > op.arguments.size())
+      throw Napi::TypeError::New(env, "Expected at most " + std::to_string(op.arguments.size()) +
+                                          " arguments but received " + std::to_string(given));
+    torch::jit::Stack stack;
+    stack.swap(addon.stack);
+    stack.clear();
+    for (size_t i = 0; i < op.arguments.size(); i++)
+      stack.push_back(toIValue(env, addon, i < given ? static_cast<napi_value>(info[i + 1]) : static_cast<napi_value>(env.Undefined()),
+                               op.arguments[i]));
+    op.handle.callBoxed(stack);
+    reportMemory(env, addon);
+    Napi::Value result = env.Undefined();
+    if (stack.size() == 1) {
+      result = fromIValue(env, addon, stack[0]);
+    } else if (stack.size() > 1) {
+      Napi::Array results = Napi::Array::New(env, stack.size());
+      for (size_t i = 0; i < stack.size(); i++) results[static_cast<uint32_t>(i)] = fromIValue(env, addon, stack[i]);
+      result = results;
+    }
+    stack.clear();
+    stack.swap(addon.stack);
+    return result;
+  });
+}
+
+}  // namespace
+
+void exportDispatch(Napi::Env env, Napi::Object exports) {
+  exports["findOperator"] = Napi::Function::New(env, findOperator);
+  exports["call"] = Napi::Function::New(env, call);
+}

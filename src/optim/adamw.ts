@@ -1,0 +1,133 @@
+/**
+ * @file AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2), with the update of torch/optim/adamw.py.
+ */
+import { noGrad, op, Tensor, tidy, torchVersion, zeros } from '../torch/index.js';
+
+export interface AdamWOptions {
+  learningRate: number;
+  /** Decay rates of the two moments. Default: [0.9, 0.999] */
+  betas?: readonly [number, number];
+  /** Default: 1e-8 */
+  eps?: number;
+  /** Decoupled: each update takes learningRate × weightDecay of a parameter away. Default: 0.01 */
+  weightDecay?: number;
+}
+
+interface Moments {
+  expAvg: Tensor;
+  expAvgSq: Tensor;
+}
+
+interface Update extends Moments {
+  parameter: Tensor;
+  grad: Tensor;
+}
+
+/** Updates parameters in place from their `.grad`. A parameter without one is left as it is. */
+export class AdamW {
+  readonly #parameters: ReadonlyMap<string, Tensor>;
+  readonly #moments: ReadonlyMap<string, Moments>;
+  readonly #options: Required<AdamWOptions>;
+  #steps = 0;
+
+  /** @param parameters by name, in the order of the update; the names are the keys of the state. */
+  constructor(parameters: ReadonlyMap<string, Tensor>, options: AdamWOptions) {
+    this.#parameters = parameters;
+    this.#options = { betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01, ...options };
+    this.#moments = new Map(
+      Array.from(parameters, ([name, { shape, device }]) => [
+        name,
+        { expAvg: zeros(shape, { device }), expAvgSq: zeros(shape, { device }) },
+      ]),
+    );
+  }
+
+  /** Updates so far. */
+  get steps(): number {
+    return this.#steps;
+  }
+
+  step(): void {
+    using _ = noGrad();
+    tidy(() => {
+      this.#steps++;
+      const updates: Update[] = [];
+      for (const [name, parameter] of this.#parameters) {
+        const { grad } = parameter;
+        if (grad !== null) updates.push({ parameter, grad, ...(this.#moments.get(name) as Moments) });
+      }
+      if (updates[0] !== undefined && fusedOn(updates[0].parameter.device)) this.#updateFused(updates);
+      // One parameter at a time: the temporaries of all at once would be as large as the model.
+      else for (const update of updates) tidy(() => this.#update(update));
+    });
+  }
+
+  #update({ parameter, grad, expAvg, expAvgSq }: Update): void {
+    const { learningRate, betas, eps, weightDecay } = this.#options;
+    const [beta1, beta2] = betas;
+    const correction1 = 1 - beta1 ** this.#steps;
+    const correction2 = 1 - beta2 ** this.#steps;
+    parameter.mul_(1 - learningRate * weightDecay);
+    expAvg.mul_(beta1).add_(grad, 1 - beta1);
+    aten.addcmul_(expAvgSq.mul_(beta2), grad, grad, 1 - beta2);
+    const denominator = expAvgSq.sqrt().mul_(1 / Math.sqrt(correction2)).add_(eps);
+    aten.addcdiv_(parameter, expAvg, denominator, -learningRate / correction1);
+  }
+
+  #updateFused(updates: readonly Update[]): void {
+    const { learningRate, betas, eps, weightDecay } = this.#options;
+    const [first] = updates as [Update];
+    const step = zeros([], { device: first.parameter.device }).add_(this.#steps);
+    aten.fusedAdamW(
+      updates.map(({ parameter }) => parameter),
+      updates.map(({ grad }) => grad),
+      updates.map(({ expAvg }) => expAvg),
+      updates.map(({ expAvgSq }) => expAvgSq),
+      [],
+      updates.map(() => step),
+      learningRate,
+      ...betas,
+      weightDecay,
+      eps,
+      false,
+      false,
+    );
+  }
+
+  zeroGrad(): void {
+    for (const parameter of this.#parameters.values()) parameter.grad = null;
+  }
+
+  /** The moments: `exp_avg.NAME` and `exp_avg_sq.NAME`. With `steps`, all that the next update depends on. */
+  stateDict(): Map<string, Tensor> {
+    const state = new Map<string, Tensor>();
+    for (const [name, { expAvg, expAvgSq }] of this.#moments) {
+      state.set(`exp_avg.${name}`, expAvg);
+      state.set(`exp_avg_sq.${name}`, expAvgSq);
+    }
+    return state;
+  }
+
+  /** Copies in what `stateDict` and `steps` gave. */
+  loadStateDict(state: ReadonlyMap<string, Tensor>, steps: number): void {
+    using _ = noGrad();
+    tidy(() => {
+      for (const [key, moment] of this.stateDict()) moment.copy_(state.get(key) as Tensor);
+    });
+    this.#steps = steps;
+  }
+}
+
+// The operator is declared from 2.0 on, and implemented for the CPU from 2.4 on.
+function fusedOn(device: string): boolean {
+  const [major = 0, minor = 0] = torchVersion.split('.').map(Number);
+  return aten.fusedAdamW.available && (device.startsWith('cuda') || major > 2 || (major === 2 && minor >= 4));
+}
+
+const aten = {
+  addcmul_: op('aten::addcmul_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)'),
+  addcdiv_: op('aten::addcdiv_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)'),
+  fusedAdamW: op(
+    'aten::_fused_adamw_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()',
+  ),
+};

@@ -1,0 +1,165 @@
+/**
+ * @file Operators from their schema. `op('aten::relu(Tensor self) -> Tensor')` is a typed function: the schema is
+ * read by the type checker for the argument types, and compared with the live library when the module loads.
+ */
+import { TorchError } from '../errors.js';
+import type { DType } from './dtype.js';
+import type { Generator } from './generator.js';
+import { native } from './native.js';
+import { Held } from './scope.js';
+import type { Tensor } from './tensor.js';
+
+// ---- types of a schema -------------------------------------------------------------------------------------------
+
+type Value<T extends string> = T extends `${infer Base}?`
+  ? Value<Base> | null
+  : T extends `Tensor${string}[]`
+    ? readonly Tensor[]
+    : T extends `Tensor${string}`
+      ? Tensor
+      : T extends `${'int' | 'SymInt'}[${infer N}]`
+        ? readonly number[] | (N extends '' ? never : number)
+        : T extends `${infer Base}[${string}]`
+          ? readonly Value<Base>[]
+          : T extends 'int' | 'SymInt' | 'float' | 'Scalar'
+            ? number
+            : T extends 'bool'
+              ? boolean
+              : T extends 'ScalarType'
+                ? DType
+                : T extends 'str' | 'Device' | 'Layout' | 'MemoryFormat'
+                  ? string
+                  : T extends 'Generator'
+                    ? Generator
+                    : never;
+
+type Parameter<S extends string> = S extends '*'
+  ? []
+  : S extends `${infer T} ${string}=${string}`
+    ? [Value<T>?]
+    : S extends `${infer T} ${string}`
+      ? [Value<T>]
+      : [];
+
+type Parameters<S extends string> = S extends `${infer First}, ${infer Rest}`
+  ? [...Parameter<First>, ...Parameters<Rest>]
+  : Parameter<S>;
+
+type Results<S extends string> = S extends `${infer First}, ${infer Rest}` ? [Value<First>, ...Results<Rest>] : [Value<S>];
+
+type Result<S extends string> = S extends '()' ? void : S extends `(${infer Many})` ? Results<Many> : Value<S>;
+
+/** The function that a schema describes; arguments are positional, keyword-only ones too, in schema order. */
+export type Operator<S extends string> = S extends `${string}(${infer Args}) -> ${infer Returns}`
+  ? ((...args: Parameters<Args>) => Result<Returns>) & {
+      /** False where this LibTorch lacks the operator; a call then throws. */
+      readonly available: boolean;
+    }
+  : never;
+
+// ---- the schema at run time --------------------------------------------------------------------------------------
+
+interface Schema {
+  name: string;
+  overload: string;
+  args: { type: string; name: string; hasDefault: boolean }[];
+  returns: string[];
+}
+
+/** Splits at commas outside brackets. */
+function splitList(text: string): string[] {
+  const parts: string[] = [];
+  let depth = 0;
+  let start = 0;
+  for (let i = 0; i < text.length; i++) {
+    if (text[i] === '[' || text[i] === '(') depth++;
+    else if (text[i] === ']' || text[i] === ')') depth--;
+    else if (text[i] === ',' && depth === 0) {
+      parts.push(text.slice(start, i).trim());
+      start = i + 1;
+    }
+  }
+  parts.push(text.slice(start).trim());
+  return parts.filter((part) => part !== '' && part !== '*');
+}
+
+// Aliasing is of no concern here, and the live library prints these as plain ints.
+function plainType(type: string): string {
+  return type.replace(/\([a-z0-9!|\->* ]*\)/g, '').replace(/SymInt|ScalarType|Layout|MemoryFormat/g, 'int');
+}
+
+function parseSchema(text: string): Schema {
+  const match = /^([\w:]+?)(?:\.(\w+))?\((.*)\) -> (.*)$/s.exec(text);
+  if (match === null) throw new Error(`not an operator schema: ${text}`);
+  const [, name = '', overload = '', args = '', returns = ''] = match;
+  return {
+    name,
+    overload,
+    args: splitList(args).map((part) => {
+      const [declaration = '', fallback] = part.split('=', 2);
+      const space = declaration.lastIndexOf(' ');
+      return { type: plainType(declaration.slice(0, space)), name: declaration.slice(space + 1), hasDefault: fallback !== undefined };
+    }),
+    returns: splitList(/^\(.*\)$/s.test(returns) ? returns.slice(1, -1) : returns).map((part) => plainType(part.split(' ')[0] ?? '')),
+  };
+}
+
+/** @throws Error where the live operator takes or gives something else than we declare. */
+function compare(declared: Schema, live: Schema, liveText: string): void {
+  const fits =
+    declared.args.every((arg, i) => live.args[i]?.name === arg.name && live.args[i]?.type === arg.type) &&
+    live.args.slice(declared.args.length).every((arg) => arg.hasDefault) &&
+    declared.returns.join() === live.returns.join();
+  if (!fits)
+    throw new TorchError(`LibTorch ${native.torchVersion} has another ${declared.name}.${declared.overload} than expected: ${liveText}`);
+}
+
+// ---- calls -------------------------------------------------------------------------------------------------------
+
+function lower(value: unknown): unknown {
+  if (value instanceof Held) return value.handle;
+  if (Array.isArray(value)) return value.map(lower);
+  // A Generator; not imported, since it is made of operators itself.
+  if (value !== null && typeof value === 'object' && 'generatorHandle' in value) return value.generatorHandle;
+  return value;
+}
+
+function describe(value: unknown): string {
+  if (value instanceof Held) return value.isDisposed ? 'disposed Tensor' : String(value);
+  if (Array.isArray(value)) {
+    const shown = value.slice(0, 8).map(describe).join(', ');
+    return value.length > 8 ? `[${shown}, … ${value.length} in all]` : `[${shown}]`;
+  }
+  return typeof value === 'object' && value !== null ? value.constructor.name : String(value);
+}
+
+/** Makes the function of an operator. `wrap` turns a handle into a Tensor. */
+export function makeOperator<const S extends string>(schema: S, wrap: (handle: number) => Tensor): Operator<S> {
+  const declared = parseSchema(schema);
+  const fullName = declared.overload === '' ? declared.name : `${declared.name}.${declared.overload}`;
+  const found = native.findOperator(declared.name, declared.overload);
+  if (found !== null) compare(declared, parseSchema(found[1]), found[1]);
+  const index = found?.[0];
+
+  const lift = (value: unknown, type: string): unknown => {
+    if (value === null) return null;
+    if (type === 'Tensor') return wrap(value as number);
+    if (type === 'Tensor[]') return (value as number[]).map(wrap);
+    return value;
+  };
+  const [onlyReturn = ''] = declared.returns;
+
+  const call = (...args: unknown[]): unknown => {
+    if (index === undefined) throw new TorchError(`LibTorch ${native.torchVersion} has no operator ${fullName}`);
+    let raw: unknown;
+    try {
+      raw = native.call(index, ...args.map(lower));
+    } catch (cause) {
+      throw new TorchError(`${fullName}(${args.map(describe).join(', ')}): ${(cause as Error).message}`, { cause });
+    }
+    if (declared.returns.length === 1) return lift(raw, onlyReturn);
+    if (declared.returns.length === 0) return undefined;
+    return (raw as unknown[]).map((value, i) => lift(value, declared.returns[i] ?? ''));
+  };
+  return Object.assign(call, { available: index !== undefined }) as unknown as Operator<S>;
+}

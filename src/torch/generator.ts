@@ -1,0 +1,35 @@
+/** @file Seeded random numbers (at::Generator), whose state can be saved and put back. */
+import { native } from './native.js';
+import { type Device, Tensor } from './tensor.js';
+
+const finalizers = new FinalizationRegistry((handle: number) => native.releaseGenerator(handle));
+
+/** A source of random numbers on one device; the same seed gives the same numbers. */
+export class Generator {
+  /** @internal */
+  readonly generatorHandle: number;
+
+  /** @param seed an integer, 0 ≤ seed ≤ 2^53 - 1 */
+  constructor(device: Device, seed: number) {
+    this.generatorHandle = native.createGenerator(device, seed);
+    finalizers.register(this, this.generatorHandle);
+  }
+
+  /** Everything that the next numbers depend on. */
+  getState(): Uint8Array {
+    const state = new Tensor(native.getGeneratorState(this.generatorHandle));
+    const bytes = state.toBytes();
+    state.dispose();
+    return bytes;
+  }
+
+  /** @throws TorchError where the bytes are no state of this kind of generator. */
+  setState(bytes: Uint8Array): void {
+    const state = new Tensor(native.fromBytes(bytes, 0, [bytes.length]));
+    try {
+      native.setGeneratorState(this.generatorHandle, state.handle);
+    } finally {
+      state.dispose();
+    }
+  }
+}

@@ -1,0 +1,24 @@
+/** @file What the rest of the project uses of LibTorch. */
+export { backward, isGradEnabled, noGrad } from './autograd.js';
+export {
+  arange,
+  cat,
+  empty,
+  full,
+  linspace,
+  ones,
+  rand,
+  randint,
+  randn,
+  stack,
+  tensor,
+  tensorFromBytes,
+  where,
+  zeros,
+} from './creation.js';
+export { type DType, dtypes } from './dtype.js';
+export { Generator } from './generator.js';
+export { hasCuda, memoryStats, setNumThreads, torchVersion, trimMemory } from './runtime.js';
+export { readSafetensors, writeSafetensors } from './safetensors.js';
+export { tidy } from './scope.js';
+export { type Device, op, Tensor, type Values } from './tensor.js';

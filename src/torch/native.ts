@@ -1,0 +1,72 @@
+/**
+ * @file The one place that loads the native addon. Builds it at first use where it is missing, and explains
+ * itself where it cannot be loaded.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+
+/** A tensor, as the addon knows it: a slot and a generation in one number. */
+export type RawHandle = number;
+
+/** What native/ exports; see the comments there. */
+interface Native {
+  torchVersion: string;
+  setNumThreads(n: number): void;
+  getNumThreads(): number;
+  hasCuda(): boolean;
+  findOperator(name: string, overload: string): [index: number, schema: string] | null;
+  call(index: number, ...args: unknown[]): unknown;
+  shape(handle: RawHandle): number[];
+  strides(handle: RawHandle): number[];
+  dtype(handle: RawHandle): number;
+  device(handle: RawHandle): string;
+  release(handles: RawHandle[]): void;
+  liveTensors(): number;
+  fromBytes(bytes: Uint8Array, dtype: number, shape: readonly number[]): RawHandle;
+  toBytes(handle: RawHandle): ArrayBuffer;
+  mapTensors(path: string, entries: [offset: number, dtype: number, shape: readonly number[]][]): RawHandle[];
+  createGenerator(device: string, seed: number): number;
+  getGeneratorState(generator: number): RawHandle;
+  setGeneratorState(generator: number, state: RawHandle): void;
+  releaseGenerator(generator: number): void;
+  setGradEnabled(on: boolean): boolean;
+  isGradEnabled(): boolean;
+  requiresGrad(handle: RawHandle): boolean;
+  setRequiresGrad(handle: RawHandle, on: boolean): void;
+  grad(handle: RawHandle): RawHandle | null;
+  setGrad(handle: RawHandle, grad: RawHandle | null): void;
+  installCpuAllocator(): void;
+  memory(): { cpuAllocatedBytes: number; cpuCachedBytes: number; cpuPeakBytes: number };
+  trimCpuMemory(): void;
+  setCpuCacheLimit(bytes: number): void;
+  resetCpuPeak(): void;
+}
+
+const addonPath = fileURLToPath(new URL('../../build/ip_adapter.node', import.meta.url));
+const buildScript = fileURLToPath(new URL('../../tools/build-native.mjs', import.meta.url));
+
+function load(): Native {
+  if (!existsSync(addonPath)) {
+    // Output goes to stderr: a command's stdout is its result.
+    const build = spawnSync(process.execPath, [buildScript], { stdio: ['ignore', 2, 2] });
+    if (build.status !== 0)
+      throw new Error('The native addon is not built, and building it failed; see the messages above.');
+  }
+  try {
+    return createRequire(import.meta.url)(addonPath) as Native;
+  } catch (cause) {
+    throw new Error(
+      `The native addon does not load: ${(cause as Error).message}\n` +
+        'It was built for another LibTorch or another Node.js. Build it again: node tools/build-native.mjs --force',
+      { cause },
+    );
+  }
+}
+
+export const native: Native = load();
+native.installCpuAllocator();
+// LibTorch by itself does not take every core on each machine.
+native.setNumThreads(availableParallelism());

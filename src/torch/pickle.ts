@@ -1,0 +1,270 @@
+/**
+ * @file Python's pickle format, protocols 2 to 5 (CPython Lib/pickletools.py), as data: nothing a pickle names
+ * is looked up or run. It may name only the globals it is given here; any other is an error.
+ */
+
+/** Something a pickle may name, such as `collections.OrderedDict`. */
+export interface PickleGlobal {
+  name: string;
+  /** What calling it gives; without it, a call is an error. */
+  call?: (args: unknown[]) => unknown;
+}
+
+export interface PickleReader {
+  globals: ReadonlyMap<string, PickleGlobal>;
+  /** The value of a persistent id: for torch, a storage beside the pickle. */
+  load: (id: unknown) => unknown;
+  /** Throws the error for a fault in the pickle. */
+  fail: (what: string) => never;
+}
+
+/** Far above any checkpoint, at some 20 a tensor; below what would fill memory with empty dictionaries. */
+const MAX_INSTRUCTIONS = 2_000_000;
+/** Python writes the integers of checkpoints in 8 bytes; hostile ones take quadratic time to decode. */
+const MAX_INTEGER_BYTES = 64;
+const HIGHEST_PROTOCOL = 5;
+
+/**
+ * Reads a pickle. Dictionaries come as Maps, lists and tuples as arrays, None as null, integers as numbers
+ * where those hold them exactly, else as bigints.
+ * @param bytes the whole pickle
+ */
+export function unpickle(bytes: Buffer, reader: PickleReader): unknown {
+  return new Unpickler(bytes, reader).run();
+}
+
+class Unpickler {
+  readonly #bytes: Buffer;
+  readonly #reader: PickleReader;
+  readonly #stack: unknown[] = [];
+  /** Stack heights at each open MARK. */
+  readonly #marks: number[] = [];
+  readonly #memo = new Map<number, unknown>();
+  readonly #utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  #position = 0;
+
+  constructor(bytes: Buffer, reader: PickleReader) {
+    this.#bytes = bytes;
+    this.#reader = reader;
+  }
+
+  run(): unknown {
+    for (let i = 0; i < MAX_INSTRUCTIONS; i++) {
+      const code = this.#u8();
+      if (code === 0x2e) return this.#pop(); // STOP
+      this.#execute(code);
+    }
+    return this.#fail(`it has more than ${MAX_INSTRUCTIONS} instructions`);
+  }
+
+  #execute(code: number): void {
+    // The names beside the codes are those of pickletools.
+    switch (code) {
+      case 0x80: // PROTO
+        if (this.#u8() > HIGHEST_PROTOCOL) this.#fail(`it has a protocol above ${HIGHEST_PROTOCOL}`);
+        return;
+      case 0x95: // FRAME
+        return void this.#take(8);
+      case 0x28: // MARK
+        return void this.#marks.push(this.#stack.length);
+      case 0x30: // POP
+        return void this.#pop();
+      case 0x31: // POP_MARK
+        return void this.#popMark();
+      case 0x32: // DUP
+        return this.#push(this.#top());
+
+      case 0x4e: // NONE
+        return this.#push(null);
+      case 0x88: // NEWTRUE
+        return this.#push(true);
+      case 0x89: // NEWFALSE
+        return this.#push(false);
+      case 0x4a: // BININT
+        return this.#push(this.#take(4).readInt32LE());
+      case 0x4b: // BININT1
+        return this.#push(this.#u8());
+      case 0x4d: // BININT2
+        return this.#push(this.#take(2).readUInt16LE());
+      case 0x8a: // LONG1
+        return this.#push(this.#integer(this.#u8()));
+      case 0x8b: // LONG4
+        return this.#push(this.#integer(this.#u32()));
+      case 0x47: // BINFLOAT
+        return this.#push(this.#take(8).readDoubleBE());
+      case 0x58: // BINUNICODE
+        return this.#push(this.#text(this.#u32()));
+      case 0x8c: // SHORT_BINUNICODE
+        return this.#push(this.#text(this.#u8()));
+      case 0x8d: // BINUNICODE8
+        return this.#push(this.#text(this.#u64()));
+      case 0x42: // BINBYTES
+        return this.#push(Uint8Array.from(this.#take(this.#u32())));
+      case 0x43: // SHORT_BINBYTES
+        return this.#push(Uint8Array.from(this.#take(this.#u8())));
+
+      case 0x7d: // EMPTY_DICT
+        return this.#push(new Map());
+      case 0x64: // DICT
+        return this.#push(this.#setItems(new Map(), this.#popMark()));
+      case 0x73: // SETITEM
+        return this.#setOn(this.#popSome(2));
+      case 0x75: // SETITEMS
+        return this.#setOn(this.#popMark());
+      case 0x5d: // EMPTY_LIST
+      case 0x29: // EMPTY_TUPLE
+        return this.#push([]);
+      case 0x6c: // LIST
+      case 0x74: // TUPLE
+        return this.#push(this.#popMark());
+      case 0x61: // APPEND
+        return this.#appendTo(this.#popSome(1));
+      case 0x65: // APPENDS
+        return this.#appendTo(this.#popMark());
+      case 0x85: // TUPLE1
+      case 0x86: // TUPLE2
+      case 0x87: // TUPLE3
+        return this.#push(this.#popSome(code - 0x84));
+
+      case 0x71: // BINPUT
+        return void this.#memo.set(this.#u8(), this.#top());
+      case 0x72: // LONG_BINPUT
+        return void this.#memo.set(this.#u32(), this.#top());
+      case 0x94: // MEMOIZE
+        return void this.#memo.set(this.#memo.size, this.#top());
+      case 0x68: // BINGET
+        return this.#push(this.#remembered(this.#u8()));
+      case 0x6a: // LONG_BINGET
+        return this.#push(this.#remembered(this.#u32()));
+
+      case 0x63: // GLOBAL
+        return this.#push(this.#global(this.#line(), this.#line()));
+      case 0x93: { // STACK_GLOBAL
+        const [module, name] = this.#popSome(2);
+        return this.#push(this.#global(module, name));
+      }
+      case 0x52: // REDUCE
+        return this.#push(this.#call(...(this.#popSome(2) as [unknown, unknown])));
+      case 0x62: // BUILD
+        // Attributes of an OrderedDict: a state dict's `_metadata`, which holds no weights.
+        this.#pop();
+        if (!(this.#top() instanceof Map)) this.#fail('it sets attributes on something other than a dictionary');
+        return;
+      case 0x51: // BINPERSID
+        return this.#push(this.#reader.load(this.#pop()));
+      default:
+        this.#fail(`its instruction 0x${code.toString(16)} is not one that checkpoints have`);
+    }
+  }
+
+  #global(module: unknown, name: unknown): PickleGlobal {
+    const known = this.#reader.globals.get(`${module}.${name}`);
+    return known ?? this.#fail(`it names ${module}.${name}; only tensors and plain containers are read, nothing is run`);
+  }
+
+  #call(callee: unknown, args: unknown): unknown {
+    const { name, call } = (callee ?? {}) as Partial<PickleGlobal>;
+    if (!call || !Array.isArray(args)) return this.#fail(`it calls ${name ?? 'something'} that is no function`);
+    return call(args);
+  }
+
+  #setOn(items: unknown[]): void {
+    const target = this.#top();
+    if (!(target instanceof Map)) this.#fail('it sets an item of something other than a dictionary');
+    this.#setItems(target as Map<unknown, unknown>, items);
+  }
+
+  #setItems(target: Map<unknown, unknown>, items: unknown[]): Map<unknown, unknown> {
+    if (items.length % 2 === 1) this.#fail('it has a key without a value');
+    for (let i = 0; i < items.length; i += 2) target.set(items[i], items[i + 1]);
+    return target;
+  }
+
+  #appendTo(items: unknown[]): void {
+    const target = this.#top();
+    if (!Array.isArray(target)) return this.#fail('it appends to something other than a list');
+    for (const item of items) target.push(item);
+  }
+
+  #push(value: unknown): void {
+    this.#stack.push(value);
+  }
+
+  #pop(): unknown {
+    return this.#popSome(1)[0];
+  }
+
+  /** The topmost `count` values, which must lie above the last MARK. */
+  #popSome(count: number): unknown[] {
+    if (this.#stack.length - count < (this.#marks.at(-1) ?? 0)) this.#fail('it takes from an empty stack');
+    return this.#stack.splice(this.#stack.length - count);
+  }
+
+  #popMark(): unknown[] {
+    return this.#stack.splice(this.#marks.pop() ?? this.#fail('it ends a list that it did not begin'));
+  }
+
+  #top(): unknown {
+    if (this.#stack.length <= (this.#marks.at(-1) ?? 0)) this.#fail('it uses the top of an empty stack');
+    return this.#stack.at(-1);
+  }
+
+  #remembered(index: number): unknown {
+    if (!this.#memo.has(index)) this.#fail(`it uses value ${index} before it is there`);
+    return this.#memo.get(index);
+  }
+
+  #take(count: number): Buffer {
+    const end = this.#position + count;
+    if (end > this.#bytes.length) this.#fail('it ends in the middle of an instruction');
+    const taken = this.#bytes.subarray(this.#position, end);
+    this.#position = end;
+    return taken;
+  }
+
+  #u8(): number {
+    return this.#take(1).readUInt8();
+  }
+
+  #u32(): number {
+    return this.#take(4).readUInt32LE();
+  }
+
+  #u64(): number {
+    return Number(this.#take(8).readBigUInt64LE());
+  }
+
+  /** A little-endian two's complement integer. */
+  #integer(length: number): number | bigint {
+    if (length > MAX_INTEGER_BYTES) this.#fail(`it holds an integer of ${length} bytes`);
+    const hex = Buffer.from(this.#take(length)).reverse().toString('hex');
+    const value = BigInt.asIntN(8 * length, BigInt(`0x${hex || '0'}`));
+    const plain = Number(value);
+    return Number.isSafeInteger(plain) ? plain : value;
+  }
+
+  #text(length: number): string {
+    try {
+      return this.#utf8.decode(this.#take(length));
+    } catch (error) {
+      return error instanceof TypeError ? this.#fail('it holds text that is not UTF-8') : this.#rethrow(error);
+    }
+  }
+
+  #rethrow(error: unknown): never {
+    throw error;
+  }
+
+  /** Text up to the end of a line. */
+  #line(): string {
+    const end = this.#bytes.indexOf(0x0a, this.#position);
+    if (end < 0) this.#fail('it ends in the middle of a name');
+    const text = this.#text(end - this.#position);
+    this.#position = end + 1;
+    return text;
+  }
+
+  #fail(what: string): never {
+    return this.#reader.fail(`${what} (at byte ${this.#position} of its pickle)`);
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * @file The safetensors format (huggingface/safetensors, README "Format"): an 8-byte little-endian header length,
+ * a JSON header, the data. Files are read by mapping them into memory: no copy, and pages that no one touches
+ * never leave the disk. Every field of the header is checked before the file is mapped.
+ */
+import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { CheckpointError } from '../errors.js';
+import { type DType, dtypeOfSafetensors, dtypes } from './dtype.js';
+import { native } from './native.js';
+import { Tensor } from './tensor.js';
+
+/** The reference implementation's limit on headers. */
+const maxHeaderBytes = 100_000_000;
+
+interface SafetensorsEntry {
+  name: string;
+  dtype: DType;
+  shape: readonly number[];
+  /** From the start of the file. */
+  offset: number;
+}
+
+interface SafetensorsHeader {
+  entries: SafetensorsEntry[];
+  metadata: Record<string, string>;
+}
+
+/**
+ * Reads and checks a file's header.
+ * @throws CheckpointError where the file is missing, truncated or malformed.
+ */
+function readHeader(path: string): SafetensorsHeader {
+  const fail = (what: string): never => {
+    throw new CheckpointError(`${path} is not a usable safetensors file: ${what}. Get or export the file again.`);
+  };
+  let file: number;
+  try {
+    file = openSync(path, 'r');
+  } catch (cause) {
+    throw new CheckpointError(`Expected a safetensors file at ${path} but it cannot be opened: ${(cause as Error).message}`, { cause });
+  }
+  try {
+    const status = fstatSync(file);
+    if (!status.isFile()) fail('it is not a regular file');
+    if (status.size < 8) fail(`it has ${status.size} bytes, and 8 are needed for the header's length alone`);
+    const lengthBytes = Buffer.alloc(8);
+    readSync(file, lengthBytes, 0, 8, 0);
+    const headerLength = Number(lengthBytes.readBigUInt64LE());
+    if (headerLength > status.size - 8)
+      fail(`its header claims ${headerLength} bytes, but only ${status.size - 8} follow; it is truncated or no safetensors file`);
+    if (headerLength > maxHeaderBytes) fail(`its header claims ${headerLength} bytes, more than the format allows`);
+    const text = Buffer.alloc(headerLength);
+    readSync(file, text, 0, headerLength, 8);
+    let header: unknown;
+    try {
+      header = JSON.parse(text.toString('utf8'));
+    } catch (cause) {
+      fail(`its header is no JSON (${(cause as Error).message})`);
+    }
+    return checkHeader(header, 8 + headerLength, status.size, fail);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function checkHeader(header: unknown, dataStart: number, fileSize: number, fail: (what: string) => never): SafetensorsHeader {
+  if (header === null || typeof header !== 'object' || Array.isArray(header)) return fail('its header is no JSON object');
+  const entries: SafetensorsEntry[] = [];
+  let metadata: Record<string, string> = {};
+  for (const [name, value] of Object.entries(header)) {
+    if (name === '__metadata__') {
+      if (value === null || typeof value !== 'object') return fail('its __metadata__ is no object');
+      metadata = value;
+      continue;
+    }
+    const { dtype, shape, data_offsets: offsets } = (value ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
+    const known = typeof dtype === 'string' ? dtypeOfSafetensors(dtype) : undefined;
+    if (known === undefined) return fail(`tensor '${name}' has the dtype ${JSON.stringify(dtype)}, which is not supported`);
+    if (!isSizes(shape)) return fail(`tensor '${name}' has no valid shape`);
+    if (!isSizes(offsets) || offsets.length !== 2) return fail(`tensor '${name}' has no valid data_offsets`);
+    const [begin = 0, end = 0] = offsets;
+    const bytes = shape.reduce((product, size) => product * size, dtypes[known].bytes);
+    if (end - begin !== bytes)
+      return fail(`tensor '${name}' of shape [${shape.join(', ')}] and dtype ${dtype} needs ${bytes} bytes but its offsets span ${end - begin}`);
+    if (dataStart + end > fileSize)
+      return fail(`tensor '${name}' ends at byte ${dataStart + end}, but the file has ${fileSize}; it is truncated`);
+    entries.push({ name, dtype: known, shape, offset: dataStart + begin });
+  }
+  return { entries, metadata };
+}
+
+function isSizes(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && n >= 0);
+}
+
+/**
+ * The tensors of a file, mapped into memory, in the header's order. A write to one changes memory, not the file.
+ * @throws CheckpointError where the file is missing, truncated or malformed.
+ */
+export function readSafetensors(path: string): { tensors: Map<string, Tensor>; metadata: Record<string, string> } {
+  const { entries, metadata } = readHeader(path);
+  const handles = native.mapTensors(
+    path,
+    entries.map(({ offset, dtype, shape }) => [offset, dtypes[dtype].code, shape]),
+  );
+  return { tensors: new Map(entries.map(({ name }, i) => [name, new Tensor(handles[i] as number)])), metadata };
+}
+
+/**
+ * Writes tensors in the map's order: first under another name, synced, then renamed, so that the path never
+ * holds half a file.
+ */
+export function writeSafetensors(path: string, tensors: ReadonlyMap<string, Tensor>, metadata: Record<string, string> = {}): void {
+  const header: Record<string, unknown> = {};
+  if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
+  let offset = 0;
+  for (const [name, { dtype, shape, numel }] of tensors) {
+    const end = offset + numel * dtypes[dtype].bytes;
+    header[name] = { dtype: dtypes[dtype].safetensors, shape, data_offsets: [offset, end] };
+    offset = end;
+  }
+  let text = Buffer.from(JSON.stringify(header));
+  // Padding aligns the data, so that a reader can map it.
+  text = Buffer.concat([text, Buffer.alloc((8 - (text.length % 8)) % 8, ' ')]);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+
+  const temporary = `${path}.partial`;
+  const file = openSync(temporary, 'w');
+  try {
+    writeAll(file, length);
+    writeAll(file, text);
+    for (const tensor of tensors.values()) writeAll(file, tensor.toBytes());
+    fsyncSync(file);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  } finally {
+    closeSync(file);
+  }
+  renameSync(temporary, path);
+}
+
+// One write takes at most 2 GiB on Linux.
+function writeAll(file: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done, Math.min(bytes.length - done, 1 << 30));
+}

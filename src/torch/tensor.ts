@@ -1,0 +1,340 @@
+/** @file The Tensor: a handle to an at::Tensor, with the operators that read best as methods. */
+import { makeOperator, type Operator } from './dispatch.js';
+import { type DType, dtypeOfCode } from './dtype.js';
+import { native, type RawHandle } from './native.js';
+import { Held } from './scope.js';
+
+export type Device = string;
+
+/** Declares an ATen operator by its schema; see dispatch.ts. */
+export function op<const S extends string>(schema: S): Operator<S> {
+  return makeOperator(schema, (handle) => new Tensor(handle));
+}
+
+export type Values = Float32Array | Float64Array | Uint8Array | Int8Array | Int16Array | Int32Array | BigInt64Array;
+
+/** A multi-dimensional array on a device. Methods are the ATen operators of the same name, with autograd. */
+export class Tensor extends Held {
+  #shape: readonly number[] | undefined;
+  #dtype: DType | undefined;
+
+  /** Sizes of the dimensions; [] for a scalar. */
+  get shape(): readonly number[] {
+    this.#shape ??= native.shape(this.handle);
+    return this.#shape;
+  }
+
+  get ndim(): number {
+    return this.shape.length;
+  }
+
+  /** The number of elements. */
+  get numel(): number {
+    return this.shape.reduce((product, size) => product * size, 1);
+  }
+
+  get dtype(): DType {
+    this.#dtype ??= dtypeOfCode(native.dtype(this.handle));
+    return this.#dtype;
+  }
+
+  /** 'cpu', 'cuda:0', 'meta' */
+  get device(): Device {
+    return native.device(this.handle);
+  }
+
+  get strides(): readonly number[] {
+    return native.strides(this.handle);
+  }
+
+  get requiresGrad(): boolean {
+    return native.requiresGrad(this.handle);
+  }
+
+  set requiresGrad(on: boolean) {
+    native.setRequiresGrad(this.handle, on);
+  }
+
+  /** What backward() accumulated; null before. */
+  get grad(): Tensor | null {
+    const handle = native.grad(this.handle);
+    return handle === null ? null : new Tensor(handle);
+  }
+
+  set grad(value: Tensor | null) {
+    native.setGrad(this.handle, value === null ? null : value.handle);
+  }
+
+  /** The value of a one-element tensor. Waits for the device. */
+  item(): number {
+    return Number(aten.item(this));
+  }
+
+  /** A copy of the values, row-major. float16 and bfloat16 come as float32, bool as 0 and 1. Waits for the device. */
+  toArray(): Values {
+    const dtype = this.dtype;
+    const half = dtype === 'float16' || dtype === 'bfloat16';
+    const source = half ? this.to('float32') : this;
+    const buffer = native.toBytes(source.handle);
+    if (half) source.dispose();
+    switch (dtype) {
+      case 'float64':
+        return new Float64Array(buffer);
+      case 'int64':
+        return new BigInt64Array(buffer);
+      case 'int32':
+        return new Int32Array(buffer);
+      case 'int16':
+        return new Int16Array(buffer);
+      case 'int8':
+        return new Int8Array(buffer);
+      case 'uint8':
+      case 'bool':
+        return new Uint8Array(buffer);
+      default:
+        return new Float32Array(buffer);
+    }
+  }
+
+  /** The values as plain numbers, row-major. */
+  toNumbers(): number[] {
+    return Array.from(this.toArray() as ArrayLike<number | bigint>, Number);
+  }
+
+  /** The values' own bytes, row-major, little-endian. */
+  toBytes(): Uint8Array {
+    return new Uint8Array(native.toBytes(this.handle));
+  }
+
+  override toString(): string {
+    return `Tensor([${this.shape.join(', ')}], ${this.dtype}${this.device === 'cpu' ? '' : `, ${this.device}`})`;
+  }
+
+  add(other: Tensor | number, alpha = 1): Tensor {
+    return other instanceof Tensor ? aten.add(this, other, alpha) : aten.addScalar(this, other, alpha);
+  }
+  add_(other: Tensor | number, alpha = 1): Tensor {
+    return other instanceof Tensor ? aten.add_(this, other, alpha) : aten.addScalar_(this, other, alpha);
+  }
+  sub(other: Tensor | number): Tensor {
+    return other instanceof Tensor ? aten.sub(this, other) : aten.subScalar(this, other);
+  }
+  mul(other: Tensor | number): Tensor {
+    return other instanceof Tensor ? aten.mul(this, other) : aten.mulScalar(this, other);
+  }
+  mul_(other: Tensor | number): Tensor {
+    return other instanceof Tensor ? aten.mul_(this, other) : aten.mulScalar_(this, other);
+  }
+  div(other: Tensor | number): Tensor {
+    return other instanceof Tensor ? aten.div(this, other) : aten.divScalar(this, other);
+  }
+  pow(exponent: number): Tensor {
+    return aten.pow(this, exponent);
+  }
+  square(): Tensor {
+    return aten.square(this);
+  }
+  neg(): Tensor {
+    return aten.neg(this);
+  }
+  exp(): Tensor {
+    return aten.exp(this);
+  }
+  log(): Tensor {
+    return aten.log(this);
+  }
+  sqrt(): Tensor {
+    return aten.sqrt(this);
+  }
+  sin(): Tensor {
+    return aten.sin(this);
+  }
+  cos(): Tensor {
+    return aten.cos(this);
+  }
+  abs(): Tensor {
+    return aten.abs(this);
+  }
+  sigmoid(): Tensor {
+    return aten.sigmoid(this);
+  }
+  clamp(min: number | null, max: number | null = null): Tensor {
+    return aten.clamp(this, min, max);
+  }
+  eq(other: Tensor | number): Tensor {
+    return other instanceof Tensor ? aten.eq(this, other) : aten.eqScalar(this, other);
+  }
+  lt(other: Tensor | number): Tensor {
+    return other instanceof Tensor ? aten.lt(this, other) : aten.ltScalar(this, other);
+  }
+  gt(other: Tensor | number): Tensor {
+    return other instanceof Tensor ? aten.gt(this, other) : aten.gtScalar(this, other);
+  }
+
+  matmul(other: Tensor): Tensor {
+    return aten.matmul(this, other);
+  }
+  softmax(dim: number, dtype: DType | null = null): Tensor {
+    return aten.softmax(this, dim, dtype);
+  }
+  sum(dims: readonly number[] | null = null, keepdim = false): Tensor {
+    return aten.sum(this, dims, keepdim);
+  }
+  mean(dims: readonly number[] | null = null, keepdim = false): Tensor {
+    return aten.mean(this, dims, keepdim);
+  }
+  cumprod(dim: number): Tensor {
+    return aten.cumprod(this, dim);
+  }
+  /** The largest element. */
+  max(): Tensor {
+    return aten.max(this);
+  }
+  /** The smallest element. */
+  min(): Tensor {
+    return aten.min(this);
+  }
+  argmax(dim: number | null = null, keepdim = false): Tensor {
+    return aten.argmax(this, dim, keepdim);
+  }
+
+  reshape(...shape: number[]): Tensor {
+    return aten.reshape(this, shape);
+  }
+  view(...shape: number[]): Tensor {
+    return aten.view(this, shape);
+  }
+  permute(...dims: number[]): Tensor {
+    return aten.permute(this, dims);
+  }
+  transpose(a: number, b: number): Tensor {
+    return aten.transpose(this, a, b);
+  }
+  unsqueeze(dim: number): Tensor {
+    return aten.unsqueeze(this, dim);
+  }
+  squeeze(dim: number): Tensor {
+    return aten.squeeze(this, dim);
+  }
+  flatten(startDim = 0, endDim = -1): Tensor {
+    return aten.flatten(this, startDim, endDim);
+  }
+  expand(...shape: number[]): Tensor {
+    return aten.expand(this, shape);
+  }
+  repeat(...counts: number[]): Tensor {
+    return aten.repeat(this, counts);
+  }
+  contiguous(): Tensor {
+    return aten.contiguous(this);
+  }
+  /** Elements start … end - 1 of a dimension; end null for all that follow. A view. */
+  slice(dim: number, start: number, end: number | null = null): Tensor {
+    return aten.slice(this, dim, start, end);
+  }
+  select(dim: number, index: number): Tensor {
+    return aten.select(this, dim, index);
+  }
+  indexSelect(dim: number, index: Tensor): Tensor {
+    return aten.indexSelect(this, dim, index);
+  }
+  chunk(chunks: number, dim = 0): Tensor[] {
+    return aten.chunk(this, chunks, dim) as Tensor[];
+  }
+  split(size: number, dim = 0): Tensor[] {
+    return aten.split(this, size, dim) as Tensor[];
+  }
+
+  /** Another dtype, device or both. Where nothing changes, the result shares the storage. */
+  to(target: DType | Device | { dtype?: DType; device?: Device }): Tensor {
+    const { dtype, device } =
+      typeof target === 'object' ? target : /^(cpu|cuda|meta|mps)/.test(target) ? { device: target } : { dtype: target as DType };
+    return device === undefined
+      ? aten.toDtype(this, dtype ?? this.dtype)
+      : aten.toDevice(this, device, dtype ?? this.dtype);
+  }
+  clone(): Tensor {
+    return aten.clone(this);
+  }
+  /** The same storage, without autograd's history. */
+  detach(): Tensor {
+    return aten.detach(this);
+  }
+  copy_(source: Tensor): Tensor {
+    return aten.copy_(this, source);
+  }
+  zero_(): Tensor {
+    return aten.zero_(this);
+  }
+}
+
+const aten = {
+  item: op('aten::item(Tensor self) -> Scalar'),
+  add: op('aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor'),
+  addScalar: op('aten::add.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor'),
+  add_: op('aten::add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)'),
+  addScalar_: op('aten::add_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)'),
+  sub: op('aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor'),
+  subScalar: op('aten::sub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor'),
+  mul: op('aten::mul.Tensor(Tensor self, Tensor other) -> Tensor'),
+  mulScalar: op('aten::mul.Scalar(Tensor self, Scalar other) -> Tensor'),
+  mul_: op('aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)'),
+  mulScalar_: op('aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)'),
+  div: op('aten::div.Tensor(Tensor self, Tensor other) -> Tensor'),
+  divScalar: op('aten::div.Scalar(Tensor self, Scalar other) -> Tensor'),
+  pow: op('aten::pow.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor'),
+  square: op('aten::square(Tensor self) -> Tensor'),
+  neg: op('aten::neg(Tensor self) -> Tensor'),
+  exp: op('aten::exp(Tensor self) -> Tensor'),
+  log: op('aten::log(Tensor self) -> Tensor'),
+  sqrt: op('aten::sqrt(Tensor self) -> Tensor'),
+  sin: op('aten::sin(Tensor self) -> Tensor'),
+  cos: op('aten::cos(Tensor self) -> Tensor'),
+  abs: op('aten::abs(Tensor self) -> Tensor'),
+  sigmoid: op('aten::sigmoid(Tensor self) -> Tensor'),
+  clamp: op('aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor'),
+  eq: op('aten::eq.Tensor(Tensor self, Tensor other) -> Tensor'),
+  eqScalar: op('aten::eq.Scalar(Tensor self, Scalar other) -> Tensor'),
+  lt: op('aten::lt.Tensor(Tensor self, Tensor other) -> Tensor'),
+  ltScalar: op('aten::lt.Scalar(Tensor self, Scalar other) -> Tensor'),
+  gt: op('aten::gt.Tensor(Tensor self, Tensor other) -> Tensor'),
+  gtScalar: op('aten::gt.Scalar(Tensor self, Scalar other) -> Tensor'),
+  matmul: op('aten::matmul(Tensor self, Tensor other) -> Tensor'),
+  softmax: op('aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor'),
+  sum: op('aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor'),
+  mean: op('aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor'),
+  cumprod: op('aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor'),
+  max: op('aten::max(Tensor self) -> Tensor'),
+  min: op('aten::min(Tensor self) -> Tensor'),
+  argmax: op('aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor'),
+  reshape: op('aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)'),
+  view: op('aten::view(Tensor(a) self, SymInt[] size) -> Tensor(a)'),
+  permute: op('aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)'),
+  transpose: op('aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)'),
+  unsqueeze: op('aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)'),
+  squeeze: op('aten::squeeze.dim(Tensor(a) self, int dim) -> Tensor(a)'),
+  flatten: op('aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)'),
+  expand: op('aten::expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)'),
+  repeat: op('aten::repeat(Tensor self, SymInt[] repeats) -> Tensor'),
+  contiguous: op('aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=contiguous_format) -> Tensor(a)'),
+  slice: op('aten::slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)'),
+  select: op('aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)'),
+  indexSelect: op('aten::index_select(Tensor self, int dim, Tensor index) -> Tensor'),
+  chunk: op('aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]'),
+  split: op('aten::split.Tensor(Tensor(a -> *) self, SymInt split_size, int dim=0) -> Tensor(a)[]'),
+  toDtype: op(
+    'aten::to.dtype(Tensor(a) self, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)',
+  ),
+  toDevice: op(
+    'aten::to.device(Tensor(a) self, Device device, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)',
+  ),
+  clone: op('aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor'),
+  detach: op('aten::detach(Tensor(a) self) -> Tensor(a)'),
+  copy_: op('aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)'),
+  zero_: op('aten::zero_(Tensor(a!) self) -> Tensor(a!)'),
+};
+
+/** A tensor over a handle that the addon gave. */
+export function wrap(handle: RawHandle): Tensor {
+  return new Tensor(handle);
+}
