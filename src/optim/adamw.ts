@@ -1,6 +1,7 @@
 /**
  * @file AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2), with the update of torch/optim/adamw.py.
  */
+import { CheckpointError } from '../errors.js';
 import { noGrad, op, Tensor, tidy, torchVersion, zeros } from '../torch/index.js';
 
 export interface AdamWOptions {
@@ -108,11 +109,20 @@ export class AdamW {
     return state;
   }
 
-  /** Copies in what `stateDict` and `steps` gave. */
-  loadStateDict(state: ReadonlyMap<string, Tensor>, steps: number): void {
+  /**
+   * Copies in what `stateDict` and `steps` gave.
+   * @param where the file, for the error
+   * @throws CheckpointError where the state is of other parameters
+   */
+  loadStateDict(state: ReadonlyMap<string, Tensor>, steps: number, where: string): void {
     using _ = noGrad();
+    const moments = this.stateDict();
+    const faults = [...moments].flatMap(([key, { shape }]) =>
+      String(state.get(key)?.shape) === String(shape) ? [] : `${key}: expected [${shape}] but received [${state.get(key)?.shape ?? 'nothing'}]`,
+    );
+    if (faults.length > 0) throw new CheckpointError(`The optimizer state in ${where} does not fit: ${faults.slice(0, 8).join('; ')}`);
     tidy(() => {
-      for (const [key, moment] of this.stateDict()) moment.copy_(state.get(key) as Tensor);
+      for (const [key, moment] of moments) moment.copy_(state.get(key) as Tensor);
     });
     this.#steps = steps;
   }

@@ -5,7 +5,10 @@ import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'n
 const MAX_WRITE = 1 << 30;
 
 /** Creates or replaces `path` with what `write` appends. Where `write` throws, nothing has changed. */
-export function writeFileAtomically(path: string, write: (append: (bytes: Uint8Array) => void) => void): void {
+export function writeFileAtomically(
+  path: string,
+  write: (append: (bytes: Uint8Array) => void) => void,
+): void {
   const temporary = `${path}.partial`;
   const file = openSync(temporary, 'w');
   try {

@@ -52,17 +52,19 @@ class Unpickler {
     for (let i = 0; i < MAX_INSTRUCTIONS; i++) {
       const code = this.#u8();
       if (code === 0x2e) return this.#pop(); // STOP
-      this.#execute(code);
+      const value = this.#execute(code);
+      if (value !== undefined) this.#stack.push(value);
     }
     return this.#fail(`it has more than ${MAX_INSTRUCTIONS} instructions`);
   }
 
-  #execute(code: number): void {
+  /** Carries out one instruction; what it returns goes onto the stack, unless that is undefined. */
+  #execute(code: number): unknown {
     // The names beside the codes are those of pickletools.
     switch (code) {
       case 0x80: // PROTO
         if (this.#u8() > HIGHEST_PROTOCOL) this.#fail(`it has a protocol above ${HIGHEST_PROTOCOL}`);
-        return;
+        return undefined;
       case 0x95: // FRAME
         return void this.#take(8);
       case 0x28: // MARK
@@ -72,59 +74,59 @@ class Unpickler {
       case 0x31: // POP_MARK
         return void this.#popMark();
       case 0x32: // DUP
-        return this.#push(this.#top());
+        return this.#top();
 
       case 0x4e: // NONE
-        return this.#push(null);
+        return null;
       case 0x88: // NEWTRUE
-        return this.#push(true);
+        return true;
       case 0x89: // NEWFALSE
-        return this.#push(false);
+        return false;
       case 0x4a: // BININT
-        return this.#push(this.#take(4).readInt32LE());
+        return this.#take(4).readInt32LE();
       case 0x4b: // BININT1
-        return this.#push(this.#u8());
+        return this.#u8();
       case 0x4d: // BININT2
-        return this.#push(this.#take(2).readUInt16LE());
+        return this.#take(2).readUInt16LE();
       case 0x8a: // LONG1
-        return this.#push(this.#integer(this.#u8()));
+        return this.#integer(this.#u8());
       case 0x8b: // LONG4
-        return this.#push(this.#integer(this.#u32()));
+        return this.#integer(this.#u32());
       case 0x47: // BINFLOAT
-        return this.#push(this.#take(8).readDoubleBE());
+        return this.#take(8).readDoubleBE();
       case 0x58: // BINUNICODE
-        return this.#push(this.#text(this.#u32()));
+        return this.#text(this.#u32());
       case 0x8c: // SHORT_BINUNICODE
-        return this.#push(this.#text(this.#u8()));
+        return this.#text(this.#u8());
       case 0x8d: // BINUNICODE8
-        return this.#push(this.#text(this.#u64()));
+        return this.#text(this.#u64());
       case 0x42: // BINBYTES
-        return this.#push(Uint8Array.from(this.#take(this.#u32())));
+        return Uint8Array.from(this.#take(this.#u32()));
       case 0x43: // SHORT_BINBYTES
-        return this.#push(Uint8Array.from(this.#take(this.#u8())));
+        return Uint8Array.from(this.#take(this.#u8()));
 
       case 0x7d: // EMPTY_DICT
-        return this.#push(new Map());
+        return new Map();
       case 0x64: // DICT
-        return this.#push(this.#setItems(new Map(), this.#popMark()));
+        return this.#setItems(new Map(), this.#popMark());
       case 0x73: // SETITEM
-        return this.#setOn(this.#popSome(2));
+        return void this.#setOn(this.#popSome(2));
       case 0x75: // SETITEMS
-        return this.#setOn(this.#popMark());
+        return void this.#setOn(this.#popMark());
       case 0x5d: // EMPTY_LIST
       case 0x29: // EMPTY_TUPLE
-        return this.#push([]);
+        return [];
       case 0x6c: // LIST
       case 0x74: // TUPLE
-        return this.#push(this.#popMark());
+        return this.#popMark();
       case 0x61: // APPEND
-        return this.#appendTo(this.#popSome(1));
+        return void this.#appendTo(this.#popSome(1));
       case 0x65: // APPENDS
-        return this.#appendTo(this.#popMark());
+        return void this.#appendTo(this.#popMark());
       case 0x85: // TUPLE1
       case 0x86: // TUPLE2
       case 0x87: // TUPLE3
-        return this.#push(this.#popSome(code - 0x84));
+        return this.#popSome(code - 0x84);
 
       case 0x71: // BINPUT
         return void this.#memo.set(this.#u8(), this.#top());
@@ -133,38 +135,44 @@ class Unpickler {
       case 0x94: // MEMOIZE
         return void this.#memo.set(this.#memo.size, this.#top());
       case 0x68: // BINGET
-        return this.#push(this.#remembered(this.#u8()));
+        return this.#remembered(this.#u8());
       case 0x6a: // LONG_BINGET
-        return this.#push(this.#remembered(this.#u32()));
+        return this.#remembered(this.#u32());
 
       case 0x63: // GLOBAL
-        return this.#push(this.#global(this.#line(), this.#line()));
-      case 0x93: { // STACK_GLOBAL
+        return this.#global(this.#line(), this.#line());
+      case 0x93: {
+        // STACK_GLOBAL
         const [module, name] = this.#popSome(2);
-        return this.#push(this.#global(module, name));
+        return this.#global(module, name);
       }
       case 0x52: // REDUCE
-        return this.#push(this.#call(...(this.#popSome(2) as [unknown, unknown])));
+        return this.#call(...(this.#popSome(2) as [unknown, unknown]));
       case 0x62: // BUILD
         // Attributes of an OrderedDict: a state dict's `_metadata`, which holds no weights.
         this.#pop();
-        if (!(this.#top() instanceof Map)) this.#fail('it sets attributes on something other than a dictionary');
-        return;
+        if (!(this.#top() instanceof Map))
+          this.#fail('it sets attributes on something other than a dictionary');
+        return undefined;
       case 0x51: // BINPERSID
-        return this.#push(this.#reader.load(this.#pop()));
+        return this.#reader.load(this.#pop());
       default:
-        this.#fail(`its instruction 0x${code.toString(16)} is not one that checkpoints have`);
+        return this.#fail(`its instruction 0x${code.toString(16)} is not one that checkpoints have`);
     }
   }
 
   #global(module: unknown, name: unknown): PickleGlobal {
-    const known = this.#reader.globals.get(`${module}.${name}`);
-    return known ?? this.#fail(`it names ${module}.${name}; only tensors and plain containers are read, nothing is run`);
+    if (typeof module !== 'string' || typeof name !== 'string')
+      return this.#fail('it names something without text');
+    const path = `${module}.${name}`;
+    const refused = `it names ${path.slice(0, 100)}; only tensors and plain containers are read, and nothing is run`;
+    return this.#reader.globals.get(path) ?? this.#fail(refused);
   }
 
   #call(callee: unknown, args: unknown): unknown {
     const { name, call } = (callee ?? {}) as Partial<PickleGlobal>;
-    if (!call || !Array.isArray(args)) return this.#fail(`it calls ${name ?? 'something'} that is no function`);
+    if (!call || !Array.isArray(args))
+      return this.#fail(`it calls ${name ?? 'something'} that is no function`);
     return call(args);
   }
 
@@ -182,12 +190,8 @@ class Unpickler {
 
   #appendTo(items: unknown[]): void {
     const target = this.#top();
-    if (!Array.isArray(target)) return this.#fail('it appends to something other than a list');
-    for (const item of items) target.push(item);
-  }
-
-  #push(value: unknown): void {
-    this.#stack.push(value);
+    if (!Array.isArray(target)) this.#fail('it appends to something other than a list');
+    for (const item of items) (target as unknown[]).push(item);
   }
 
   #pop(): unknown {
@@ -244,15 +248,12 @@ class Unpickler {
   }
 
   #text(length: number): string {
+    const bytes = this.#take(length);
     try {
-      return this.#utf8.decode(this.#take(length));
-    } catch (error) {
-      return error instanceof TypeError ? this.#fail('it holds text that is not UTF-8') : this.#rethrow(error);
+      return this.#utf8.decode(bytes);
+    } catch {
+      return this.#fail('it holds text that is not UTF-8');
     }
-  }
-
-  #rethrow(error: unknown): never {
-    throw error;
   }
 
   /** Text up to the end of a line. */

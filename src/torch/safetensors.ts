@@ -3,8 +3,9 @@
  * a JSON header, the data. Files are read by mapping them into memory: no copy, and pages that no one touches
  * never leave the disk. Every field of the header is checked before the file is mapped.
  */
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { CheckpointError } from '../errors.js';
+import { writeFileAtomically } from './atomic-file.js';
 import { type DType, dtypeOfSafetensors, dtypes } from './dtype.js';
 import { native } from './native.js';
 import { Tensor } from './tensor.js';
@@ -106,11 +107,12 @@ export function readSafetensors(path: string): { tensors: Map<string, Tensor>; m
   return { tensors: new Map(entries.map(({ name }, i) => [name, new Tensor(handles[i] as number)])), metadata };
 }
 
-/**
- * Writes tensors in the map's order: first under another name, synced, then renamed, so that the path never
- * holds half a file.
- */
-export function writeSafetensors(path: string, tensors: ReadonlyMap<string, Tensor>, metadata: Record<string, string> = {}): void {
+/** Writes tensors in the map's order. The path never holds half a file. */
+export function writeSafetensors(
+  path: string,
+  tensors: ReadonlyMap<string, Tensor>,
+  metadata: Record<string, string> = {},
+): void {
   const header: Record<string, unknown> = {};
   if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
   let offset = 0;
@@ -119,29 +121,15 @@ export function writeSafetensors(path: string, tensors: ReadonlyMap<string, Tens
     header[name] = { dtype: dtypes[dtype].safetensors, shape, data_offsets: [offset, end] };
     offset = end;
   }
-  let text = Buffer.from(JSON.stringify(header));
-  // Padding aligns the data, so that a reader can map it.
-  text = Buffer.concat([text, Buffer.alloc((8 - (text.length % 8)) % 8, ' ')]);
+  const text = Buffer.from(JSON.stringify(header));
+  // Spaces align the data, so that a reader can map it.
+  const padding = (8 - (text.length % 8)) % 8;
   const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(text.length));
-
-  const temporary = `${path}.partial`;
-  const file = openSync(temporary, 'w');
-  try {
-    writeAll(file, length);
-    writeAll(file, text);
-    for (const tensor of tensors.values()) writeAll(file, tensor.toBytes());
-    fsyncSync(file);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
-  } finally {
-    closeSync(file);
-  }
-  renameSync(temporary, path);
-}
-
-// One write takes at most 2 GiB on Linux.
-function writeAll(file: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done, Math.min(bytes.length - done, 1 << 30));
+  length.writeBigUInt64LE(BigInt(text.length + padding));
+  writeFileAtomically(path, (append) => {
+    append(length);
+    append(text);
+    append(Buffer.alloc(padding, ' '));
+    for (const tensor of tensors.values()) append(tensor.toBytes());
+  });
 }

@@ -39,7 +39,9 @@ export class ZipReader {
       this.#file = openSync(path, 'r');
     } catch (cause) {
       const reason = (cause as Error).message;
-      throw new CheckpointError(`Expected a torch file at ${path} but it cannot be opened: ${reason}`, { cause });
+      throw new CheckpointError(`Expected a torch file at ${path} but it cannot be opened: ${reason}`, {
+        cause,
+      });
     }
     const status = fstatSync(this.#file);
     this.#size = status.isFile() ? status.size : 0;
@@ -51,7 +53,9 @@ export class ZipReader {
 
   /** What is wrong with the file, and what to do. */
   fail(what: string): never {
-    throw new CheckpointError(`${this.path} is not a usable torch file: ${what}. Get or export the file again.`);
+    throw new CheckpointError(
+      `${this.path} is not a usable torch file: ${what}. Get or export the file again.`,
+    );
   }
 
   get size(): number {
@@ -68,7 +72,8 @@ export class ZipReader {
     const directory = this.read(offset, size, 'its directory');
     const entries = new Map<string, ZipEntry>();
     for (let at = 0, i = 0; i < count; i++) {
-      if (at + 46 > size || directory.readUInt32LE(at) !== CENTRAL) this.fail(`its directory ends after ${i} entries`);
+      if (at + 46 > size || directory.readUInt32LE(at) !== CENTRAL)
+        this.fail(`its directory ends after ${i} entries`);
       const nameLength = directory.readUInt16LE(at + 28);
       const extraLength = directory.readUInt16LE(at + 30);
       const next = at + 46 + nameLength + extraLength + directory.readUInt16LE(at + 32);
@@ -100,7 +105,9 @@ export class ZipReader {
   /** Bytes at an offset; `what` names them in the error for a file that ends before. */
   read(offset: number, length: number, what: string): Buffer {
     if (offset + length > this.#size) {
-      this.fail(`${what} should end at byte ${offset + length}, but the file has ${this.#size}; it is truncated`);
+      this.fail(
+        `${what} should end at byte ${offset + length}, but the file has ${this.#size}; it is truncated`,
+      );
     }
     const bytes = Buffer.allocUnsafe(length);
     for (let done = 0; done < length; ) {
@@ -113,7 +120,11 @@ export class ZipReader {
 
   #findDirectory(): { count: number; offset: number; size: number } {
     // The end record is the last thing in the file but for a comment of up to 64 KiB.
-    const tail = this.read(Math.max(0, this.#size - 22 - 0xffff), Math.min(this.#size, 22 + 0xffff), 'its end');
+    const tail = this.read(
+      Math.max(0, this.#size - 22 - 0xffff),
+      Math.min(this.#size, 22 + 0xffff),
+      'its end',
+    );
     for (let at = tail.length - 22; at >= 0; at--) {
       if (tail.readUInt32LE(at) !== END || at + 22 + tail.readUInt16LE(at + 20) !== tail.length) continue;
       const found = {
@@ -159,7 +170,9 @@ export class ZipReader {
       const end = at + 4 + extra.readUInt16LE(at + 2);
       if (end > extra.length) break;
       if (extra.readUInt16LE(at) === 1) {
-        return Array.from({ length: Math.floor((end - at - 4) / 8) }, (_, i) => this.#wide(extra, at + 4 + 8 * i));
+        return Array.from({ length: Math.floor((end - at - 4) / 8) }, (_, i) =>
+          this.#wide(extra, at + 4 + 8 * i),
+        );
       }
       at = end;
     }

@@ -33,7 +33,12 @@ export class ZipWriter {
   }
 
   add(name: string, data: Uint8Array): void {
-    const entry = { name: Buffer.from(name), size: data.length, crc: crc32(data), headerOffset: this.#position };
+    const entry = {
+      name: Buffer.from(name),
+      size: data.length,
+      crc: checksum(data),
+      headerOffset: this.#position,
+    };
     this.#put(localHeader(entry));
     this.#put(data);
     this.#written.push(entry);
@@ -50,6 +55,14 @@ export class ZipWriter {
     this.#append(bytes);
     this.#position += bytes.length;
   }
+}
+
+/** Node's crc32 counts an array's length in 32 bits, so long ones go in parts. */
+function checksum(data: Uint8Array): number {
+  const part = 1 << 30;
+  let sum = 0;
+  for (let done = 0; done < data.length; done += part) sum = crc32(data.subarray(done, done + part), sum);
+  return sum;
 }
 
 function localHeader({ name, size, crc, headerOffset }: Written): Buffer {
@@ -106,7 +119,12 @@ function endOfDirectory(count: number, offset: number, size: number): Buffer {
   end64.writeBigUInt64LE(44n, 4); // the length of the rest of this record
   end64.writeUInt16LE(VERSION, 12);
   end64.writeUInt16LE(VERSION, 14);
-  for (const [at, value] of [[24, count], [32, count], [40, size], [48, offset]] as const) {
+  for (const [at, value] of [
+    [24, count],
+    [32, count],
+    [40, size],
+    [48, offset],
+  ] as const) {
     end64.writeBigUInt64LE(BigInt(value), at);
   }
   end64.writeUInt32LE(0x07064b50, 56);

@@ -1,0 +1,69 @@
+/**
+ * @file Makes a checkout ready: packages, system libraries, the addon, dist/. Each part does nothing where
+ * nothing has changed, so `npm start` and `npm test` simply run it first. Plain Node: it runs before any
+ * package is installed.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import process from 'node:process';
+import { fileURLToPath } from 'node:url';
+import { buildNative, SetupError } from './tools/build-native.mjs';
+import { compileTypeScript } from './tools/compile-typescript.mjs';
+import { blasWarning, install, missingPackages } from './tools/system-packages.mjs';
+
+const ROOT = dirname(fileURLToPath(import.meta.url));
+const say = (line) => console.log(`setup: ${line}`);
+
+/** Runs one part, and says how long it took if it had something to do. */
+async function timed(work) {
+  const start = Date.now();
+  if (await work()) say(`  done in ${((Date.now() - start) / 1000).toFixed(1)} s`);
+}
+
+function npmPackages() {
+  if (packagesMatchLock()) return false;
+  say('installing the packages of package-lock.json');
+  // No package here needs an install script; without them nothing foreign runs at set-up.
+  const args = ['ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund'];
+  const { status } = spawnSync('npm', args, { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
+  if (status !== 0) throw new SetupError(`\`npm ${args.join(' ')}\` failed; its messages are above.`);
+  return true;
+}
+
+/** Whether node_modules holds what the lock file says (optional packages of other platforms may lack). */
+function packagesMatchLock() {
+  const installedLock = join(ROOT, 'node_modules/.package-lock.json');
+  if (!existsSync(installedLock)) return false;
+  const installed = JSON.parse(readFileSync(installedLock, 'utf8')).packages;
+  const { packages } = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8'));
+  return Object.entries(packages).every(([path, { version, optional }]) =>
+    path === '' ? true : installed[path] ? installed[path].version === version : optional,
+  );
+}
+
+function systemPackages() {
+  const missing = missingPackages();
+  if (missing.length === 0) return false;
+  say(`installing system packages: ${missing.join(', ')} (takes minutes)`);
+  install(missing);
+  return true;
+}
+
+async function addon() {
+  const { built, libtorch } = await buildNative(say);
+  const warning = blasWarning(libtorch);
+  if (warning) for (const line of warning.split('\n')) say(line);
+  return built;
+}
+
+try {
+  await timed(npmPackages);
+  await timed(systemPackages);
+  await timed(addon);
+  await timed(() => compileTypeScript(ROOT, say));
+} catch (error) {
+  if (!(error instanceof SetupError)) throw error;
+  console.error(error.message);
+  process.exitCode = 1;
+}

@@ -1,0 +1,23 @@
+/** @file `ip-adapter export`: the adapter of a checkpoint, or of a file, in the form that the target's name asks for. */
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from '@commander-js/extra-typings';
+import { ConfigError } from '../errors.js';
+
+export function exportCommand(): Command {
+  return new Command('export')
+    .description('Write an adapter as .safetensors or .bin (torch.save), both with the official keys.')
+    .argument('<source>', 'checkpoint folder, or adapter file')
+    .argument('<target>', 'file to write, ending in .safetensors or .bin')
+    .option('--force', 'replace the target where it exists')
+    .action(async (source, target, { force }) => {
+      if (!/\.(safetensors|bin)$/.test(target))
+        throw new ConfigError(`Expected a target that ends in .safetensors or .bin but received ${target}`);
+      if (existsSync(target) && !force) throw new ConfigError(`${target} exists; give --force to replace it, or another name`);
+      const { adapterFile } = await import('../checkpoint.js');
+      const { readAdapter, writeAdapter } = await import('../ip-adapter/adapter-file.js');
+      const isFolder = statSync(source, { throwIfNoEntry: false })?.isDirectory() ?? false;
+      writeAdapter(target, readAdapter(isFolder ? join(source, adapterFile) : source));
+      process.stdout.write(`${target}\n`);
+    }) as unknown as Command;
+}

@@ -1,0 +1,39 @@
+/** @file `ip-adapter inspect`: what kind of adapter a file is, and which tensors it holds. */
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from '@commander-js/extra-typings';
+
+/** Stable Diffusion families, by the width of what their cross-attention reads. */
+const families = new Map([
+  [768, 'Stable Diffusion 1.x'],
+  [1024, 'Stable Diffusion 2.x'],
+  [2048, 'Stable Diffusion XL'],
+]);
+
+export function inspectCommand(): Command {
+  return new Command('inspect')
+    .description('Say what kind of adapter a file holds, with its keys, shapes and token count.')
+    .argument('<file>', 'adapter file (.safetensors or .bin), or checkpoint folder')
+    .action(async (file) => {
+      const { adapterFile } = await import('../checkpoint.js');
+      const { readAdapter } = await import('../ip-adapter/adapter-file.js');
+      const { adapterKind } = await import('../ip-adapter/adapter-kind.js');
+      const isFolder = statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
+      const tensors = readAdapter(isFolder ? join(file, adapterFile) : file);
+      const { title, numTokens, embeddingDim, crossAttentionDim, layers } = adapterKind(tensors);
+      const family = families.get(crossAttentionDim ?? 0);
+      const parameters = [...tensors.values()].reduce((sum, { numel }) => sum + numel, 0);
+      const facts = [
+        ['kind', title],
+        ['image tokens', numTokens ?? 'one for each of the image encoder'],
+        ['image features', embeddingDim === undefined ? 'unknown' : `${embeddingDim} wide`],
+        ['cross-attention', crossAttentionDim === undefined ? 'unknown' : `${crossAttentionDim} wide${family === undefined ? '' : ` (${family})`}`],
+        ['attention layers', `${layers.length}, numbered ${layers[0]} to ${layers.at(-1)}`],
+        ['parameters', parameters.toLocaleString('en')],
+      ];
+      for (const [name, value] of facts) process.stdout.write(`${String(name).padEnd(18)}${value}\n`);
+      process.stdout.write('\n');
+      const width = Math.max(...[...tensors.keys()].map((key) => key.length));
+      for (const [key, { dtype, shape }] of tensors) process.stdout.write(`${key.padEnd(width)}  ${dtype}  [${shape.join(', ')}]\n`);
+    }) as unknown as Command;
+}

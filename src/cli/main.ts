@@ -1,0 +1,35 @@
+#!/usr/bin/env node
+/** @file `ip-adapter`: the commands, and what each way of ending means to the shell. */
+import { Command, CommanderError } from '@commander-js/extra-typings';
+import { UserError } from '../errors.js';
+import { exportCommand } from './export.js';
+import { inspectCommand } from './inspect.js';
+import { trainCommand } from './train.js';
+
+/** The original's flags have underscores; `--train_batch_size=4` becomes `--train-batch-size=4`. */
+export function hyphenate(args: readonly string[]): string[] {
+  return args.map((arg) => arg.replace(/^--[^=]+/, (flag) => flag.replaceAll('_', '-')));
+}
+
+const program = new Command('ip-adapter')
+  .description('Train IP-Adapters for Stable Diffusion: pictures as prompts.')
+  .exitOverride()
+  .addCommand(trainCommand())
+  .addCommand(exportCommand())
+  .addCommand(inspectCommand());
+for (const command of program.commands) command.exitOverride().showHelpAfterError('(--help lists the options)');
+
+try {
+  await program.parseAsync(hyphenate(process.argv.slice(2)), { from: 'user' });
+} catch (error) {
+  if (error instanceof CommanderError) {
+    // It has said what is wrong already; help and version end well.
+    process.exitCode = error.exitCode === 0 ? 0 : 2;
+  } else if (error instanceof UserError) {
+    process.stderr.write(`${error.name}: ${error.message}\n`);
+    process.exitCode = 2;
+  } else {
+    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+    process.exitCode = 1;
+  }
+}

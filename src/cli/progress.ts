@@ -1,0 +1,70 @@
+/** @file Progress of training: one line that moves in a terminal, plain lines elsewhere. */
+import type { WriteStream } from 'node:tty';
+import { SingleBar } from 'cli-progress';
+import type { StepsReport } from '../train.js';
+
+/** Without a terminal, a line at most so often. */
+const plainIntervalMs = 5000;
+/** How fast the shown loss forgets: a single step's loss says little, since it depends most on its timestep. */
+const lossDecay = 0.98;
+
+export class TrainProgress {
+  readonly #out: WriteStream;
+  #bar: SingleBar | undefined;
+  #loss: number | undefined;
+  #images = 0;
+  #start: { time: number; step: number } | undefined;
+  #lastLine = 0;
+
+  constructor(out: WriteStream) {
+    this.#out = out;
+  }
+
+  message(text: string): void {
+    // The bar draws itself anew below the message.
+    if (this.#bar !== undefined) this.#out.write('\r\x1b[K');
+    this.#out.write(`${text}\n`);
+  }
+
+  steps({ step, totalSteps, losses, images }: StepsReport): void {
+    this.#start ??= { time: performance.now(), step: step - losses.length };
+    for (const loss of losses) this.#loss = this.#loss === undefined ? loss : lossDecay * this.#loss + (1 - lossDecay) * loss;
+    this.#images += images;
+    const seconds = Math.max(performance.now() - this.#start.time, 1) / 1000;
+    const done = step - this.#start.step;
+    const figures = {
+      loss: (this.#loss ?? Number.NaN).toFixed(4),
+      rate: (this.#images / seconds).toFixed(2),
+      left: duration(((totalSteps - step) * seconds) / done),
+    };
+    if (this.#out.isTTY) this.#draw(step, totalSteps, figures);
+    else if (performance.now() - this.#lastLine >= plainIntervalMs || step === totalSteps) {
+      this.#lastLine = performance.now();
+      this.#out.write(`step ${step}/${totalSteps}  loss ${figures.loss}  ${figures.rate} images/s  ${figures.left} left\n`);
+    }
+  }
+
+  #draw(step: number, totalSteps: number, figures: Record<string, string>): void {
+    if (this.#bar === undefined) {
+      this.#bar = new SingleBar({
+        format: '{bar} step {value}/{total}  loss {loss}  {rate} images/s  {left} left',
+        stream: this.#out,
+        hideCursor: true,
+      });
+      this.#bar.start(totalSteps, step, figures);
+    } else this.#bar.update(step, figures);
+  }
+
+  stop(): void {
+    this.#bar?.stop();
+    this.#bar = undefined;
+  }
+}
+
+/** 3725 → '1:02:05' */
+function duration(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  const tail = `${String(minutes).padStart(hours > 0 ? 2 : 1, '0')}:${String(whole % 60).padStart(2, '0')}`;
+  return hours > 0 ? `${hours}:${tail}` : tail;
+}

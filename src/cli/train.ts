@@ -1,0 +1,77 @@
+/** @file `ip-adapter train`: flags to options, progress to the terminal, Ctrl-C to a checkpoint. */
+import { Command, Option } from '@commander-js/extra-typings';
+import { z } from 'zod';
+import { flagOf, type TrainOptions, trainOptionsSchema } from '../config.js';
+import { TrainProgress } from './progress.js';
+
+/** Flags of the original that it accepts and never uses, or that concern its launcher. */
+const ignoredFlags = ['logging-dir', 'report-to', 'local-rank'];
+
+interface JsonSchema {
+  type?: string;
+  enum?: string[];
+  default?: unknown;
+  description?: string;
+}
+
+export function trainCommand(): Command {
+  const command = new Command('train').description(
+    'Train an IP-Adapter Plus on captioned pictures. Flags may be written with hyphens or underscores.',
+  );
+  const { properties = {} } = z.toJSONSchema(trainOptionsSchema, { io: 'input' });
+  for (const [key, property] of Object.entries(properties)) command.addOption(optionOf(key, property as JsonSchema));
+  for (const flag of ignoredFlags)
+    command.addOption(new Option(`--${flag} <value>`, 'accepted for scripts of the original, which does not use it either'));
+  return command.action((options) => run(options)) as unknown as Command;
+}
+
+function optionOf(key: string, { type, enum: choices, default: fallback, description }: JsonSchema): Option {
+  const option = new Option(`${flagOf(key)} ${key === 'resume' ? '[checkpoint]' : `<${type === 'string' ? 'value' : 'number'}>`}`, description);
+  if (choices !== undefined) option.choices(choices);
+  // Defaults are filled in by the schema; commander only shows them.
+  if (fallback !== undefined) option.description += ` (default: ${String(fallback)})`;
+  if (type === 'number' || type === 'integer') option.argParser(toNumber);
+  return option;
+}
+
+// What is no number goes on as it is, and the schema names the flag.
+function toNumber(text: string): number | string {
+  return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
+}
+
+async function run(flags: Record<string, unknown>): Promise<void> {
+  const options = { ...flags };
+  for (const flag of ignoredFlags) {
+    const key = flag.replace(/-[a-z]/g, (letter) => letter.slice(1).toUpperCase());
+    if (key in options) process.stderr.write(`--${flag} has no effect.\n`);
+    delete options[key];
+  }
+
+  const abort = new AbortController();
+  const stop = (): void => {
+    process.stderr.write('\nStopping after this step; once more to stop at once.\n');
+    abort.abort();
+  };
+  process.once('SIGINT', stop);
+  const progress = new TrainProgress(process.stderr);
+  try {
+    // Loaded now: --help should not need LibTorch.
+    const { train } = await import('../train.js');
+    const result = await train(options as TrainOptions, {
+      signal: abort.signal,
+      onMessage: (message) => progress.message(message),
+      onSteps: (report) => progress.steps(report),
+    });
+    progress.stop();
+    for (const { file, reason } of result.badRows) process.stderr.write(`Skipped ${file}: ${reason}\n`);
+    if (result.badRows.length > 0) process.stderr.write(`${result.badRows.length} pictures could not be read and were skipped.\n`);
+    if (abort.signal.aborted) {
+      process.stderr.write(`Stopped after step ${result.step}. Go on with the same command and --resume.\n`);
+      process.exitCode = 130;
+    }
+    process.stdout.write(`${result.checkpoint}\n`);
+  } finally {
+    progress.stop();
+    process.off('SIGINT', stop);
+  }
+}

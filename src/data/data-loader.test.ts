@@ -1,0 +1,168 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { DatasetError } from '../errors.js';
+import { ClipImageProcessor } from './clip-image-processor.js';
+import { ClipTokenizer } from './clip-tokenizer.js';
+import { type Batch, DataLoader, type DataLoaderOptions } from './data-loader.js';
+import { dropFor, shuffledIndices } from './sampling.js';
+
+const BOS = '<|startoftext|>';
+const EOS = '<|endoftext|>';
+const COUNT = 23;
+
+let dir: string;
+let tokenizer: ClipTokenizer;
+let imageProcessor: ClipImageProcessor;
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'ip-adapter-loader-'));
+  writeFileSync(join(dir, 'vocab.json'), JSON.stringify({ a: 0, 'a</w>': 1, [BOS]: 2, [EOS]: 3 }));
+  writeFileSync(join(dir, 'merges.txt'), '#version: 0.2\n');
+  writeFileSync(join(dir, 'tokenizer_config.json'), JSON.stringify({ model_max_length: 6 }));
+  tokenizer = ClipTokenizer.load(dir);
+  imageProcessor = ClipImageProcessor.load(dir, 4);
+  for (let i = 0; i < COUNT; i++) {
+    const raw = { width: 8, height: 6, channels: 3 as const };
+    // The red channel tells which picture it is.
+    const pixels = Uint8Array.from({ length: 8 * 6 * 3 }, (_, p) => (p % 3 === 0 ? 10 * i : 128));
+    await sharp(pixels, { raw }).toFile(join(dir, `${i}.png`));
+  }
+});
+afterAll(() => rmSync(dir, { recursive: true }));
+
+const fileOf = (i: number) => join(dir, `${i}.png`);
+
+/** A loader over the pictures; `files` replaces those of some rows. */
+function loader(change: Partial<DataLoaderOptions> = {}, files: Record<number, string> = {}, count = COUNT): DataLoader {
+  const rows = Array.from({ length: count }, (_, i) => ({ imageFile: files[i] ?? fileOf(i % COUNT), text: 'a '.repeat(i % 5) }));
+  return new DataLoader({ rows, tokenizer, imageProcessor, resolution: 6, batchSize: 4, prefetch: 2, seed: 5, ...change });
+}
+
+async function collect(batches: AsyncIterable<Batch>): Promise<Batch[]> {
+  const all: Batch[] = [];
+  for await (const batch of batches) all.push(batch);
+  return all;
+}
+
+const rowsOf = (batches: Batch[]) => batches.flatMap((batch) => batch.rows);
+
+describe('DataLoader', () => {
+  it('yields every row once, in the shuffled order, with the partial last batch', async () => {
+    const batches = await collect(loader().batches(0));
+    expect(rowsOf(batches)).toEqual([...shuffledIndices(5, 0, COUNT)]);
+    expect(batches.map((batch) => batch.rows.length)).toEqual([4, 4, 4, 4, 4, 3]);
+    expect(batches.map((batch) => batch.nextPosition)).toEqual([4, 8, 12, 16, 20, 23]);
+    expect(batches.at(-1)!.pixelValues.shape).toEqual([3, 3, 6, 6]);
+  });
+
+  it('fills a batch with the picture, the CLIP picture and the caption of each row, or what stands for a dropped one', async () => {
+    const seen = { image: 0, text: 0 };
+    for (let epoch = 0; epoch < 6; epoch++) {
+      for (const batch of await collect(loader().batches(epoch))) {
+        const { rows, pixelValues, clipPixelValues, inputIds } = batch;
+        expect(batch.epoch).toBe(epoch);
+        expect(pixelValues.data).toHaveLength(rows.length * 3 * 36);
+        expect(clipPixelValues.shape).toEqual([rows.length, 3, 4, 4]);
+        expect(inputIds.shape).toEqual([rows.length, 6]);
+        rows.forEach((row, i) => {
+          const drop = dropFor(5, epoch, row);
+          expect(batch.dropImage[i]).toBe(drop.dropImage);
+          // The training picture stays, whatever is dropped.
+          expect(pixelValues.data[i * 108]).toBeCloseTo(((10 * row) / 255 - 0.5) / 0.5, 6);
+          expect(pixelValues.data[i * 108 + 36]).toBeCloseTo((128 / 255 - 0.5) / 0.5, 6);
+          const clip = clipPixelValues.data.subarray(i * 48, (i + 1) * 48);
+          if (drop.dropImage) expect([...clip]).toEqual(new Array(48).fill(0));
+          else expect(clip[0]).toBeCloseTo(((10 * row) / 255 - 0.48145466) / 0.26862954, 5);
+          const ids = [...inputIds.data.subarray(i * 6, (i + 1) * 6)].map(Number);
+          const words = drop.dropText ? 0 : row % 5;
+          expect(ids).toEqual([2, ...new Array(words).fill(1), ...new Array(5 - words).fill(3)].slice(0, 6));
+          seen.image += Number(drop.dropImage);
+          seen.text += Number(drop.dropText);
+        });
+      }
+    }
+    expect(seen.image).toBeGreaterThan(0);
+    expect(seen.text).toBeGreaterThan(0);
+  });
+
+  it('goes on with the same batches from any position, bad rows or not', async () => {
+    const order = shuffledIndices(5, 1, COUNT);
+    const missing = { [order[2]!]: 'missing.png', [order[4]!]: 'missing.png', [order[COUNT - 1]!]: 'missing.png' };
+    const whole = await collect(loader({}, missing).batches(1));
+    expect(rowsOf(whole)).toEqual([...order].filter((row) => !(row in missing)));
+    for (let k = 0; k < whole.length; k++) {
+      const rest = await collect(loader({}, missing).batches(1, whole[k]!.nextPosition));
+      expect(rest).toEqual(whole.slice(k + 1));
+    }
+  });
+
+  it('does not depend on how far it reads ahead', async () => {
+    const one = await collect(loader({ prefetch: 1 }).batches(2));
+    expect(await collect(loader({ prefetch: 9 }).batches(2))).toEqual(one);
+  });
+
+  it('skips bad rows, fills the batch with the next ones, and records each once', async () => {
+    const truncated = join(dir, 'truncated.png');
+    writeFileSync(truncated, readFileSync(fileOf(0)).subarray(0, -30));
+    const noPicture = join(dir, 'vocab.json');
+    const missing = join(dir, 'missing.png');
+    const data = loader({}, { 3: truncated, 8: noPicture, 15: missing });
+    for (let epoch = 0; epoch < 2; epoch++) {
+      const batches = await collect(data.batches(epoch));
+      expect(batches.map((batch) => batch.rows.length)).toEqual([4, 4, 4, 4, 4]);
+      expect(rowsOf(batches)).toEqual([...shuffledIndices(5, epoch, COUNT)].filter((row) => ![3, 8, 15].includes(row)));
+    }
+    expect([...data.badRows].sort(([a], [b]) => a - b)).toEqual([
+      [3, { file: truncated, reason: expect.stringContaining('damaged or incomplete') }],
+      [8, { file: noPicture, reason: expect.stringContaining('it is not a JPEG') }],
+      [15, { file: missing, reason: 'the file is missing' }],
+    ]);
+  });
+
+  it('bears eight bad rows and stops at the ninth', async () => {
+    const bad = (n: number) => Object.fromEntries(Array.from({ length: n }, (_, i) => [i, join(dir, `missing-${i}.png`)]));
+    expect(rowsOf(await collect(loader({}, bad(8)).batches(0)))).toHaveLength(COUNT - 8);
+    const error = await collect(loader({}, bad(9)).batches(0)).catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(DatasetError);
+    expect((error as Error).message).toMatch(/9 of 23 are bad so far \(at most 8 are skipped\)/);
+    expect((error as Error).message).toMatch(/row \d: .*missing-\d\.png: the file is missing/);
+    expect((error as Error).message).toContain('and 4 more');
+  });
+
+  it('bears a tenth of a large dataset', async () => {
+    const bad = (n: number) => Object.fromEntries(Array.from({ length: n }, (_, i) => [i, 'missing.png']));
+    expect(rowsOf(await collect(loader({}, bad(12), 120).batches(0)))).toHaveLength(108);
+    await expect(collect(loader({}, bad(13), 120).batches(0))).rejects.toThrow(/13 of 120 .*at most 12/);
+  });
+
+  it('refuses an epoch without any readable row, but not an empty rest of one', async () => {
+    const missing = { 0: 'missing.png', 1: 'missing.png' };
+    await expect(collect(loader({}, missing, 2).batches(0))).rejects.toThrow(/none can be read/);
+    expect(await collect(loader({}, missing, 2).batches(0, 1))).toEqual([]);
+    expect(await collect(loader().batches(0, COUNT))).toEqual([]);
+  });
+
+  it('leaves nothing running when the loop ends early', async () => {
+    const before = sharp.counters();
+    for await (const batch of loader({ prefetch: 5 }).batches(0)) {
+      expect(batch.rows).toHaveLength(4);
+      break;
+    }
+    expect(sharp.counters()).toEqual(before);
+    expect(before).toEqual({ queue: 0, process: 0 });
+  });
+
+  it('passes on an error that is not the picture’s, once it is that row’s turn', async () => {
+    const broken = { ...imageProcessor, cropSize: 4, crop: () => raise() } as unknown as ClipImageProcessor;
+    const data = loader({ imageProcessor: broken });
+    await expect(collect(data.batches(0))).rejects.toThrow('a defect');
+    expect(data.badRows.size).toBe(0);
+  });
+});
+
+function raise(): never {
+  throw new Error('a defect');
+}

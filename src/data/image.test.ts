@@ -1,0 +1,96 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { PictureError, readPicture } from './image.js';
+import { maxDifference, PICTURES, readGolden } from './test-support.js';
+
+let dir: string;
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), 'ip-adapter-image-'));
+});
+afterAll(() => rmSync(dir, { recursive: true }));
+
+/** Writes raw pixels as a picture file. */
+async function save(name: string, pixels: number[], width: number, channels: 1 | 2 | 3 | 4): Promise<string> {
+  const file = join(dir, name);
+  const raw = { width, height: pixels.length / channels / width, channels };
+  await sharp(Uint8Array.from(pixels), { raw }).toFile(file);
+  return file;
+}
+
+async function bytesOf(file: string): Promise<number[]> {
+  return [...(await readPicture(file)).data];
+}
+
+describe('readPicture', () => {
+  it('drops alpha without compositing or un-premultiplying', async () => {
+    const file = await save('alpha.png', [10, 20, 30, 0, 200, 100, 50, 128], 2, 4);
+    expect(await bytesOf(file)).toEqual([10, 20, 30, 200, 100, 50]);
+  });
+
+  it('repeats grey in three channels, with or without alpha', async () => {
+    expect(await bytesOf(await save('grey.png', [7, 250], 2, 1))).toEqual([7, 7, 7, 250, 250, 250]);
+    expect(await bytesOf(await save('grey-alpha.png', [7, 0, 250, 9], 2, 2))).toEqual([7, 7, 7, 250, 250, 250]);
+  });
+
+  it('reads the colours of a palette', async () => {
+    const file = join(dir, 'palette.png');
+    const pixels = Uint8Array.from([255, 0, 0, 0, 0, 255, 255, 0, 0, 0, 255, 0]);
+    await sharp(pixels, { raw: { width: 2, height: 2, channels: 3 } }).png({ palette: true }).toFile(file);
+    expect((await sharp(file).metadata()).isPalette).toBe(true);
+    expect(await bytesOf(file)).toEqual([...pixels]);
+  });
+
+  it("clips 16-bit grey to 255, as Pillow's conversion does", async () => {
+    const file = join(dir, 'grey16.png');
+    const raw = { width: 4, height: 1, channels: 1 as const };
+    await sharp(Uint16Array.from([0, 200, 256, 65535]), { raw }).toColourspace('grey16').png().toFile(file);
+    expect((await sharp(file).metadata()).depth).toBe('ushort');
+    expect(await bytesOf(file)).toEqual([0, 0, 0, 200, 200, 200, 255, 255, 255, 255, 255, 255]);
+  });
+
+  it('ignores the EXIF orientation', async () => {
+    const file = join(dir, 'rotated.png');
+    const raw = { width: 2, height: 1, channels: 3 as const };
+    await sharp(Uint8Array.from([1, 2, 3, 4, 5, 6]), { raw }).withMetadata({ orientation: 6 }).toFile(file);
+    expect((await sharp(file).metadata()).orientation).toBe(6);
+    expect(await readPicture(file)).toMatchObject({ width: 2, height: 1 });
+  });
+
+  it('refuses what Pillow refuses, and says why', async () => {
+    const noise = Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 2654435761) >>> 24);
+    const broken: [string, Buffer, RegExp][] = [];
+    for (const format of ['png', 'jpg', 'webp']) {
+      const whole = readFileSync(await save(`whole.${format}`, noise, 64, 3));
+      broken.push([`half.${format}`, whole.subarray(0, whole.length / 2), /damaged or incomplete/]);
+    }
+    const jpeg = readFileSync(join(dir, 'whole.jpg'));
+    broken.push(['no-end.jpg', jpeg.subarray(0, -2), /damaged or incomplete/]);
+    broken.push(['empty.jpg', Buffer.alloc(0), /it is not a JPEG, PNG/]);
+    broken.push(['page.jpg', Buffer.from('<html></html>'), /it is not a JPEG, PNG/]);
+    broken.push(['drawing.png', Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'), /svg/]);
+    for (const [name, bytes, reason] of broken) {
+      writeFileSync(join(dir, name), bytes);
+      const error = await readPicture(join(dir, name)).catch((e: unknown) => e);
+      expect(error, name).toBeInstanceOf(PictureError);
+      expect((error as PictureError).reason, name).toMatch(reason);
+      expect((error as PictureError).message, name).toContain(name);
+    }
+    await expect(readPicture(join(dir, 'absent.png'))).rejects.toThrow(/absent\.png but the file is missing/);
+    await expect(readPicture(dir)).rejects.toThrow(PictureError);
+  });
+});
+
+describe.skipIf(PICTURES === null)('readPicture on the sample pictures (../shared/images)', () => {
+  const golden = readGolden('preprocess/train_transform_u8.safetensors');
+  const decoded = [...golden].filter(([name]) => name.endsWith('.decoded_rgb'));
+
+  it.each(decoded)('%s equals Pillow', async (name, expected) => {
+    const image = await readPicture(join(PICTURES!, name.replace('.decoded_rgb', '')));
+    expect([image.height, image.width, 3]).toEqual(expected.shape);
+    // 0 with libjpeg-turbo's usual decoder on both sides; another build may round a level differently.
+    expect(maxDifference(image.data, expected.data)).toBeLessThanOrEqual(1);
+  });
+});

@@ -1,0 +1,119 @@
+/**
+ * @file Read a picture file into RGB bytes, exactly as Pillow's `Image.open(path).convert("RGB")` does.
+ *
+ * sharp decodes in libuv's threads with the same libraries as Pillow, but its defaults make a picture look
+ * right, where Pillow's keep the stored numbers. So: embedded colour profiles and EXIF orientation are ignored,
+ * alpha is cut off without compositing, and two conversions (CMYK, 16-bit grey) are Pillow's own arithmetic,
+ * done here (source: Pillow `src/libImaging/Convert.c`).
+ *
+ * Known differences: BMP is not read; the colour under a GIF's transparent pixels is black; AVIF decodes a few
+ * levels off; a PNG with a wrong checksum is refused where Pillow reads it.
+ */
+import sharp from 'sharp';
+import { DatasetError } from '../errors.js';
+
+// One thread a picture: many pictures decode at the same time, and the engine wants the other cores.
+sharp.concurrency(1);
+// Each picture is read once an epoch: libvips's cache of open files and operations would only grow.
+sharp.cache(false);
+
+/** A picture in memory: `data` holds height × width × 3 bytes (row-major, R G B), each 0…255. */
+export interface RgbImage {
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** A picture file cannot be read; `reason` is the bare cause, for reports that name the file themselves. */
+export class PictureError extends DatasetError {
+  constructor(
+    file: string,
+    readonly reason: string,
+    options?: ErrorOptions,
+  ) {
+    super(`Expected a picture in ${file} but ${reason}.`, options);
+  }
+}
+
+/** Pillow refuses larger pictures as decompression bombs (twice `Image.MAX_IMAGE_PIXELS`). */
+const MAX_PIXELS = 2 * Math.floor(2 ** 30 / 4 / 3);
+
+/** What both sharp and Pillow decode (`heif` is AVIF here). sharp would also draw SVG, which is no photograph. */
+const FORMATS = new Set(['jpeg', 'png', 'webp', 'gif', 'tiff', 'heif']);
+
+/**
+ * Decodes a picture file (the first frame of an animated one).
+ * @throws PictureError when the file is missing, truncated, corrupt, too large or not a picture.
+ */
+export async function readPicture(file: string): Promise<RgbImage> {
+  try {
+    return await decode(file);
+  } catch (error) {
+    if (error instanceof PictureError) throw error;
+    throw new PictureError(file, reasonOf(error), { cause: error });
+  }
+}
+
+async function decode(file: string): Promise<RgbImage> {
+  // 'error' refuses what Pillow refuses, truncated files above all. The stricter default, 'warning', would also
+  // refuse pictures that Pillow reads, such as a JPEG with a few damaged blocks.
+  const picture = sharp(file, { failOn: 'error', ignoreIcc: true, limitInputPixels: MAX_PIXELS });
+  const { format, space, channels } = await picture.metadata();
+  if (!FORMATS.has(format)) throw new PictureError(file, `its format is ${format}`);
+
+  if (space === 'cmyk') {
+    // Without the pipeline colour space libvips would go through an ICC profile, and not by Pillow's formula.
+    const { data, info } = await picture
+      .pipelineColourspace('cmyk')
+      .toColourspace('cmyk')
+      .raw()
+      .toBuffer({ resolveWithObject: true });
+    return { data: cmykToRgb(data, info.channels), width: info.width, height: info.height };
+  }
+  if (space === 'grey16' && channels === 1) {
+    const { data, info } = await picture
+      .toColourspace('grey16')
+      .raw({ depth: 'ushort' })
+      .toBuffer({ resolveWithObject: true });
+    return { data: grey16ToRgb(data), width: info.width, height: info.height };
+  }
+  const { data, info } = await picture
+    .removeAlpha()
+    .toColourspace('srgb')
+    .raw()
+    .toBuffer({ resolveWithObject: true });
+  if (info.channels !== 3) throw new PictureError(file, `it has ${info.channels} colour channels`);
+  return { data, width: info.width, height: info.height };
+}
+
+/** Pillow's `cmyk2rgb`: channel = (255 − K) − C·(255 − K)/255, the division rounded as in `MULDIV255`. */
+function cmykToRgb(cmyk: Uint8Array, channels: number): Uint8Array {
+  const pixels = cmyk.length / channels;
+  const rgb = new Uint8Array(pixels * 3);
+  for (let i = 0; i < pixels; i++) {
+    const white = 255 - cmyk[i * channels + 3]!;
+    for (let c = 0; c < 3; c++) {
+      const product = cmyk[i * channels + c]! * white + 128;
+      rgb[i * 3 + c] = Math.max(0, white - (((product >> 8) + product) >> 8));
+    }
+  }
+  return rgb;
+}
+
+/** Pillow clips 16-bit grey to 8 bits instead of scaling it, so almost every such picture is nearly white. */
+function grey16ToRgb(bytes: Uint8Array): Uint8Array {
+  const grey = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const rgb = new Uint8Array((bytes.length / 2) * 3);
+  for (let i = 0; i < bytes.length / 2; i++) {
+    rgb.fill(Math.min(255, grey.getUint16(2 * i, true)), 3 * i, 3 * i + 3);
+  }
+  return rgb;
+}
+
+/** The first line of sharp's message (the rest repeats it), as the second half of a sentence. */
+function reasonOf(error: unknown): string {
+  const message = (error instanceof Error ? error.message : String(error)).trim();
+  if (message.startsWith('Input file is missing')) return 'the file is missing';
+  if (message.includes('unsupported image format')) return 'it is not a JPEG, PNG, WebP, GIF, TIFF or AVIF file';
+  return `it is damaged or incomplete: ${message.split('\n')[0]!.trim()}`;
+}

@@ -1,0 +1,97 @@
+/**
+ * @file The random choices about rows, each a pure function of (seed, epoch, …): the order of an epoch, and which
+ * conditions a row drops. A resumed run therefore meets the same rows with the same drops, with no state to save.
+ *
+ * Numbers come from a hash (the finaliser of MurmurHash3, a bijection of 32 bits that mixes every bit into every
+ * other) and, where many are needed, from xoshiro128** (Blackman and Vigna, "Scrambled linear pseudorandom number
+ * generators") seeded by that hash. Every choice has its own stream number, so that the order and the drops of one
+ * seed are independent. The numbers differ from Python's; only their distribution is the original's.
+ */
+
+/** Which conditions a row loses for one epoch. */
+export interface Drop {
+  readonly dropImage: boolean;
+  readonly dropText: boolean;
+}
+
+/** Shares of rows as in the original's `MyDataset`: image only, text only, both. */
+const IMAGE_DROP_RATE = 0.05;
+const TEXT_DROP_RATE = 0.05;
+const BOTH_DROP_RATE = 0.05;
+
+const ORDER_STREAM = 1;
+const DROP_STREAM = 2;
+
+/**
+ * The order of the rows 0 … n-1 in one epoch: a uniform random permutation (Fisher–Yates).
+ * @param seed and `epoch`: whole numbers, 0 to 2^53 - 1
+ */
+export function shuffledIndices(seed: number, epoch: number, n: number): Uint32Array {
+  const order = new Uint32Array(n);
+  for (let i = 0; i < n; i++) order[i] = i;
+  const next = xoshiro128(hash([ORDER_STREAM, seed, epoch]));
+  for (let i = n - 1; i > 0; i--) {
+    const j = below(next, i + 1);
+    const row = order[i]!;
+    order[i] = order[j]!;
+    order[j] = row;
+  }
+  return order;
+}
+
+/** What row `index` drops in `epoch`, by one uniform number as in the original: < 0.05 image, < 0.10 text, < 0.15 both. */
+export function dropFor(seed: number, epoch: number, index: number): Drop {
+  const u = hash([DROP_STREAM, seed, epoch, index]) / 2 ** 32;
+  if (u < IMAGE_DROP_RATE) return { dropImage: true, dropText: false };
+  if (u < IMAGE_DROP_RATE + TEXT_DROP_RATE) return { dropImage: false, dropText: true };
+  const both = u < IMAGE_DROP_RATE + TEXT_DROP_RATE + BOTH_DROP_RATE;
+  return { dropImage: both, dropText: both };
+}
+
+/** A whole number in [0, 2^32) that depends on every bit of every key; keys are whole numbers in [0, 2^53). */
+function hash(keys: readonly number[]): number {
+  let h = 0;
+  for (const key of keys) {
+    h = mix(h + 0x9e3779b9 + (key >>> 0));
+    h = mix(h + 0x9e3779b9 + Math.floor(key / 2 ** 32));
+  }
+  return h;
+}
+
+/** MurmurHash3's 32-bit finaliser. */
+function mix(x: number): number {
+  let h = x | 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
+/** A xoshiro128** generator of whole numbers in [0, 2^32), its state filled from `seed` by the hash. */
+function xoshiro128(seed: number): () => number {
+  // Four different keys of a bijection: at most one of the words can be zero, and all-zero is the only bad state.
+  let [a, b, c, d] = [0, 1, 2, 3].map((word) => mix(seed + Math.imul(word, 0x9e3779b9))) as [number, number, number, number];
+  return () => {
+    const result = Math.imul(rotateLeft(Math.imul(b, 5), 7), 9) >>> 0;
+    const t = b << 9;
+    c ^= a;
+    d ^= b;
+    b ^= c;
+    a ^= d;
+    c ^= t;
+    d = rotateLeft(d, 11);
+    return result;
+  };
+}
+
+function rotateLeft(x: number, k: number): number {
+  return (x << k) | (x >>> (32 - k));
+}
+
+/** A uniform whole number in [0, bound): draws from the incomplete last round of 2^32 / bound are thrown away. */
+function below(next: () => number, bound: number): number {
+  const limit = 2 ** 32 - (2 ** 32 % bound);
+  for (;;) {
+    const x = next();
+    if (x < limit) return x % bound;
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * @file Adapter files, both official forms: `.safetensors` with flat keys, and `.bin` (torch.save) with the
+ * dictionaries `image_proj` and `ip_adapter`. In memory, always the flat keys.
+ */
+import { CheckpointError } from '../errors.js';
+import { readSafetensors, readTorchZip, Tensor, writeSafetensors, writeTorchZip } from '../torch/index.js';
+import { adapterKind } from './adapter-kind.js';
+import type { IPAdapter } from './ip-adapter.js';
+
+const parts = ['image_proj', 'ip_adapter'] as const;
+
+/**
+ * The tensors of an adapter file by their flat keys: `image_proj.latents`, `ip_adapter.1.to_k_ip.weight`, …
+ * @throws CheckpointError where the file is missing, damaged, or holds no adapter
+ */
+export function readAdapter(path: string): Map<string, Tensor> {
+  const tensors = path.endsWith('.safetensors') ? readSafetensors(path).tensors : flatten(path, readTorchZip(path));
+  const { variant, layers } = adapterKind(tensors);
+  if (variant === 'unknown' || layers.length === 0)
+    throw new CheckpointError(
+      `Expected an IP-Adapter in ${path} but its keys are ${shown([...tensors.keys()])}; the keys of one begin with ${parts.join('. and ')}.`,
+    );
+  return tensors;
+}
+
+function shown(keys: string[]): string {
+  return keys.length > 4 ? `${keys.slice(0, 4).join(', ')} and ${keys.length - 4} more` : keys.join(', ') || 'none';
+}
+
+function flatten(path: string, content: unknown): Map<string, Tensor> {
+  const flat = new Map<string, Tensor>();
+  for (const part of parts) {
+    const dictionary = content instanceof Map ? content.get(part) : undefined;
+    if (!(dictionary instanceof Map))
+      throw new CheckpointError(`Expected the dictionaries ${parts.join(' and ')} in ${path} but there is no ${part}; is it an IP-Adapter?`);
+    for (const [key, value] of dictionary) if (value instanceof Tensor) flat.set(`${part}.${key}`, value);
+  }
+  return flat;
+}
+
+/** Writes the form that the name's ending asks for. */
+export function writeAdapter(path: string, tensors: ReadonlyMap<string, Tensor>): void {
+  if (path.endsWith('.safetensors')) return writeSafetensors(path, tensors, { format: 'pt' });
+  const nested = parts.map((part) => {
+    const own = [...tensors].filter(([key]) => key.startsWith(`${part}.`));
+    return [part, new Map(own.map(([key, value]) => [key.slice(part.length + 1), value]))] as const;
+  });
+  writeTorchZip(path, Object.fromEntries(nested));
+}
+
+/**
+ * Loads an IP-Adapter Plus into `adapter`, as float32 copies.
+ * @throws CheckpointError that says which variant the file is where it is another, or which shapes do not fit
+ */
+export function loadAdapter(adapter: IPAdapter, path: string): void {
+  const tensors = readAdapter(path);
+  const kind = adapterKind(tensors);
+  const { embeddingDim, numQueries, outputDim } = adapter.image_proj.config;
+  if (kind.variant !== 'plus')
+    throw new CheckpointError(`Expected an IP-Adapter Plus in ${path} but it is ${kind.title}; use an ip-adapter-plus file.`);
+  const fits = (what: string, expected: number, received: number | undefined, remedy: string): void => {
+    if (expected !== received) throw new CheckpointError(`Expected ${what} ${expected} in ${path} but received ${received}; ${remedy}.`);
+  };
+  fits('image tokens:', numQueries, kind.numTokens, `give --num-tokens ${kind.numTokens}`);
+  fits('image features of width', embeddingDim, kind.embeddingDim, 'it was trained with another image encoder');
+  fits('a cross-attention width of', outputDim, kind.crossAttentionDim, 'it was trained for another Stable Diffusion');
+  adapter.loadStateDict(new Map(Array.from(tensors, ([key, value]) => [key, value.to('float32').clone()])), path);
+}

@@ -1,0 +1,127 @@
+/**
+ * @file The image projection of IP-Adapter Plus: a Perceiver resampler that turns the image encoder's hidden states
+ * into a fixed number of tokens (Alayrac et al., Flamingo, arXiv 2204.14198, section 3.1.1; tencent-ailab/IP-Adapter
+ * ip_adapter/resampler.py). Fields are named as the keys of the official files.
+ */
+import { gelu } from '../nn/functional.js';
+import { initParameters } from '../nn/init.js';
+import { LayerNorm, Linear } from '../nn/layers.js';
+import { Module } from '../nn/module.js';
+import { cat, type Device, empty, type Generator, randn, type Tensor } from '../torch/index.js';
+
+export interface ResamplerConfig {
+  /** Width inside the resampler. */
+  dim: number;
+  depth: number;
+  /** Width of one attention head. */
+  dimHead: number;
+  heads: number;
+  /** How many tokens come out. */
+  numQueries: number;
+  /** Width of the image encoder's hidden states. */
+  embeddingDim: number;
+  /** Width of the tokens: the UNet's cross_attention_dim. */
+  outputDim: number;
+  /** The feed-forward's inner width, as a multiple of `dim`. */
+  ffMult: number;
+}
+
+/** Image features [batch, n, embeddingDim] → image tokens [batch, numQueries, outputDim]. */
+export class Resampler extends Module<[Tensor]> {
+  latents: Tensor;
+  proj_in: Linear;
+  proj_out: Linear;
+  norm_out: LayerNorm;
+  layers: [PerceiverAttention, FeedForward][];
+
+  readonly config: ResamplerConfig;
+
+  constructor(config: ResamplerConfig) {
+    super();
+    const { dim, depth, numQueries, embeddingDim, outputDim } = config;
+    this.config = config;
+    this.latents = empty([1, numQueries, dim], { device: 'meta' });
+    this.proj_in = new Linear(embeddingDim, dim);
+    this.proj_out = new Linear(dim, outputDim);
+    this.norm_out = new LayerNorm(outputDim);
+    this.layers = Array.from({ length: depth }, () => [new PerceiverAttention(config), new FeedForward(config)]);
+  }
+
+  /** Random values as the original's: PyTorch's defaults, and latents ~ N(0, 1/dim). */
+  init(generator: Generator, device: Device = 'cpu'): this {
+    initParameters(this, generator, device);
+    this.latents.dispose();
+    this.latents = randn(this.latents.shape, { generator, device }).mul_(this.config.dim ** -0.5);
+    return this;
+  }
+
+  protected override forward(features: Tensor): Tensor {
+    const x = this.proj_in.call(features);
+    let latents = this.latents.expand(x.shape[0] as number, -1, -1);
+    for (const [attention, feedForward] of this.layers) {
+      latents = attention.call(x, latents).add(latents);
+      latents = feedForward.call(latents).add(latents);
+    }
+    return this.norm_out.call(this.proj_out.call(latents));
+  }
+}
+
+/** The latents ask; the features and the latents themselves answer. */
+class PerceiverAttention extends Module<[Tensor, Tensor]> {
+  norm1: LayerNorm;
+  norm2: LayerNorm;
+  to_q: Linear;
+  to_kv: Linear;
+  to_out: Linear;
+
+  readonly #heads: number;
+  readonly #dimHead: number;
+
+  constructor({ dim, dimHead, heads }: ResamplerConfig) {
+    super();
+    const inner = dimHead * heads;
+    this.norm1 = new LayerNorm(dim);
+    this.norm2 = new LayerNorm(dim);
+    this.to_q = new Linear(dim, inner, { bias: false });
+    this.to_kv = new Linear(dim, inner * 2, { bias: false });
+    this.to_out = new Linear(inner, dim, { bias: false });
+    this.#heads = heads;
+    this.#dimHead = dimHead;
+  }
+
+  protected override forward(features: Tensor, latents: Tensor): Tensor {
+    const normed = this.norm2.call(latents);
+    const q = this.#split(this.to_q.call(normed));
+    const kv = this.to_kv.call(cat([this.norm1.call(features), normed], 1));
+    const [k, v] = kv.chunk(2, -1).map((half) => this.#split(half)) as [Tensor, Tensor];
+    // The scale is shared between q and k: in half precision their product overflows later so.
+    const scale = this.#dimHead ** -0.25;
+    const scores = q.mul(scale).matmul(k.mul(scale).transpose(-2, -1));
+    const out = scores.softmax(-1, 'float32').to(scores.dtype).matmul(v);
+    return this.to_out.call(out.transpose(1, 2).flatten(2));
+  }
+
+  /** [batch, n, heads × dimHead] → [batch, heads, n, dimHead] */
+  #split(x: Tensor): Tensor {
+    const [batch, n] = x.shape as [number, number];
+    return x.reshape(batch, n, this.#heads, this.#dimHead).transpose(1, 2);
+  }
+}
+
+/** LayerNorm, Linear, GELU, Linear, with the keys 0, 1 and 3 that PyTorch's Sequential gives them. */
+class FeedForward extends Module<[Tensor]> {
+  0: LayerNorm;
+  1: Linear;
+  3: Linear;
+
+  constructor({ dim, ffMult }: ResamplerConfig) {
+    super();
+    this[0] = new LayerNorm(dim);
+    this[1] = new Linear(dim, dim * ffMult, { bias: false });
+    this[3] = new Linear(dim * ffMult, dim, { bias: false });
+  }
+
+  protected override forward(x: Tensor): Tensor {
+    return this[3].call(gelu(this[1].call(this[0].call(x))));
+  }
+}

@@ -1,0 +1,163 @@
+/** @file Functions of tensors without state of their own, named as in torch.nn.functional. */
+import { cat, full, isGradEnabled, op, type Tensor, tidy } from '../torch/index.js';
+
+const aten = {
+  linear: op('aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor'),
+  conv2d: op(
+    'aten::conv2d(Tensor input, Tensor weight, Tensor? bias=None, int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1) -> Tensor',
+  ),
+  groupNorm: op(
+    'aten::group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, float eps=1e-05, bool cudnn_enabled=True) -> Tensor',
+  ),
+  layerNorm: op(
+    'aten::layer_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1e-05, bool cudnn_enable=True) -> Tensor',
+  ),
+  embedding: op(
+    'aten::embedding(Tensor weight, Tensor indices, SymInt padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor',
+  ),
+  silu: op('aten::silu(Tensor self) -> Tensor'),
+  gelu: op("aten::gelu(Tensor self, *, str approximate='none') -> Tensor"),
+  mseLoss: op('aten::mse_loss(Tensor self, Tensor target, int reduction=Mean) -> Tensor'),
+  upsampleNearest2d: op(
+    'aten::upsample_nearest2d(Tensor self, SymInt[2] output_size, float? scales_h=None, float? scales_w=None) -> Tensor',
+  ),
+  constantPadNd: op('aten::constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor'),
+  triu: op('aten::triu(Tensor self, int diagonal=0) -> Tensor'),
+  scaledDotProductAttention: op(
+    'aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False) -> Tensor',
+  ),
+};
+
+/** x [..., in], weight [out, in], bias [out] → [..., out] */
+export function linear(x: Tensor, weight: Tensor, bias: Tensor | null): Tensor {
+  return aten.linear(x, weight, bias);
+}
+
+/** x [batch, in, h, w], weight [out, in, kh, kw] → [batch, out, h', w'] */
+export function conv2d(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null,
+  stride: number,
+  padding: number,
+): Tensor {
+  return aten.conv2d(x, weight, bias, [stride, stride], [padding, padding]);
+}
+
+/** x [batch, channels, ...], normalised over each group of channels and all that follows */
+export function groupNorm(x: Tensor, groups: number, weight: Tensor, bias: Tensor, eps: number): Tensor {
+  return aten.groupNorm(x, groups, weight, bias, eps);
+}
+
+/** x [..., dim], normalised over its last dimension */
+export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
+  return aten.layerNorm(x, weight.shape, weight, bias, eps);
+}
+
+/** Integers [...] → rows of weight [count, dim] → [..., dim] */
+export function embedding(ids: Tensor, weight: Tensor): Tensor {
+  return aten.embedding(weight, ids);
+}
+
+/** x σ(x) */
+export function silu(x: Tensor): Tensor {
+  return aten.silu(x);
+}
+
+/** x Φ(x), by the error function or by its approximation with tanh (Hendrycks & Gimpel, arXiv 1606.08415) */
+export function gelu(x: Tensor, approximate: 'none' | 'tanh' = 'none'): Tensor {
+  return aten.gelu(x, approximate);
+}
+
+/** x σ(1.702 x): OpenAI CLIP's stand-in for GELU (openai/CLIP `clip/model.py`) */
+export function quickGelu(x: Tensor): Tensor {
+  return x.mul(x.mul(1.702).sigmoid());
+}
+
+/** The mean of the squared differences, a scalar. */
+export function mseLoss(prediction: Tensor, target: Tensor): Tensor {
+  return aten.mseLoss(prediction, target);
+}
+
+/** [batch, channels, h, w] → the given [height, width], or that many times the size, each pixel repeated. */
+export function interpolateNearest(
+  x: Tensor,
+  target: number | readonly [height: number, width: number],
+): Tensor {
+  if (typeof target !== 'number') return aten.upsampleNearest2d(x, target);
+  const [, , height = 0, width = 0] = x.shape;
+  return aten.upsampleNearest2d(x, [height * target, width * target], target, target);
+}
+
+/** Zeros around the last two dimensions. */
+export function pad(
+  x: Tensor,
+  [left, right, top, bottom]: readonly [number, number, number, number],
+): Tensor {
+  return aten.constantPadNd(x, [left, right, top, bottom]);
+}
+
+// Scores of this size are still formed at once. On a CPU, blocks of 16 to 128 MiB are equally fast and the
+// whole of a 64 × 64 latent's self-attention (512 MiB) is slower.
+const scoreBytes = 64 * 2 ** 20;
+
+export interface AttentionOptions {
+  /** Position i attends to positions 0 … i only. */
+  isCausal?: boolean;
+  /** What scores are multiplied by; default headDim^-½. */
+  scale?: number;
+  /** Form scores and softmax in float32 whatever the dtype, where LibTorch has no fused attention that does. */
+  upcast?: boolean;
+}
+
+/**
+ * softmax(q kᵀ scale) v (Vaswani et al. 2017, equation 1).
+ *
+ * With LibTorch's fused operator where the library has it (2.0 and later). Else, without gradients, over blocks of
+ * queries, so that the probabilities [batch, heads, n, m] never exist as a whole; with gradients autograd keeps them.
+ * @param q [batch, heads, n, headDim]
+ * @param k [batch, heads, m, headDim]
+ * @param v [batch, heads, m, valueDim]
+ * @returns [batch, heads, n, valueDim]
+ */
+export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
+  const headDim = q.shape.at(-1) ?? 1;
+  if (aten.scaledDotProductAttention.available) {
+    const query = options.scale === undefined ? q : q.mul(options.scale * Math.sqrt(headDim));
+    return aten.scaledDotProductAttention(query, k, v, null, 0, options.isCausal ?? false);
+  }
+  return tidy(() =>
+    plainAttention(q, k, v, { scale: headDim ** -0.5, isCausal: false, upcast: false, ...options }),
+  );
+}
+
+function plainAttention(q: Tensor, k: Tensor, v: Tensor, options: Required<AttentionOptions>): Tensor {
+  const [batch = 1, heads = 1, n = 0] = q.shape;
+  const m = k.shape.at(-2) ?? 0;
+  const { dtype } = q;
+  const scoreDtype = options.upcast ? 'float32' : dtype;
+  // Scaling the queries costs headDim products a row; scaling the scores would cost m.
+  const query = q.to(scoreDtype).mul(options.scale).flatten(0, 1);
+  const keys = k.to(scoreDtype).flatten(0, 1).transpose(1, 2);
+  const values = v.flatten(0, 1);
+
+  const attend = (from: number, to: number): Tensor =>
+    tidy(() => {
+      let scores = query.slice(1, from, to).matmul(keys);
+      if (options.isCausal) scores = scores.add(futureMask(to - from, m, from, scores));
+      return scores.softmax(-1).to(dtype).matmul(values);
+    });
+
+  const rowBytes = batch * heads * m * (scoreDtype === 'float32' ? 4 : 2);
+  const rows = Math.max(64, Math.floor(scoreBytes / rowBytes));
+  const needsGrad = isGradEnabled() && (q.requiresGrad || k.requiresGrad || v.requiresGrad);
+  if (needsGrad || n <= rows) return attend(0, n).reshape(batch, heads, n, v.shape.at(-1) ?? 0);
+  const blocks: Tensor[] = [];
+  for (let from = 0; from < n; from += rows) blocks.push(attend(from, Math.min(n, from + rows)));
+  return cat(blocks, 1).reshape(batch, heads, n, v.shape.at(-1) ?? 0);
+}
+
+/** [rows, m]: 0 where query `from + row` may look, -∞ at the positions after it. */
+function futureMask(rows: number, m: number, from: number, { dtype, device }: Tensor): Tensor {
+  return aten.triu(full([rows, m], Number.NEGATIVE_INFINITY, { dtype, device }), from + 1);
+}

@@ -1,0 +1,261 @@
+/**
+ * @file THE training loop of an IP-Adapter Plus (tencent-ailab/IP-Adapter tutorial_train_plus.py):
+ *
+ *     picture ─► VAE ─► latents ─► + noise at a timestep ─┐
+ *     picture ─► image encoder ─► Resampler ─► image tokens ─► UNet with both attentions ─► loss ─► AdamW
+ *     caption ─► text encoder ─► text states ─────────────┘
+ *
+ * Trained are the Resampler and the UNet's new `to_k_ip`, `to_v_ip`; everything else is frozen.
+ */
+import { createHash } from 'node:crypto';
+import { join, relative, resolve } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { adapterFile, findCheckpoint, loadCheckpoint, saveCheckpoint, type TrainingState } from './checkpoint.js';
+import { flagOf, type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from './config.js';
+import { type BadRow, type Batch, DataLoader } from './data/data-loader.js';
+import { type DatasetRow, readDataset } from './data/dataset.js';
+import { ConfigError } from './errors.js';
+import { type EncodedBatch, encodeBatch, type FrozenModels, loadFrozenModels } from './frozen-models.js';
+import { loadAdapter } from './ip-adapter/adapter-file.js';
+import { IPAdapter } from './ip-adapter/ip-adapter.js';
+import { mseLoss } from './nn/functional.js';
+import { AdamW } from './optim/adamw.js';
+import {
+  backward,
+  cat,
+  type Device,
+  type DType,
+  Generator,
+  hasCuda,
+  randint,
+  randn,
+  setNumThreads,
+  stack,
+  type Tensor,
+  tidy,
+  torchVersion,
+} from './torch/index.js';
+
+/** What a caller can watch and stop. */
+export interface TrainHooks {
+  /** Ends training after the step under way, with a checkpoint. */
+  signal?: AbortSignal;
+  /** Something happened that a person may want to know. */
+  onMessage?: (message: string) => void;
+  /** Steps were done; called about twice a second, since reading a loss waits for the device. */
+  onSteps?: (report: StepsReport) => void;
+}
+
+export interface StepsReport {
+  /** Optimizer steps done, of all. */
+  step: number;
+  totalSteps: number;
+  /** The loss of each step since the last report. */
+  losses: number[];
+  /** Pictures since the last report. */
+  images: number;
+}
+
+export interface TrainResult {
+  step: number;
+  /** The folder of the last checkpoint. */
+  checkpoint: string;
+  /** Rows whose picture could not be read, and were skipped. */
+  badRows: BadRow[];
+}
+
+/** Trains, and returns after the last step with its checkpoint written. */
+export async function train(options: TrainOptions, hooks: TrainHooks = {}): Promise<TrainResult> {
+  const config = resolveTrainOptions(options);
+  const target = chooseTarget(config);
+  if (config.threads !== undefined) setNumThreads(config.threads);
+
+  // Everything that can be wrong is found before anything is written.
+  const resumed = findCheckpoint(config.outputDir, config.resume);
+  const rows = readDataset(config.dataJsonFile, config.dataRootPath);
+  const models = loadFrozenModels(config.pretrainedModelNameOrPath, config.imageEncoderPath, target);
+  const generator = new Generator(target.device, config.seed);
+  const startFrom = resumed === undefined ? config.pretrainedIpAdapterPath : join(resumed, adapterFile);
+  const adapter = createAdapter(models, config, startFrom, target.device);
+  const parameters = adapter.namedParameters();
+  const optimizer = new AdamW(parameters, { learningRate: config.learningRate, weightDecay: config.weightDecay });
+  const loader = createLoader(models, config, rows);
+  const state: TrainingState = { step: 0, epoch: 0, position: 0, dataset: fingerprint(rows, config), options: config };
+  if (resumed !== undefined) restore(resumed, state, optimizer, generator);
+
+  const stepsPerEpoch = Math.ceil(rows.length / config.trainBatchSize);
+  const totalSteps = Math.min(config.maxTrainSteps ?? Number.POSITIVE_INFINITY, config.numTrainEpochs * stepsPerEpoch);
+  let checkpoint = resumed;
+  let savedStep = resumed === undefined ? -1 : state.step;
+  const save = (): void => {
+    const content = { state, adapter: parameters, optimizer: optimizer.stateDict(), generator: generator.getState() };
+    checkpoint = saveCheckpoint(config.outputDir, content);
+    savedStep = state.step;
+    hooks.onMessage?.(`Saved ${checkpoint}`);
+  };
+
+  const trained = adapter.parameters().reduce((sum, { numel }) => sum + numel, 0);
+  hooks.onMessage?.(
+    `Training ${trained.toLocaleString('en')} parameters on ${rows.length} rows, ${target.device}, LibTorch ${torchVersion}` +
+      (resumed === undefined ? '' : `, from step ${state.step} of ${resumed}`),
+  );
+  const reporter = new Reporter(hooks, loader, totalSteps);
+  adapter.attach();
+  try {
+    for await (const batch of batchesFrom(loader, state, config.numTrainEpochs)) {
+      if (state.step >= totalSteps) break;
+      const loss = tidy(() => {
+        const encoded = encodeBatch(models, batch, generator, target);
+        const loss = trainingLoss(models, adapter, { ...encoded, ...drawNoise(models, encoded.latents, generator) });
+        backward(loss);
+        optimizer.step();
+        optimizer.zeroGrad();
+        return loss.detach();
+      });
+      state.step++;
+      state.epoch = batch.epoch;
+      state.position = batch.nextPosition;
+      reporter.add(loss, state.step, batch.rows.length);
+      if (state.step % config.saveSteps === 0) save();
+      // Here pictures arrive and Ctrl-C is heard: the engine holds the thread for a whole step.
+      await setImmediate();
+      if (hooks.signal?.aborted) break;
+    }
+    reporter.flush(state.step);
+    if (savedStep !== state.step) save();
+  } finally {
+    adapter.detach();
+  }
+  return { step: state.step, checkpoint: checkpoint as string, badRows: [...loader.badRows.values()] };
+}
+
+/** The batches of all epochs that are left, from the place in the data that `state` has at the start. */
+async function* batchesFrom(loader: DataLoader, { epoch, position }: TrainingState, epochs: number): AsyncGenerator<Batch> {
+  yield* loader.batches(epoch, position);
+  for (let next = epoch + 1; next < epochs; next++) yield* loader.batches(next);
+}
+
+/** What the loss of a step is made of. */
+export interface StepInputs extends EncodedBatch {
+  /** Standard normal, the latents' shape. */
+  noise: Tensor;
+  /** int64 [b], 0 ≤ t < num_train_timesteps */
+  timesteps: Tensor;
+}
+
+function drawNoise({ scheduler }: FrozenModels, { shape, device }: Tensor, generator: Generator): Pick<StepInputs, 'noise' | 'timesteps'> {
+  return {
+    noise: randn(shape, { generator, device }),
+    timesteps: randint(0, scheduler.numTrainTimesteps, [shape[0] as number], { generator, device }),
+  };
+}
+
+/** The mean squared error between the UNet's prediction and its target, a float32 scalar. */
+export function trainingLoss(
+  { unet, scheduler }: Pick<FrozenModels, 'unet' | 'scheduler'>,
+  adapter: IPAdapter,
+  { latents, noise, timesteps, textStates, imageFeatures }: StepInputs,
+): Tensor {
+  const noisyLatents = scheduler.addNoise(latents, noise, timesteps).to(textStates.dtype);
+  const imageTokens = adapter.call(imageFeatures).to(textStates.dtype);
+  const prediction = unet.call(noisyLatents, timesteps, cat([textStates, imageTokens], 1));
+  return mseLoss(prediction.to('float32'), scheduler.target(latents, noise, timesteps));
+}
+
+function chooseTarget({ device = hasCuda() ? 'cuda' : 'cpu', mixedPrecision }: ResolvedTrainOptions): { device: Device; dtype: DType } {
+  if (device !== 'cpu' && !hasCuda())
+    throw new ConfigError(`--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, and LibTorch ${torchVersion} here finds none`);
+  if (device === 'cpu' && mixedPrecision === 'fp16')
+    throw new ConfigError('--mixed-precision fp16 needs --device cuda: LibTorch has no half-precision convolution on the CPU; bf16 works on both');
+  const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
+  return { device, dtype: dtypes[mixedPrecision] };
+}
+
+/** The original's: SD 1.5 and ViT-H give 49,087,488 parameters. */
+function createAdapter(
+  { unet, imageEncoder }: FrozenModels,
+  config: ResolvedTrainOptions,
+  startFrom: string | undefined,
+  device: Device,
+): IPAdapter {
+  const dim = unet.config.crossAttentionDim[0] as number;
+  const adapter = new IPAdapter(unet, {
+    dim,
+    depth: 4,
+    dimHead: 64,
+    heads: 12,
+    numQueries: config.numTokens,
+    embeddingDim: imageEncoder.config.hiddenSize,
+    outputDim: dim,
+    ffMult: 4,
+  });
+  if (startFrom === undefined) adapter.init(new Generator('cpu', config.seed));
+  else loadAdapter(adapter, startFrom);
+  adapter.to({ device });
+  return adapter.requiresGrad_(true);
+}
+
+function createLoader({ tokenizer, imageProcessor }: FrozenModels, config: ResolvedTrainOptions, rows: DatasetRow[]): DataLoader {
+  const { resolution, trainBatchSize: batchSize, seed } = config;
+  return new DataLoader({ rows, tokenizer, imageProcessor, resolution, batchSize, prefetch: config.dataloaderNumWorkers || 2, seed });
+}
+
+/** What two datasets share only if they are the same: captions, and names of pictures relative to the root. */
+function fingerprint(rows: DatasetRow[], { dataRootPath }: ResolvedTrainOptions): string {
+  const root = resolve(dataRootPath);
+  const content = rows.map(({ imageFile, text }) => [relative(root, imageFile), text]);
+  return createHash('sha256').update(JSON.stringify(content)).digest('hex');
+}
+
+/** Options without which a resumed run would be another run. */
+const bindingOptions = ['numTokens', 'resolution', 'trainBatchSize', 'mixedPrecision', 'seed'] as const;
+
+function restore(path: string, state: TrainingState, optimizer: AdamW, generator: Generator): void {
+  const checkpoint = loadCheckpoint(path);
+  const saved = checkpoint.state;
+  for (const key of bindingOptions)
+    if (saved.options[key] !== state.options[key])
+      throw new ConfigError(`${flagOf(key)} is ${state.options[key]} but ${path} was trained with ${saved.options[key]}; give the same to resume`);
+  if (saved.dataset !== state.dataset)
+    throw new ConfigError(`The dataset is not the one that ${path} was trained on; give the same to resume, or start afresh from its adapter with --pretrained-ip-adapter-path`);
+  optimizer.loadStateDict(checkpoint.optimizer, saved.step, path);
+  generator.setState(checkpoint.generator);
+  Object.assign(state, { step: saved.step, epoch: saved.epoch, position: saved.position });
+}
+
+/** Hands losses and skipped rows on, seldom enough that waiting for the device does not matter. */
+class Reporter {
+  static readonly #intervalMs = 500;
+  readonly #hooks: TrainHooks;
+  readonly #loader: DataLoader;
+  readonly #totalSteps: number;
+  #losses: Tensor[] = [];
+  #images = 0;
+  #lastFlush = performance.now();
+  #badRows = 0;
+
+  constructor(hooks: TrainHooks, loader: DataLoader, totalSteps: number) {
+    this.#hooks = hooks;
+    this.#loader = loader;
+    this.#totalSteps = totalSteps;
+  }
+
+  add(loss: Tensor, step: number, images: number): void {
+    this.#losses.push(loss);
+    this.#images += images;
+    if (performance.now() - this.#lastFlush >= Reporter.#intervalMs) this.flush(step);
+  }
+
+  flush(step: number): void {
+    for (const { file, reason } of [...this.#loader.badRows.values()].slice(this.#badRows))
+      this.#hooks.onMessage?.(`Skipped ${file}: ${reason}`);
+    this.#badRows = this.#loader.badRows.size;
+    if (this.#losses.length === 0) return;
+    const losses = tidy(() => stack(this.#losses).toNumbers());
+    for (const loss of this.#losses) loss.dispose();
+    this.#hooks.onSteps?.({ step, totalSteps: this.#totalSteps, losses, images: this.#images });
+    this.#losses = [];
+    this.#images = 0;
+    this.#lastFlush = performance.now();
+  }
+}

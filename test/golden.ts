@@ -1,0 +1,84 @@
+/**
+ * @file Golden data: tensors made by running the original code. Cases are in test/golden, and more of them in
+ * ../shared/golden where that is present; a case's README there tells the tolerances.
+ */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
+import { readSafetensors, type Tensor } from '../src/torch/index.js';
+
+const roots = ['./golden', '../../shared/golden'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
+
+/** The folder or file of that name; null where it is not on this machine. */
+export function golden(name: string): string | null {
+  return roots.map((root) => join(root, name)).find((path) => existsSync(path)) ?? null;
+}
+
+export interface ModelCase {
+  /** For the test's title. */
+  name: string;
+  /** A model folder with config.json and weights. */
+  folder: string;
+  /** The recorded inputs and outputs, without the prefix 'case0.'. */
+  tensors: Map<string, Tensor>;
+}
+
+/**
+ * Every recorded case of every model in a golden folder whose name starts with `prefix`: a folder may hold several
+ * models, each with its own `<model>.io.safetensors` or one io.safetensors, with tensors named 'case0.…', 'case1.…' or
+ * without a prefix.
+ */
+export function modelCases(prefix: string): ModelCase[] {
+  return roots.flatMap((root) =>
+    list(root)
+      .filter((group) => group.startsWith(prefix))
+      .flatMap((group) =>
+        list(join(root, group))
+          .filter((model) => existsSync(join(root, group, model, 'config.json')))
+          .flatMap((model) => casesOf(root, group, model)),
+      ),
+  );
+}
+
+function casesOf(root: string, group: string, model: string): ModelCase[] {
+  const own = join(root, group, `${model}.io.safetensors`);
+  const io = existsSync(own) ? own : join(root, group, 'io.safetensors');
+  const cases = new Map<string, Map<string, Tensor>>();
+  for (const [key, tensor] of readSafetensors(io).tensors) {
+    const [, label = '', rest = key] = /^(case\d+)\.(.*)$/.exec(key) ?? [];
+    if (!cases.has(label)) cases.set(label, new Map());
+    cases.get(label)?.set(rest, tensor);
+  }
+  const where = root === roots[0] ? 'test/golden' : 'shared/golden';
+  return Array.from(cases, ([label, tensors]) => ({
+    name: [where, group, model, label].filter((part) => part !== '').join('/'),
+    folder: join(root, group, model),
+    tensors,
+  }));
+}
+
+function list(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder).sort() : [];
+}
+
+/** The recorded tensor of that name. */
+export function recorded({ name, tensors }: ModelCase, key: string): Tensor {
+  const tensor = tensors.get(key);
+  if (tensor === undefined) throw new Error(`${name} has no ${key}, only ${[...tensors.keys()].join(', ')}`);
+  return tensor;
+}
+
+/** Expects the same shape, and every element within `relOfMax` times the largest expected magnitude. */
+export function expectAllclose(actual: Tensor, expected: Tensor, relOfMax: number): void {
+  expect(actual.shape).toEqual(expected.shape);
+  const want = expected.toNumbers();
+  const error = actual.toNumbers().reduce((most, value, i) => worse(most, Math.abs(value - (want[i] as number))), 0);
+  const scale = want.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  expect(error, `largest error, where the largest expected magnitude is ${scale}`).toBeLessThanOrEqual(relOfMax * scale);
+}
+
+// Math.max, except that a NaN stays: it must not pass.
+function worse(a: number, b: number): number {
+  return a > b || Number.isNaN(a) ? a : b;
+}

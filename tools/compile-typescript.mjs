@@ -1,0 +1,49 @@
+/** @file Compiles `src/` to `dist/` when something in it has changed since the last time. */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { SetupError } from './build-native.mjs';
+
+const STAMP = 'build/dist.sha256';
+const COMMAND = 'dist/cli/main.js';
+
+/**
+ * @param {string} root the project's folder
+ * @param {(line: string) => void} log is told when there is something to compile
+ * @returns {boolean} whether there was
+ * @throws {SetupError} with the compiler's messages
+ */
+export function compileTypeScript(root, log) {
+  const stamp = join(root, STAMP);
+  const state = sourceHash(root);
+  const built = existsSync(join(root, COMMAND)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === state;
+  if (built) return false;
+  log('compiling src/ to dist/');
+  rmSync(join(root, 'dist'), { recursive: true, force: true }); // files that left src/ leave dist/ too
+  const tsc = join(root, 'node_modules/typescript/bin/tsc');
+  const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new SetupError(`${stdout}\nsrc/ does not compile; the messages are above.`);
+  if (existsSync(join(root, COMMAND))) chmodSync(join(root, COMMAND), 0o755);
+  mkdirSync(join(root, 'build'), { recursive: true });
+  writeFileSync(stamp, state);
+  return true;
+}
+
+function sourceHash(root) {
+  const sources = readdirSync(join(root, 'src'), { recursive: true })
+    .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'))
+    .map((file) => join('src', file));
+  const sha = createHash('sha256');
+  for (const file of ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json', ...sources.sort()]) {
+    sha
+      .update(file)
+      .update('\0')
+      .update(readFileSync(join(root, file)))
+      .update('\0');
+  }
+  return sha.digest('hex');
+}

@@ -1,0 +1,78 @@
+/**
+ * @file What the operating system must bring (a C++ compiler, LibTorch, a fast BLAS), and how it is
+ * installed on Debian and Ubuntu. Elsewhere the user is told what to install.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { compiler, SetupError } from './build-native.mjs';
+import { findLibTorch, notFoundMessage, TRIPLET } from './find-libtorch.mjs';
+
+const SYSTEM_LIBRARIES = `/usr/lib/${TRIPLET}`;
+const MACOS = process.platform === 'darwin';
+
+/** The Debian packages that this machine lacks; a LibTorch from elsewhere needs none of the system's. */
+export function missingPackages() {
+  const missing = [];
+  if (spawnSync(compiler(), ['--version'], { stdio: 'ignore' }).error) missing.push('g++');
+  const { libtorch, tried } = findLibTorch();
+  if (!libtorch) {
+    // A named folder that holds no LibTorch is a slip of the user's, which a package does not mend.
+    if (process.env.LIBTORCH) throw new SetupError(notFoundMessage(tried));
+    missing.push('libtorch-dev');
+  }
+  const fromSystem = !libtorch || libtorch.lib.startsWith(SYSTEM_LIBRARIES);
+  if (fromSystem && !existsSync(`${SYSTEM_LIBRARIES}/openblas-openmp/libblas.so.3`)) {
+    missing.push('libopenblas0-openmp');
+  }
+  return MACOS ? missing.filter((name) => name !== 'libopenblas0-openmp') : missing;
+}
+
+/**
+ * Installs Debian packages as root or through sudo.
+ * @throws {SetupError} with the command to run by hand, where that is not possible or fails
+ */
+export function install(packages) {
+  if (spawnSync('apt-get', ['--version'], { stdio: 'ignore' }).error) throw new SetupError(byHand());
+  const root = process.getuid() === 0;
+  const canSudo = !root && !spawnSync('sudo', ['--version'], { stdio: 'ignore' }).error;
+  const command = `apt-get update && apt-get install -y --no-install-recommends ${packages.join(' ')}`;
+  if (!root && !canSudo) {
+    throw new SetupError(`Expected system packages ${packages.join(', ')}. Run as root:\n  ${command}`);
+  }
+  const inherited = [...(root ? [] : ['sudo']), 'env', 'DEBIAN_FRONTEND=noninteractive', 'sh', '-c', command];
+  const { status, stdout, stderr } = spawnSync(inherited[0], inherited.slice(1), {
+    stdio: ['inherit', 'pipe', 'pipe'],
+    encoding: 'utf8',
+    maxBuffer: 64 << 20,
+  });
+  if (status !== 0) {
+    const end = `${stdout}${stderr}`.trimEnd().split('\n').slice(-15).join('\n');
+    throw new SetupError(
+      `${end}\nThe packages could not be installed. The command was, as root:\n  ${command}`,
+    );
+  }
+}
+
+/** A warning where OpenBLAS's own threads would fight LibTorch's; that costs a factor of two and more. */
+export function blasWarning(libtorch) {
+  const name = `libblas.so.3-${TRIPLET}`;
+  const active = `${SYSTEM_LIBRARIES}/libblas.so.3`;
+  if (!libtorch.lib.startsWith(SYSTEM_LIBRARIES) || !existsSync(active)) return null;
+  if (!realpathSync(active).includes('openblas-pthread')) return null;
+  const better = `${SYSTEM_LIBRARIES}/openblas-openmp/libblas.so.3`;
+  return [
+    'libopenblas0-pthread is the active BLAS: its threads and those of LibTorch slow each other down. Change it by',
+    `  sudo update-alternatives --set ${name} ${better}`,
+  ].join('\n');
+}
+
+function byHand() {
+  if (MACOS)
+    return 'Expected a C++ compiler and LibTorch. Install them: xcode-select --install; brew install pytorch';
+  return `Expected g++ and LibTorch on ${systemName()}. Install g++ with its package manager and LibTorch with: python3 -m pip install torch`;
+}
+
+function systemName() {
+  const release = existsSync('/etc/os-release') ? readFileSync('/etc/os-release', 'utf8') : '';
+  return /^PRETTY_NAME="?([^"\n]+)/m.exec(release)?.[1] ?? process.platform;
+}

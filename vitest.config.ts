@@ -1,0 +1,13 @@
+import { availableParallelism } from 'node:os';
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['src/**/*.test.ts', 'test/**/*.test.ts', 'demo/**/*.test.ts', 'tools/**/*.test.ts'],
+    // A process each: the engine's threads, default generator and live tensors are per process.
+    pool: 'forks',
+    maxWorkers: Math.min(2, availableParallelism()),
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+});
