@@ -36,12 +36,17 @@ const SAVED = {
 const white = { data: new Uint8Array(4 * 4 * 3).fill(255), width: 4, height: 4 };
 
 describe('ClipImageProcessor', () => {
-  it.each(['edge_cmyk.jpg', 'edge_exif6_16x9.jpg'])('equals transformers on the decoded pixels of %s', (file) => {
-    const { data, shape } = readGolden('preprocess/train_transform_u8.safetensors').get(`${file}.decoded_rgb`)!;
-    const image = { data: data as Uint8Array, height: shape[0]!, width: shape[1]! };
-    const expected = readGolden('preprocess/clip_u8.safetensors').get(`${file}.224`)!;
-    expect(maxDifference(ClipImageProcessor.load(dir, 224).crop(image).data, expected.data)).toBe(0);
-  });
+  it.each(['edge_cmyk.jpg', 'edge_exif6_16x9.jpg'])(
+    'equals transformers on the decoded pixels of %s',
+    (file) => {
+      const { data, shape } = readGolden('preprocess/train_transform_u8.safetensors').get(
+        `${file}.decoded_rgb`,
+      )!;
+      const image = { data: data as Uint8Array, height: shape[0]!, width: shape[1]! };
+      const expected = readGolden('preprocess/clip_u8.safetensors').get(`${file}.224`)!;
+      expect(maxDifference(ClipImageProcessor.load(dir, 224).crop(image).data, expected.data)).toBe(0);
+    },
+  );
 
   it('has the same settings without a file, with the one transformers saves, and with the older form', () => {
     const pixels = () => ClipImageProcessor.load(dir, 224).pixels;
@@ -54,14 +59,18 @@ describe('ClipImageProcessor', () => {
 
   it('normalises with the mean and std of CLIP', () => {
     const values = ClipImageProcessor.load(dir, 2).pixelValues(white);
-    const expected = [0, 1, 2].flatMap((c) => new Array(4).fill((1 - SAVED.image_mean[c]!) / SAVED.image_std[c]!));
+    const expected = [0, 1, 2].flatMap((c) =>
+      new Array(4).fill((1 - SAVED.image_mean[c]!) / SAVED.image_std[c]!),
+    );
     expect(maxDifference(values, expected)).toBeLessThan(1e-6);
   });
 
   it('floors the crop offset', () => {
     // 4 × 1 → crop 1 × 1 at floor(1.5) = 1, where the training crop would round to 2.
     const data = Uint8Array.from([0, 0, 0, 10, 10, 10, 20, 20, 20, 30, 30, 30]);
-    expect([...ClipImageProcessor.load(dir, 1).crop({ data, width: 4, height: 1 }).data]).toEqual([10, 10, 10]);
+    expect([...ClipImageProcessor.load(dir, 1).crop({ data, width: 4, height: 1 }).data]).toEqual([
+      10, 10, 10,
+    ]);
   });
 
   it('pads with black where the picture is smaller than the crop', () => {
@@ -97,7 +106,9 @@ describe('ClipImageProcessor', () => {
     writeFileSync(join(dir, FILE), '{');
     expect(() => ClipImageProcessor.load(dir, 224)).toThrow(ConfigError);
     write([1]);
-    expect(() => ClipImageProcessor.load(dir, 224)).toThrow(/Expected a JSON object in .* but received \[1\]/);
+    expect(() => ClipImageProcessor.load(dir, 224)).toThrow(
+      /Expected a JSON object in .* but received \[1\]/,
+    );
   });
 });
 

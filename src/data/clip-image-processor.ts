@@ -31,7 +31,9 @@ const configSchema = z.looseObject({
   do_normalize: z.literal(true).default(true),
   resample: z.literal(BICUBIC).default(BICUBIC),
   // Files from before transformers 4.26 hold plain numbers.
-  size: z.union([side, z.strictObject({ shortest_edge: side }).transform((size) => size.shortest_edge)]).optional(),
+  size: z
+    .union([side, z.strictObject({ shortest_edge: side }).transform((size) => size.shortest_edge)])
+    .optional(),
   crop_size: z
     .union([
       side,
@@ -41,7 +43,10 @@ const configSchema = z.looseObject({
         .transform((size) => size.height),
     ])
     .optional(),
-  rescale_factor: z.number().positive().default(1 / 255),
+  rescale_factor: z
+    .number()
+    .positive()
+    .default(1 / 255),
   image_mean: perChannel.default(OPENAI_CLIP_MEAN),
   image_std: perChannel.refine((std) => std.every((s) => s > 0), 'must be above 0').default(OPENAI_CLIP_STD),
 });
@@ -107,7 +112,12 @@ export class ClipImageProcessor {
     };
     const part = resizeAndCrop(image, width, height, inside, 'bicubic');
     if (inside.width === size && inside.height === size) return part;
-    return padWithBlack(part, { left: Math.max(0, -left), top: Math.max(0, -top), width: size, height: size });
+    return padWithBlack(part, {
+      left: Math.max(0, -left),
+      top: Math.max(0, -top),
+      width: size,
+      height: size,
+    });
   }
 
   /** Pixel values of one picture: 3 × cropSize × cropSize floats. */
@@ -134,14 +144,18 @@ function readConfig(file: string): z.infer<typeof configSchema> {
   try {
     json = JSON.parse(readFileSync(file, 'utf8'));
   } catch (error) {
-    throw new ConfigError(`Expected a JSON object in ${file} but it cannot be read: ${(error as Error).message}.`, {
-      cause: error,
-    });
+    throw new ConfigError(
+      `Expected a JSON object in ${file} but it cannot be read: ${(error as Error).message}.`,
+      {
+        cause: error,
+      },
+    );
   }
   const result = configSchema.safeParse(json);
   if (result.success) return result.data;
   const key = String(result.error.issues[0]!.path[0] ?? '');
-  if (key === '') throw new ConfigError(`Expected a JSON object in ${file} but received ${JSON.stringify(json)}.`);
+  if (key === '')
+    throw new ConfigError(`Expected a JSON object in ${file} but received ${JSON.stringify(json)}.`);
   const value = JSON.stringify((json as Record<string, unknown>)[key]);
   throw new ConfigError(`Expected ${EXPECTED[key]} for ${key} in ${file} but received ${value}.`);
 }

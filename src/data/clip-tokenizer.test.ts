@@ -26,7 +26,12 @@ function write(files: Record<string, unknown> = {}): void {
   const all = {
     'vocab.json': vocab,
     'merges.txt': `#version: 0.2\n${MERGES.join('\n')}\n`,
-    'tokenizer_config.json': { model_max_length: 8, bos_token: { content: BOS }, eos_token: EOS, pad_token: EOS },
+    'tokenizer_config.json': {
+      model_max_length: 8,
+      bos_token: { content: BOS },
+      eos_token: EOS,
+      pad_token: EOS,
+    },
     ...files,
   };
   for (const [name, content] of Object.entries(all)) {
@@ -57,7 +62,16 @@ describe('ClipTokenizer', () => {
 
   it('keeps BOS and EOS when it truncates', () => {
     write();
-    expect(tokens('a b c a b c a b c')).toEqual([BOS, 'a</w>', 'b</w>', 'c</w>', 'a</w>', 'b</w>', 'c</w>', EOS]);
+    expect(tokens('a b c a b c a b c')).toEqual([
+      BOS,
+      'a</w>',
+      'b</w>',
+      'c</w>',
+      'a</w>',
+      'b</w>',
+      'c</w>',
+      EOS,
+    ]);
   });
 
   it('takes special tokens in the text for themselves', () => {
@@ -117,18 +131,24 @@ describe('ClipTokenizer', () => {
   });
 });
 
-describe.skipIf(VOCABULARY === null)('ClipTokenizer with the published vocabulary (../shared/clip_tokenizer)', () => {
-  const cases = JSON.parse(readFileSync(goldenFile('tokenizer/cases.json'), 'utf8')) as { text: string; ids: number[] }[];
+describe.skipIf(VOCABULARY === null)(
+  'ClipTokenizer with the published vocabulary (../shared/clip_tokenizer)',
+  () => {
+    const cases = JSON.parse(readFileSync(goldenFile('tokenizer/cases.json'), 'utf8')) as {
+      text: string;
+      ids: number[];
+    }[];
 
-  it('gives the golden ids', () => {
-    const tokenizer = ClipTokenizer.load(VOCABULARY!);
-    expect(cases.length).toBe(65);
-    for (const { text, ids } of cases) expect(tokenizer.encode(text), JSON.stringify(text)).toEqual(ids);
-  });
+    it('gives the golden ids', () => {
+      const tokenizer = ClipTokenizer.load(VOCABULARY!);
+      expect(cases.length).toBe(65);
+      for (const { text, ids } of cases) expect(tokenizer.encode(text), JSON.stringify(text)).toEqual(ids);
+    });
 
-  it("pads with id 0 as Stable Diffusion 2's tokenizer does", () => {
-    for (const name of ['vocab.json', 'merges.txt']) cpSync(join(VOCABULARY!, name), join(dir, name));
-    writeFileSync(join(dir, 'special_tokens_map.json'), JSON.stringify({ pad_token: '!' }));
-    expect(ClipTokenizer.load(dir).encode('a').slice(0, 5)).toEqual([49406, 320, 49407, 0, 0]);
-  });
-});
+    it("pads with id 0 as Stable Diffusion 2's tokenizer does", () => {
+      for (const name of ['vocab.json', 'merges.txt']) cpSync(join(VOCABULARY!, name), join(dir, name));
+      writeFileSync(join(dir, 'special_tokens_map.json'), JSON.stringify({ pad_token: '!' }));
+      expect(ClipTokenizer.load(dir).encode('a').slice(0, 5)).toEqual([49406, 320, 49407, 0, 0]);
+    });
+  },
+);

@@ -39,7 +39,9 @@ export class ClipTokenizer {
     const id = (token: string) => {
       const found = tokenizer.token_to_id(token);
       if (found === undefined) {
-        throw new CheckpointError(`Expected the special token "${token}" in the vocabulary of ${where}, but it is missing.`);
+        throw new CheckpointError(
+          `Expected the special token "${token}" in the vocabulary of ${where}, but it is missing.`,
+        );
       }
       return found;
     };
@@ -76,7 +78,9 @@ function build(description: Json, file: string): Tokenizer {
   try {
     return new Tokenizer(description, {});
   } catch (error) {
-    throw new CheckpointError(`Expected a tokenizer in ${file} but ${(error as Error).message}.`, { cause: error });
+    throw new CheckpointError(`Expected a tokenizer in ${file} but ${(error as Error).message}.`, {
+      cause: error,
+    });
   }
 }
 
@@ -88,7 +92,12 @@ function describe(dir: string, { bos, eos, pad }: Settings): Json {
   // token of its own (SD 2.x: "!") in the text as it is.
   const added = [...new Set([bos, eos, pad])]
     .filter((token) => vocab[token] !== undefined)
-    .map((content) => ({ id: vocab[content], content, special: true, normalized: content !== pad || pad === eos }));
+    .map((content) => ({
+      id: vocab[content],
+      content,
+      special: true,
+      normalized: content !== pad || pad === eos,
+    }));
   return {
     added_tokens: added,
     normalizer: {
@@ -147,9 +156,12 @@ function readText(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new CheckpointError(`Expected a tokenizer file ${file} but it cannot be read: ${(error as Error).message}.`, {
-      cause: error,
-    });
+    throw new CheckpointError(
+      `Expected a tokenizer file ${file} but it cannot be read: ${(error as Error).message}.`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 

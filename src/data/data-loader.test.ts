@@ -36,9 +36,25 @@ afterAll(() => rmSync(dir, { recursive: true }));
 const fileOf = (i: number) => join(dir, `${i}.png`);
 
 /** A loader over the pictures; `files` replaces those of some rows. */
-function loader(change: Partial<DataLoaderOptions> = {}, files: Record<number, string> = {}, count = COUNT): DataLoader {
-  const rows = Array.from({ length: count }, (_, i) => ({ imageFile: files[i] ?? fileOf(i % COUNT), text: 'a '.repeat(i % 5) }));
-  return new DataLoader({ rows, tokenizer, imageProcessor, resolution: 6, batchSize: 4, prefetch: 2, seed: 5, ...change });
+function loader(
+  change: Partial<DataLoaderOptions> = {},
+  files: Record<number, string> = {},
+  count = COUNT,
+): DataLoader {
+  const rows = Array.from({ length: count }, (_, i) => ({
+    imageFile: files[i] ?? fileOf(i % COUNT),
+    text: 'a '.repeat(i % 5),
+  }));
+  return new DataLoader({
+    rows,
+    tokenizer,
+    imageProcessor,
+    resolution: 6,
+    batchSize: 4,
+    prefetch: 2,
+    seed: 5,
+    ...change,
+  });
 }
 
 async function collect(batches: AsyncIterable<Batch>): Promise<Batch[]> {
@@ -90,7 +106,11 @@ describe('DataLoader', () => {
 
   it('goes on with the same batches from any position, bad rows or not', async () => {
     const order = shuffledIndices(5, 1, COUNT);
-    const missing = { [order[2]!]: 'missing.png', [order[4]!]: 'missing.png', [order[COUNT - 1]!]: 'missing.png' };
+    const missing = {
+      [order[2]!]: 'missing.png',
+      [order[4]!]: 'missing.png',
+      [order[COUNT - 1]!]: 'missing.png',
+    };
     const whole = await collect(loader({}, missing).batches(1));
     expect(rowsOf(whole)).toEqual([...order].filter((row) => !(row in missing)));
     for (let k = 0; k < whole.length; k++) {
@@ -113,7 +133,9 @@ describe('DataLoader', () => {
     for (let epoch = 0; epoch < 2; epoch++) {
       const batches = await collect(data.batches(epoch));
       expect(batches.map((batch) => batch.rows.length)).toEqual([4, 4, 4, 4, 4]);
-      expect(rowsOf(batches)).toEqual([...shuffledIndices(5, epoch, COUNT)].filter((row) => ![3, 8, 15].includes(row)));
+      expect(rowsOf(batches)).toEqual(
+        [...shuffledIndices(5, epoch, COUNT)].filter((row) => ![3, 8, 15].includes(row)),
+      );
     }
     expect([...data.badRows].sort(([a], [b]) => a - b)).toEqual([
       [3, { file: truncated, reason: expect.stringContaining('damaged or incomplete') }],
@@ -123,7 +145,8 @@ describe('DataLoader', () => {
   });
 
   it('bears eight bad rows and stops at the ninth', async () => {
-    const bad = (n: number) => Object.fromEntries(Array.from({ length: n }, (_, i) => [i, join(dir, `missing-${i}.png`)]));
+    const bad = (n: number) =>
+      Object.fromEntries(Array.from({ length: n }, (_, i) => [i, join(dir, `missing-${i}.png`)]));
     expect(rowsOf(await collect(loader({}, bad(8)).batches(0)))).toHaveLength(COUNT - 8);
     const error = await collect(loader({}, bad(9)).batches(0)).catch((e: unknown) => e);
     expect(error).toBeInstanceOf(DatasetError);

@@ -147,7 +147,9 @@ export class DataLoader {
   }
 
   #tooManyBad(limit: string): DatasetError {
-    const shown = [...this.badRows].slice(0, SHOWN_ROWS).map(([row, bad]) => `  row ${row}: ${bad.file}: ${bad.reason}`);
+    const shown = [...this.badRows]
+      .slice(0, SHOWN_ROWS)
+      .map(([row, bad]) => `  row ${row}: ${bad.file}: ${bad.reason}`);
     const more = this.badRows.size > shown.length ? `\n  and ${this.badRows.size - shown.length} more` : '';
     return new DatasetError(
       `Expected a readable picture for every row of the dataset but ${this.badRows.size} of ` +
@@ -165,7 +167,8 @@ export class DataLoader {
     const ids = new BigInt64Array(b * tokenizer.maxLength);
     examples.forEach(({ row, drop, picture, clipPicture }, i) => {
       writePlanar(picture, TRAIN_PIXELS, pixels, i * 3 * resolution ** 2);
-      if (clipPicture !== null) writePlanar(clipPicture, imageProcessor.pixels, clipPixels, i * 3 * side ** 2);
+      if (clipPicture !== null)
+        writePlanar(clipPicture, imageProcessor.pixels, clipPixels, i * 3 * side ** 2);
       const caption = drop.dropText ? '' : rows[row]!.text;
       ids.set(tokenizer.encode(caption).map(BigInt), i * tokenizer.maxLength);
     });

@@ -42,19 +42,33 @@ describe('readDataset', () => {
   });
 
   it('says where broken JSON breaks', () => {
-    const { message } = errorOf('[\n{"image_file": "1.png", "text": "A"}\n{"image_file": "2.png", "text": "B"}\n]');
+    const { message } = errorOf(
+      '[\n{"image_file": "1.png", "text": "A"}\n{"image_file": "2.png", "text": "B"}\n]',
+    );
     expect(message).toMatch(/breaks at 3:1, near: .*"2\.png"/);
   });
 
   it('refuses what is no list of rows', () => {
-    expect(errorOf('{"image_file": "1.png"}').message).toMatch(/array of rows .* but received {"image_file":"1.png"}/);
+    expect(errorOf('{"image_file": "1.png"}').message).toMatch(
+      /array of rows .* but received {"image_file":"1.png"}/,
+    );
     expect(errorOf('[]').message).toMatch(/at least one row .* empty array/);
   });
 
   it('names every kind of wrong row with its index and content', () => {
     const good = { image_file: '1.png', text: 'A' };
     const { message } = errorOf(
-      JSON.stringify([good, { text: 'B' }, good, { image_file: '3.png' }, { image_file: 4, text: 'D' }, ['x'], { ...good, text: null }, 7, good]),
+      JSON.stringify([
+        good,
+        { text: 'B' },
+        good,
+        { image_file: '3.png' },
+        { image_file: 4, text: 'D' },
+        ['x'],
+        { ...good, text: null },
+        7,
+        good,
+      ]),
     );
     expect(message).toContain('6 of 9 rows are wrong');
     expect(message).toContain('row 1: "image_file" is missing: {"text":"B"}');
@@ -66,7 +80,9 @@ describe('readDataset', () => {
   });
 
   it('refuses another encoding instead of replacing its letters', () => {
-    expect(errorOf(Buffer.from('[{"image_file": "1.png", "text": "caf\xe9"}]', 'latin1')).message).toMatch(/UTF-8/);
+    expect(errorOf(Buffer.from('[{"image_file": "1.png", "text": "caf\xe9"}]', 'latin1')).message).toMatch(
+      /UTF-8/,
+    );
   });
 
   it('refuses a missing file and a missing folder of pictures', () => {

@@ -31,7 +31,8 @@ export function readDataset(file: string, imageRoot: string): DatasetRow[] {
       `Expected an array of rows like {"image_file": "1.png", "text": "A dog"} in ${file} but received ${show(rows)}.`,
     );
   }
-  if (rows.length === 0) throw new DatasetError(`Expected at least one row in ${file} but received an empty array.`);
+  if (rows.length === 0)
+    throw new DatasetError(`Expected at least one row in ${file} but received an empty array.`);
 
   const wrong: string[] = [];
   let wrongCount = 0;
@@ -63,7 +64,9 @@ function parse(file: string): unknown {
     // Fatal: a file in another encoding would otherwise train on captions full of replacement signs.
     text = new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(file));
   } catch (error) {
-    throw new DatasetError(`Expected a dataset in UTF-8 at ${file} but ${(error as Error).message}.`, { cause: error });
+    throw new DatasetError(`Expected a dataset in UTF-8 at ${file} but ${(error as Error).message}.`, {
+      cause: error,
+    });
   }
   try {
     return JSON.parse(text);

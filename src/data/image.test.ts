@@ -32,13 +32,17 @@ describe('readPicture', () => {
 
   it('repeats grey in three channels, with or without alpha', async () => {
     expect(await bytesOf(await save('grey.png', [7, 250], 2, 1))).toEqual([7, 7, 7, 250, 250, 250]);
-    expect(await bytesOf(await save('grey-alpha.png', [7, 0, 250, 9], 2, 2))).toEqual([7, 7, 7, 250, 250, 250]);
+    expect(await bytesOf(await save('grey-alpha.png', [7, 0, 250, 9], 2, 2))).toEqual([
+      7, 7, 7, 250, 250, 250,
+    ]);
   });
 
   it('reads the colours of a palette', async () => {
     const file = join(dir, 'palette.png');
     const pixels = Uint8Array.from([255, 0, 0, 0, 0, 255, 255, 0, 0, 0, 255, 0]);
-    await sharp(pixels, { raw: { width: 2, height: 2, channels: 3 } }).png({ palette: true }).toFile(file);
+    await sharp(pixels, { raw: { width: 2, height: 2, channels: 3 } })
+      .png({ palette: true })
+      .toFile(file);
     expect((await sharp(file).metadata()).isPalette).toBe(true);
     expect(await bytesOf(file)).toEqual([...pixels]);
   });
@@ -46,7 +50,10 @@ describe('readPicture', () => {
   it("clips 16-bit grey to 255, as Pillow's conversion does", async () => {
     const file = join(dir, 'grey16.png');
     const raw = { width: 4, height: 1, channels: 1 as const };
-    await sharp(Uint16Array.from([0, 200, 256, 65535]), { raw }).toColourspace('grey16').png().toFile(file);
+    await sharp(Uint16Array.from([0, 200, 256, 65535]), { raw })
+      .toColourspace('grey16')
+      .png()
+      .toFile(file);
     expect((await sharp(file).metadata()).depth).toBe('ushort');
     expect(await bytesOf(file)).toEqual([0, 0, 0, 200, 200, 200, 255, 255, 255, 255, 255, 255]);
   });
@@ -54,7 +61,9 @@ describe('readPicture', () => {
   it('ignores the EXIF orientation', async () => {
     const file = join(dir, 'rotated.png');
     const raw = { width: 2, height: 1, channels: 3 as const };
-    await sharp(Uint8Array.from([1, 2, 3, 4, 5, 6]), { raw }).withMetadata({ orientation: 6 }).toFile(file);
+    await sharp(Uint8Array.from([1, 2, 3, 4, 5, 6]), { raw })
+      .withMetadata({ orientation: 6 })
+      .toFile(file);
     expect((await sharp(file).metadata()).orientation).toBe(6);
     expect(await readPicture(file)).toMatchObject({ width: 2, height: 1 });
   });
@@ -70,7 +79,11 @@ describe('readPicture', () => {
     broken.push(['no-end.jpg', jpeg.subarray(0, -2), /damaged or incomplete/]);
     broken.push(['empty.jpg', Buffer.alloc(0), /it is not a JPEG, PNG/]);
     broken.push(['page.jpg', Buffer.from('<html></html>'), /it is not a JPEG, PNG/]);
-    broken.push(['drawing.png', Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'), /svg/]);
+    broken.push([
+      'drawing.png',
+      Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'),
+      /svg/,
+    ]);
     for (const [name, bytes, reason] of broken) {
       writeFileSync(join(dir, name), bytes);
       const error = await readPicture(join(dir, name)).catch((e: unknown) => e);

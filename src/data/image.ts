@@ -114,6 +114,7 @@ function grey16ToRgb(bytes: Uint8Array): Uint8Array {
 function reasonOf(error: unknown): string {
   const message = (error instanceof Error ? error.message : String(error)).trim();
   if (message.startsWith('Input file is missing')) return 'the file is missing';
-  if (message.includes('unsupported image format')) return 'it is not a JPEG, PNG, WebP, GIF, TIFF or AVIF file';
+  if (message.includes('unsupported image format'))
+    return 'it is not a JPEG, PNG, WebP, GIF, TIFF or AVIF file';
   return `it is damaged or incomplete: ${message.split('\n')[0]!.trim()}`;
 }

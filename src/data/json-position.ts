@@ -4,7 +4,8 @@
  */
 
 const SPACE = /[ \t\n\r]*/y;
-const SCALAR = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
+const SCALAR =
+  /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
 const STRING_START = '"';
 
 export interface TextPosition {
@@ -23,7 +24,10 @@ export function jsonErrorPosition(text: string): TextPosition {
   return {
     line: before.split('\n').length,
     column: offset - lineStart + 1,
-    excerpt: text.slice(Math.max(0, offset - 30), offset + 30).replace(/\s+/g, ' ').trim(),
+    excerpt: text
+      .slice(Math.max(0, offset - 30), offset + 30)
+      .replace(/\s+/g, ' ')
+      .trim(),
   };
 }
 

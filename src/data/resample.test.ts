@@ -58,21 +58,34 @@ describe('resizeAndCrop', () => {
     const size = fc.integer({ min: 1, max: 30 });
     const place = fc.double({ min: 0, max: 1, noNaN: true });
     fc.assert(
-      fc.property(size, size, size, size, place, place, fc.infiniteStream(fc.nat(255)), (w, h, newW, newH, a, b, noise) => {
-        const image = { width: w, height: h, data: Uint8Array.from({ length: w * h * 3 }, () => noise.next().value!) };
-        const left = Math.floor(a * (newW - 1));
-        const top = Math.floor(b * (newH - 1));
-        const crop = { left, top, width: newW - left, height: newH - top };
-        for (const filter of ['bilinear', 'bicubic'] as const) {
-          const whole = resize(image, newW, newH, filter);
-          const part = resizeAndCrop(image, newW, newH, crop, filter);
-          for (let y = 0; y < crop.height; y++) {
-            const begin = ((top + y) * newW + left) * 3;
-            const row = whole.data.slice(begin, begin + crop.width * 3);
-            expect(part.data.slice(y * crop.width * 3, (y + 1) * crop.width * 3)).toEqual(row);
+      fc.property(
+        size,
+        size,
+        size,
+        size,
+        place,
+        place,
+        fc.infiniteStream(fc.nat(255)),
+        (w, h, newW, newH, a, b, noise) => {
+          const image = {
+            width: w,
+            height: h,
+            data: Uint8Array.from({ length: w * h * 3 }, () => noise.next().value!),
+          };
+          const left = Math.floor(a * (newW - 1));
+          const top = Math.floor(b * (newH - 1));
+          const crop = { left, top, width: newW - left, height: newH - top };
+          for (const filter of ['bilinear', 'bicubic'] as const) {
+            const whole = resize(image, newW, newH, filter);
+            const part = resizeAndCrop(image, newW, newH, crop, filter);
+            for (let y = 0; y < crop.height; y++) {
+              const begin = ((top + y) * newW + left) * 3;
+              const row = whole.data.slice(begin, begin + crop.width * 3);
+              expect(part.data.slice(y * crop.width * 3, (y + 1) * crop.width * 3)).toEqual(row);
+            }
           }
-        }
-      }),
+        },
+      ),
       { numRuns: 50 },
     );
   });

@@ -69,7 +69,12 @@ function mix(x: number): number {
 /** A xoshiro128** generator of whole numbers in [0, 2^32), its state filled from `seed` by the hash. */
 function xoshiro128(seed: number): () => number {
   // Four different keys of a bijection: at most one of the words can be zero, and all-zero is the only bad state.
-  let [a, b, c, d] = [0, 1, 2, 3].map((word) => mix(seed + Math.imul(word, 0x9e3779b9))) as [number, number, number, number];
+  let [a, b, c, d] = [0, 1, 2, 3].map((word) => mix(seed + Math.imul(word, 0x9e3779b9))) as [
+    number,
+    number,
+    number,
+    number,
+  ];
   return () => {
     const result = Math.imul(rotateLeft(Math.imul(b, 5), 7), 9) >>> 0;
     const t = b << 9;

@@ -12,11 +12,14 @@ const results = [...golden].filter(([name]) => /\.\d+$/.test(name));
 const allowed = (name: string) => (name.includes('.jpg') ? 1 : 0);
 
 describe('trainCrop', () => {
-  it.each(['edge_cmyk.jpg', 'edge_exif6_16x9.jpg'])('equals torchvision on the decoded pixels of %s', (file) => {
-    const { data, shape } = golden.get(`${file}.decoded_rgb`)!;
-    const image = { data: data as Uint8Array, height: shape[0]!, width: shape[1]! };
-    expect(maxDifference(trainCrop(image, 64).data, golden.get(`${file}.64`)!.data)).toBe(0);
-  });
+  it.each(['edge_cmyk.jpg', 'edge_exif6_16x9.jpg'])(
+    'equals torchvision on the decoded pixels of %s',
+    (file) => {
+      const { data, shape } = golden.get(`${file}.decoded_rgb`)!;
+      const image = { data: data as Uint8Array, height: shape[0]!, width: shape[1]! };
+      expect(maxDifference(trainCrop(image, 64).data, golden.get(`${file}.64`)!.data)).toBe(0);
+    },
+  );
 
   it('rounds the crop offset half to even, as Python does', () => {
     // 1 × 1 crops from pictures one pixel high: offsets 0.5 → 0, 1 → 1, 1.5 → 2, 2.5 → 2.
@@ -28,9 +31,18 @@ describe('trainCrop', () => {
   });
 
   it('cuts the longer side to a whole number', () => {
-    expect(shortestEdge({ data: new Uint8Array(), width: 160, height: 120 }, 64)).toEqual({ width: 85, height: 64 });
-    expect(shortestEdge({ data: new Uint8Array(), width: 161, height: 233 }, 64)).toEqual({ width: 64, height: 92 });
-    expect(shortestEdge({ data: new Uint8Array(), width: 20, height: 30 }, 64)).toEqual({ width: 64, height: 96 });
+    expect(shortestEdge({ data: new Uint8Array(), width: 160, height: 120 }, 64)).toEqual({
+      width: 85,
+      height: 64,
+    });
+    expect(shortestEdge({ data: new Uint8Array(), width: 161, height: 233 }, 64)).toEqual({
+      width: 64,
+      height: 92,
+    });
+    expect(shortestEdge({ data: new Uint8Array(), width: 20, height: 30 }, 64)).toEqual({
+      width: 64,
+      height: 96,
+    });
   });
 
   it('spreads bytes over [-1, 1]', () => {
@@ -44,7 +56,9 @@ describe.skipIf(PICTURES === null)('the train transform on the sample pictures (
   it.each(results)('%s', async (name, expected) => {
     const [, file, size] = /^(.*)\.(\d+)$/.exec(name)!;
     const image = await readPicture(join(PICTURES!, file!));
-    expect(maxDifference(trainCrop(image, Number(size)).data, expected.data)).toBeLessThanOrEqual(allowed(name));
+    expect(maxDifference(trainCrop(image, Number(size)).data, expected.data)).toBeLessThanOrEqual(
+      allowed(name),
+    );
   });
 
   it('gives the floats of torchvision', async () => {

@@ -29,12 +29,15 @@ export class AdamW {
   readonly #parameters: ReadonlyMap<string, Tensor>;
   readonly #moments: ReadonlyMap<string, Moments>;
   readonly #options: Required<AdamWOptions>;
+  /** May change between steps. */
+  learningRate: number;
   #steps = 0;
 
   /** @param parameters by name, in the order of the update; the names are the keys of the state. */
   constructor(parameters: ReadonlyMap<string, Tensor>, options: AdamWOptions) {
     this.#parameters = parameters;
     this.#options = { betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01, ...options };
+    this.learningRate = options.learningRate;
     this.#moments = new Map(
       Array.from(parameters, ([name, { shape, device }]) => [
         name,
@@ -64,7 +67,8 @@ export class AdamW {
   }
 
   #update({ parameter, grad, expAvg, expAvgSq }: Update): void {
-    const { learningRate, betas, eps, weightDecay } = this.#options;
+    const { learningRate } = this;
+    const { betas, eps, weightDecay } = this.#options;
     const [beta1, beta2] = betas;
     const correction1 = 1 - beta1 ** this.#steps;
     const correction2 = 1 - beta2 ** this.#steps;
@@ -76,7 +80,8 @@ export class AdamW {
   }
 
   #updateFused(updates: readonly Update[]): void {
-    const { learningRate, betas, eps, weightDecay } = this.#options;
+    const { learningRate } = this;
+    const { betas, eps, weightDecay } = this.#options;
     const [first] = updates as [Update];
     const step = zeros([], { device: first.parameter.device }).add_(this.#steps);
     aten.fusedAdamW(
