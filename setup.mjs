@@ -45,8 +45,7 @@ function packagesMatchLock() {
 function systemPackages() {
   const missing = missingPackages();
   if (missing.length === 0) return false;
-  say(`installing system packages: ${missing.join(', ')} (takes minutes)`);
-  install(missing);
+  install(missing, say);
   return true;
 }
 

@@ -8,11 +8,18 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import { readSafetensors, type Tensor } from '../src/torch/index.js';
 
-const roots = ['./golden', '../../shared/golden'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
+const roots = ['./golden', '../../shared/golden'].map((path) =>
+  fileURLToPath(new URL(path, import.meta.url)),
+);
 
 /** The folder or file of that name; null where it is not on this machine. */
 export function golden(name: string): string | null {
   return roots.map((root) => join(root, name)).find((path) => existsSync(path)) ?? null;
+}
+
+/** Every folder of that name, here and beside the checkout. */
+export function goldenFolders(name: string): string[] {
+  return roots.map((root) => join(root, name)).filter((path) => existsSync(path));
 }
 
 export interface ModelCase {
@@ -73,9 +80,19 @@ export function recorded({ name, tensors }: ModelCase, key: string): Tensor {
 export function expectAllclose(actual: Tensor, expected: Tensor, relOfMax: number): void {
   expect(actual.shape).toEqual(expected.shape);
   const want = expected.toNumbers();
-  const error = actual.toNumbers().reduce((most, value, i) => worse(most, Math.abs(value - (want[i] as number))), 0);
+  const error = actual
+    .toNumbers()
+    .reduce((most, value, i) => worse(most, Math.abs(value - (want[i] as number))), 0);
   const scale = want.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  expect(error, `largest error, where the largest expected magnitude is ${scale}`).toBeLessThanOrEqual(relOfMax * scale);
+  expect(error, `largest error, where the largest expected magnitude is ${scale}`).toBeLessThanOrEqual(
+    relOfMax * scale,
+  );
+}
+
+/** Expects equal shapes, dtypes and values, to the bit. */
+export function expectSameBytes(actual: Tensor, expected: Tensor): void {
+  expect([actual.dtype, ...actual.shape]).toEqual([expected.dtype, ...expected.shape]);
+  expect(Buffer.compare(actual.toBytes(), expected.toBytes()), 'the bytes').toBe(0);
 }
 
 // Math.max, except that a NaN stays: it must not pass.

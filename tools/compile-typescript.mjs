@@ -1,7 +1,7 @@
 /** @file Compiles `src/` to `dist/` when something in it has changed since the last time. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SetupError } from './build-native.mjs';
 
@@ -20,15 +20,18 @@ export function compileTypeScript(root, log) {
   const built = existsSync(join(root, COMMAND)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === state;
   if (built) return false;
   log('compiling src/ to dist/');
-  rmSync(join(root, 'dist'), { recursive: true, force: true }); // files that left src/ leave dist/ too
+  // Beside dist/, which stays as it is until the new one is whole.
+  const fresh = join(root, 'build/dist.partial');
+  rmSync(fresh, { recursive: true, force: true });
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
-  const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], {
+  const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json', '--outDir', fresh], {
     cwd: root,
     encoding: 'utf8',
   });
   if (status !== 0) throw new SetupError(`${stdout}\nsrc/ does not compile; the messages are above.`);
-  if (existsSync(join(root, COMMAND))) chmodSync(join(root, COMMAND), 0o755);
-  mkdirSync(join(root, 'build'), { recursive: true });
+  rmSync(join(root, 'dist'), { recursive: true, force: true });
+  renameSync(fresh, join(root, 'dist'));
+  chmodSync(join(root, COMMAND), 0o755);
   writeFileSync(stamp, state);
   return true;
 }

@@ -29,9 +29,11 @@ export function missingPackages() {
 
 /**
  * Installs Debian packages as root or through sudo.
+ * @param {string[]} packages
+ * @param {(line: string) => void} log is told before it begins
  * @throws {SetupError} with the command to run by hand, where that is not possible or fails
  */
-export function install(packages) {
+export function install(packages, log) {
   if (spawnSync('apt-get', ['--version'], { stdio: 'ignore' }).error) throw new SetupError(byHand());
   const root = process.getuid() === 0;
   const canSudo = !root && !spawnSync('sudo', ['--version'], { stdio: 'ignore' }).error;
@@ -39,8 +41,9 @@ export function install(packages) {
   if (!root && !canSudo) {
     throw new SetupError(`Expected system packages ${packages.join(', ')}. Run as root:\n  ${command}`);
   }
-  const inherited = [...(root ? [] : ['sudo']), 'env', 'DEBIAN_FRONTEND=noninteractive', 'sh', '-c', command];
-  const { status, stdout, stderr } = spawnSync(inherited[0], inherited.slice(1), {
+  log(`installing system packages: ${packages.join(', ')} (takes minutes)`);
+  const words = [...(root ? [] : ['sudo']), 'env', 'DEBIAN_FRONTEND=noninteractive', 'sh', '-c', command];
+  const { status, stdout, stderr } = spawnSync(words[0], words.slice(1), {
     stdio: ['inherit', 'pipe', 'pipe'],
     encoding: 'utf8',
     maxBuffer: 64 << 20,

@@ -63,8 +63,8 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       onSteps: (report) => progress.steps(report),
     });
     progress.stop();
-    for (const { file, reason } of result.badRows) process.stderr.write(`Skipped ${file}: ${reason}\n`);
-    if (result.badRows.length > 0) process.stderr.write(`${result.badRows.length} pictures could not be read and were skipped.\n`);
+    const bad = result.badRows.length;
+    if (bad > 0) process.stderr.write(`${bad} ${bad === 1 ? 'picture could not be read and was' : 'pictures could not be read and were'} skipped.\n`);
     if (abort.signal.aborted) {
       process.stderr.write(`Stopped after step ${result.step}. Go on with the same command and --resume.\n`);
       process.exitCode = 130;

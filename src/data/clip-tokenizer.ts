@@ -88,16 +88,10 @@ function build(description: Json, file: string): Tokenizer {
 function describe(dir: string, { bos, eos, pad }: Settings): Json {
   const vocab = readVocabulary(join(dir, 'vocab.json'));
   const merges = readMerges(join(dir, 'merges.txt'));
-  // A special token in a caption stands for itself. BOS and EOS are looked for in the lower-cased text, a padding
-  // token of its own (SD 2.x: "!") in the text as it is.
+  // A special token in a caption stands for itself, also a padding token of its own (SD 2.x: "!").
   const added = [...new Set([bos, eos, pad])]
     .filter((token) => vocab[token] !== undefined)
-    .map((content) => ({
-      id: vocab[content],
-      content,
-      special: true,
-      normalized: content !== pad || pad === eos,
-    }));
+    .map((content) => ({ id: vocab[content], content, special: true, normalized: true }));
   return {
     added_tokens: added,
     normalizer: {
@@ -127,18 +121,18 @@ function readSettings(dir: string): Settings {
   const mapFile = join(dir, 'special_tokens_map.json');
   const config = existsSync(configFile) ? readJson(configFile) : {};
   // As in transformers: the map comes second and wins, unless the newer `added_tokens_decoder` makes it redundant.
-  const useMap = existsSync(mapFile) && config['added_tokens_decoder'] === undefined;
+  const useMap = existsSync(mapFile) && config.added_tokens_decoder === undefined;
   const special = useMap ? { ...config, ...readJson(mapFile) } : config;
 
   const token = (key: string, fallback: string): string => {
     const value = special[key] ?? fallback;
-    const content = typeof value === 'object' ? (value as Json)['content'] : value;
+    const content = typeof value === 'object' ? (value as Json).content : value;
     if (typeof content === 'string') return content;
     throw new CheckpointError(
       `Expected a token for ${key} in ${useMap ? mapFile : configFile} but received ${JSON.stringify(value)}.`,
     );
   };
-  const maxLength = config['model_max_length'] ?? CLIP_MAX_LENGTH;
+  const maxLength = config.model_max_length ?? CLIP_MAX_LENGTH;
   if (typeof maxLength !== 'number' || !Number.isSafeInteger(maxLength) || maxLength < 2) {
     throw new CheckpointError(
       `Expected a whole number of 2 or more for model_max_length in ${configFile} but received ${JSON.stringify(maxLength)}.`,

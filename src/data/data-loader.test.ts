@@ -144,6 +144,15 @@ describe('DataLoader', () => {
     ]);
   });
 
+  it('leaves a bad row out for the rest of the run, also where its file appears later', async () => {
+    const late = join(dir, 'late.png');
+    const data = loader({}, { 6: late });
+    await collect(data.batches(0));
+    writeFileSync(late, readFileSync(fileOf(6)));
+    expect(rowsOf(await collect(data.batches(1)))).not.toContain(6);
+    expect(rowsOf(await collect(loader({}, { 6: late }).batches(1)))).toContain(6);
+  });
+
   it('bears eight bad rows and stops at the ninth', async () => {
     const bad = (n: number) =>
       Object.fromEntries(Array.from({ length: n }, (_, i) => [i, join(dir, `missing-${i}.png`)]));

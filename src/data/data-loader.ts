@@ -29,7 +29,7 @@ export interface DataLoaderOptions {
 }
 
 /** Values in row-major order and their shape: what `tensor(data, shape)` takes. */
-export interface Values<T> {
+interface Values<T> {
   readonly data: T;
   readonly shape: readonly number[];
 }

@@ -4,9 +4,9 @@
  */
 
 const SPACE = /[ \t\n\r]*/y;
+/** A string (of any sign from the space on, escapes aside), a number or a word. */
 const SCALAR =
-  /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
-const STRING_START = '"';
+  /"(?:[ !#-[\]-\uffff]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
 
 export interface TextPosition {
   /** Counted from 1. */
@@ -60,7 +60,7 @@ function errorOffset(text: string): number {
       expect = 'comma or end';
       at++;
     } else if (expect === 'key' || expect === 'key or }') {
-      const length = sign === STRING_START ? match(SCALAR) : 0;
+      const length = sign === '"' ? match(SCALAR) : 0;
       if (length === 0) return at;
       expect = 'colon';
       at += length;

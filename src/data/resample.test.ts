@@ -54,6 +54,16 @@ describe('resizeAndCrop', () => {
     );
   });
 
+  it('crops a size that stays at the right place', () => {
+    const crop = { left: 1, top: 2, width: 1, height: 1 };
+    for (const filter of ['bilinear', 'bicubic'] as const) {
+      expect(red(resizeAndCrop(grey(2, 4, [0, 1, 2, 3, 4, 5, 6, 7]), 2, 4, crop, filter))).toEqual([5]);
+      // Only the height stays: the row of 4s and 8s becomes one pixel.
+      const column = { ...crop, left: 0 };
+      expect(red(resizeAndCrop(grey(2, 4, [0, 1, 2, 3, 4, 8, 6, 7]), 1, 4, column, filter))).toEqual([6]);
+    }
+  });
+
   it('computes the same pixels for a crop as for the whole', () => {
     const size = fc.integer({ min: 1, max: 30 });
     const place = fc.double({ min: 0, max: 1, noNaN: true });

@@ -24,8 +24,10 @@ export class ConfigReader {
     return this.#read(key, fallback, isNumber, 'a number');
   }
 
+  /** True or false; published files have null, too, where false is meant. */
   flag(key: string, fallback: boolean): boolean {
-    return this.#read(key, fallback, isFlag, 'true or false');
+    const fits = (value: unknown): value is boolean | null => isFlag(value) || value === null;
+    return this.#read<boolean | null>(key, fallback, fits, 'true or false') ?? false;
   }
 
   oneOf<const T extends string | number | null>(key: string, fallback: NoInfer<T>, allowed: readonly T[]): T {
@@ -66,13 +68,11 @@ export class ConfigReader {
 
   /** Keys that would change the computation, and whose one supported value is given. A missing key has that value. */
   only(supported: Record<string, string | number | boolean | null>): void {
-    for (const [key, value] of Object.entries(supported))
-      this.#read(
-        key,
-        value,
-        (received): received is typeof value => received === value,
-        JSON.stringify(value),
-      );
+    for (const [key, value] of Object.entries(supported)) {
+      const fits = (received: unknown): received is typeof value =>
+        received === value || (received === null && value === false);
+      this.#read(key, value, fits, JSON.stringify(value));
+    }
   }
 
   /** Keys that have no part in the computation of a frozen model. */

@@ -1,46 +1,19 @@
 import { describe, expect, it } from 'vitest';
-import { expectAllclose, golden, modelCases, recorded } from '../../test/golden.js';
-import { ConfigError } from '../errors.js';
-import { backward, Generator, memoryStats, noGrad, randn, Tensor, tensor, tidy } from '../torch/index.js';
+import { expectAllclose, golden, type ModelCase, modelCases, recorded } from '../../test/golden.js';
+import { sd15, sdxl } from '../../test/published-unets.js';
+import {
+  backward,
+  Generator,
+  memoryStats,
+  noGrad,
+  randn,
+  type Tensor,
+  tensor,
+  tidy,
+} from '../torch/index.js';
 import { loadUNet } from './load.js';
-import { UNet2DConditionModel } from './unet-2d-condition.js';
+import { type AddedCondition, UNet2DConditionModel } from './unet-2d-condition.js';
 import { parseUNetConfig } from './unet-config.js';
-
-const sd15 = {
-  _class_name: 'UNet2DConditionModel',
-  _diffusers_version: '0.6.0',
-  act_fn: 'silu',
-  attention_head_dim: 8,
-  block_out_channels: [320, 640, 1280, 1280],
-  center_input_sample: false,
-  cross_attention_dim: 768,
-  down_block_types: ['CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'DownBlock2D'],
-  downsample_padding: 1,
-  flip_sin_to_cos: true,
-  freq_shift: 0,
-  in_channels: 4,
-  layers_per_block: 2,
-  mid_block_scale_factor: 1,
-  norm_eps: 1e-5,
-  norm_num_groups: 32,
-  out_channels: 4,
-  sample_size: 64,
-  up_block_types: ['UpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'],
-};
-const sdxl = {
-  ...sd15,
-  addition_embed_type: 'text_time',
-  addition_time_embed_dim: 256,
-  attention_head_dim: [5, 10, 20],
-  block_out_channels: [320, 640, 1280],
-  cross_attention_dim: 2048,
-  down_block_types: ['DownBlock2D', 'CrossAttnDownBlock2D', 'CrossAttnDownBlock2D'],
-  projection_class_embeddings_input_dim: 2816,
-  transformer_layers_per_block: [1, 2, 10],
-  up_block_types: ['CrossAttnUpBlock2D', 'CrossAttnUpBlock2D', 'UpBlock2D'],
-  upcast_attention: null,
-  use_linear_projection: true,
-};
 
 const build = (json: object) => new UNet2DConditionModel(parseUNetConfig(json, 'config.json'));
 
@@ -49,7 +22,10 @@ const random = (...shape: number[]) => randn(shape, { generator });
 
 /** Random weights, small enough that activations stay moderate. */
 function randomize(unet: UNet2DConditionModel): UNet2DConditionModel {
-  const weights = Array.from(unet.namedParameters(), ([key, { shape }]) => [key, random(...shape).mul(0.1)] as const);
+  const weights = Array.from(
+    unet.namedParameters(),
+    ([key, { shape }]) => [key, random(...shape).mul(0.1)] as const,
+  );
   unet.loadStateDict(new Map(weights), 'random weights');
   return unet;
 }
@@ -60,42 +36,28 @@ describe('UNet2DConditionModel, as the original computes it', () => {
 
   it.each(cases)('$name', (one) => {
     const unet = loadUNet(one.folder);
-    const inputs = new Map(['sample', 'encoder_hidden_states', 'text_embeds', 'time_ids'].map((key) => [key, one.tensors.get(key)]));
-    for (const [key, input] of inputs) if (input !== undefined && one.tensors.has(`grad.${key}`)) input.requiresGrad = true;
-    const textEmbeds = inputs.get('text_embeds');
-    const timeIds = inputs.get('time_ids');
+    const gradients = [...one.tensors.keys()].filter((key) => key.startsWith('grad.'));
+    for (const key of gradients) recorded(one, key.slice('grad.'.length)).requiresGrad = true;
     const output = unet.call(
       recorded(one, 'sample'),
       recorded(one, 'timesteps'),
       recorded(one, 'encoder_hidden_states'),
-      textEmbeds && timeIds && { textEmbeds, timeIds },
+      addedCondition(one),
     );
-    expectAllclose(output, recorded(one, 'output'), 1e-5);
+    expectAllclose(output, recorded(one, 'output'), 2e-5);
     backward(output.mul(recorded(one, 'random')).mean());
-    for (const [key, input] of inputs)
-      if (input?.requiresGrad) expectAllclose(input.grad as Tensor, recorded(one, `grad.${key}`), 1e-4);
-  });
-});
-
-describe('the parameters', () => {
-  it('are as many as in the published SD 1.5', () => {
-    const parameters = build(sd15).parameters();
-    expect(parameters).toHaveLength(686);
-    expect(parameters.reduce((sum, { numel }) => sum + numel, 0)).toBe(859_520_964);
+    expect(gradients.length).toBeGreaterThan(0);
+    for (const key of gradients)
+      expectAllclose(recorded(one, key.slice('grad.'.length)).grad as Tensor, recorded(one, key), 2e-4);
   });
 
-  it('are as many as in the published SDXL', () => {
-    const parameters = build({ ...sdxl, upcast_attention: false }).parameters();
-    expect(parameters).toHaveLength(1680);
-    expect(parameters.reduce((sum, { numel }) => sum + numel, 0)).toBe(2_567_463_684);
-  });
-
-  it('are as many as in the published SD 2.1', () => {
-    const json = { ...sd15, attention_head_dim: [5, 10, 20, 20], cross_attention_dim: 1024, use_linear_projection: true, upcast_attention: true };
-    const parameters = build(json).parameters();
-    expect(parameters).toHaveLength(686);
-    expect(parameters.reduce((sum, { numel }) => sum + numel, 0)).toBe(865_910_724);
-  });
+  /** SDXL's, under whatever group of names it was recorded. */
+  function addedCondition(one: ModelCase): AddedCondition | undefined {
+    const input = (name: string) =>
+      [...one.tensors].find(([key]) => key.split('.').at(-1) === name && !key.startsWith('grad.'))?.[1];
+    const [textEmbeds, timeIds] = [input('text_embeds'), input('time_ids')];
+    return textEmbeds && timeIds && { textEmbeds, timeIds };
+  }
 });
 
 // A small UNet with SDXL's structure; the names are written out from diffusers' module tree.
@@ -110,24 +72,34 @@ describe('a tiny SDXL', () => {
     norm_num_groups: 4,
     projection_class_embeddings_input_dim: 6 * 4 + 10,
     transformer_layers_per_block: [1, 1, 2],
-    upcast_attention: false,
   };
 
   it('has the published names', () => {
     const pair = (name: string) => [`${name}.weight`, `${name}.bias`];
-    const attention = (name: string) => ['to_q', 'to_k', 'to_v'].map((part) => `${name}.${part}.weight`).concat(pair(`${name}.to_out.0`));
+    const attention = (name: string) =>
+      ['to_q', 'to_k', 'to_v'].map((part) => `${name}.${part}.weight`).concat(pair(`${name}.to_out.0`));
     const resnet = (name: string, shortcut: boolean) =>
-      ['norm1', 'conv1', 'time_emb_proj', 'norm2', 'conv2', ...(shortcut ? ['conv_shortcut'] : [])].flatMap((part) => pair(`${name}.${part}`));
+      ['norm1', 'conv1', 'time_emb_proj', 'norm2', 'conv2', ...(shortcut ? ['conv_shortcut'] : [])].flatMap(
+        (part) => pair(`${name}.${part}`),
+      );
     const transformer = (name: string, layers: number) => [
       ...['norm', 'proj_in', 'proj_out'].flatMap((part) => pair(`${name}.${part}`)),
       ...Array.from({ length: layers }, (_, i) => `${name}.transformer_blocks.${i}`).flatMap((block) => [
-        ...['norm1', 'norm2', 'norm3', 'ff.net.0.proj', 'ff.net.2'].flatMap((part) => pair(`${block}.${part}`)),
+        ...['norm1', 'norm2', 'norm3', 'ff.net.0.proj', 'ff.net.2'].flatMap((part) =>
+          pair(`${block}.${part}`),
+        ),
         ...attention(`${block}.attn1`),
         ...attention(`${block}.attn2`),
       ]),
     ];
     const expected = [
-      ...['conv_in', 'time_embedding.linear_1', 'time_embedding.linear_2', 'conv_norm_out', 'conv_out'].flatMap(pair),
+      ...[
+        'conv_in',
+        'time_embedding.linear_1',
+        'time_embedding.linear_2',
+        'conv_norm_out',
+        'conv_out',
+      ].flatMap(pair),
       ...['add_embedding.linear_1', 'add_embedding.linear_2'].flatMap(pair),
       ...resnet('down_blocks.0.resnets.0', false),
       ...pair('down_blocks.0.downsamplers.0.conv'),
@@ -153,14 +125,24 @@ describe('a tiny SDXL', () => {
   it('uses both of its added conditions', () => {
     using _ = noGrad();
     const unet = randomize(build(tiny));
-    const condition = { textEmbeds: random(2, 10), timeIds: tensor([64, 64, 0, 0, 64, 64, 64, 32, 0, 8, 64, 64], [2, 6]) };
+    const condition = {
+      textEmbeds: random(2, 10),
+      timeIds: tensor([64, 64, 0, 0, 64, 64, 64, 32, 0, 8, 64, 64], [2, 6]),
+    };
     const inputs = [random(2, 4, 8, 8), tensor([3, 999], [2], 'int64'), random(2, 5, 12)] as const;
     const output = unet.call(...inputs, condition);
     expect(output.shape).toEqual([2, 4, 8, 8]);
     const changed = [
       { ...condition, textEmbeds: condition.textEmbeds.mul(2) },
       { ...condition, timeIds: condition.timeIds.mul(2) },
-    ].map((other) => unet.call(...inputs, other).sub(output).abs().max().item());
+    ].map((other) =>
+      unet
+        .call(...inputs, other)
+        .sub(output)
+        .abs()
+        .max()
+        .item(),
+    );
     expect(Math.min(...changed)).toBeGreaterThan(0);
     expect(() => unet.call(...inputs)).toThrow(/addedCond/);
   });
@@ -196,7 +178,9 @@ describe('a tiny SD 2', () => {
     const block = 'down_blocks.0.attentions.0';
     expect(shapes.get(`${block}.proj_in.weight`)?.shape).toEqual([8, 8]);
     expect(shapes.get(`${block}.transformer_blocks.0.attn1.to_k.weight`)?.shape).toEqual([8, 12]);
-    expect(shapes.get('mid_block.attentions.0.transformer_blocks.0.attn1.to_k.weight')?.shape).toEqual([16, 16]);
+    expect(shapes.get('mid_block.attentions.0.transformer_blocks.0.attn1.to_k.weight')?.shape).toEqual([
+      16, 16,
+    ]);
   });
 
   it('computes in the dtype of its parameters', () => {
@@ -263,30 +247,5 @@ describe('an attention processor', () => {
     expectAllclose(attention.call(hidden, text), bias.expand(1, 6, 16), 1e-6);
     attention.processor = plain;
     expectAllclose(attention.call(hidden, text), expected, 0);
-  });
-});
-
-describe('a config that is not supported', () => {
-  it.each([
-    [{ class_embed_type: 'timestep' }, /class_embed_type.*"timestep"/],
-    [{ time_cond_proj_dim: 256 }, /Expected null for time_cond_proj_dim in config.json but received 256/],
-    [{ down_block_types: ['KDownBlock2D', 'DownBlock2D', 'DownBlock2D', 'DownBlock2D'] }, /down_block_types.*"CrossAttnDownBlock2D" or "DownBlock2D".*KDownBlock2D/],
-    [{ up_block_types: ['UpBlock2D'] }, /a list of 4/],
-    [{ attention_head_dim: [8, 8] }, /attention_head_dim/],
-    [{ attention_head_dim: 7 }, /attention_head_dim/],
-    [{ num_attention_heads: 8 }, /num_attention_heads/],
-    [{ norm_num_groups: null }, /norm_num_groups/],
-    [{ addition_embed_type: 'text_time' }, /addition_time_embed_dim/],
-    [{ addition_embed_type: 'image' }, /null or "text_time" for addition_embed_type/],
-    [{ resnet_time_scale_shift: 'scale_shift' }, /resnet_time_scale_shift/],
-    [{ transformer_layers_per_block: [[1, 1], [1, 1], [1, 1], [1, 1]] }, /transformer_layers_per_block/],
-    [{ a_new_key: true }, /a_new_key = true/],
-  ])('%j is refused', (change, message) => {
-    expect(() => build({ ...sd15, ...change })).toThrow(ConfigError);
-    expect(() => build({ ...sd15, ...change })).toThrow(message);
-  });
-
-  it('ignores private keys and those that are null', () => {
-    expect(() => build({ ...sd15, _name_or_path: 'somewhere', a_new_key: null })).not.toThrow();
   });
 });

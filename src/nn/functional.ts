@@ -143,8 +143,9 @@ function plainAttention(q: Tensor, k: Tensor, v: Tensor, options: Required<Atten
 
   const attend = (from: number, to: number): Tensor =>
     tidy(() => {
-      let scores = query.slice(1, from, to).matmul(keys);
-      if (options.isCausal) scores = scores.add(futureMask(to - from, m, from, scores));
+      const scores = query.slice(1, from, to).matmul(keys);
+      // In place is right for autograd too: no backward of a product needs its result.
+      if (options.isCausal) scores.add_(futureMask(to - from, m, from, scores));
       return scores.softmax(-1).to(dtype).matmul(values);
     });
 

@@ -66,7 +66,11 @@ function load(): Native {
   }
 }
 
+// An idle OpenMP thread spins for milliseconds before it sleeps. Beside another busy process that takes the very
+// core that the others wait for, and a step takes twenty times as long; a short spin costs nothing to speak of.
+if (process.env.OMP_WAIT_POLICY === undefined) process.env.GOMP_SPINCOUNT ??= '1000';
+
 export const native: Native = load();
 native.installCpuAllocator();
 // LibTorch by itself does not take every core on each machine.
-native.setNumThreads(availableParallelism());
+if (process.env.OMP_NUM_THREADS === undefined) native.setNumThreads(availableParallelism());

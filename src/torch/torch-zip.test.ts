@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { code, craftTorchZip } from '../../test/craft-torch-zip.js';
+import { golden } from '../../test/golden.js';
 import { arange, readSafetensors, type Tensor, tensor, zeros } from './index.js';
 import { readTorchZip, writeTorchZip } from './torch-zip.js';
 
-const GOLDEN = join(import.meta.dirname, '../../test/golden/train');
 const folder = mkdtempSync(join(tmpdir(), 'torch-zip-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 const crafted = join(folder, 'crafted.bin');
@@ -15,8 +15,8 @@ const sixFloats = new Uint8Array(Float32Array.of(0, 1, 2, 3, 4, 5).buffer);
 
 describe('reading', () => {
   it('gives what torch.save wrote, to the bit', () => {
-    const expected = readSafetensors(join(GOLDEN, 'final.safetensors')).tensors;
-    const adapter = readTorchZip(join(GOLDEN, 'ip_adapter.bin')) as Map<string, Map<string, Tensor>>;
+    const expected = readSafetensors(golden('train/final.safetensors')!).tensors;
+    const adapter = readTorchZip(golden('train/ip_adapter.bin')!) as Map<string, Map<string, Tensor>>;
     expect([...adapter.keys()]).toEqual(['image_proj', 'ip_adapter']);
     const flat = [...adapter].flatMap(([part, tensors]) =>
       [...tensors].map(([key, t]) => [`${part}.${key}`, t] as const),

@@ -1,0 +1,69 @@
+/**
+ * @file Trains the CLIP pair, text and image encoder: `npx tsx demo/pretrain/clip.ts`. Contrast between pictures and
+ * their captions in both directions (Radford et al., arXiv 2103.00020, figure 3), and the attribute head beside it.
+ * The text's embedding is the pooled state itself: Stable Diffusion's folder has no place for a text projection.
+ */
+import { join } from 'node:path';
+import { ClipTokenizer } from '../../src/data/clip-tokenizer.js';
+import { initParameters } from '../../src/nn/init.js';
+import { Generator, tensor, type Tensor } from '../../src/torch/index.js';
+import { captionWords, randomCaption } from '../world/caption.js';
+import { pick, seededRandom } from '../world/random.js';
+import { sampleScenes } from '../world/scene.js';
+import { AttributeHead, crossEntropy } from './attributes.js';
+import { MAX_TOKENS, newImageEncoder, newTextEncoder, writeImageEncoder, writeTextEncoder } from './models.js';
+import { writeTokenizer } from './tokenizer.js';
+import { clipPixels, pictures, readArguments, runTraining } from './training.js';
+
+const SEED = 2;
+const BATCH = 32;
+/** What similarities are divided by, fixed: learnt, it would only slow the beginning. */
+const TEMPERATURE = 0.07;
+
+const { steps, out } = readArguments(1500);
+const tokens = writeTokenizer(join(out, 'tokenizer'), captionWords(), MAX_TOKENS);
+const tokenizer = ClipTokenizer.load(join(out, 'tokenizer'));
+const scenes = sampleScenes(20_000, 'train', SEED);
+const random = seededRandom(SEED);
+const generator = new Generator('cpu', SEED);
+const textEncoder = newTextEncoder(tokens);
+const imageEncoder = newImageEncoder();
+const head = new AttributeHead(imageEncoder.config.projectionDim);
+const parts = { text: textEncoder, image: imageEncoder, head };
+for (const part of Object.values(parts)) initParameters(part as never, generator);
+
+runTraining({
+  parameters: new Map(
+    Object.entries(parts).flatMap(([name, part]) =>
+      Array.from(part.namedParameters(), ([key, parameter]) => [`${name}.${key}`, parameter] as const),
+    ),
+  ),
+  steps,
+  learningRate: 1.5e-3,
+  saveEvery: 250,
+  losses: () => {
+    const batch = Array.from({ length: BATCH }, () => pick(scenes, random));
+    const ids = batch.flatMap((scene) => tokenizer.encode(randomCaption(scene, random)));
+    const texts = textEncoder.call(tensor(ids, [BATCH, MAX_TOKENS], 'int64')).poolerOutput;
+    const images = imageEncoder.call(clipPixels(pictures(batch)));
+    const similarity = normalised(images).matmul(normalised(texts).transpose(0, 1)).div(TEMPERATURE);
+    const own = batch.map((_, i) => i);
+    return {
+      contrast: crossEntropy(similarity, own).add(crossEntropy(similarity.transpose(0, 1), own)).mul(0.5),
+      image: head.call(images, batch),
+      text: head.call(texts, batch).mul(0.5),
+    };
+  },
+  save: (weights) => {
+    const of = (part: string): Map<string, Tensor> =>
+      new Map(
+        [...weights].filter(([key]) => key.startsWith(`${part}.`)).map(([key, w]) => [key.slice(part.length + 1), w]),
+      );
+    writeTextEncoder(out, of('text'), tokens);
+    writeImageEncoder(out, of('image'));
+  },
+});
+
+function normalised(embeddings: Tensor): Tensor {
+  return embeddings.div(embeddings.square().sum([-1], true).sqrt());
+}

@@ -1,0 +1,148 @@
+/**
+ * @file The sizes of the demo's models, and how they are made and written: the real classes in the real folder
+ * layout, small enough that two CPU cores train all of them in less than an hour.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { AutoencoderKL, parseVAEConfig } from '../../src/models/autoencoder-kl.js';
+import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip-text-model.js';
+import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from '../../src/models/clip-vision-model.js';
+import { UNet2DConditionModel } from '../../src/models/unet-2d-condition.js';
+import { parseUNetConfig } from '../../src/models/unet-config.js';
+import { noGrad, type Tensor, tidy, writeSafetensors } from '../../src/torch/index.js';
+
+/** Text states, image states and the embeddings that both are compared in have the same width. */
+const WIDTH = 128;
+
+/** A caption that says everything has 24 tokens; the real models' 77 would be paid for in every step. */
+export const MAX_TOKENS = 32;
+
+const vaeConfig = {
+  _class_name: 'AutoencoderKL',
+  sample_size: 64,
+  block_out_channels: [16, 24, 48, 64],
+  down_block_types: Array(4).fill('DownEncoderBlock2D'),
+  up_block_types: Array(4).fill('UpDecoderBlock2D'),
+  latent_channels: 4,
+  layers_per_block: 1,
+  // Groups of several channels: a channel that is normalised alone forgets how bright a plain background is.
+  norm_num_groups: 4,
+};
+
+const unetConfig = {
+  _class_name: 'UNet2DConditionModel',
+  sample_size: 8,
+  block_out_channels: [96, 128],
+  down_block_types: ['CrossAttnDownBlock2D', 'CrossAttnDownBlock2D'],
+  up_block_types: ['CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'],
+  layers_per_block: 1,
+  // Upstream's name: the number of heads.
+  attention_head_dim: 4,
+  cross_attention_dim: WIDTH,
+  norm_num_groups: 16,
+};
+
+const textConfig = (tokens: number) => ({
+  model_type: 'clip_text_model',
+  architectures: ['CLIPTextModel'],
+  vocab_size: tokens,
+  bos_token_id: tokens - 2,
+  eos_token_id: tokens - 1,
+  pad_token_id: tokens - 1,
+  max_position_embeddings: MAX_TOKENS,
+  hidden_size: WIDTH,
+  intermediate_size: 3 * WIDTH,
+  num_hidden_layers: 3,
+  num_attention_heads: 4,
+  hidden_act: 'quick_gelu',
+  projection_dim: WIDTH,
+});
+
+const visionConfig = {
+  model_type: 'clip_vision_model',
+  architectures: ['CLIPVisionModelWithProjection'],
+  image_size: 64,
+  patch_size: 8,
+  hidden_size: WIDTH,
+  intermediate_size: 3 * WIDTH,
+  num_hidden_layers: 4,
+  num_attention_heads: 4,
+  hidden_act: 'quick_gelu',
+  projection_dim: WIDTH,
+};
+
+/**
+ * Velocity as the target: noise as the target gives the noisiest steps, where a picture's composition is decided,
+ * next to no weight (Salimans & Ho 2022, section 4), and a model trained for half an hour then ignores its caption.
+ */
+const schedulerConfig = {
+  _class_name: 'DDIMScheduler',
+  num_train_timesteps: 1000,
+  beta_start: 0.00085,
+  beta_end: 0.012,
+  beta_schedule: 'scaled_linear',
+  prediction_type: 'v_prediction',
+  clip_sample: false,
+  set_alpha_to_one: false,
+  steps_offset: 1,
+};
+
+const modelIndex = {
+  _class_name: 'StableDiffusionPipeline',
+  scheduler: ['diffusers', 'DDIMScheduler'],
+  text_encoder: ['transformers', 'CLIPTextModel'],
+  tokenizer: ['transformers', 'CLIPTokenizer'],
+  unet: ['diffusers', 'UNet2DConditionModel'],
+  vae: ['diffusers', 'AutoencoderKL'],
+  feature_extractor: [null, null],
+  safety_checker: [null, null],
+};
+
+const source = 'demo/pretrain/models.ts';
+export const newVAE = (): AutoencoderKL => new AutoencoderKL(parseVAEConfig(vaeConfig, source));
+export const newUNet = (): UNet2DConditionModel => new UNet2DConditionModel(parseUNetConfig(unetConfig, source));
+export const newTextEncoder = (tokens: number): CLIPTextModel =>
+  new CLIPTextModel(parseCLIPTextConfig(textConfig(tokens), source));
+export const newImageEncoder = (): CLIPVisionModelWithProjection =>
+  new CLIPVisionModelWithProjection(parseCLIPVisionConfig(visionConfig, source));
+
+type Weights = ReadonlyMap<string, Tensor>;
+
+/** @param scalingFactor what latents are multiplied by, so that the UNet sees a standard deviation of 1 */
+export function writeVAE(root: string, weights: Weights, scalingFactor: number): void {
+  const config = { ...vaeConfig, scaling_factor: scalingFactor };
+  writeModel(join(root, 'vae'), config, 'diffusion_pytorch_model.safetensors', weights);
+}
+
+export function writeUNet(root: string, weights: Weights): void {
+  writeModel(join(root, 'unet'), unetConfig, 'diffusion_pytorch_model.safetensors', weights);
+}
+
+/** What belongs to the whole: the scheduler's settings and the list of the parts. */
+export function writePipeline(root: string): void {
+  writeJson(join(root, 'scheduler'), 'scheduler_config.json', schedulerConfig);
+  writeJson(root, 'model_index.json', modelIndex);
+}
+
+export function writeTextEncoder(root: string, weights: Weights, tokens: number): void {
+  writeModel(join(root, 'text_encoder'), textConfig(tokens), 'model.safetensors', weights);
+}
+
+export function writeImageEncoder(root: string, weights: Weights): void {
+  writeModel(join(root, 'image_encoder'), visionConfig, 'model.safetensors', weights);
+}
+
+/** Half precision: the files are in the repository, and nothing is lost that one could see. */
+function writeModel(folder: string, config: object, file: string, weights: Weights): void {
+  writeJson(folder, 'config.json', config);
+  using _ = noGrad();
+  tidy(() => {
+    const halves = new Map(Array.from(weights, ([name, tensor]) => [name, tensor.detach().to('float16')]));
+    writeSafetensors(join(folder, file), halves, { format: 'pt' });
+  });
+}
+
+function writeJson(folder: string, file: string, content: object): void {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, file), `${JSON.stringify(content, null, 2)}\n`);
+}

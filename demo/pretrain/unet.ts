@@ -1,0 +1,72 @@
+/**
+ * @file Trains the UNet on captioned scenes: `npx tsx demo/pretrain/unet.ts`, after vae.ts and clip.ts. Latents are
+ * made once, before; a tenth of the captions are empty, so that guidance has something to guide away from.
+ */
+import { join } from 'node:path';
+import { ClipTokenizer } from '../../src/data/clip-tokenizer.js';
+import { sampleLatents } from '../../src/models/autoencoder-kl.js';
+import { loadTextEncoder, loadVAE } from '../../src/models/load.js';
+import { initParameters } from '../../src/nn/init.js';
+import { mseLoss } from '../../src/nn/functional.js';
+import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
+import { cat, Generator, noGrad, randint, randn, type Tensor, tensor, tidy } from '../../src/torch/index.js';
+import { randomCaption } from '../world/caption.js';
+import { seededRandom } from '../world/random.js';
+import { type Scene, sampleScenes } from '../world/scene.js';
+import { newUNet, writePipeline, writeUNet } from './models.js';
+import { textStates } from './sample.js';
+import { pictures, readArguments, runTraining } from './training.js';
+
+const SEED = 3;
+const BATCH = 32;
+const SCENES = 10_000;
+const EMPTY_CAPTIONS = 0.1;
+
+const { steps, out } = readArguments(6000);
+const vae = loadVAE(join(out, 'vae'), { dtype: 'float32' });
+const textEncoder = loadTextEncoder(join(out, 'text_encoder'), { dtype: 'float32' });
+const tokenizer = ClipTokenizer.load(join(out, 'tokenizer'));
+writePipeline(out);
+const scheduler = DDPMScheduler.fromConfig(join(out, 'scheduler'));
+const random = seededRandom(SEED);
+const generator = new Generator('cpu', SEED);
+const unet = newUNet();
+initParameters(unet as never, generator);
+
+const scenes = sampleScenes(SCENES, 'train', SEED);
+const latents = encodeAll(scenes);
+console.log(`made the latents of ${SCENES} pictures`);
+
+runTraining({
+  parameters: unet.namedParameters(),
+  steps,
+  learningRate: 1e-3,
+  saveEvery: 250,
+  losses: () => {
+    const chosen = Array.from({ length: BATCH }, () => Math.floor(random() * SCENES));
+    const captions = chosen.map((i) => (random() < EMPTY_CAPTIONS ? '' : randomCaption(scenes[i] as Scene, random)));
+    const rows = latents.indexSelect(0, tensor(chosen, [BATCH], 'int64'));
+    const text = frozen(() => textStates({ tokenizer, textEncoder }, captions));
+    const noise = randn(rows.shape, { generator });
+    const timesteps = randint(0, scheduler.numTrainTimesteps, [BATCH], { generator });
+    const prediction = unet.call(scheduler.addNoise(rows, noise, timesteps), timesteps, text);
+    return { loss: mseLoss(prediction, scheduler.target(rows, noise, timesteps)) };
+  },
+  save: (weights) => writeUNet(out, weights),
+});
+
+/** The scaled latents of all scenes, a sample of each: their spread is a hundredth of the whole's. */
+function encodeAll(all: readonly Scene[]): Tensor {
+  const batches: Tensor[] = [];
+  for (let from = 0; from < all.length; from += BATCH) {
+    const images = pictures(all.slice(from, from + BATCH));
+    batches.push(frozen(() => sampleLatents(vae.encode(images.mul(2).sub(1)), generator).mul(vae.config.scalingFactor)));
+    images.dispose();
+  }
+  return tidy(() => cat(batches));
+}
+
+function frozen<T>(make: () => T): T {
+  using _ = noGrad();
+  return tidy(make);
+}

@@ -1,0 +1,49 @@
+/**
+ * @file Trains the autoencoder: `npx tsx demo/pretrain/vae.ts`. Absolute and squared error and a little of the
+ * divergence that keeps latents near a normal distribution; scenes have no texture that would need more.
+ */
+import { Generator, noGrad, op, tidy } from '../../src/torch/index.js';
+import { sampleLatents } from '../../src/models/autoencoder-kl.js';
+import { initParameters } from '../../src/nn/init.js';
+import { pick, seededRandom } from '../world/random.js';
+import { sampleScenes } from '../world/scene.js';
+import { newVAE, writeVAE } from './models.js';
+import { pictures, readArguments, runTraining } from './training.js';
+
+const SEED = 1;
+const BATCH = 16;
+const KL_WEIGHT = 1e-5;
+
+const { steps, out } = readArguments(2000);
+const scenes = sampleScenes(12_000, 'train', SEED);
+const random = seededRandom(SEED);
+const generator = new Generator('cpu', SEED);
+const vae = newVAE();
+initParameters(vae, generator);
+const std = op('aten::std(Tensor self, bool unbiased=True) -> Tensor');
+
+runTraining({
+  parameters: vae.namedParameters(),
+  steps,
+  learningRate: 2e-3,
+  saveEvery: 250,
+  losses: () => {
+    const batch = Array.from({ length: BATCH }, () => pick(scenes, random));
+    const target = pictures(batch).mul(2).sub(1);
+    const { mean, logvar, std } = vae.encode(target);
+    const difference = vae.decode(sampleLatents({ mean, std }, generator)).sub(target);
+    const divergence = mean.square().add(logvar.exp()).sub(logvar).add(-1).sum().mul(0.5 / target.numel);
+    return {
+      absolute: difference.abs().mean(),
+      squared: difference.square().mean(),
+      divergence: divergence.mul(KL_WEIGHT),
+    };
+  },
+  save: (weights) => writeVAE(out, weights, 1 / latentSpread()),
+});
+
+/** The standard deviation of the latents of some scenes. */
+function latentSpread(): number {
+  using _ = noGrad();
+  return tidy(() => std(sampleLatents(vae.encode(pictures(scenes.slice(0, 256)).mul(2).sub(1)), generator)).item());
+}

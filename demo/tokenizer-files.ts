@@ -1,0 +1,81 @@
+/**
+ * @file A CLIP tokenizer for a handful of words: `vocab.json` and `merges.txt` as openai/CLIP has them, with the
+ * merges learnt from these words (Sennrich et al. 2016, algorithm 1).
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const BOS = '<|startoftext|>';
+const EOS = '<|endoftext|>';
+/** What CLIP marks a word's last symbol with. */
+const END = '</w>';
+
+/** Writes the tokenizer's folder. Returns the number of tokens. */
+export function writeTokenizer(folder: string, words: readonly string[]): number {
+  const merges = learnMerges(words);
+  const bytes = byteSymbols();
+  const tokens = [
+    ...bytes,
+    ...bytes.map((symbol) => symbol + END),
+    ...merges.map(([a, b]) => a + b),
+    BOS,
+    EOS,
+  ];
+  const vocabulary = Object.fromEntries(tokens.map((token, id) => [token, id]));
+  const settings = {
+    tokenizer_class: 'CLIPTokenizer',
+    model_max_length: 77,
+    bos_token: BOS,
+    eos_token: EOS,
+    pad_token: EOS,
+    unk_token: EOS,
+  };
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'vocab.json'), JSON.stringify(vocabulary));
+  writeFileSync(
+    join(folder, 'merges.txt'),
+    ['#version: 0.2', ...merges.map((pair) => pair.join(' ')), ''].join('\n'),
+  );
+  writeFileSync(join(folder, 'tokenizer_config.json'), `${JSON.stringify(settings, null, 2)}\n`);
+  return tokens.length;
+}
+
+/** Joins the most frequent pair of neighbours, again and again, until each word is one token. */
+function learnMerges(words: readonly string[]): [string, string][] {
+  let split = words.map((word) => [...word.slice(0, -1), word.at(-1) + END]);
+  const merges: [string, string][] = [];
+  for (;;) {
+    const counts = new Map<string, number>();
+    for (const symbols of split) {
+      for (const [i, symbol] of symbols.slice(1).entries()) {
+        const pair = `${symbols[i]} ${symbol}`;
+        counts.set(pair, (counts.get(pair) ?? 0) + 1);
+      }
+    }
+    const [best] = [...counts].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
+    if (!best) return merges;
+    const [first, second] = best[0].split(' ') as [string, string];
+    merges.push([first, second]);
+    split = split.map((symbols) => join2(symbols, first, second));
+  }
+}
+
+function join2(symbols: readonly string[], first: string, second: string): string[] {
+  const joined: string[] = [];
+  for (const symbol of symbols) {
+    if (symbol === second && joined.at(-1) === first) joined[joined.length - 1] = first + second;
+    else joined.push(symbol);
+  }
+  return joined;
+}
+
+/** A visible character for each byte (openai/CLIP clip/simple_tokenizer.py, `bytes_to_unicode`), in its order. */
+function byteSymbols(): string[] {
+  const visible = [...range(0x21, 0x7e), ...range(0xa1, 0xac), ...range(0xae, 0xff)];
+  const hidden = range(0, 0xff).filter((byte) => !visible.includes(byte));
+  return [...visible, ...hidden.map((_, i) => 256 + i)].map((code) => String.fromCharCode(code));
+}
+
+function range(first: number, last: number): number[] {
+  return Array.from({ length: last - first + 1 }, (_, i) => first + i);
+}

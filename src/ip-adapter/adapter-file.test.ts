@@ -1,0 +1,74 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { expectSameBytes, golden } from '../../test/golden.js';
+import { CheckpointError } from '../errors.js';
+import { loadUNet } from '../models/load.js';
+import { readSafetensors, type Tensor, writeSafetensors, zeros } from '../torch/index.js';
+import { loadAdapter, readAdapter, writeAdapter } from './adapter-file.js';
+import { adapterKind } from './adapter-kind.js';
+import { IPAdapter } from './ip-adapter.js';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'adapter-'));
+});
+
+const final = golden('train/final.safetensors') as string;
+const config = { dim: 32, depth: 2, dimHead: 16, heads: 3, numQueries: 16, embeddingDim: 48, outputDim: 32, ffMult: 4 };
+
+function file(shapes: Record<string, number[]>): string {
+  const path = join(folder, 'adapter.safetensors');
+  writeSafetensors(path, new Map(Object.entries(shapes).map(([key, shape]) => [key, zeros(shape)])));
+  return path;
+}
+
+describe('adapter files', () => {
+  it('the .bin that torch.save wrote holds what the .safetensors does', () => {
+    const bin = readAdapter(golden('train/ip_adapter.bin') as string);
+    const { tensors } = readSafetensors(final);
+    expect([...bin.keys()].sort()).toEqual([...tensors.keys()].sort());
+    for (const [key, value] of tensors) expectSameBytes(bin.get(key) as Tensor, value);
+  });
+
+  it.each(['adapter.bin', 'adapter.safetensors'])('%s reads back as it was written', (name) => {
+    const { tensors } = readSafetensors(final);
+    writeAdapter(join(folder, name), tensors);
+    const read = readAdapter(join(folder, name));
+    expect(new Set(read.keys())).toEqual(new Set(tensors.keys()));
+    for (const [key, value] of tensors) expectSameBytes(read.get(key) as Tensor, value);
+  });
+
+  it('loads into an adapter, and every fault has its own words', () => {
+    const unet = loadUNet(golden('unet/unet') as string);
+    const adapter = new IPAdapter(unet, config);
+    loadAdapter(adapter, golden('train/ip_adapter.bin') as string);
+    const { tensors } = readSafetensors(final);
+    for (const [key, value] of adapter.namedParameters()) expectSameBytes(value, tensors.get(key) as Tensor);
+
+    expect(() => loadAdapter(new IPAdapter(unet, { ...config, numQueries: 4 }), final)).toThrow(/image tokens: 4 .* received 16; give --num-tokens 16/);
+    expect(() => loadAdapter(new IPAdapter(unet, { ...config, embeddingDim: 40 }), final)).toThrow(/width 40 .* received 48; .*another image encoder/);
+    expect(() => loadAdapter(new IPAdapter(unet, { ...config, outputDim: 64 }), final)).toThrow(/another Stable Diffusion/);
+    expect(() => loadAdapter(new IPAdapter(unet, { ...config, depth: 3 }), final)).toThrow(/missing/);
+    const base = file({ 'image_proj.proj.weight': [3072, 1024], 'image_proj.norm.weight': [768], 'ip_adapter.1.to_k_ip.weight': [320, 768] });
+    expect(() => loadAdapter(adapter, base)).toThrow(/Expected an IP-Adapter Plus .* it is IP-Adapter \(base\)/);
+    expect(() => loadAdapter(adapter, file({ 'unet.conv_in.weight': [1] }))).toThrow(/Expected an IP-Adapter .* keys are unet.conv_in.weight/);
+    writeFileSync(join(folder, 'broken.bin'), 'PK not a zip');
+    expect(() => loadAdapter(adapter, join(folder, 'broken.bin'))).toThrow(CheckpointError);
+  });
+
+  it.each([
+    ['IP-Adapter Plus', { 'image_proj.latents': [1, 16, 768], 'image_proj.proj_in.weight': [768, 1280], 'image_proj.proj_out.weight': [768, 768] }, [16, 1280, 768]],
+    ['IP-Adapter (base)', { 'image_proj.proj.weight': [3072, 1024], 'image_proj.norm.weight': [768] }, [4, 1024, 768]],
+    ['IP-Adapter FaceID', { 'image_proj.proj.0.weight': [1024, 512], 'image_proj.proj.2.weight': [3072, 1024], 'image_proj.norm.weight': [768] }, [4, 512, 768]],
+    ['IP-Adapter Full', { 'image_proj.proj.0.weight': [1280, 1280], 'image_proj.proj.2.weight': [768, 1280], 'image_proj.proj.3.weight': [768] }, [undefined, 1280, 768]],
+    ['IP-Adapter FaceID Plus', { 'image_proj.perceiver_resampler.proj_in.weight': [768, 1280] }, [undefined, undefined, undefined]],
+  ])('knows a file of %s', (title, shapes, numbers) => {
+    const tensors = readAdapter(file({ ...shapes, 'ip_adapter.1.to_k_ip.weight': [320, 768] }));
+    const kind = adapterKind(tensors);
+    expect(kind.title).toBe(title);
+    expect([kind.numTokens, kind.embeddingDim, kind.crossAttentionDim]).toEqual(numbers);
+    expect(kind.layers).toEqual([1]);
+  });
+});

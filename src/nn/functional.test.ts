@@ -1,0 +1,169 @@
+import { describe, expect, it } from 'vitest';
+import { expectAllclose } from '../../test/golden.js';
+import {
+  backward,
+  full,
+  Generator,
+  memoryStats,
+  noGrad,
+  randn,
+  type Tensor,
+  tensor,
+  tidy,
+} from '../torch/index.js';
+import { attention, gelu, interpolateNearest, mseLoss, pad, quickGelu } from './functional.js';
+
+const generator = new Generator('cpu', 3);
+const random = (...shape: number[]) => randn(shape, { generator });
+const qkv = (n: number, m = n, batch = 2, heads = 2) =>
+  [random(batch, heads, n, 4), random(batch, heads, m, 4), random(batch, heads, m, 6)] as [
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
+
+/** The definition, in float64, one query at a time. */
+function slowAttention(q: Tensor, k: Tensor, v: Tensor, { isCausal = false, scale = 0.5 } = {}): Tensor {
+  const [batch = 0, heads = 0, n = 0, d = 0] = q.shape;
+  const m = k.shape[2] ?? 0;
+  const e = v.shape[3] ?? 0;
+  const [Q, K, V] = [q, k, v].map((t) => t.detach().toNumbers()) as [number[], number[], number[]];
+  const at = (values: number[], head: number, rows: number, row: number, width: number) =>
+    values.slice((head * rows + row) * width, (head * rows + row + 1) * width);
+  const out: number[] = [];
+  for (let head = 0; head < batch * heads; head++)
+    for (let i = 0; i < n; i++) {
+      const seen = Array.from({ length: isCausal ? Math.min(m, i + 1) : m }, (_, j) => j);
+      const query = at(Q, head, n, i, d);
+      const exps = seen.map((j) =>
+        Math.exp(scale * at(K, head, m, j, d).reduce((sum, x, c) => sum + x * (query[c] ?? 0), 0)),
+      );
+      const total = exps.reduce((sum, x) => sum + x, 0);
+      for (let c = 0; c < e; c++)
+        out.push(seen.reduce((sum, j) => sum + ((exps[j] ?? 0) / total) * (at(V, head, m, j, e)[c] ?? 0), 0));
+    }
+  return tensor(out, [batch, heads, n, e]);
+}
+
+describe('attention', () => {
+  it('is softmax(q kᵀ / √d) v', () => {
+    const inputs = qkv(5, 7);
+    expectAllclose(attention(...inputs), slowAttention(...inputs), 1e-6);
+  });
+
+  it('takes another scale', () => {
+    const inputs = qkv(5);
+    expectAllclose(attention(...inputs, { scale: 0.2 }), slowAttention(...inputs, { scale: 0.2 }), 1e-6);
+  });
+
+  it('looks at no later position where it is causal', () => {
+    const inputs = qkv(6);
+    expectAllclose(
+      attention(...inputs, { isCausal: true }),
+      slowAttention(...inputs, { isCausal: true }),
+      1e-6,
+    );
+  });
+
+  it('reads tensors whose heads are not contiguous', () => {
+    const [q, k, v] = [5, 7, 7].map((n) => random(2, n, 3, 4).transpose(1, 2)) as [Tensor, Tensor, Tensor];
+    expectAllclose(attention(q, k, v), slowAttention(q, k, v), 1e-6);
+  });
+
+  describe('of many queries, without gradients', () => {
+    // 2 heads × 4100² scores in float32 take 128 MiB, twice what is formed at once.
+    const [q, k, v] = qkv(4100, 4100, 1, 2);
+
+    it('never holds all scores', () => {
+      using _ = noGrad();
+      tidy(() => attention(q, k, v).dispose());
+      // Scores and probabilities of a block: 64 MiB each.
+      expect(memoryStats().cpuPeakBytes).toBeLessThan(140 * 2 ** 20);
+    });
+
+    it('gives the same as for a few', () => {
+      using _ = noGrad();
+      const [whole, causal] = [attention(q, k, v), attention(q, k, v, { isCausal: true })];
+      for (const [from, to] of [
+        [0, 20],
+        [2040, 2060],
+        [4080, 4100],
+      ] as const) {
+        expectAllclose(whole.slice(2, from, to), attention(q.slice(2, from, to), k, v), 1e-5);
+        const [qs, ks, vs] = [q, k, v].map((t) => t.slice(2, 0, to)) as [Tensor, Tensor, Tensor];
+        const few = attention(qs, ks, vs, { isCausal: true });
+        expectAllclose(causal.slice(2, from, to), few.slice(2, from, to), 1e-5);
+      }
+    });
+  });
+
+  it('upcasts scores that the dtype cannot hold', () => {
+    const [q, k, v] = qkv(5).map((t) => t.to('bfloat16')) as [Tensor, Tensor, Tensor];
+    const output = attention(q, k, v, { upcast: true });
+    expect(output.dtype).toBe('bfloat16');
+    const exact = slowAttention(...([q, k, v].map((t) => t.to('float32')) as [Tensor, Tensor, Tensor]));
+    expectAllclose(output.to('float32'), exact, 0.01);
+  });
+
+  it('has the gradients of the definition', () => {
+    const inputs = qkv(4, 5);
+    const weight = random(2, 2, 4, 6);
+    for (const input of inputs) input.requiresGrad = true;
+    backward(
+      attention(...inputs)
+        .mul(weight)
+        .sum(),
+    );
+    const value = (tensors: readonly Tensor[]) => {
+      const out = slowAttention(...(tensors as [Tensor, Tensor, Tensor]));
+      return out.mul(weight).sum().item();
+    };
+    for (const [i, input] of inputs.entries()) {
+      const flat = input.detach().toNumbers();
+      const at = 7;
+      const moved = [1e-2, -1e-2].map((step) => {
+        const changed = tensor(
+          flat.map((x, j) => (j === at ? x + step : x)),
+          input.shape,
+        );
+        return value(inputs.map((other, j) => (j === i ? changed : other)));
+      }) as [number, number];
+      const gradient = input.grad as Tensor;
+      expect(gradient.toNumbers()[at]).toBeCloseTo((moved[0] - moved[1]) / 2e-2, 2);
+    }
+  });
+});
+
+describe('functions', () => {
+  const x = tensor([-3, -1, 0, 0.5, 2], [5]);
+
+  it('gelu, its approximation and CLIP’s', () => {
+    expectAllclose(gelu(x), tensor([-0.00404951, -0.15865529, 0, 0.34573123, 1.9544997], [5]), 1e-6);
+    expectAllclose(gelu(x, 'tanh'), tensor([-0.00363739, -0.15880796, 0, 0.34571401, 1.95459771], [5]), 1e-6);
+    const sigmoid = (y: number) => 1 / (1 + Math.exp(-1.702 * y));
+    expectAllclose(
+      quickGelu(x),
+      tensor(
+        x.toNumbers().map((y) => y * sigmoid(y)),
+        [5],
+      ),
+      1e-6,
+    );
+  });
+
+  it('mseLoss is the mean of squared differences', () => {
+    expect(mseLoss(tensor([1, 2, 3], [3]), tensor([1, 4, 0], [3])).item()).toBeCloseTo(13 / 3);
+  });
+
+  it('interpolateNearest repeats pixels, by a factor or to a size', () => {
+    const image = tensor([1, 2, 3, 4], [1, 1, 2, 2]);
+    expect(interpolateNearest(image, 2).toNumbers()).toEqual([
+      1, 1, 2, 2, 1, 1, 2, 2, 3, 3, 4, 4, 3, 3, 4, 4,
+    ]);
+    expect(interpolateNearest(image, [3, 2]).toNumbers()).toEqual([1, 2, 1, 2, 3, 4]);
+  });
+
+  it('pad puts zeros left, right, above, below', () => {
+    expect(pad(full([1, 1, 1, 1], 5), [1, 0, 0, 2]).toNumbers()).toEqual([0, 5, 0, 0, 0, 0]);
+  });
+});

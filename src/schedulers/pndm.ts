@@ -1,0 +1,93 @@
+/**
+ * @file PNDM without its Runge-Kutta start (Liu et al., arXiv 2202.09778; diffusers PNDMScheduler with
+ * skip_prk_steps): a linear multistep method of up to fourth order, which calls the model once more than it has steps.
+ */
+import { type Tensor, tidy } from '../torch/index.js';
+import { alphasCumprodOf } from './betas.js';
+import type { SchedulerConfig } from './config.js';
+import { type Sampler, spacedTimesteps } from './sampler.js';
+
+/** Adams-Bashforth: the weights of the newest outputs, newest first, by how many there are. */
+const WEIGHTS = [[1], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]];
+
+export class PNDMScheduler implements Sampler {
+  readonly initNoiseSigma = 1;
+  timesteps: readonly number[] = [];
+  readonly #config: SchedulerConfig;
+  readonly #alphaBars: readonly number[];
+  #stride = 0;
+  #calls = 0;
+  /** Up to four model outputs, newest first. */
+  #outputs: Tensor[] = [];
+  /** The latents at the start, from which the second call steps again. */
+  #start: Tensor | null = null;
+
+  constructor(config: SchedulerConfig) {
+    this.#config = config;
+    this.#alphaBars = tidy(() => alphasCumprodOf(config).toNumbers());
+  }
+
+  setTimesteps(steps: number): void {
+    this[Symbol.dispose]();
+    this.#calls = 0;
+    this.#stride = Math.floor(this.#config.num_train_timesteps / steps);
+    const [first = 0, ...rest] = spacedTimesteps(
+      this.#config.timestep_spacing ?? 'leading',
+      steps,
+      this.#config,
+    );
+    // The second is walked twice: first to see the model's output there, then with the mean of both outputs.
+    this.timesteps = [first, ...rest.slice(0, 1), ...rest];
+  }
+
+  scaleModelInput(x: Tensor): Tensor {
+    return x;
+  }
+
+  step(modelOutput: Tensor, t: number, x: Tensor): Tensor {
+    const call = this.#calls++;
+    let next: Tensor;
+    if (call === 0) {
+      this.#outputs = [modelOutput.clone()];
+      this.#start = x.clone();
+      next = this.#walk(this.#start, modelOutput, t, t - this.#stride);
+    } else if (call === 1) {
+      const [first, start] = [this.#outputs[0] as Tensor, this.#start as Tensor];
+      next = tidy(() => this.#walk(start, modelOutput.add(first).mul(0.5), t + this.#stride, t));
+      start.dispose();
+      this.#start = null;
+    } else {
+      this.#outputs.unshift(modelOutput.clone());
+      for (const oldest of this.#outputs.splice(4)) oldest.dispose();
+      const weights = WEIGHTS[this.#outputs.length - 1] as number[];
+      next = tidy(() => this.#walk(x, weightedSum(this.#outputs, weights), t, t - this.#stride));
+    }
+    if (call === this.timesteps.length - 1) this[Symbol.dispose]();
+    return next;
+  }
+
+  /** Formula 9 of the paper: from timestep t to timestep `to`. */
+  #walk(x: Tensor, output: Tensor, t: number, to: number): Tensor {
+    const last = this.#config.set_alpha_to_one ? 1 : (this.#alphaBars[0] as number);
+    const a = this.#alphaBars[t] as number;
+    const b = to >= 0 ? (this.#alphaBars[to] as number) : last;
+    return tidy(() => {
+      const isVelocity = this.#config.prediction_type === 'v_prediction';
+      const epsilon = isVelocity ? output.mul(Math.sqrt(a)).add(x, Math.sqrt(1 - a)) : output;
+      const divisor = a * Math.sqrt(1 - b) + Math.sqrt(a * (1 - a) * b);
+      return x.mul(Math.sqrt(b / a)).add(epsilon, -(b - a) / divisor);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    for (const tensor of this.#outputs) tensor.dispose();
+    this.#start?.dispose();
+    this.#outputs = [];
+    this.#start = null;
+  }
+}
+
+function weightedSum(tensors: readonly Tensor[], weights: readonly number[]): Tensor {
+  const [first, ...rest] = tensors as [Tensor, ...Tensor[]];
+  return rest.reduce((sum, one, i) => sum.add(one, weights[i + 1]), first.mul(weights[0] as number));
+}

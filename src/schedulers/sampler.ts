@@ -1,0 +1,96 @@
+/**
+ * @file What the samplers share: a walk from noise to latents in few of the trained timesteps, with one call of the
+ * model at each.
+ */
+import { ConfigError } from '../errors.js';
+import type { Tensor } from '../torch/index.js';
+import type { NoiseConfig, SchedulerConfig, TimestepSpacing } from './config.js';
+
+/** Gives standard normal noise of the latents' shape. Called only at the steps that add noise. */
+export type NoiseSource = () => Tensor;
+
+/**
+ * A way back from noise. Use: `setTimesteps`, then for each of `timesteps` the model on `scaleModelInput(x, t)` and
+ * `x = step(output, t, x, noise)`, from x = noise · `initNoiseSigma` on.
+ *
+ * Some keep tensors from step to step. Do not call `step` inside a `tidy` that ends before the walk does; the kept
+ * ones are released after the last step, and by `using`, after an early end.
+ */
+export interface Sampler extends Disposable {
+  /** What the model is called with, from noise to picture; Euler's need not be whole. */
+  readonly timesteps: readonly number[];
+  /** The standard deviation of the latents at the start. */
+  readonly initNoiseSigma: number;
+  /**
+   * Begins a walk of `steps` steps.
+   * @throws ConfigError where the model was not trained on so many timesteps
+   */
+  setTimesteps(steps: number): void;
+  /** What the model takes for the latents x [batch, channels, h, w] at timestep t. */
+  scaleModelInput(x: Tensor, t: number): Tensor;
+  /** The latents after the step from timestep t; `modelOutput` is what the model made of the scaled x. */
+  step(modelOutput: Tensor, t: number, x: Tensor, noise: NoiseSource): Tensor;
+}
+
+/**
+ * `steps` of `total` timesteps, the noisiest first (Lin et al. 2023, table 2), rounded as NumPy does.
+ * @throws ConfigError where they go beyond the trained ones
+ */
+export function spacedTimesteps(
+  spacing: TimestepSpacing,
+  steps: number,
+  { num_train_timesteps: total, steps_offset: offset = 0 }: SchedulerConfig,
+): number[] {
+  const spaced = {
+    leading: (i: number) => (steps - 1 - i) * Math.floor(total / steps) + offset,
+    linspace: (i: number) => roundHalfToEven(linspace(0, total - 1, steps, steps - 1 - i)),
+    trailing: (i: number) => roundHalfToEven(total - i * (total / steps)) - 1,
+  };
+  const timesteps = Array.from({ length: steps }, (_, i) => spaced[spacing](i));
+  assertTrained(timesteps, steps, total);
+  return timesteps;
+}
+
+/** @throws ConfigError where the model was not trained on so many timesteps */
+export function assertTrained(timesteps: readonly number[], steps: number, total: number): void {
+  if (steps > total || (timesteps[0] ?? 0) > total - 1)
+    throw new ConfigError(
+      `Expected fewer steps: the model knows ${total} timesteps, too few for ${steps} steps`,
+    );
+}
+
+/** The i-th of n numbers from `start` to `end`, both included, in NumPy's order of operations; `start` where n is 1. */
+export function linspace(start: number, end: number, n: number, i: number): number {
+  return n === 1 ? start : start + i * ((end - start) / (n - 1));
+}
+
+/** NumPy's `round`: halves go to the even neighbour. */
+export function roundHalfToEven(x: number): number {
+  const floor = Math.floor(x);
+  if (x - floor !== 0.5) return Math.round(x);
+  return floor % 2 === 0 ? floor : floor + 1;
+}
+
+/** What a model's output says of the latents x = √ᾱ·x0 + √(1−ᾱ)·epsilon. */
+export interface Prediction {
+  /** The latents without noise. */
+  x0: Tensor;
+  /** The noise. */
+  epsilon: Tensor;
+}
+
+/** Formula 12 of DDIM (Song et al. 2020), and appendix D of Salimans & Ho 2022 for velocity. */
+export function predict(
+  { prediction_type }: NoiseConfig,
+  modelOutput: Tensor,
+  x: Tensor,
+  alphaBar: number,
+): Prediction {
+  const [signal, rest] = [Math.sqrt(alphaBar), Math.sqrt(1 - alphaBar)];
+  if (prediction_type === 'epsilon')
+    return { x0: x.add(modelOutput, -rest).mul(1 / signal), epsilon: modelOutput };
+  return {
+    x0: x.mul(signal).add(modelOutput, -rest),
+    epsilon: modelOutput.mul(signal).add(x, rest),
+  };
+}

@@ -1,0 +1,41 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { memoryStats } from '../../src/torch/index.js';
+import { train } from '../../src/train.js';
+import { makeWorld, type World } from '../e2e/world.js';
+
+let world: World;
+beforeAll(async () => {
+  world = await makeWorld(8);
+});
+afterAll(() => world.remove());
+
+it('holds at step 200 what it held at step 20', async () => {
+  const samples: { step: number; live: number; bytes: number; rss: number }[] = [];
+  await train(
+    {
+      pretrainedModelNameOrPath: `${world.root}/model`,
+      imageEncoderPath: `${world.root}/image_encoder`,
+      dataJsonFile: `${world.root}/data.json`,
+      dataRootPath: `${world.root}/images`,
+      outputDir: `${world.root}/out`,
+      resolution: 64,
+      trainBatchSize: 2,
+      maxTrainSteps: 200,
+      saveSteps: 50,
+    },
+    {
+      onSteps: ({ step }) => {
+        const { liveTensors: live, cpuAllocatedBytes: bytes } = memoryStats();
+        samples.push({ step, live, bytes, rss: process.memoryUsage().rss });
+      },
+    },
+  );
+  const early = samples.find(({ step }) => step >= 20);
+  const late = samples.at(-1);
+  if (early === undefined || late === undefined || early.step >= 150) return expect.unreachable('too few samples');
+  expect(late.step).toBe(200);
+  expect(late.live).toBe(early.live);
+  expect(late.bytes).toBe(early.bytes);
+  // The rest of the process is V8's heap, which grows and shrinks as it likes, within this.
+  expect((late.rss - early.rss) / 2 ** 20).toBeLessThan(24);
+});
