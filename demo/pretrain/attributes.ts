@@ -1,17 +1,19 @@
 /**
  * @file A second task for the CLIP pair, thrown away after training: name what lies at each of the nine places. It
- * makes the embeddings tell scenes apart by every attribute long before contrast alone would.
+ * makes the embeddings tell scenes apart by every attribute long before contrast alone would, and the image encoder's
+ * patches know what is drawn at them, which is what an IP-Adapter Plus reads.
  */
 import { Linear } from '../../src/nn/layers.js';
 import { Module } from '../../src/nn/module.js';
 import { op, type Tensor, tensor } from '../../src/torch/index.js';
+import { centreOf, SIDE } from '../world/render.js';
 import { COLOUR_NAMES, PLACES, type Scene, SHAPES, SIZES } from '../world/scene.js';
 
 /** What is asked at each place; the first answer is "nothing". */
 const QUESTIONS = [SHAPES, COLOUR_NAMES, SIZES].map((values) => values.length + 1);
 const BACKGROUNDS = COLOUR_NAMES.length;
 
-/** Embeddings [batch, width] and the right answers → the loss, a scalar */
+/** Embeddings [batch, width] of pictures or texts and the right answers → the loss, a scalar */
 export class AttributeHead extends Module<[embeddings: Tensor, scenes: readonly Scene[]]> {
   readonly places: readonly Linear[];
   readonly background: Linear;
@@ -31,6 +33,32 @@ export class AttributeHead extends Module<[embeddings: Tensor, scenes: readonly 
     const background = crossEntropy(this.background.call(embeddings), backgrounds);
     // Seven places of nine are empty and easily right: a mean over all is small where things are still wrong.
     return places.reduce((sum, loss) => sum.add(loss.mul(3)), background);
+  }
+}
+
+/** The image encoder's patch states [batch, 1 + patches, width] and the right answers → the loss, a scalar */
+export class PatchHead extends Module<[states: Tensor, scenes: readonly Scene[]]> {
+  readonly answers: readonly Linear[];
+
+  constructor(width: number) {
+    super();
+    this.answers = QUESTIONS.map((answers) => new Linear(width, answers));
+  }
+
+  protected forward(states: Tensor, scenes: readonly Scene[]): Tensor {
+    const perSide = Math.sqrt((states.shape[1] as number) - 1);
+    const patches = PLACES.map((_, place) => {
+      const { x, y } = centreOf(place);
+      const [column, row] = [x, y].map((position) => Math.floor((position * perSide) / SIDE)) as [number, number];
+      return 1 + row * perSide + column;
+    });
+    const atPlaces = states.indexSelect(1, tensor(patches, [PLACES.length], 'int64')).flatten(0, 1);
+    return this.answers
+      .map((head, question) => {
+        const targets = scenes.flatMap((scene) => answersOf(scene, question));
+        return crossEntropy(head.call(atPlaces), targets);
+      })
+      .reduce((sum, loss) => sum.add(loss));
   }
 }
 

@@ -10,7 +10,7 @@ import { Generator, tensor, type Tensor } from '../../src/torch/index.js';
 import { captionWords, randomCaption } from '../world/caption.js';
 import { pick, seededRandom } from '../world/random.js';
 import { sampleScenes } from '../world/scene.js';
-import { AttributeHead, crossEntropy } from './attributes.js';
+import { AttributeHead, crossEntropy, PatchHead } from './attributes.js';
 import { MAX_TOKENS, newImageEncoder, newTextEncoder, writeImageEncoder, writeTextEncoder } from './models.js';
 import { writeTokenizer } from './tokenizer.js';
 import { clipPixels, pictures, readArguments, runTraining } from './training.js';
@@ -29,7 +29,8 @@ const generator = new Generator('cpu', SEED);
 const textEncoder = newTextEncoder(tokens);
 const imageEncoder = newImageEncoder();
 const head = new AttributeHead(imageEncoder.config.projectionDim);
-const parts = { text: textEncoder, image: imageEncoder, head };
+const patchHead = new PatchHead(imageEncoder.config.hiddenSize);
+const parts = { text: textEncoder, image: imageEncoder, head, patchHead };
 for (const part of Object.values(parts)) initParameters(part as never, generator);
 
 runTraining({
@@ -39,17 +40,20 @@ runTraining({
     ),
   ),
   steps,
-  learningRate: 1.5e-3,
+  learningRate: 1e-3,
   saveEvery: 250,
   losses: () => {
     const batch = Array.from({ length: BATCH }, () => pick(scenes, random));
     const ids = batch.flatMap((scene) => tokenizer.encode(randomCaption(scene, random)));
     const texts = textEncoder.call(tensor(ids, [BATCH, MAX_TOKENS], 'int64')).poolerOutput;
-    const images = imageEncoder.call(clipPixels(pictures(batch)));
+    // The states that an IP-Adapter Plus reads, and from there on by hand.
+    const states = imageEncoder.hiddenStates(clipPixels(pictures(batch)), -2);
+    const images = imageEncoder.project(imageEncoder.vision_model.encoder.layers.at(-1)?.call(states) as Tensor);
     const similarity = normalised(images).matmul(normalised(texts).transpose(0, 1)).div(TEMPERATURE);
     const own = batch.map((_, i) => i);
     return {
       contrast: crossEntropy(similarity, own).add(crossEntropy(similarity.transpose(0, 1), own)).mul(0.5),
+      patches: patchHead.call(states, batch).mul(3),
       image: head.call(images, batch),
       text: head.call(texts, batch).mul(0.5),
     };

@@ -20,6 +20,7 @@ const random = seededRandom(SEED);
 const generator = new Generator('cpu', SEED);
 const vae = newVAE();
 initParameters(vae, generator);
+quietStart();
 const std = op('aten::std(Tensor self, bool unbiased=True) -> Tensor');
 
 runTraining({
@@ -41,6 +42,12 @@ runTraining({
   },
   save: (weights) => writeVAE(out, weights, 1 / latentSpread()),
 });
+
+/** Begins with little noise in the latents: else they carry nothing at first, and hundreds of steps pass unused. */
+function quietStart(): void {
+  using _ = noGrad();
+  tidy(() => vae.quant_conv.bias?.slice(0, vae.config.latentChannels).add_(-6));
+}
 
 /** The standard deviation of the latents of some scenes. */
 function latentSpread(): number {

@@ -5,8 +5,8 @@
 import { extentOf, renderScene, SIDE } from './render.js';
 import { areApart, COLOUR_NAMES, COLOURS, type Colour, PLACES, type Scene, SHAPES, SIZES, type Thing } from './scene.js';
 
-/** A thing must explain at least this many pixels' worth of full-scale squared error: a small ring covers some 80. */
-const LEAST_EVIDENCE = 12;
+/** A thing must explain this much squared error, in pixels of full scale; a small yellow star on orange is worth 7. */
+const LEAST_EVIDENCE = 5;
 
 /** The scene that is nearest to a picture's pixels (row-major RGB, SIDE × SIDE × 3); without things where it is plain. */
 export function readScene(data: Uint8Array): Scene {

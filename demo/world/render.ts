@@ -57,7 +57,8 @@ function drawThing(data: Uint8Array, thing: Thing): void {
   }
 }
 
-function centreOf(place: number): { x: number; y: number } {
+/** The middle of a place, in pixels. */
+export function centreOf(place: number): { x: number; y: number } {
   return { x: CENTRES[place % 3] as number, y: CENTRES[Math.floor(place / 3)] as number };
 }
 

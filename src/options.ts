@@ -1,0 +1,57 @@
+/** @file Options of every command: how they are checked, and what they have in common. */
+import { z } from 'zod';
+import { flagOf } from './config.js';
+import { ConfigError } from './errors.js';
+import { type Device, type DType, hasCuda, torchVersion } from './torch/index.js';
+
+export const path = z.string().min(1, 'must not be empty');
+export const count = z.int('must be a whole number').min(1, 'must be at least 1');
+export const fraction = z.number().min(0, 'must be at least 0').max(1, 'must be at most 1');
+
+/** Where a model runs, and in which precision. */
+export const targetOptions = {
+  device: z
+    .string()
+    .regex(/^(cpu|cuda(:\d+)?)$/, "must be 'cpu', 'cuda' or 'cuda:N'")
+    .optional()
+    .describe('cpu, cuda or cuda:N; default: cuda where LibTorch finds one'),
+  dtype: z
+    .enum(['float32', 'float16', 'bfloat16'])
+    .optional()
+    .describe('precision of the models; default: float32 on the CPU, float16 on a GPU'),
+  threads: count.optional().describe('CPU threads of LibTorch; default: all cores'),
+};
+
+/** @throws ConfigError where the machine has no such device, or the device cannot do with the precision */
+export function resolveTarget({ device = hasCuda() ? 'cuda' : 'cpu', dtype }: { device?: Device; dtype?: DType }): {
+  device: Device;
+  dtype: DType;
+} {
+  if (device !== 'cpu' && !hasCuda())
+    throw new ConfigError(
+      `--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, and LibTorch ${torchVersion} here finds none`,
+    );
+  if (device === 'cpu' && dtype === 'float16')
+    throw new ConfigError(
+      '--dtype float16 needs --device cuda: LibTorch has no half-precision convolution on the CPU; bfloat16 works on both',
+    );
+  return { device, dtype: dtype ?? (device === 'cpu' ? 'float32' : 'float16') };
+}
+
+/**
+ * With every default filled in.
+ * @throws ConfigError that names every option at fault, what it takes and what it got
+ */
+export function resolveOptions<S extends z.ZodObject>(schema: S, options: unknown): z.output<S> {
+  const parsed = schema.safeParse(options);
+  if (parsed.success) return parsed.data;
+  const faults = parsed.error.issues.map((issue) => {
+    if (issue.code === 'unrecognized_keys') return `Unknown option ${issue.keys.join(', ')}`;
+    const key = String(issue.path[0]);
+    const value = (options as Record<string, unknown>)[key];
+    const description = schema.shape[key]?.description ?? '';
+    if (value === undefined) return `${flagOf(key)} (${key}) is required: ${description}`;
+    return `Expected ${flagOf(key)} (${key}) to be right but received ${JSON.stringify(value)}: ${issue.message}`;
+  });
+  throw new ConfigError(faults.join('\n'));
+}
