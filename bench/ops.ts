@@ -41,10 +41,14 @@ function measure({ count, run }: Operation): number {
 
 /** A python3 that has torch, or undefined. */
 function findPython(): string | undefined {
-  return ['python3', '/usr/bin/python3'].find((python) => spawnSync(python, ['-c', 'import torch']).status === 0);
+  return ['python3', '/usr/bin/python3'].find(
+    (python) => spawnSync(python, ['-c', 'import torch']).status === 0,
+  );
 }
 
-async function startReference(python: string): Promise<{ child: ChildProcessWithoutNullStreams; ask(operation: Operation): Promise<number> }> {
+async function startReference(
+  python: string,
+): Promise<{ child: ChildProcessWithoutNullStreams; ask(operation: Operation): Promise<number> }> {
   const script = fileURLToPath(new URL('reference/ops.py', import.meta.url));
   const child = spawn(python, [script, String(availableParallelism())]);
   child.stderr.pipe(process.stderr);
@@ -80,7 +84,8 @@ for (const operation of operations) {
     if (other !== undefined) theirs.push(other);
   }
   const seconds = median(ours);
-  const show = (value: number): string => (operation.flop === 0 ? `${(value * 1e6).toFixed(2)} µs` : `${(value * 1e3).toFixed(1)} ms`);
+  const show = (value: number): string =>
+    operation.flop === 0 ? `${(value * 1e6).toFixed(2)} µs` : `${(value * 1e3).toFixed(1)} ms`;
   const row = [
     operation.name,
     show(seconds),

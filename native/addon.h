@@ -107,6 +107,8 @@ Napi::Value guarded(const Napi::CallbackInfo& info, Body body) {
     throw Napi::Error::New(info.Env(), error.what_without_backtrace());
   } catch (const std::exception& error) {
     throw Napi::Error::New(info.Env(), error.what());
+  } catch (...) {
+    throw Napi::Error::New(info.Env(), "LibTorch threw something that is no std::exception");
   }
 }
 

@@ -6,7 +6,18 @@
  *     checkpoint-N/optimizer.safetensors    AdamW's moments and the noise generator's state
  *     checkpoint-N/training_state.json      step, place in the data, options
  */
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { CheckpointError, ConfigError } from './errors.js';
@@ -41,7 +52,10 @@ const stateFile = 'training_state.json';
 const generatorKey = 'generator';
 
 /** Writes `outputDir/checkpoint-N` and returns its path. One of the same name is replaced. */
-export function saveCheckpoint(outputDir: string, { state, adapter, optimizer, generator }: Checkpoint): string {
+export function saveCheckpoint(
+  outputDir: string,
+  { state, adapter, optimizer, generator }: Checkpoint,
+): string {
   const path = join(outputDir, `checkpoint-${state.step}`);
   const partial = join(outputDir, `.checkpoint-${state.step}.partial`);
   mkdirSync(outputDir, { recursive: true });
@@ -91,7 +105,8 @@ export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter'> {
   }
   const optimizer = readSafetensors(join(path, optimizerFile)).tensors;
   const generator = optimizer.get(generatorKey);
-  if (generator === undefined) throw new CheckpointError(`${join(path, optimizerFile)} has no '${generatorKey}'`);
+  if (generator === undefined)
+    throw new CheckpointError(`${join(path, optimizerFile)} has no '${generatorKey}'`);
   optimizer.delete(generatorKey);
   return { state, optimizer, generator: generator.toBytes() };
 }
@@ -117,7 +132,9 @@ function stepOf(path: string): number {
 export function findCheckpoint(outputDir: string, resume: string | true | undefined): string | undefined {
   const newest = listCheckpoints(outputDir).at(-1);
   if (resume === true && newest === undefined)
-    throw new ConfigError(`Expected a checkpoint to resume in ${outputDir} but there is none; leave --resume out to start afresh`);
+    throw new ConfigError(
+      `Expected a checkpoint to resume in ${outputDir} but there is none; leave --resume out to start afresh`,
+    );
   if (resume === undefined && newest !== undefined)
     throw new ConfigError(
       `${outputDir} holds the checkpoints of another run, up to ${basename(newest)}; give --resume to go on from there, or another --output-dir`,

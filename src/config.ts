@@ -10,7 +10,9 @@ const count = z.int('must be a whole number').min(1, 'must be at least 1');
 
 export const trainOptionsSchema = z.strictObject({
   pretrainedModelNameOrPath: path.describe('folder of the Stable Diffusion model in the diffusers layout'),
-  pretrainedIpAdapterPath: path.optional().describe('adapter to start from (.safetensors or .bin); default: a new one'),
+  pretrainedIpAdapterPath: path
+    .optional()
+    .describe('adapter to start from (.safetensors or .bin); default: a new one'),
   numTokens: count.default(16).describe('image tokens that the Resampler makes'),
   imageEncoderPath: path.describe('folder of the CLIP image encoder in the transformers layout'),
   dataJsonFile: path.describe('dataset: [{"image_file": "1.png", "text": "A dog"}, …]'),
@@ -30,7 +32,11 @@ export const trainOptionsSchema = z.strictObject({
     .enum(['no', 'fp16', 'bf16'])
     .default('no')
     .describe('dtype of the frozen models; what is trained stays in fp32'),
-  dataloaderNumWorkers: z.int().min(0).default(0).describe('batches that are prepared ahead; 0: a good number'),
+  dataloaderNumWorkers: z
+    .int()
+    .min(0)
+    .default(0)
+    .describe('batches that are prepared ahead; 0: a good number'),
   seed: z.int().min(0).default(0).describe('of initial weights, noise, shuffle and drop'),
   resume: z
     .union([z.literal(true), path])

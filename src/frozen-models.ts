@@ -1,8 +1,8 @@
 /** @file The frozen models of a training run, from the user's folders, and what they make of a batch. */
 import { join } from 'node:path';
-import type { Batch } from './data/data-loader.js';
 import { ClipImageProcessor } from './data/clip-image-processor.js';
 import { ClipTokenizer } from './data/clip-tokenizer.js';
+import type { Batch } from './data/data-loader.js';
 import { type AutoencoderKL, sampleLatents } from './models/autoencoder-kl.js';
 import type { CLIPTextModel } from './models/clip-text-model.js';
 import type { CLIPVisionModelWithProjection } from './models/clip-vision-model.js';
@@ -55,7 +55,12 @@ export interface EncodedBatch {
 }
 
 /** @param generator draws the VAE's sample */
-export function encodeBatch(models: FrozenModels, batch: Batch, generator: Generator, target: { dtype: DType; device: Device }): EncodedBatch {
+export function encodeBatch(
+  models: FrozenModels,
+  batch: Batch,
+  generator: Generator,
+  target: { dtype: DType; device: Device },
+): EncodedBatch {
   using _ = noGrad();
   const { vae, textEncoder, imageEncoder } = models;
   return tidy(() => {

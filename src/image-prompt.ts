@@ -3,17 +3,20 @@
  * and features in files, so that the encoder need not be loaded again.
  */
 import type { ClipImageProcessor } from './data/clip-image-processor.js';
-import type { RgbImage } from './data/image.js';
+import { type RgbImage, readPicture } from './data/image.js';
 import { resizeAndCrop } from './data/resample.js';
 import { CheckpointError, ConfigError } from './errors.js';
 import type { IPAdapter } from './ip-adapter/ip-adapter.js';
 import type { CLIPVisionModelWithProjection } from './models/clip-vision-model.js';
-import { cat, noGrad, readSafetensors, type Tensor, tensor, tidy, writeSafetensors, zeros } from './torch/index.js';
+import { noGrad, readSafetensors, type Tensor, tensor, tidy, writeSafetensors, zeros } from './torch/index.js';
 
 /** How a picture that is not square becomes so: its middle is cut out, or the whole is squeezed. */
 export const imageFits = ['crop', 'resize'] as const;
 
 export type ImageFit = (typeof imageFits)[number];
+
+/** A picture's file, a `.safetensors` file of features, or a picture in memory. */
+export type ImageSource = string | RgbImage;
 
 /** An image encoder and what prepares pictures for it. */
 export interface Encoder {
@@ -21,9 +24,9 @@ export interface Encoder {
   processor: ClipImageProcessor;
 }
 
-/** What an image encoder says of pictures: its last hidden states but one. */
+/** What an image encoder says of pictures: its last hidden states but one, float32. */
 export interface ImageFeatures {
-  /** [n, patches + 1, hiddenSize], float32, a row for each picture */
+  /** [n, patches + 1, hiddenSize], a row for each picture. */
   features: Tensor;
   /** The same of zero pixels after normalisation, [1, patches + 1, hiddenSize]; guidance starts from it. */
   zeroFeatures: Tensor;
@@ -42,64 +45,86 @@ function squeezed(image: RgbImage, size: number): RgbImage {
   return resizeAndCrop(image, size, size, { left: 0, top: 0, width: size, height: size }, 'bicubic');
 }
 
-/** The features of pictures, encoded one after the other, so that memory does not grow with their number. */
-export function encodeImages({ model, processor }: Encoder, images: readonly RgbImage[], fit: ImageFit): Tensor {
-  return tidy(() => cat(images.map((image) => encodePixels(model, clipPixels(processor, [image], fit)))));
+/**
+ * The features of each source, [n, patches + 1, hiddenSize]; a file of features may hold several rows.
+ * @param encoder not needed where all are files of features
+ * @throws ConfigError where it is needed; PictureError, CheckpointError where a file cannot be read
+ */
+export async function sourceFeatures(
+  sources: readonly ImageSource[],
+  encoder: Encoder | undefined,
+  fit: ImageFit,
+): Promise<Tensor[]> {
+  const pictures = sources.filter((source) => !isFeaturesFile(source));
+  if (pictures.length > 0 && encoder === undefined)
+    throw new ConfigError(
+      'Expected an image encoder for pictures as prompts: give --image-encoder (imageEncoder), or embeddings that ip-adapter embed has made',
+    );
+  const loaded = await Promise.all(
+    sources.map((source) => (typeof source === 'string' && !isFeaturesFile(source) ? readPicture(source) : source)),
+  );
+  return loaded.map((source) =>
+    typeof source === 'string'
+      ? readImageFeatures(source).features
+      : encodePixels(encoder as Encoder, clipPixels((encoder as Encoder).processor, [source], fit)),
+  );
 }
 
-/** The features of zero pixels after normalisation: what training gave in place of a dropped picture. */
-export function encodeZero({ model, processor: { cropSize } }: Encoder): Tensor {
-  return encodePixels(model, zeros([1, 3, cropSize, cropSize]));
+/** The features of zero pixels after normalisation, which training gave in place of a dropped picture. */
+export function encodeZero(encoder: Encoder): Tensor {
+  const { cropSize } = encoder.processor;
+  return tidy(() => encodePixels(encoder, zeros([1, 3, cropSize, cropSize])));
 }
 
-function encodePixels(model: CLIPVisionModelWithProjection, pixels: Tensor): Tensor {
+function encodePixels({ model }: Encoder, pixels: Tensor): Tensor {
   using _ = noGrad();
   const { device } = model.visual_projection.weight;
   return tidy(() => model.hiddenStates(pixels.to(device), -2).to('float32'));
 }
 
-/** The tokens of a prompt and those that guidance starts from, [1, numTokens, crossAttentionDim] both. */
-export interface ImageTokens {
-  tokens: Tensor;
-  negativeTokens: Tensor;
+/** Image features [n, patches + 1, hiddenSize] → image tokens [n, numTokens, crossAttentionDim], float32 */
+export function projectFeatures(adapter: IPAdapter, features: Tensor): Tensor {
+  using _ = noGrad();
+  const { dtype, device } = adapter.image_proj.latents;
+  return tidy(() => adapter.call(features.to({ dtype, device })).to('float32'));
 }
 
 /**
  * One set of tokens for all pictures of a prompt: the weighted mean of each one's. The k-th token is the answer to the
- * same learned query whatever the picture, so the mean lies between the pictures; a picture of weight 0 counts not at
- * all, one given twice counts double, and the cost does not grow. (diffusers and ComfyUI by default append the tokens
- * one after another instead, which leaves no place for weights; ComfyUI calls this one 'average'.)
- * @param weights one for each row of features, 0 or more
+ * same learned query whatever the picture, so the mean lies between the pictures; one of weight 0 counts not at all,
+ * one given twice counts double, and the cost does not grow. (diffusers and ComfyUI by default append the tokens one
+ * after another instead, where weights have no clear meaning; ComfyUI calls this way 'average'.)
+ * @param tokens [n, numTokens, crossAttentionDim]
+ * @param weights one for each row, 0 or more
+ * @returns [1, numTokens, crossAttentionDim]
  * @throws ConfigError where all weights are 0
  */
-export function imageTokens(
-  adapter: IPAdapter,
-  { features, zeroFeatures }: ImageFeatures,
-  weights: readonly number[],
-): ImageTokens {
+export function weightedMean(tokens: Tensor, weights: readonly number[]): Tensor {
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   if (!(total > 0)) throw new ConfigError('Expected a weight above 0 for at least one image prompt');
-  using _ = noGrad();
-  const { dtype, device } = adapter.image_proj.latents;
-  const project = (rows: Tensor): Tensor => adapter.call(rows.to({ dtype, device })).to('float32');
   return tidy(() => {
-    const shares = tensor(weights, [weights.length, 1, 1]).mul(1 / total);
-    return {
-      tokens: project(features).mul(shares.to(device)).sum([0], true),
-      negativeTokens: project(zeroFeatures),
-    };
+    const shares = tensor(
+      weights.map((weight) => weight / total),
+      [weights.length, 1, 1],
+    );
+    return tokens.mul(shares.to(tokens.device)).sum([0], true);
   });
+}
+
+/** Whether a source is a file of features, by its name. */
+export function isFeaturesFile(source: ImageSource): source is string {
+  return typeof source === 'string' && source.endsWith('.safetensors');
 }
 
 const fileKeys = { features: 'image_features', zeroFeatures: 'zero_image_features' } as const;
 
 /** Writes features as safetensors: `image_features`, `zero_image_features`. */
 export function writeImageFeatures(file: string, { features, zeroFeatures }: ImageFeatures): void {
-  const tensors = [
+  const tensors = new Map([
     [fileKeys.features, features],
     [fileKeys.zeroFeatures, zeroFeatures],
-  ] as const;
-  writeSafetensors(file, new Map(tensors), { format: 'pt', content: 'hidden_states[-2] of a CLIP image encoder' });
+  ]);
+  writeSafetensors(file, tensors, { format: 'pt', content: 'hidden_states[-2] of a CLIP image encoder' });
 }
 
 /** @throws CheckpointError where the file is not of `writeImageFeatures` */

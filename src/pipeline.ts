@@ -106,52 +106,95 @@ export class IPAdapterPipeline {
   }
 
   async #draw(jobs: readonly ResolvedJob[], draw: ResolvedDrawOptions, hooks: GenerateHooks): Promise<Picture[]> {
-    const tokens = await this.#tokensOf(jobs, draw.imageFit);
+    const size = this.#sizeOf(draw);
+    const sets = new Map<ResolvedJob['imagePrompts'], ImageTokens>();
+    for (const { imagePrompts } of jobs)
+      if (imagePrompts.length > 0 && !sets.has(imagePrompts)) sets.set(imagePrompts, await this.#tokens(imagePrompts, draw));
+    if (sets.size > 0 && jobs.some(({ imagePrompts }) => imagePrompts.length === 0))
+      throw new ConfigError('Expected image prompts for every picture, or for none');
+
     const batches = Math.ceil(jobs.length / draw.batchSize);
     const pictures: Picture[] = [];
-    for (let i = 0; i < batches; i++) {
-      const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
-      const onStep: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
-        hooks.onStep?.({ step: i * totalSteps + step, totalSteps: batches * totalSteps });
-      pictures.push(...(await this.#drawBatch(batch, draw, tokens, { signal: hooks.signal, onStep })));
+    try {
+      for (let i = 0; i < batches; i++) {
+        const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
+        const tokens = batch.flatMap(({ imagePrompts }) => sets.get(imagePrompts) ?? []);
+        const onStep: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
+          hooks.onStep?.({ step: i * totalSteps + step, totalSteps: batches * totalSteps });
+        pictures.push(...(await this.#drawBatch(batch, tokens, { ...draw, ...size }, { signal: hooks.signal, onStep })));
+      }
+    } finally {
+      for (const { tokens, negativeTokens } of sets.values()) for (const one of [tokens, negativeTokens]) one.dispose();
     }
     return pictures;
   }
 
+  /** @param tokens one for each job, or none */
   async #drawBatch(
     jobs: readonly ResolvedJob[],
-    draw: ResolvedDrawOptions,
-    imageTokens: ReadonlyMap<ResolvedJob['imagePrompts'], ImageTokens>,
+    tokens: readonly ImageTokens[],
+    draw: ResolvedDrawOptions & Size,
     hooks: GenerateHooks,
   ): Promise<Picture[]> {
-    const { unet, vae, adapter, scheduler, size, latentPixels, device } = this.#models;
-    const { width = size, height = size } = draw;
-    for (const [flag, pixels] of Object.entries({ width, height }))
-      if (pixels % latentPixels !== 0)
-        throw new ConfigError(`Expected a multiple of ${latentPixels} for --${flag} (${flag}) but received ${pixels}`);
-
+    const { unet, vae, scheduler, latentPixels, device } = this.#models;
+    const { width, height } = draw;
+    hooks.signal?.throwIfAborted();
+    // Noise comes from the CPU, each picture's from its own seed: the same on every device and in every batch.
     const generators = jobs.map(({ seed }) => new Generator('cpu', seed));
     const shape = [unet.config.inChannels, height / latentPixels, width / latentPixels];
-    // Noise comes from the CPU, each picture's from its own seed: the same on every device and in every batch.
     const noise = (): Tensor => tidy(() => stack(generators.map((generator) => randn(shape, { generator }))).to(device));
-    const rows = jobs.map(({ imagePrompts }) => imageTokens.get(imagePrompts));
-    const conditions = tidy(() => ({
-      text: this.#encodeText(jobs.map(({ prompt }) => prompt)),
-      negativeText: this.#encodeText(jobs.map(() => draw.negativePrompt)),
-      ...(adapter !== undefined && rows.every((row) => row !== undefined) && {
-        image: {
-          adapter,
-          tokens: cat(rows.map(({ tokens }) => tokens)),
-          negativeTokens: cat(rows.map(({ negativeTokens }) => negativeTokens)),
-        },
-      }),
-    }));
+
+    const prompts = jobs.map(({ prompt }) => prompt);
+    using conditions = makeConditions(this.#models, prompts, draw.negativePrompt, tokens);
     const latents = await denoise(unet, createSampler(scheduler, draw.scheduler), conditions, draw, noise, hooks);
     const pixels = tidy(() => decodeLatents(vae, latents).toBytes());
-    for (const tensor of [latents, ...held(conditions)]) tensor.dispose();
-    return jobs.map(({ prompt, seed, imagePrompts }, i) => {
+    latents.dispose();
+    return jobs.map((job, i) => {
       const data = pixels.slice(i * width * height * 3, (i + 1) * width * height * 3);
-      return new Picture(data, width, height, seed, this.#parameters());
+      return new Picture(data, width, height, job.seed, parametersText(job, draw, this.#options));
+    });
+  }
+
+  #sizeOf({ width, height }: ResolvedDrawOptions): Size {
+    const { size, latentPixels } = this.#models;
+    const sides = { width: width ?? size, height: height ?? size };
+    for (const [key, pixels] of Object.entries(sides))
+      if (pixels % latentPixels !== 0)
+        throw new ConfigError(
+          `Expected a multiple of ${latentPixels} for --${key} (${key}) but received ${pixels}: a latent stands for ${latentPixels} × ${latentPixels} pixels`,
+        );
+    return sides;
+  }
+
+  async #tokens(prompts: ResolvedJob['imagePrompts'], { imageFit }: ResolvedDrawOptions): Promise<ImageTokens> {
+    const { adapter } = this.#models;
+    if (adapter === undefined) throw new ConfigError('Expected an adapter for image prompts: give --adapter (adapter)');
+    const { features, weights } = await this.#encode(prompts, imageFit);
+    try {
+      return imageTokens(adapter, features, weights);
+    } finally {
+      for (const one of [features.features, features.zeroFeatures]) one.dispose();
+    }
+  }
+
+  /** The features of pictures and of saved embeddings, with the weight of each row. */
+  async #encode(prompts: ResolvedJob['imagePrompts'], fit: ImageFit): Promise<{ features: ImageFeatures; weights: number[] }> {
+    const weighted = prompts.map((prompt) => (typeof prompt === 'object' && 'image' in prompt ? prompt : { image: prompt, weight: 1 }));
+    const loaded = await Promise.all(
+      weighted.map(async ({ image, weight }) => {
+        if (typeof image !== 'string') return { image, weight };
+        return isFeaturesFile(image) ? { file: image, weight } : { image: await readPicture(image), weight };
+      }),
+    );
+    return tidy(() => {
+      const parts = loaded.map(({ image, file, weight }) => {
+        const features = file === undefined ? this.#encodeImage(image as RgbImage, fit) : this.#readFeatures(file);
+        return { ...features, weights: Array<number>(features.features.shape[0] as number).fill(weight) };
+      });
+      const features = cat(parts.map(({ features }) => features));
+      // Of one encoder, all are the same.
+      const { zeroFeatures } = parts[0] as ImageFeatures;
+      return { features: { features, zeroFeatures }, weights: parts.flatMap(({ weights }) => weights) };
     });
   }
 }

@@ -32,7 +32,10 @@ describe('the original run, step by step', () => {
     adapter.requiresGrad_(true).attach();
     const parameters = adapter.namedParameters();
     expect([...parameters.keys()]).toEqual(config.parameter_order);
-    const optimizer = new AdamW(parameters, { learningRate: config.learning_rate, weightDecay: config.weight_decay });
+    const optimizer = new AdamW(parameters, {
+      learningRate: config.learning_rate,
+      weightDecay: config.weight_decay,
+    });
 
     const frozen = [...unet.namedParameters()];
     const before = frozen.map(([, value]) => value.toBytes());
@@ -52,7 +55,9 @@ describe('the original run, step by step', () => {
         const loss = trainingLoss({ unet, scheduler }, adapter, stepInputs);
         expect(Math.abs(loss.item() / expected - 1)).toBeLessThan(1e-6);
         backward(loss);
-        if (step === 0) for (const [key, grad] of read('grads_step0')) expectAllclose(parameters.get(key)?.grad as Tensor, grad, 1e-4);
+        if (step === 0)
+          for (const [key, grad] of read('grads_step0'))
+            expectAllclose(parameters.get(key)?.grad as Tensor, grad, 1e-4);
         optimizer.step();
         optimizer.zeroGrad();
       });
@@ -66,9 +71,19 @@ describe('the original run, step by step', () => {
   });
 
   /** The error is small beside the way the weights went. */
-  function expectWeights(actual: Map<string, Tensor>, expected: Map<string, Tensor>, start: Map<string, Tensor>): void {
+  function expectWeights(
+    actual: Map<string, Tensor>,
+    expected: Map<string, Tensor>,
+    start: Map<string, Tensor>,
+  ): void {
     const distance = (a: Map<string, Tensor>, b: Map<string, Tensor>): number =>
-      Math.sqrt([...b].reduce((sum, [key, value]) => sum + tidy(() => (a.get(key) as Tensor).detach().sub(value).square().sum().item()), 0));
+      Math.sqrt(
+        [...b].reduce(
+          (sum, [key, value]) =>
+            sum + tidy(() => (a.get(key) as Tensor).detach().sub(value).square().sum().item()),
+          0,
+        ),
+      );
     expect(distance(actual, expected) / distance(start, expected)).toBeLessThan(1e-3);
   }
 
@@ -76,7 +91,11 @@ describe('the original run, step by step', () => {
     const inputs = read('inputs');
     const at = (name: string): Tensor => inputs.get(`step0.${name}`) as Tensor;
     const scheduler = DDPMScheduler.fromConfig(golden('schedulers/sd15_scheduler_config.json') as string);
-    expectAllclose(scheduler.addNoise(at('latents'), at('noise'), at('timesteps')), at('noisy_latents'), 1e-6);
+    expectAllclose(
+      scheduler.addNoise(at('latents'), at('noise'), at('timesteps')),
+      at('noisy_latents'),
+      1e-6,
+    );
   });
 });
 
@@ -98,7 +117,10 @@ describe('train', () => {
   });
 
   it('runs from TypeScript, tells every loss once, and leaves the model files as they were', async () => {
-    const files = ['model/unet/diffusion_pytorch_model.safetensors', 'model/vae/diffusion_pytorch_model.safetensors'];
+    const files = [
+      'model/unet/diffusion_pytorch_model.safetensors',
+      'model/vae/diffusion_pytorch_model.safetensors',
+    ];
     const before = files.map((file) => readFileSync(`${world.root}/${file}`));
     const losses: number[] = [];
     const { step, checkpoint, badRows } = await train(
@@ -108,7 +130,8 @@ describe('train', () => {
     expect([step, badRows, losses.length]).toEqual([7, [], 7]);
     expect(losses.every(Number.isFinite)).toBe(true);
     expect(checkpoint).toBe(`${world.root}/library/checkpoint-7`);
-    for (const [i, file] of files.entries()) expect(Buffer.compare(readFileSync(`${world.root}/${file}`), before[i] as Buffer)).toBe(0);
+    for (const [i, file] of files.entries())
+      expect(Buffer.compare(readFileSync(`${world.root}/${file}`), before[i] as Buffer)).toBe(0);
   });
 
   it('sees every row in every epoch, the last batch smaller', async () => {
@@ -122,40 +145,62 @@ describe('train', () => {
   });
 
   it('stops on a signal, and goes on to the very losses of a run that was not stopped', async () => {
-    const collect = (into: number[]) => ({ onSteps: ({ losses }: { losses: number[] }) => void into.push(...losses) });
+    const collect = (into: number[]) => ({
+      onSteps: ({ losses }: { losses: number[] }) => void into.push(...losses),
+    });
     const whole: number[] = [];
     const parts: number[] = [];
     await train({ ...optionsFor('whole'), maxTrainSteps: 14, seed: 3 }, collect(whole));
     const abort = new AbortController();
     const first = await train(
       { ...optionsFor('parts'), maxTrainSteps: 14, seed: 3, saveSteps: 4 },
-      { ...collect(parts), signal: abort.signal, onMessage: (text) => text.startsWith('Saved') && abort.abort() },
+      {
+        ...collect(parts),
+        signal: abort.signal,
+        onMessage: (text) => text.startsWith('Saved') && abort.abort(),
+      },
     );
     expect(first.step).toBe(4);
     await train({ ...optionsFor('parts'), maxTrainSteps: 14, seed: 3, resume: true }, collect(parts));
     expect(parts).toEqual(whole);
     for (const file of ['ip_adapter', 'optimizer'])
-      expect(Buffer.compare(...(['whole', 'parts'].map((run) => readFileSync(`${world.root}/${run}/checkpoint-14/${file}.safetensors`)) as [Buffer, Buffer]))).toBe(0);
+      expect(
+        Buffer.compare(
+          ...(['whole', 'parts'].map((run) =>
+            readFileSync(`${world.root}/${run}/checkpoint-14/${file}.safetensors`),
+          ) as [Buffer, Buffer]),
+        ),
+      ).toBe(0);
   });
 
   it('refuses to resume as another run, and to mix two runs in a folder', async () => {
     await train({ ...optionsFor('binding'), maxTrainSteps: 1 });
     const again = { ...optionsFor('binding'), maxTrainSteps: 2 };
     await expect(train(again)).rejects.toThrow(/holds the checkpoints of another run/);
-    await expect(train({ ...again, resume: true, seed: 1 })).rejects.toThrow(/--seed is 1 but .* trained with 0/);
-    await expect(train({ ...again, resume: true, trainBatchSize: 2 })).rejects.toThrow(/--train-batch-size is 2/);
+    await expect(train({ ...again, resume: true, seed: 1 })).rejects.toThrow(
+      /--seed is 1 but .* trained with 0/,
+    );
+    await expect(train({ ...again, resume: true, trainBatchSize: 2 })).rejects.toThrow(
+      /--train-batch-size is 2/,
+    );
     await expect(train({ ...optionsFor('fresh'), resume: true })).rejects.toThrow(/there is none/);
-    await expect(train({ ...optionsFor('fresh'), trainBatchsize: 4 } as never)).rejects.toThrow(/Unknown option trainBatchsize/);
+    await expect(train({ ...optionsFor('fresh'), trainBatchsize: 4 } as never)).rejects.toThrow(
+      /Unknown option trainBatchsize/,
+    );
   });
 
   it('trains in bfloat16 beside float32, close to the float32 losses', async () => {
     const run = async (mixedPrecision: 'no' | 'bf16'): Promise<number[]> => {
       const losses: number[] = [];
-      await train({ ...optionsFor(mixedPrecision), maxTrainSteps: 4, mixedPrecision }, { onSteps: (report) => losses.push(...report.losses) });
+      await train(
+        { ...optionsFor(mixedPrecision), maxTrainSteps: 4, mixedPrecision },
+        { onSteps: (report) => losses.push(...report.losses) },
+      );
       return losses;
     };
     const [full, half] = [await run('no'), await run('bf16')];
-    for (const [i, loss] of half.entries()) expect(Math.abs(loss / (full[i] as number) - 1)).toBeLessThan(0.02);
+    for (const [i, loss] of half.entries())
+      expect(Math.abs(loss / (full[i] as number) - 1)).toBeLessThan(0.02);
     const { tensors } = readSafetensors(`${world.root}/bf16/checkpoint-4/ip_adapter.safetensors`);
     expect(new Set([...tensors.values()].map(({ dtype }) => dtype))).toEqual(new Set(['float32']));
   });

@@ -10,7 +10,13 @@
 import { createHash } from 'node:crypto';
 import { join, relative, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { adapterFile, findCheckpoint, loadCheckpoint, saveCheckpoint, type TrainingState } from './checkpoint.js';
+import {
+  adapterFile,
+  findCheckpoint,
+  loadCheckpoint,
+  saveCheckpoint,
+  type TrainingState,
+} from './checkpoint.js';
 import { flagOf, type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from './config.js';
 import { type BadRow, type Batch, DataLoader } from './data/data-loader.js';
 import { type DatasetRow, readDataset } from './data/dataset.js';
@@ -78,17 +84,34 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   const startFrom = resumed === undefined ? config.pretrainedIpAdapterPath : join(resumed, adapterFile);
   const adapter = createAdapter(models, config, startFrom, target.device);
   const parameters = adapter.namedParameters();
-  const optimizer = new AdamW(parameters, { learningRate: config.learningRate, weightDecay: config.weightDecay });
+  const optimizer = new AdamW(parameters, {
+    learningRate: config.learningRate,
+    weightDecay: config.weightDecay,
+  });
   const loader = createLoader(models, config, rows);
-  const state: TrainingState = { step: 0, epoch: 0, position: 0, dataset: fingerprint(rows, config), options: config };
+  const state: TrainingState = {
+    step: 0,
+    epoch: 0,
+    position: 0,
+    dataset: fingerprint(rows, config),
+    options: config,
+  };
   if (resumed !== undefined) restore(resumed, state, optimizer, generator);
 
   const stepsPerEpoch = Math.ceil(rows.length / config.trainBatchSize);
-  const totalSteps = Math.min(config.maxTrainSteps ?? Number.POSITIVE_INFINITY, config.numTrainEpochs * stepsPerEpoch);
+  const totalSteps = Math.min(
+    config.maxTrainSteps ?? Number.POSITIVE_INFINITY,
+    config.numTrainEpochs * stepsPerEpoch,
+  );
   let checkpoint = resumed;
   let savedStep = resumed === undefined ? -1 : state.step;
   const save = (): void => {
-    const content = { state, adapter: parameters, optimizer: optimizer.stateDict(), generator: generator.getState() };
+    const content = {
+      state,
+      adapter: parameters,
+      optimizer: optimizer.stateDict(),
+      generator: generator.getState(),
+    };
     checkpoint = saveCheckpoint(config.outputDir, content);
     savedStep = state.step;
     hooks.onMessage?.(`Saved ${checkpoint}`);
@@ -106,7 +129,10 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
       if (state.step >= totalSteps) break;
       const loss = tidy(() => {
         const encoded = encodeBatch(models, batch, generator, target);
-        const loss = trainingLoss(models, adapter, { ...encoded, ...drawNoise(models, encoded.latents, generator) });
+        const loss = trainingLoss(models, adapter, {
+          ...encoded,
+          ...drawNoise(models, encoded.latents, generator),
+        });
         backward(loss);
         optimizer.step();
         optimizer.zeroGrad();
@@ -130,7 +156,11 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
 }
 
 /** The batches of all epochs that are left, from the place in the data that `state` has at the start. */
-async function* batchesFrom(loader: DataLoader, { epoch, position }: TrainingState, epochs: number): AsyncGenerator<Batch> {
+async function* batchesFrom(
+  loader: DataLoader,
+  { epoch, position }: TrainingState,
+  epochs: number,
+): AsyncGenerator<Batch> {
   yield* loader.batches(epoch, position);
   for (let next = epoch + 1; next < epochs; next++) yield* loader.batches(next);
 }
@@ -143,7 +173,11 @@ export interface StepInputs extends EncodedBatch {
   timesteps: Tensor;
 }
 
-function drawNoise({ scheduler }: FrozenModels, { shape, device }: Tensor, generator: Generator): Pick<StepInputs, 'noise' | 'timesteps'> {
+function drawNoise(
+  { scheduler }: FrozenModels,
+  { shape, device }: Tensor,
+  generator: Generator,
+): Pick<StepInputs, 'noise' | 'timesteps'> {
   return {
     noise: randn(shape, { generator, device }),
     timesteps: randint(0, scheduler.numTrainTimesteps, [shape[0] as number], { generator, device }),
@@ -162,11 +196,18 @@ export function trainingLoss(
   return mseLoss(prediction.to('float32'), scheduler.target(latents, noise, timesteps));
 }
 
-function chooseTarget({ device = hasCuda() ? 'cuda' : 'cpu', mixedPrecision }: ResolvedTrainOptions): { device: Device; dtype: DType } {
+function chooseTarget({ device = hasCuda() ? 'cuda' : 'cpu', mixedPrecision }: ResolvedTrainOptions): {
+  device: Device;
+  dtype: DType;
+} {
   if (device !== 'cpu' && !hasCuda())
-    throw new ConfigError(`--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, and LibTorch ${torchVersion} here finds none`);
+    throw new ConfigError(
+      `--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, and LibTorch ${torchVersion} here finds none`,
+    );
   if (device === 'cpu' && mixedPrecision === 'fp16')
-    throw new ConfigError('--mixed-precision fp16 needs --device cuda: LibTorch has no half-precision convolution on the CPU; bf16 works on both');
+    throw new ConfigError(
+      '--mixed-precision fp16 needs --device cuda: LibTorch has no half-precision convolution on the CPU; bf16 works on both',
+    );
   const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
   return { device, dtype: dtypes[mixedPrecision] };
 }
@@ -195,9 +236,21 @@ function createAdapter(
   return adapter.requiresGrad_(true);
 }
 
-function createLoader({ tokenizer, imageProcessor }: FrozenModels, config: ResolvedTrainOptions, rows: DatasetRow[]): DataLoader {
+function createLoader(
+  { tokenizer, imageProcessor }: FrozenModels,
+  config: ResolvedTrainOptions,
+  rows: DatasetRow[],
+): DataLoader {
   const { resolution, trainBatchSize: batchSize, seed } = config;
-  return new DataLoader({ rows, tokenizer, imageProcessor, resolution, batchSize, prefetch: config.dataloaderNumWorkers || 2, seed });
+  return new DataLoader({
+    rows,
+    tokenizer,
+    imageProcessor,
+    resolution,
+    batchSize,
+    prefetch: config.dataloaderNumWorkers || 2,
+    seed,
+  });
 }
 
 /** What two datasets share only if they are the same: captions, and names of pictures relative to the root. */
@@ -215,9 +268,13 @@ function restore(path: string, state: TrainingState, optimizer: AdamW, generator
   const saved = checkpoint.state;
   for (const key of bindingOptions)
     if (saved.options[key] !== state.options[key])
-      throw new ConfigError(`${flagOf(key)} is ${state.options[key]} but ${path} was trained with ${saved.options[key]}; give the same to resume`);
+      throw new ConfigError(
+        `${flagOf(key)} is ${state.options[key]} but ${path} was trained with ${saved.options[key]}; give the same to resume`,
+      );
   if (saved.dataset !== state.dataset)
-    throw new ConfigError(`The dataset is not the one that ${path} was trained on; give the same to resume, or start afresh from its adapter with --pretrained-ip-adapter-path`);
+    throw new ConfigError(
+      `The dataset is not the one that ${path} was trained on; give the same to resume, or start afresh from its adapter with --pretrained-ip-adapter-path`,
+    );
   optimizer.loadStateDict(checkpoint.optimizer, saved.step, path);
   generator.setState(checkpoint.generator);
   Object.assign(state, { step: saved.step, epoch: saved.epoch, position: saved.position });

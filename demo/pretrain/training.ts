@@ -37,7 +37,7 @@ export interface Training {
 }
 
 const WARM_UP = 50;
-const LOG_EVERY = 50;
+const LOG_EVERY = 25;
 
 /**
  * AdamW with a warm-up and half a cosine. What is saved is a moving average of the weights: it draws better than the

@@ -4,9 +4,9 @@
  */
 import { Generator, noGrad, op, tidy } from '../../src/torch/index.js';
 import { sampleLatents } from '../../src/models/autoencoder-kl.js';
-import { initParameters } from '../../src/nn/init.js';
 import { pick, seededRandom } from '../world/random.js';
 import { sampleScenes } from '../world/scene.js';
+import { initForTraining } from './initial.js';
 import { newVAE, writeVAE } from './models.js';
 import { pictures, readArguments, runTraining } from './training.js';
 
@@ -14,19 +14,19 @@ const SEED = 1;
 const BATCH = 16;
 const KL_WEIGHT = 1e-5;
 
-const { steps, out } = readArguments(2000);
+const { steps, out } = readArguments(800);
 const scenes = sampleScenes(12_000, 'train', SEED);
 const random = seededRandom(SEED);
 const generator = new Generator('cpu', SEED);
 const vae = newVAE();
-initParameters(vae, generator);
+initForTraining(vae, generator, /\.(conv2|to_out\.0)\.weight$/);
 quietStart();
 const std = op('aten::std(Tensor self, bool unbiased=True) -> Tensor');
 
 runTraining({
   parameters: vae.namedParameters(),
   steps,
-  learningRate: 2e-3,
+  learningRate: 1.5e-3,
   saveEvery: 250,
   losses: () => {
     const batch = Array.from({ length: BATCH }, () => pick(scenes, random));

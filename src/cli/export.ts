@@ -13,7 +13,8 @@ export function exportCommand(): Command {
     .action(async (source, target, { force }) => {
       if (!/\.(safetensors|bin)$/.test(target))
         throw new ConfigError(`Expected a target that ends in .safetensors or .bin but received ${target}`);
-      if (existsSync(target) && !force) throw new ConfigError(`${target} exists; give --force to replace it, or another name`);
+      if (existsSync(target) && !force)
+        throw new ConfigError(`${target} exists; give --force to replace it, or another name`);
       const { adapterFile } = await import('../checkpoint.js');
       const { readAdapter, writeAdapter } = await import('../ip-adapter/adapter-file.js');
       const isFolder = statSync(source, { throwIfNoEntry: false })?.isDirectory() ?? false;

@@ -27,13 +27,19 @@ export function inspectCommand(): Command {
         ['kind', title],
         ['image tokens', numTokens ?? 'one for each of the image encoder'],
         ['image features', embeddingDim === undefined ? 'unknown' : `${embeddingDim} wide`],
-        ['cross-attention', crossAttentionDim === undefined ? 'unknown' : `${crossAttentionDim} wide${family === undefined ? '' : ` (${family})`}`],
+        [
+          'cross-attention',
+          crossAttentionDim === undefined
+            ? 'unknown'
+            : `${crossAttentionDim} wide${family === undefined ? '' : ` (${family})`}`,
+        ],
         ['attention layers', `${layers.length}, numbered ${layers[0]} to ${layers.at(-1)}`],
         ['parameters', parameters.toLocaleString('en')],
       ];
       for (const [name, value] of facts) process.stdout.write(`${String(name).padEnd(18)}${value}\n`);
       process.stdout.write('\n');
       const width = Math.max(...[...tensors.keys()].map((key) => key.length));
-      for (const [key, { dtype, shape }] of tensors) process.stdout.write(`${key.padEnd(width)}  ${dtype}  [${shape.join(', ')}]\n`);
+      for (const [key, { dtype, shape }] of tensors)
+        process.stdout.write(`${key.padEnd(width)}  ${dtype}  [${shape.join(', ')}]\n`);
     }) as unknown as Command;
 }

@@ -17,7 +17,8 @@ const program = new Command('ip-adapter')
   .addCommand(trainCommand())
   .addCommand(exportCommand())
   .addCommand(inspectCommand());
-for (const command of program.commands) command.exitOverride().showHelpAfterError('(--help lists the options)');
+for (const command of program.commands)
+  command.exitOverride().showHelpAfterError('(--help lists the options)');
 
 try {
   await program.parseAsync(hyphenate(process.argv.slice(2)), { from: 'user' });

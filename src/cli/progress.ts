@@ -28,7 +28,8 @@ export class TrainProgress {
 
   steps({ step, totalSteps, losses, images }: StepsReport): void {
     this.#start ??= { time: performance.now(), step: step - losses.length };
-    for (const loss of losses) this.#loss = this.#loss === undefined ? loss : lossDecay * this.#loss + (1 - lossDecay) * loss;
+    for (const loss of losses)
+      this.#loss = this.#loss === undefined ? loss : lossDecay * this.#loss + (1 - lossDecay) * loss;
     this.#images += images;
     const seconds = Math.max(performance.now() - this.#start.time, 1) / 1000;
     const done = step - this.#start.step;
@@ -40,7 +41,9 @@ export class TrainProgress {
     if (this.#out.isTTY) this.#draw(step, totalSteps, figures);
     else if (performance.now() - this.#lastLine >= plainIntervalMs || step === totalSteps) {
       this.#lastLine = performance.now();
-      this.#out.write(`step ${step}/${totalSteps}  loss ${figures.loss}  ${figures.rate} images/s  ${figures.left} left\n`);
+      this.#out.write(
+        `step ${step}/${totalSteps}  loss ${figures.loss}  ${figures.rate} images/s  ${figures.left} left\n`,
+      );
     }
   }
 

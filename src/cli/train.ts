@@ -19,14 +19,20 @@ export function trainCommand(): Command {
     'Train an IP-Adapter Plus on captioned pictures. Flags may be written with hyphens or underscores.',
   );
   const { properties = {} } = z.toJSONSchema(trainOptionsSchema, { io: 'input' });
-  for (const [key, property] of Object.entries(properties)) command.addOption(optionOf(key, property as JsonSchema));
+  for (const [key, property] of Object.entries(properties))
+    command.addOption(optionOf(key, property as JsonSchema));
   for (const flag of ignoredFlags)
-    command.addOption(new Option(`--${flag} <value>`, 'accepted for scripts of the original, which does not use it either'));
+    command.addOption(
+      new Option(`--${flag} <value>`, 'accepted for scripts of the original, which does not use it either'),
+    );
   return command.action((options) => run(options)) as unknown as Command;
 }
 
 function optionOf(key: string, { type, enum: choices, default: fallback, description }: JsonSchema): Option {
-  const option = new Option(`${flagOf(key)} ${key === 'resume' ? '[checkpoint]' : `<${type === 'string' ? 'value' : 'number'}>`}`, description);
+  const option = new Option(
+    `${flagOf(key)} ${key === 'resume' ? '[checkpoint]' : `<${type === 'string' ? 'value' : 'number'}>`}`,
+    description,
+  );
   if (choices !== undefined) option.choices(choices);
   // Defaults are filled in by the schema; commander only shows them.
   if (fallback !== undefined) option.description += ` (default: ${String(fallback)})`;
@@ -64,7 +70,10 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     });
     progress.stop();
     const bad = result.badRows.length;
-    if (bad > 0) process.stderr.write(`${bad} ${bad === 1 ? 'picture could not be read and was' : 'pictures could not be read and were'} skipped.\n`);
+    if (bad > 0)
+      process.stderr.write(
+        `${bad} ${bad === 1 ? 'picture could not be read and was' : 'pictures could not be read and were'} skipped.\n`,
+      );
     if (abort.signal.aborted) {
       process.stderr.write(`Stopped after step ${result.step}. Go on with the same command and --resume.\n`);
       process.exitCode = 130;

@@ -12,7 +12,9 @@ const HEADER_BYTES = 33;
  */
 export async function encodePng(image: RgbImage, text: Record<string, string> = {}): Promise<Buffer> {
   const { data, width, height } = image;
-  const png = await sharp(data, { raw: { width, height, channels: 3 } }).png().toBuffer();
+  const png = await sharp(data, { raw: { width, height, channels: 3 } })
+    .png()
+    .toBuffer();
   const chunks = Object.entries(text).map(([keyword, value]) => textChunk(keyword, value));
   return Buffer.concat([png.subarray(0, HEADER_BYTES), ...chunks, png.subarray(HEADER_BYTES)]);
 }

@@ -16,7 +16,16 @@ beforeEach(() => {
 });
 
 const final = golden('train/final.safetensors') as string;
-const config = { dim: 32, depth: 2, dimHead: 16, heads: 3, numQueries: 16, embeddingDim: 48, outputDim: 32, ffMult: 4 };
+const config = {
+  dim: 32,
+  depth: 2,
+  dimHead: 16,
+  heads: 3,
+  numQueries: 16,
+  embeddingDim: 48,
+  outputDim: 32,
+  ffMult: 4,
+};
 
 function file(shapes: Record<string, number[]>): string {
   const path = join(folder, 'adapter.safetensors');
@@ -47,23 +56,69 @@ describe('adapter files', () => {
     const { tensors } = readSafetensors(final);
     for (const [key, value] of adapter.namedParameters()) expectSameBytes(value, tensors.get(key) as Tensor);
 
-    expect(() => loadAdapter(new IPAdapter(unet, { ...config, numQueries: 4 }), final)).toThrow(/image tokens: 4 .* received 16; give --num-tokens 16/);
-    expect(() => loadAdapter(new IPAdapter(unet, { ...config, embeddingDim: 40 }), final)).toThrow(/width 40 .* received 48; .*another image encoder/);
-    expect(() => loadAdapter(new IPAdapter(unet, { ...config, outputDim: 64 }), final)).toThrow(/another Stable Diffusion/);
+    expect(() => loadAdapter(new IPAdapter(unet, { ...config, numQueries: 4 }), final)).toThrow(
+      /image tokens: 4 .* received 16; give --num-tokens 16/,
+    );
+    expect(() => loadAdapter(new IPAdapter(unet, { ...config, embeddingDim: 40 }), final)).toThrow(
+      /width 40 .* received 48; .*another image encoder/,
+    );
+    expect(() => loadAdapter(new IPAdapter(unet, { ...config, outputDim: 64 }), final)).toThrow(
+      /another Stable Diffusion/,
+    );
     expect(() => loadAdapter(new IPAdapter(unet, { ...config, depth: 3 }), final)).toThrow(/missing/);
-    const base = file({ 'image_proj.proj.weight': [3072, 1024], 'image_proj.norm.weight': [768], 'ip_adapter.1.to_k_ip.weight': [320, 768] });
-    expect(() => loadAdapter(adapter, base)).toThrow(/Expected an IP-Adapter Plus .* it is IP-Adapter \(base\)/);
-    expect(() => loadAdapter(adapter, file({ 'unet.conv_in.weight': [1] }))).toThrow(/Expected an IP-Adapter .* keys are unet.conv_in.weight/);
+    const base = file({
+      'image_proj.proj.weight': [3072, 1024],
+      'image_proj.norm.weight': [768],
+      'ip_adapter.1.to_k_ip.weight': [320, 768],
+    });
+    expect(() => loadAdapter(adapter, base)).toThrow(
+      /Expected an IP-Adapter Plus .* it is IP-Adapter \(base\)/,
+    );
+    expect(() => loadAdapter(adapter, file({ 'unet.conv_in.weight': [1] }))).toThrow(
+      /Expected an IP-Adapter .* keys are unet.conv_in.weight/,
+    );
     writeFileSync(join(folder, 'broken.bin'), 'PK not a zip');
     expect(() => loadAdapter(adapter, join(folder, 'broken.bin'))).toThrow(CheckpointError);
   });
 
   it.each([
-    ['IP-Adapter Plus', { 'image_proj.latents': [1, 16, 768], 'image_proj.proj_in.weight': [768, 1280], 'image_proj.proj_out.weight': [768, 768] }, [16, 1280, 768]],
-    ['IP-Adapter (base)', { 'image_proj.proj.weight': [3072, 1024], 'image_proj.norm.weight': [768] }, [4, 1024, 768]],
-    ['IP-Adapter FaceID', { 'image_proj.proj.0.weight': [1024, 512], 'image_proj.proj.2.weight': [3072, 1024], 'image_proj.norm.weight': [768] }, [4, 512, 768]],
-    ['IP-Adapter Full', { 'image_proj.proj.0.weight': [1280, 1280], 'image_proj.proj.2.weight': [768, 1280], 'image_proj.proj.3.weight': [768] }, [undefined, 1280, 768]],
-    ['IP-Adapter FaceID Plus', { 'image_proj.perceiver_resampler.proj_in.weight': [768, 1280] }, [undefined, undefined, undefined]],
+    [
+      'IP-Adapter Plus',
+      {
+        'image_proj.latents': [1, 16, 768],
+        'image_proj.proj_in.weight': [768, 1280],
+        'image_proj.proj_out.weight': [768, 768],
+      },
+      [16, 1280, 768],
+    ],
+    [
+      'IP-Adapter (base)',
+      { 'image_proj.proj.weight': [3072, 1024], 'image_proj.norm.weight': [768] },
+      [4, 1024, 768],
+    ],
+    [
+      'IP-Adapter FaceID',
+      {
+        'image_proj.proj.0.weight': [1024, 512],
+        'image_proj.proj.2.weight': [3072, 1024],
+        'image_proj.norm.weight': [768],
+      },
+      [4, 512, 768],
+    ],
+    [
+      'IP-Adapter Full',
+      {
+        'image_proj.proj.0.weight': [1280, 1280],
+        'image_proj.proj.2.weight': [768, 1280],
+        'image_proj.proj.3.weight': [768],
+      },
+      [undefined, 1280, 768],
+    ],
+    [
+      'IP-Adapter FaceID Plus',
+      { 'image_proj.perceiver_resampler.proj_in.weight': [768, 1280] },
+      [undefined, undefined, undefined],
+    ],
   ])('knows a file of %s', (title, shapes, numbers) => {
     const tensors = readAdapter(file({ ...shapes, 'ip_adapter.1.to_k_ip.weight': [320, 768] }));
     const kind = adapterKind(tensors);

@@ -14,7 +14,9 @@ const parts = ['image_proj', 'ip_adapter'] as const;
  * @throws CheckpointError where the file is missing, damaged, or holds no adapter
  */
 export function readAdapter(path: string): Map<string, Tensor> {
-  const tensors = path.endsWith('.safetensors') ? readSafetensors(path).tensors : flatten(path, readTorchZip(path));
+  const tensors = path.endsWith('.safetensors')
+    ? readSafetensors(path).tensors
+    : flatten(path, readTorchZip(path));
   const { variant, layers } = adapterKind(tensors);
   if (variant === 'unknown' || layers.length === 0)
     throw new CheckpointError(
@@ -24,7 +26,9 @@ export function readAdapter(path: string): Map<string, Tensor> {
 }
 
 function shown(keys: string[]): string {
-  return keys.length > 4 ? `${keys.slice(0, 4).join(', ')} and ${keys.length - 4} more` : keys.join(', ') || 'none';
+  return keys.length > 4
+    ? `${keys.slice(0, 4).join(', ')} and ${keys.length - 4} more`
+    : keys.join(', ') || 'none';
 }
 
 function flatten(path: string, content: unknown): Map<string, Tensor> {
@@ -32,7 +36,9 @@ function flatten(path: string, content: unknown): Map<string, Tensor> {
   for (const part of parts) {
     const dictionary = content instanceof Map ? content.get(part) : undefined;
     if (!(dictionary instanceof Map))
-      throw new CheckpointError(`Expected the dictionaries ${parts.join(' and ')} in ${path} but there is no ${part}; is it an IP-Adapter?`);
+      throw new CheckpointError(
+        `Expected the dictionaries ${parts.join(' and ')} in ${path} but there is no ${part}; is it an IP-Adapter?`,
+      );
     for (const [key, value] of dictionary) if (value instanceof Tensor) flat.set(`${part}.${key}`, value);
   }
   return flat;
@@ -40,7 +46,10 @@ function flatten(path: string, content: unknown): Map<string, Tensor> {
 
 /** Writes the form that the name's ending asks for. */
 export function writeAdapter(path: string, tensors: ReadonlyMap<string, Tensor>): void {
-  if (path.endsWith('.safetensors')) return writeSafetensors(path, tensors, { format: 'pt' });
+  if (path.endsWith('.safetensors')) {
+    writeSafetensors(path, tensors, { format: 'pt' });
+    return;
+  }
   const nested = parts.map((part) => {
     const own = [...tensors].filter(([key]) => key.startsWith(`${part}.`));
     return [part, new Map(own.map(([key, value]) => [key.slice(part.length + 1), value]))] as const;
@@ -57,12 +66,30 @@ export function loadAdapter(adapter: IPAdapter, path: string): void {
   const kind = adapterKind(tensors);
   const { embeddingDim, numQueries, outputDim } = adapter.image_proj.config;
   if (kind.variant !== 'plus')
-    throw new CheckpointError(`Expected an IP-Adapter Plus in ${path} but it is ${kind.title}; use an ip-adapter-plus file.`);
+    throw new CheckpointError(
+      `Expected an IP-Adapter Plus in ${path} but it is ${kind.title}; use an ip-adapter-plus file.`,
+    );
   const fits = (what: string, expected: number, received: number | undefined, remedy: string): void => {
-    if (expected !== received) throw new CheckpointError(`Expected ${what} ${expected} in ${path} but received ${received}; ${remedy}.`);
+    if (expected !== received)
+      throw new CheckpointError(
+        `Expected ${what} ${expected} in ${path} but received ${received}; ${remedy}.`,
+      );
   };
   fits('image tokens:', numQueries, kind.numTokens, `give --num-tokens ${kind.numTokens}`);
-  fits('image features of width', embeddingDim, kind.embeddingDim, 'it was trained with another image encoder');
-  fits('a cross-attention width of', outputDim, kind.crossAttentionDim, 'it was trained for another Stable Diffusion');
-  adapter.loadStateDict(new Map(Array.from(tensors, ([key, value]) => [key, value.to('float32').clone()])), path);
+  fits(
+    'image features of width',
+    embeddingDim,
+    kind.embeddingDim,
+    'it was trained with another image encoder',
+  );
+  fits(
+    'a cross-attention width of',
+    outputDim,
+    kind.crossAttentionDim,
+    'it was trained for another Stable Diffusion',
+  );
+  adapter.loadStateDict(
+    new Map(Array.from(tensors, ([key, value]) => [key, value.to('float32').clone()])),
+    path,
+  );
 }

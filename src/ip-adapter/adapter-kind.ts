@@ -21,7 +21,9 @@ export interface AdapterKind {
 /** @param shapes the official keys, flat: `image_proj.latents`, `ip_adapter.1.to_k_ip.weight`, … */
 export function adapterKind(tensors: ReadonlyMap<string, Tensor>): AdapterKind {
   const shape = (key: string): readonly number[] | undefined => tensors.get(`image_proj.${key}`)?.shape;
-  const layers = [...new Set([...tensors.keys()].flatMap((key) => /^ip_adapter\.(\d+)\./.exec(key)?.[1] ?? []))]
+  const layers = [
+    ...new Set([...tensors.keys()].flatMap((key) => /^ip_adapter\.(\d+)\./.exec(key)?.[1] ?? [])),
+  ]
     .map(Number)
     .sort((a, b) => a - b);
 
@@ -60,6 +62,12 @@ export function adapterKind(tensors: ReadonlyMap<string, Tensor>): AdapterKind {
       layers,
     };
   if (first !== undefined && second !== undefined)
-    return { variant: 'full', title: 'IP-Adapter Full', embeddingDim: first[1], crossAttentionDim: second[0], layers };
+    return {
+      variant: 'full',
+      title: 'IP-Adapter Full',
+      embeddingDim: first[1],
+      crossAttentionDim: second[0],
+      layers,
+    };
   return { variant: 'unknown', title: 'no IP-Adapter', layers };
 }

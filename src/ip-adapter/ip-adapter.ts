@@ -23,7 +23,9 @@ export class IPAdapter extends Module<[imageFeatures: Tensor]> {
     this.image_proj = new Resampler(config);
     this.ip_adapter = unet.attentionLayers().map(({ name, attention }) => {
       const [hiddenSize, crossAttentionDim] = attention.to_k.weight.shape as [number, number];
-      return name.endsWith('.attn2') ? new IPAttnProcessor(hiddenSize, crossAttentionDim, config.numQueries) : null;
+      return name.endsWith('.attn2')
+        ? new IPAttnProcessor(hiddenSize, crossAttentionDim, config.numQueries)
+        : null;
     });
     this.#unet = unet;
   }
@@ -40,7 +42,8 @@ export class IPAdapter extends Module<[imageFeatures: Tensor]> {
     this.ip_adapter.forEach((processor, i) => {
       const attention = layers[i]?.attention;
       if (processor === null || attention === undefined) return;
-      const copy = (weight: Tensor): Map<string, Tensor> => new Map([['weight', weight.to('float32').clone()]]);
+      const copy = (weight: Tensor): Map<string, Tensor> =>
+        new Map([['weight', weight.to('float32').clone()]]);
       processor.to_k_ip.loadStateDict(copy(attention.to_k.weight), 'to_k');
       processor.to_v_ip.loadStateDict(copy(attention.to_v.weight), 'to_v');
     });

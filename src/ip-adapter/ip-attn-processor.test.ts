@@ -15,10 +15,18 @@ function load(): { layer: Attention; processor: IPAttnProcessor; io: Map<string,
     heads: config.heads,
     dimHead: config.dim_head,
   });
-  const processor = new IPAttnProcessor(config.heads * config.dim_head, config.cross_attention_dim, config.num_tokens);
+  const processor = new IPAttnProcessor(
+    config.heads * config.dim_head,
+    config.cross_attention_dim,
+    config.num_tokens,
+  );
   const { tensors } = readSafetensors(`${folder}/base.weights.safetensors`);
   const part = (own: boolean): Map<string, Tensor> =>
-    new Map([...tensors].filter(([key]) => key.startsWith('processor.') === own).map(([key, value]) => [key.replace('processor.', ''), value]));
+    new Map(
+      [...tensors]
+        .filter(([key]) => key.startsWith('processor.') === own)
+        .map(([key, value]) => [key.replace('processor.', ''), value]),
+    );
   layer.loadStateDict(part(false), 'golden');
   processor.loadStateDict(part(true), 'golden');
   layer.processor = processor;
@@ -48,12 +56,17 @@ describe('decoupled cross-attention', () => {
       'to_q.weight': layer.to_q.weight,
       'to_k.weight': layer.to_k.weight,
     };
-    for (const [key, value] of Object.entries(gradients)) expectAllclose(value.grad as Tensor, at(`scale${scale}.grad.${key}`), 1e-5);
+    for (const [key, value] of Object.entries(gradients))
+      expectAllclose(value.grad as Tensor, at(`scale${scale}.grad.${key}`), 1e-5);
   });
 
   it('at scale 0 is the layer without it, to the bit', () => {
     const { layer, processor, io } = load();
-    const [hiddenStates, text, tokens] = ['hidden_states', 'text', 'ip_tokens'].map((key) => io.get(key)) as [Tensor, Tensor, Tensor];
+    const [hiddenStates, text, tokens] = ['hidden_states', 'text', 'ip_tokens'].map((key) => io.get(key)) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
     processor.scale = 0;
     const off = layer.call(hiddenStates, cat([text, tokens], 1)).toBytes();
     const plain = load().layer;

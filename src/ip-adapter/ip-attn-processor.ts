@@ -26,8 +26,13 @@ export class IPAttnProcessor extends Module<Args> implements AttentionProcessor 
     this.#numTokens = numTokens;
   }
 
-  protected override forward(layer: Attention, hiddenStates: Tensor, encoderHiddenStates: Tensor | undefined): Tensor {
-    if (encoderHiddenStates === undefined) throw new Error('an image prompt needs cross-attention: encoderHiddenStates is missing');
+  protected override forward(
+    layer: Attention,
+    hiddenStates: Tensor,
+    encoderHiddenStates: Tensor | undefined,
+  ): Tensor {
+    if (encoderHiddenStates === undefined)
+      throw new Error('an image prompt needs cross-attention: encoderHiddenStates is missing');
     const textLength = (encoderHiddenStates.shape[1] as number) - this.#numTokens;
     const text = encoderHiddenStates.slice(1, 0, textLength);
     const query = layer.to_q.call(hiddenStates);

@@ -55,7 +55,12 @@ export function openAdapter(path: string, unet: UNet2DConditionModel): IPAdapter
  * @param origin the encoder's folder, or a file of its features
  * @throws CheckpointError where the adapter was trained with another image encoder
  */
-export function assertFeaturesFit(adapter: IPAdapter, adapterPath: string, width: number, origin: string): void {
+export function assertFeaturesFit(
+  adapter: IPAdapter,
+  adapterPath: string,
+  width: number,
+  origin: string,
+): void {
   const { embeddingDim } = adapter.image_proj.config;
   if (embeddingDim === width) return;
   throw new CheckpointError(
@@ -74,14 +79,22 @@ function family(width: number | undefined): string {
   return known === undefined ? `a model with ${fact}` : `${known} (${fact})`;
 }
 
-function resamplerConfig(tensors: ReadonlyMap<string, Tensor>, kind: AdapterKind, path: string): ResamplerConfig {
+function resamplerConfig(
+  tensors: ReadonlyMap<string, Tensor>,
+  kind: AdapterKind,
+  path: string,
+): ResamplerConfig {
   const size = (key: string, dim: number): number => {
     const found = tensors.get(`image_proj.${key}`)?.shape[dim];
     if (found === undefined)
-      throw new CheckpointError(`Expected image_proj.${key} in ${path} but there is none; is the file complete?`);
+      throw new CheckpointError(
+        `Expected image_proj.${key} in ${path} but there is none; is the file complete?`,
+      );
     return found;
   };
-  const depths = [...tensors.keys()].map((key) => Number(/^image_proj\.layers\.(\d+)\./.exec(key)?.[1] ?? -1));
+  const depths = [...tensors.keys()].map((key) =>
+    Number(/^image_proj\.layers\.(\d+)\./.exec(key)?.[1] ?? -1),
+  );
   const dim = size('latents', 2);
   return {
     dim,

@@ -34,19 +34,41 @@ it('gives the original output and gradients', () => {
   const gradients = [...io.keys()].filter((key) => key.startsWith('grad.') && key !== 'grad.input');
   const parameters = resampler.namedParameters();
   expect(gradients.map((key) => key.slice('grad.'.length)).sort()).toEqual([...parameters.keys()].sort());
-  for (const [key, parameter] of parameters) expectAllclose(parameter.grad as Tensor, io.get(`grad.${key}`) as Tensor, 1e-5);
+  for (const [key, parameter] of parameters)
+    expectAllclose(parameter.grad as Tensor, io.get(`grad.${key}`) as Tensor, 1e-5);
 });
 
 it('has the size that SD 1.5 Plus has', () => {
-  const resampler = new Resampler({ dim: 768, depth: 4, dimHead: 64, heads: 12, numQueries: 16, embeddingDim: 1280, outputDim: 768, ffMult: 4 });
+  const resampler = new Resampler({
+    dim: 768,
+    depth: 4,
+    dimHead: 64,
+    heads: 12,
+    numQueries: 16,
+    embeddingDim: 1280,
+    outputDim: 768,
+    ffMult: 4,
+  });
   expect(resampler.parameters().reduce((sum, { numel }) => sum + numel, 0)).toBe(29_918_208);
 });
 
 it('starts as PyTorch would: the same seed, the same values, in the right ranges', () => {
-  const config = { dim: 64, depth: 1, dimHead: 16, heads: 2, numQueries: 4, embeddingDim: 100, outputDim: 32, ffMult: 2 };
-  const [a, b] = [1, 1].map((seed) => new Resampler(config).init(new Generator('cpu', seed)).namedParameters());
+  const config = {
+    dim: 64,
+    depth: 1,
+    dimHead: 16,
+    heads: 2,
+    numQueries: 4,
+    embeddingDim: 100,
+    outputDim: 32,
+    ffMult: 2,
+  };
+  const [a, b] = [1, 1].map((seed) =>
+    new Resampler(config).init(new Generator('cpu', seed)).namedParameters(),
+  );
   const other = new Resampler(config).init(new Generator('cpu', 2)).namedParameters();
-  for (const [key, value] of a as Map<string, Tensor>) expect(b?.get(key)?.toBytes()).toEqual(value.toBytes());
+  for (const [key, value] of a as Map<string, Tensor>)
+    expect(b?.get(key)?.toBytes()).toEqual(value.toBytes());
   const weight = a?.get('proj_in.weight') as Tensor;
   expect(other.get('proj_in.weight')?.toBytes()).not.toEqual(weight.toBytes());
   tidy(() => {

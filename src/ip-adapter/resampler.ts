@@ -44,7 +44,10 @@ export class Resampler extends Module<[Tensor]> {
     this.proj_in = new Linear(embeddingDim, dim);
     this.proj_out = new Linear(dim, outputDim);
     this.norm_out = new LayerNorm(outputDim);
-    this.layers = Array.from({ length: depth }, () => [new PerceiverAttention(config), new FeedForward(config)]);
+    this.layers = Array.from({ length: depth }, () => [
+      new PerceiverAttention(config),
+      new FeedForward(config),
+    ]);
   }
 
   /** Random values as the original's: PyTorch's defaults, and latents ~ N(0, 1/dim). */

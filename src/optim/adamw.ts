@@ -2,7 +2,7 @@
  * @file AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2), with the update of torch/optim/adamw.py.
  */
 import { CheckpointError } from '../errors.js';
-import { noGrad, op, Tensor, tidy, torchVersion, zeros } from '../torch/index.js';
+import { noGrad, op, type Tensor, tidy, torchVersion, zeros } from '../torch/index.js';
 
 export interface AdamWOptions {
   learningRate: number;
@@ -75,7 +75,10 @@ export class AdamW {
     parameter.mul_(1 - learningRate * weightDecay);
     expAvg.mul_(beta1).add_(grad, 1 - beta1);
     aten.addcmul_(expAvgSq.mul_(beta2), grad, grad, 1 - beta2);
-    const denominator = expAvgSq.sqrt().mul_(1 / Math.sqrt(correction2)).add_(eps);
+    const denominator = expAvgSq
+      .sqrt()
+      .mul_(1 / Math.sqrt(correction2))
+      .add_(eps);
     aten.addcdiv_(parameter, expAvg, denominator, -learningRate / correction1);
   }
 
@@ -123,9 +126,14 @@ export class AdamW {
     using _ = noGrad();
     const moments = this.stateDict();
     const faults = [...moments].flatMap(([key, { shape }]) =>
-      String(state.get(key)?.shape) === String(shape) ? [] : `${key}: expected [${shape}] but received [${state.get(key)?.shape ?? 'nothing'}]`,
+      String(state.get(key)?.shape) === String(shape)
+        ? []
+        : `${key}: expected [${shape}] but received [${state.get(key)?.shape ?? 'nothing'}]`,
     );
-    if (faults.length > 0) throw new CheckpointError(`The optimizer state in ${where} does not fit: ${faults.slice(0, 8).join('; ')}`);
+    if (faults.length > 0)
+      throw new CheckpointError(
+        `The optimizer state in ${where} does not fit: ${faults.slice(0, 8).join('; ')}`,
+      );
     tidy(() => {
       for (const [key, moment] of moments) moment.copy_(state.get(key) as Tensor);
     });
@@ -140,8 +148,12 @@ function fusedOn(device: string): boolean {
 }
 
 const aten = {
-  addcmul_: op('aten::addcmul_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)'),
-  addcdiv_: op('aten::addcdiv_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)'),
+  addcmul_: op(
+    'aten::addcmul_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)',
+  ),
+  addcdiv_: op(
+    'aten::addcdiv_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)',
+  ),
   fusedAdamW: op(
     'aten::_fused_adamw_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()',
   ),

@@ -63,15 +63,24 @@ export function tensorFromBytes(bytes: Uint8Array, shape: readonly number[], dty
   return new Tensor(native.fromBytes(bytes, dtypes[dtype].code, shape));
 }
 
-export function empty(shape: readonly number[], { dtype = 'float32', device = 'cpu' }: TensorOptions = {}): Tensor {
+export function empty(
+  shape: readonly number[],
+  { dtype = 'float32', device = 'cpu' }: TensorOptions = {},
+): Tensor {
   return aten.empty(shape, dtype, null, device);
 }
 
-export function zeros(shape: readonly number[], { dtype = 'float32', device = 'cpu' }: TensorOptions = {}): Tensor {
+export function zeros(
+  shape: readonly number[],
+  { dtype = 'float32', device = 'cpu' }: TensorOptions = {},
+): Tensor {
   return aten.zeros(shape, dtype, null, device);
 }
 
-export function ones(shape: readonly number[], { dtype = 'float32', device = 'cpu' }: TensorOptions = {}): Tensor {
+export function ones(
+  shape: readonly number[],
+  { dtype = 'float32', device = 'cpu' }: TensorOptions = {},
+): Tensor {
   return aten.ones(shape, dtype, null, device);
 }
 

@@ -45,9 +45,15 @@ type Parameters<S extends string> = S extends `${infer First}, ${infer Rest}`
   ? [...Parameter<First>, ...Parameters<Rest>]
   : Parameter<S>;
 
-type Results<S extends string> = S extends `${infer First}, ${infer Rest}` ? [Value<First>, ...Results<Rest>] : [Value<S>];
+type Results<S extends string> = S extends `${infer First}, ${infer Rest}`
+  ? [Value<First>, ...Results<Rest>]
+  : [Value<S>];
 
-type Result<S extends string> = S extends '()' ? void : S extends `(${infer Many})` ? Results<Many> : Value<S>;
+type Result<S extends string> = S extends '()'
+  ? void
+  : S extends `(${infer Many})`
+    ? Results<Many>
+    : Value<S>;
 
 /** The function that a schema describes; arguments are positional, keyword-only ones too, in schema order. */
 export type Operator<S extends string> = S extends `${string}(${infer Args}) -> ${infer Returns}`
@@ -98,9 +104,15 @@ function parseSchema(text: string): Schema {
     args: splitList(args).map((part) => {
       const [declaration = '', fallback] = part.split('=', 2);
       const space = declaration.lastIndexOf(' ');
-      return { type: plainType(declaration.slice(0, space)), name: declaration.slice(space + 1), hasDefault: fallback !== undefined };
+      return {
+        type: plainType(declaration.slice(0, space)),
+        name: declaration.slice(space + 1),
+        hasDefault: fallback !== undefined,
+      };
     }),
-    returns: splitList(/^\(.*\)$/s.test(returns) ? returns.slice(1, -1) : returns).map((part) => plainType(part.split(' ')[0] ?? '')),
+    returns: splitList(/^\(.*\)$/s.test(returns) ? returns.slice(1, -1) : returns).map((part) =>
+      plainType(part.split(' ')[0] ?? ''),
+    ),
   };
 }
 
@@ -111,7 +123,9 @@ function compare(declared: Schema, live: Schema, liveText: string): void {
     live.args.slice(declared.args.length).every((arg) => arg.hasDefault) &&
     declared.returns.join() === live.returns.join();
   if (!fits)
-    throw new TorchError(`LibTorch ${native.torchVersion} has another ${declared.name}.${declared.overload} than expected: ${liveText}`);
+    throw new TorchError(
+      `LibTorch ${native.torchVersion} has another ${declared.name}.${declared.overload} than expected: ${liveText}`,
+    );
 }
 
 // ---- calls -------------------------------------------------------------------------------------------------------
@@ -134,7 +148,10 @@ function describe(value: unknown): string {
 }
 
 /** Makes the function of an operator. `wrap` turns a handle into a Tensor. */
-export function makeOperator<const S extends string>(schema: S, wrap: (handle: number) => Tensor): Operator<S> {
+export function makeOperator<const S extends string>(
+  schema: S,
+  wrap: (handle: number) => Tensor,
+): Operator<S> {
   const declared = parseSchema(schema);
   const fullName = declared.overload === '' ? declared.name : `${declared.name}.${declared.overload}`;
   const found = native.findOperator(declared.name, declared.overload);
@@ -150,12 +167,15 @@ export function makeOperator<const S extends string>(schema: S, wrap: (handle: n
   const [onlyReturn = ''] = declared.returns;
 
   const call = (...args: unknown[]): unknown => {
-    if (index === undefined) throw new TorchError(`LibTorch ${native.torchVersion} has no operator ${fullName}`);
+    if (index === undefined)
+      throw new TorchError(`LibTorch ${native.torchVersion} has no operator ${fullName}`);
     let raw: unknown;
     try {
       raw = native.call(index, ...args.map(lower));
     } catch (cause) {
-      throw new TorchError(`${fullName}(${args.map(describe).join(', ')}): ${(cause as Error).message}`, { cause });
+      throw new TorchError(`${fullName}(${args.map(describe).join(', ')}): ${(cause as Error).message}`, {
+        cause,
+      });
     }
     if (declared.returns.length === 1) return lift(raw, onlyReturn);
     if (declared.returns.length === 0) return undefined;

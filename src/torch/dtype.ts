@@ -23,7 +23,9 @@ export const dtypes = {
 export type DType = keyof typeof dtypes;
 
 const byCode = new Map(Object.entries(dtypes).map(([name, info]) => [info.code, name as DType]));
-const bySafetensors = new Map(Object.entries(dtypes).map(([name, info]) => [info.safetensors, name as DType]));
+const bySafetensors = new Map(
+  Object.entries(dtypes).map(([name, info]) => [info.safetensors, name as DType]),
+);
 
 /** The name of a c10::ScalarType code. */
 export function dtypeOfCode(code: number): DType {

@@ -57,12 +57,27 @@ describe('safetensors', () => {
 
   const f32 = (shape: number[], offsets: number[]) => ({ dtype: 'F32', shape, data_offsets: offsets });
   it.each([
-    ['a header larger than the file', () => craft('{}', 0), (path: string) => writeFileSync(path, Buffer.from([255, 0, 0, 0, 0, 0, 0, 0, 123])), /claims 255 bytes/],
-    ['a truncated file', () => craft({ a: f32([4], [0, 16]) }, 16), (path: string) => truncateSync(path, 60), /truncated/],
+    [
+      'a header larger than the file',
+      () => craft('{}', 0),
+      (path: string) => writeFileSync(path, Buffer.from([255, 0, 0, 0, 0, 0, 0, 0, 123])),
+      /claims 255 bytes/,
+    ],
+    [
+      'a truncated file',
+      () => craft({ a: f32([4], [0, 16]) }, 16),
+      (path: string) => truncateSync(path, 60),
+      /truncated/,
+    ],
     ['fewer than 8 bytes', () => craft('{}', 0), (path: string) => truncateSync(path, 3), /3 bytes/],
     ['a header that is no JSON', () => craft('{"a":', 0), null, /no JSON/],
     ['a header that is an array', () => craft('[]', 0), null, /no JSON object/],
-    ['an unknown dtype', () => craft({ a: { dtype: 'F4', shape: [1], data_offsets: [0, 4] } }, 4), null, /dtype "F4"/],
+    [
+      'an unknown dtype',
+      () => craft({ a: { dtype: 'F4', shape: [1], data_offsets: [0, 4] } }, 4),
+      null,
+      /dtype "F4"/,
+    ],
     ['offsets that do not fit the shape', () => craft({ a: f32([3], [0, 16]) }, 16), null, /needs 12 bytes/],
     ['a negative size', () => craft({ a: f32([-1], [0, 4]) }, 4), null, /no valid shape/],
     ['an overflowing shape', () => craft({ a: f32([2 ** 40, 2 ** 40], [0, 4]) }, 4), null, /needs/],

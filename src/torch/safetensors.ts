@@ -32,13 +32,18 @@ interface SafetensorsHeader {
  */
 function readHeader(path: string): SafetensorsHeader {
   const fail = (what: string): never => {
-    throw new CheckpointError(`${path} is not a usable safetensors file: ${what}. Get or export the file again.`);
+    throw new CheckpointError(
+      `${path} is not a usable safetensors file: ${what}. Get or export the file again.`,
+    );
   };
   let file: number;
   try {
     file = openSync(path, 'r');
   } catch (cause) {
-    throw new CheckpointError(`Expected a safetensors file at ${path} but it cannot be opened: ${(cause as Error).message}`, { cause });
+    throw new CheckpointError(
+      `Expected a safetensors file at ${path} but it cannot be opened: ${(cause as Error).message}`,
+      { cause },
+    );
   }
   try {
     const status = fstatSync(file);
@@ -48,8 +53,11 @@ function readHeader(path: string): SafetensorsHeader {
     readSync(file, lengthBytes, 0, 8, 0);
     const headerLength = Number(lengthBytes.readBigUInt64LE());
     if (headerLength > status.size - 8)
-      fail(`its header claims ${headerLength} bytes, but only ${status.size - 8} follow; it is truncated or no safetensors file`);
-    if (headerLength > maxHeaderBytes) fail(`its header claims ${headerLength} bytes, more than the format allows`);
+      fail(
+        `its header claims ${headerLength} bytes, but only ${status.size - 8} follow; it is truncated or no safetensors file`,
+      );
+    if (headerLength > maxHeaderBytes)
+      fail(`its header claims ${headerLength} bytes, more than the format allows`);
     const text = Buffer.alloc(headerLength);
     readSync(file, text, 0, headerLength, 8);
     let header: unknown;
@@ -64,8 +72,14 @@ function readHeader(path: string): SafetensorsHeader {
   }
 }
 
-function checkHeader(header: unknown, dataStart: number, fileSize: number, fail: (what: string) => never): SafetensorsHeader {
-  if (header === null || typeof header !== 'object' || Array.isArray(header)) return fail('its header is no JSON object');
+function checkHeader(
+  header: unknown,
+  dataStart: number,
+  fileSize: number,
+  fail: (what: string) => never,
+): SafetensorsHeader {
+  if (header === null || typeof header !== 'object' || Array.isArray(header))
+    return fail('its header is no JSON object');
   const entries: SafetensorsEntry[] = [];
   let metadata: Record<string, string> = {};
   for (const [name, value] of Object.entries(header)) {
@@ -74,17 +88,26 @@ function checkHeader(header: unknown, dataStart: number, fileSize: number, fail:
       metadata = value;
       continue;
     }
-    const { dtype, shape, data_offsets: offsets } = (value ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
+    const {
+      dtype,
+      shape,
+      data_offsets: offsets,
+    } = (value ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
     const known = typeof dtype === 'string' ? dtypeOfSafetensors(dtype) : undefined;
-    if (known === undefined) return fail(`tensor '${name}' has the dtype ${JSON.stringify(dtype)}, which is not supported`);
+    if (known === undefined)
+      return fail(`tensor '${name}' has the dtype ${JSON.stringify(dtype)}, which is not supported`);
     if (!isSizes(shape)) return fail(`tensor '${name}' has no valid shape`);
     if (!isSizes(offsets) || offsets.length !== 2) return fail(`tensor '${name}' has no valid data_offsets`);
     const [begin = 0, end = 0] = offsets;
     const bytes = shape.reduce((product, size) => product * size, dtypes[known].bytes);
     if (end - begin !== bytes)
-      return fail(`tensor '${name}' of shape [${shape.join(', ')}] and dtype ${dtype} needs ${bytes} bytes but its offsets span ${end - begin}`);
+      return fail(
+        `tensor '${name}' of shape [${shape.join(', ')}] and dtype ${dtype} needs ${bytes} bytes but its offsets span ${end - begin}`,
+      );
     if (dataStart + end > fileSize)
-      return fail(`tensor '${name}' ends at byte ${dataStart + end}, but the file has ${fileSize}; it is truncated`);
+      return fail(
+        `tensor '${name}' ends at byte ${dataStart + end}, but the file has ${fileSize}; it is truncated`,
+      );
     entries.push({ name, dtype: known, shape, offset: dataStart + begin });
   }
   return { entries, metadata };
@@ -98,13 +121,19 @@ function isSizes(value: unknown): value is number[] {
  * The tensors of a file, mapped into memory, in the header's order. A write to one changes memory, not the file.
  * @throws CheckpointError where the file is missing, truncated or malformed.
  */
-export function readSafetensors(path: string): { tensors: Map<string, Tensor>; metadata: Record<string, string> } {
+export function readSafetensors(path: string): {
+  tensors: Map<string, Tensor>;
+  metadata: Record<string, string>;
+} {
   const { entries, metadata } = readHeader(path);
   const handles = native.mapTensors(
     path,
     entries.map(({ offset, dtype, shape }) => [offset, dtypes[dtype].code, shape]),
   );
-  return { tensors: new Map(entries.map(({ name }, i) => [name, new Tensor(handles[i] as number)])), metadata };
+  return {
+    tensors: new Map(entries.map(({ name }, i) => [name, new Tensor(handles[i] as number)])),
+    metadata,
+  };
 }
 
 /** Writes tensors in the map's order. The path never holds half a file. */

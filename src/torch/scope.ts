@@ -46,7 +46,8 @@ let current: Held[] | null = null;
 /** Every Held inside arrays, maps and plain objects. */
 function collect(value: unknown, found: Set<Held>): void {
   if (value instanceof Held) found.add(value);
-  else if (value instanceof Map || Array.isArray(value)) for (const item of value.values()) collect(item, found);
+  else if (value instanceof Map || Array.isArray(value))
+    for (const item of value.values()) collect(item, found);
   else if (value !== null && typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype)
     for (const item of Object.values(value)) collect(item, found);
 }

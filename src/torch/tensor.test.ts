@@ -15,7 +15,7 @@ import {
   op,
   randint,
   randn,
-  Tensor,
+  type Tensor,
   tensor,
   tidy,
   trimMemory,
@@ -34,7 +34,17 @@ describe('operators', () => {
   it('keep integers integers, and know every dtype', () => {
     expect(tensor([1, 2], [2], 'int64').mul(3).dtype).toBe('int64');
     expect(tensor([1, 2], [2], 'int64').mul(0.5).dtype).toBe('float32');
-    for (const dtype of ['float32', 'float64', 'float16', 'bfloat16', 'uint8', 'int8', 'int16', 'int32', 'int64'] as const) {
+    for (const dtype of [
+      'float32',
+      'float64',
+      'float16',
+      'bfloat16',
+      'uint8',
+      'int8',
+      'int16',
+      'int32',
+      'int64',
+    ] as const) {
       const made = tensor([1, 0, 3], [3], dtype);
       expect(made.dtype).toBe(dtype);
       expect(made.toNumbers()).toEqual([1, 0, 3]);
@@ -45,17 +55,27 @@ describe('operators', () => {
   it('name the operator, the shapes and the dtypes when they fail', () => {
     const a = zeros([2, 3]);
     expect(() => a.matmul(a)).toThrow(TorchError);
-    expect(() => a.matmul(a)).toThrow(/aten::matmul\(Tensor\(\[2, 3\], float32\), Tensor\(\[2, 3\], float32\)\): .*2x3 and 2x3/);
-    expect(() => (a as unknown as { matmul(x: unknown): void }).matmul(3)).toThrow(/Expected a Tensor for argument 'other'/);
-    expect(() => (a as unknown as { permute(x: unknown): void }).permute('x')).toThrow(/Expected an integer for argument 'dims'/);
+    expect(() => a.matmul(a)).toThrow(
+      /aten::matmul\(Tensor\(\[2, 3\], float32\), Tensor\(\[2, 3\], float32\)\): .*2x3 and 2x3/,
+    );
+    expect(() => (a as unknown as { matmul(x: unknown): void }).matmul(3)).toThrow(
+      /Expected a Tensor for argument 'other'/,
+    );
+    expect(() => (a as unknown as { permute(x: unknown): void }).permute('x')).toThrow(
+      /Expected an integer for argument 'dims'/,
+    );
     expect(() => zeros([1e9, 1e9])).toThrow(TorchError);
   });
 
   it('are compared with the live library', () => {
     const never = (): Tensor => expect.unreachable();
-    expect(() => makeOperator('aten::relu(Tensor self, int extra) -> Tensor', never)).toThrow(/has another aten::relu/);
+    expect(() => makeOperator('aten::relu(Tensor self, int extra) -> Tensor', never)).toThrow(
+      /has another aten::relu/,
+    );
     expect(() => makeOperator('aten::relu(Tensor other) -> Tensor', never)).toThrow(/has another aten::relu/);
-    expect(() => makeOperator('aten::relu(Tensor self) -> (Tensor, Tensor)', never)).toThrow(/has another aten::relu/);
+    expect(() => makeOperator('aten::relu(Tensor self) -> (Tensor, Tensor)', never)).toThrow(
+      /has another aten::relu/,
+    );
     const missing = op('aten::no_such_operator(Tensor self) -> Tensor');
     expect(missing.available).toBe(false);
     expect(() => missing(zeros([1]))).toThrow(/has no operator aten::no_such_operator/);
@@ -109,7 +129,14 @@ describe('lifetime', () => {
       const made = memoryStats().liveTensors;
       for (let i = 0; i < 50 && memoryStats().liveTensors > 10; i++) { gc(); await new Promise((r) => setTimeout(r, 10)); }
       console.log(made, memoryStats().liveTensors);`;
-    const out = execFileSync(process.execPath, ['--expose-gc', '--import', 'tsx', '--input-type=module', '-e', script]);
+    const out = execFileSync(process.execPath, [
+      '--expose-gc',
+      '--import',
+      'tsx',
+      '--input-type=module',
+      '-e',
+      script,
+    ]);
     const [made = 0, left = Number.POSITIVE_INFINITY] = out.toString().trim().split(' ').map(Number);
     expect(made).toBeGreaterThan(900);
     expect(left).toBeLessThanOrEqual(10);
@@ -122,7 +149,9 @@ describe('lifetime', () => {
       require('node:worker_threads').parentPort.postMessage(addon.liveTensors());`;
     for (let i = 0; i < 3; i++) {
       const worker = new Worker(code, { eval: true });
-      const live = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+      const live = await new Promise((resolve, reject) =>
+        worker.once('message', resolve).once('error', reject),
+      );
       expect(live).toBe(0);
       await worker.terminate();
     }
@@ -186,10 +215,16 @@ describe('Generator', () => {
     const first = new Generator('cpu', 7);
     randn([5], { generator: first });
     const state = first.getState();
-    const wanted = [randn([3], { generator: first }).toNumbers(), randint(0, 1000, [4], { generator: first }).toNumbers()];
+    const wanted = [
+      randn([3], { generator: first }).toNumbers(),
+      randint(0, 1000, [4], { generator: first }).toNumbers(),
+    ];
     const second = new Generator('cpu', 0);
     second.setState(state);
-    expect([randn([3], { generator: second }).toNumbers(), randint(0, 1000, [4], { generator: second }).toNumbers()]).toEqual(wanted);
+    expect([
+      randn([3], { generator: second }).toNumbers(),
+      randint(0, 1000, [4], { generator: second }).toNumbers(),
+    ]).toEqual(wanted);
     expect(() => second.setState(new Uint8Array(3))).toThrow();
   });
 

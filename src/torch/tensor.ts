@@ -11,7 +11,14 @@ export function op<const S extends string>(schema: S): Operator<S> {
   return makeOperator(schema, (handle) => new Tensor(handle));
 }
 
-export type Values = Float32Array | Float64Array | Uint8Array | Int8Array | Int16Array | Int32Array | BigInt64Array;
+export type Values =
+  | Float32Array
+  | Float64Array
+  | Uint8Array
+  | Int8Array
+  | Int16Array
+  | Int32Array
+  | BigInt64Array;
 
 /** A multi-dimensional array on a device. Methods are the ATen operators of the same name, with autograd. */
 export class Tensor extends Held {
@@ -248,7 +255,11 @@ export class Tensor extends Held {
   /** Another dtype, device or both. Where nothing changes, the result shares the storage. */
   to(target: DType | Device | { dtype?: DType; device?: Device }): Tensor {
     const { dtype, device } =
-      typeof target === 'object' ? target : /^(cpu|cuda|meta|mps)/.test(target) ? { device: target } : { dtype: target as DType };
+      typeof target === 'object'
+        ? target
+        : /^(cpu|cuda|meta|mps)/.test(target)
+          ? { device: target }
+          : { dtype: target as DType };
     return device === undefined
       ? aten.toDtype(this, dtype ?? this.dtype)
       : aten.toDevice(this, device, dtype ?? this.dtype);
@@ -301,8 +312,12 @@ const aten = {
   gtScalar: op('aten::gt.Scalar(Tensor self, Scalar other) -> Tensor'),
   matmul: op('aten::matmul(Tensor self, Tensor other) -> Tensor'),
   softmax: op('aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor'),
-  sum: op('aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor'),
-  mean: op('aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor'),
+  sum: op(
+    'aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor',
+  ),
+  mean: op(
+    'aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor',
+  ),
   cumprod: op('aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor'),
   max: op('aten::max(Tensor self) -> Tensor'),
   min: op('aten::min(Tensor self) -> Tensor'),
@@ -316,8 +331,12 @@ const aten = {
   flatten: op('aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)'),
   expand: op('aten::expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)'),
   repeat: op('aten::repeat(Tensor self, SymInt[] repeats) -> Tensor'),
-  contiguous: op('aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=contiguous_format) -> Tensor(a)'),
-  slice: op('aten::slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)'),
+  contiguous: op(
+    'aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=contiguous_format) -> Tensor(a)',
+  ),
+  slice: op(
+    'aten::slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)',
+  ),
   select: op('aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)'),
   indexSelect: op('aten::index_select(Tensor self, int dim, Tensor index) -> Tensor'),
   chunk: op('aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]'),

@@ -1,5 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -38,7 +47,8 @@ afterAll(() => world.remove());
 /** The world's flags with some replaced; undefined takes a flag away. */
 function flags(changes: Record<string, string | undefined>): string[] {
   const pairs = new Map<string, string | undefined>();
-  for (let i = 0; i < world.flags.length; i += 2) pairs.set((world.flags[i] as string).slice(2), world.flags[i + 1]);
+  for (let i = 0; i < world.flags.length; i += 2)
+    pairs.set((world.flags[i] as string).slice(2), world.flags[i + 1]);
   for (const [name, value] of Object.entries(changes)) pairs.set(name, value);
   return [...pairs].flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, value]));
 }
@@ -47,24 +57,52 @@ describe('ip-adapter train', () => {
   it('trains with the flags of the original, written either way, and its adapter is what inspect and export read', async () => {
     const out = join(world.root, 'either');
     const args = ['train', ...flags({ output_dir: undefined, train_batch_size: undefined })];
-    const { code, err, out: printed } = await start([...args, '--output-dir', out, '--train_batch_size=2', '--max-train-steps', '3', '--report_to', 'tensorboard']);
+    const {
+      code,
+      err,
+      out: printed,
+    } = await start([
+      ...args,
+      '--output-dir',
+      out,
+      '--train_batch_size=2',
+      '--max-train-steps',
+      '3',
+      '--report_to',
+      'tensorboard',
+    ]);
     expect(err).toContain('--report-to has no effect');
     expect(err).toMatch(/step 3\/3 {2}loss \d\.\d{4} {2}[\d.]+ images\/s {2}0:00 left/);
     expect(code).toBe(0);
     expect(printed.trim()).toBe(join(out, 'checkpoint-3'));
-    expect(readdirSync(join(out, 'checkpoint-3')).sort()).toEqual(['ip_adapter.safetensors', 'optimizer.safetensors', 'training_state.json']);
+    expect(readdirSync(join(out, 'checkpoint-3')).sort()).toEqual([
+      'ip_adapter.safetensors',
+      'optimizer.safetensors',
+      'training_state.json',
+    ]);
 
     const inspected = await start(['inspect', join(out, 'checkpoint-3')]);
-    expect(inspected.out).toMatch(/IP-Adapter Plus[\s\S]*image tokens +16[\s\S]*ip_adapter\.19\.to_v_ip\.weight +float32 +\[24, 32\]/);
+    expect(inspected.out).toMatch(
+      /IP-Adapter Plus[\s\S]*image tokens +16[\s\S]*ip_adapter\.19\.to_v_ip\.weight +float32 +\[24, 32\]/,
+    );
     const bin = join(world.root, 'exported.bin');
     expect(await start(['export', join(out, 'checkpoint-3'), bin])).toMatchObject({ code: 0 });
-    expect((await start(['inspect', bin])).out.split('\n').slice(0, 6)).toEqual(inspected.out.split('\n').slice(0, 6));
+    expect((await start(['inspect', bin])).out.split('\n').slice(0, 6)).toEqual(
+      inspected.out.split('\n').slice(0, 6),
+    );
     const again = await start(['export', join(out, 'checkpoint-3'), bin]);
     expect([again.code, again.err]).toEqual([2, expect.stringContaining('--force')]);
   });
 
   it('killed and resumed, it ends as if it had not been killed, to the bit', async () => {
-    const run = (name: string): string[] => ['train', ...flags({ output_dir: join(world.root, name) }), '--max-train-steps', '20', '--save-steps', '10'];
+    const run = (name: string): string[] => [
+      'train',
+      ...flags({ output_dir: join(world.root, name) }),
+      '--max-train-steps',
+      '20',
+      '--save-steps',
+      '10',
+    ];
     const whole = await start(run('whole'));
     expect(whole.code).toBe(0);
     const killed = await start(run('killed'), (text, child) => {
@@ -77,7 +115,9 @@ describe('ip-adapter train', () => {
     const resumed = await start([...run('killed'), '--resume']);
     expect(resumed.err).toContain('from step 10');
     for (const file of ['ip_adapter.safetensors', 'optimizer.safetensors']) {
-      const [a, b] = ['whole', 'killed'].map((name) => readFileSync(join(world.root, name, 'checkpoint-20', file))) as [Buffer, Buffer];
+      const [a, b] = ['whole', 'killed'].map((name) =>
+        readFileSync(join(world.root, name, 'checkpoint-20', file)),
+      ) as [Buffer, Buffer];
       expect(Buffer.compare(a, b)).toBe(0);
     }
   });
@@ -85,13 +125,22 @@ describe('ip-adapter train', () => {
   it('Ctrl-C ends the step, writes a checkpoint and says how to resume', async () => {
     const out = join(world.root, 'interrupted');
     let sent = false;
-    const { code, err } = await start(['train', ...flags({ output_dir: out }), '--save-steps', '2', '--num-train-epochs', '100000'], (text, child) => {
-      if (!sent && text.includes('checkpoint-2')) sent = child.kill('SIGINT');
-    });
+    const { code, err } = await start(
+      ['train', ...flags({ output_dir: out }), '--save-steps', '2', '--num-train-epochs', '100000'],
+      (text, child) => {
+        if (!sent && text.includes('checkpoint-2')) sent = child.kill('SIGINT');
+      },
+    );
     expect(code).toBe(130);
     const step = Number(/Stopped after step (\d+)\. .*--resume/.exec(err)?.[1]);
     expect(existsSync(join(out, `checkpoint-${step}`, 'ip_adapter.safetensors'))).toBe(true);
-    const resumed = await start(['train', ...flags({ output_dir: out }), '--max-train-steps', String(step + 1), '--resume']);
+    const resumed = await start([
+      'train',
+      ...flags({ output_dir: out }),
+      '--max-train-steps',
+      String(step + 1),
+      '--resume',
+    ]);
     expect(resumed.out.trim()).toBe(join(out, `checkpoint-${step + 1}`));
   });
 
@@ -124,25 +173,97 @@ describe('bad input: its own words, exit code 2, nothing written', () => {
   };
 
   const cases: [string, () => Record<string, string | undefined>, RegExp][] = [
-    ['a missing dataset', () => ({ data_json_file: '/nowhere/data.json' }), /DatasetError: .*\/nowhere\/data\.json/],
-    ['broken JSON', () => ({ data_json_file: written('broken.json', '[{"image_file": "0.png",\n "text" "x"}]') }), /DatasetError: .*broken\.json .*2:\d+/],
-    ['a row without text', () => ({ data_json_file: written('textless.json', '[{"image_file": "0.png", "text": "x"}, {"image_file": "1.png"}]') }), /DatasetError: [\s\S]*row 1: "text" is missing/],
-    ['a missing model folder', () => ({ pretrained_model_name_or_path: '/nowhere/model' }), /Error: .*\/nowhere\/model/],
-    ['a missing image encoder', () => ({ image_encoder_path: '/nowhere/encoder' }), /CheckpointError: .*\/nowhere\/encoder/],
-    ['a missing weights file', () => ({ pretrained_model_name_or_path: spoilt('missing', (folder) => rmSync(join(folder, weights))) }), /CheckpointError: .*diffusion_pytorch_model\.safetensors/],
-    ['truncated weights', () => ({ pretrained_model_name_or_path: spoilt('truncated', (folder) => truncateSync(join(folder, weights), statSync(join(folder, weights)).size - 100)) }), /CheckpointError: .*truncated/],
-    ['a header larger than the file', () => ({ pretrained_model_name_or_path: spoilt('header', (folder) => truncateSync(join(folder, weights), 100)) }), /CheckpointError: .*header claims \d+ bytes/],
-    ['weights of other shapes', () => ({ pretrained_model_name_or_path: spoilt('shapes', (folder) => {
-      const file = join(folder, 'unet', 'config.json');
-      writeFileSync(file, readFileSync(file, 'utf8').replace('"cross_attention_dim": 32', '"cross_attention_dim": 40'));
-    }) }), /CheckpointError: [\s\S]*misshaped[\s\S]*expected \[16, 40\] but received \[16, 32\]/],
-    ['another variant of adapter', () => ({ pretrained_ip_adapter_path: join(world.root, 'model', weights) }), /CheckpointError: Expected an IP-Adapter/],
-    ['a resolution that is no multiple of 8', () => ({ resolution: '60' }), /ConfigError: .*--resolution .*received 60: must be a multiple of 8/],
+    [
+      'a missing dataset',
+      () => ({ data_json_file: '/nowhere/data.json' }),
+      /DatasetError: .*\/nowhere\/data\.json/,
+    ],
+    [
+      'broken JSON',
+      () => ({ data_json_file: written('broken.json', '[{"image_file": "0.png",\n "text" "x"}]') }),
+      /DatasetError: .*broken\.json .*2:\d+/,
+    ],
+    [
+      'a row without text',
+      () => ({
+        data_json_file: written(
+          'textless.json',
+          '[{"image_file": "0.png", "text": "x"}, {"image_file": "1.png"}]',
+        ),
+      }),
+      /DatasetError: [\s\S]*row 1: "text" is missing/,
+    ],
+    [
+      'a missing model folder',
+      () => ({ pretrained_model_name_or_path: '/nowhere/model' }),
+      /Error: .*\/nowhere\/model/,
+    ],
+    [
+      'a missing image encoder',
+      () => ({ image_encoder_path: '/nowhere/encoder' }),
+      /CheckpointError: .*\/nowhere\/encoder/,
+    ],
+    [
+      'a missing weights file',
+      () => ({ pretrained_model_name_or_path: spoilt('missing', (folder) => rmSync(join(folder, weights))) }),
+      /CheckpointError: .*diffusion_pytorch_model\.safetensors/,
+    ],
+    [
+      'truncated weights',
+      () => ({
+        pretrained_model_name_or_path: spoilt('truncated', (folder) =>
+          truncateSync(join(folder, weights), statSync(join(folder, weights)).size - 100),
+        ),
+      }),
+      /CheckpointError: .*truncated/,
+    ],
+    [
+      'a header larger than the file',
+      () => ({
+        pretrained_model_name_or_path: spoilt('header', (folder) => truncateSync(join(folder, weights), 100)),
+      }),
+      /CheckpointError: .*header claims \d+ bytes/,
+    ],
+    [
+      'weights of other shapes',
+      () => ({
+        pretrained_model_name_or_path: spoilt('shapes', (folder) => {
+          const file = join(folder, 'unet', 'config.json');
+          writeFileSync(
+            file,
+            readFileSync(file, 'utf8').replace('"cross_attention_dim": 32', '"cross_attention_dim": 40'),
+          );
+        }),
+      }),
+      /CheckpointError: [\s\S]*misshaped[\s\S]*expected \[16, 40\] but received \[16, 32\]/,
+    ],
+    [
+      'another variant of adapter',
+      () => ({ pretrained_ip_adapter_path: join(world.root, 'model', weights) }),
+      /CheckpointError: Expected an IP-Adapter/,
+    ],
+    [
+      'a resolution that is no multiple of 8',
+      () => ({ resolution: '60' }),
+      /ConfigError: .*--resolution .*received 60: must be a multiple of 8/,
+    ],
     ['a number that is none', () => ({ learning_rate: 'fast' }), /ConfigError: .*--learning-rate .*"fast"/],
-    ['a required flag left out', () => ({ image_encoder_path: undefined }), /ConfigError: --image-encoder-path .*required/],
-    ['an unknown flag', () => ({ 'train-batchsize': '4' }), /unknown option '--train-batchsize'[\s\S]*--train-batch-size/],
+    [
+      'a required flag left out',
+      () => ({ image_encoder_path: undefined }),
+      /ConfigError: --image-encoder-path .*required/,
+    ],
+    [
+      'an unknown flag',
+      () => ({ 'train-batchsize': '4' }),
+      /unknown option '--train-batchsize'[\s\S]*--train-batch-size/,
+    ],
     ['a device that is not there', () => ({ device: 'cuda:99' }), /ConfigError: --device cuda:99/],
-    ['a checkpoint to resume that is not there', () => ({ resume: '/nowhere/checkpoint-5' }), /CheckpointError: .*\/nowhere\/checkpoint-5/],
+    [
+      'a checkpoint to resume that is not there',
+      () => ({ resume: '/nowhere/checkpoint-5' }),
+      /CheckpointError: .*\/nowhere\/checkpoint-5/,
+    ],
   ];
   it.each(cases)('%s', async (_, changes, message) => {
     const out = join(world.root, 'nothing');
@@ -155,10 +276,23 @@ describe('bad input: its own words, exit code 2, nothing written', () => {
   });
 
   it('no command, an unknown one, and help', async () => {
-    expect(await start(['sing'])).toMatchObject({ code: 2, err: expect.stringContaining("unknown command 'sing'") });
-    expect(await start(['inspect', '/nowhere.safetensors'])).toMatchObject({ code: 2, err: expect.stringContaining('/nowhere.safetensors') });
+    expect(await start(['sing'])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining("unknown command 'sing'"),
+    });
+    expect(await start(['inspect', '/nowhere.safetensors'])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('/nowhere.safetensors'),
+    });
     const help = await start(['train', '--help']);
     expect(help.code).toBe(0);
-    for (const flag of ['--pretrained-model-name-or-path', '--num-tokens', '--save-steps', '--mixed-precision', '--resume']) expect(help.out).toContain(flag);
+    for (const flag of [
+      '--pretrained-model-name-or-path',
+      '--num-tokens',
+      '--save-steps',
+      '--mixed-precision',
+      '--resume',
+    ])
+      expect(help.out).toContain(flag);
   });
 });

@@ -21,15 +21,22 @@ export interface World {
 export async function makeWorld(pictures = 8): Promise<World> {
   const root = mkdtempSync(join(tmpdir(), 'ip-adapter-'));
   const at = (...parts: string[]): string => join(root, ...parts);
-  for (const part of ['unet', 'vae']) cpSync(join(golden, part, part), at('model', part), { recursive: true });
+  for (const part of ['unet', 'vae'])
+    cpSync(join(golden, part, part), at('model', part), { recursive: true });
   cpSync(join(golden, 'text_encoder', 'text_encoder'), at('model', 'text_encoder'), { recursive: true });
   cpSync(join(golden, 'image_encoder', 'image_encoder'), at('image_encoder'), { recursive: true });
   mkdirSync(at('model', 'scheduler'));
-  copyFileSync(join(golden, 'schedulers', 'sd15_scheduler_config.json'), at('model', 'scheduler', 'scheduler_config.json'));
+  copyFileSync(
+    join(golden, 'schedulers', 'sd15_scheduler_config.json'),
+    at('model', 'scheduler', 'scheduler_config.json'),
+  );
   writeTokenizer(at('model', 'tokenizer'));
 
   mkdirSync(at('images'));
-  const rows = Array.from({ length: pictures }, (_, i) => ({ image_file: `${i}.png`, text: `a picture ${'abcdefgh'[i % 8]}` }));
+  const rows = Array.from({ length: pictures }, (_, i) => ({
+    image_file: `${i}.png`,
+    text: `a picture ${'abcdefgh'[i % 8]}`,
+  }));
   for (const [i, { image_file }] of rows.entries()) {
     const hue = (360 * i) / pictures;
     const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="80" height="64"><rect width="80" height="64" fill="hsl(${hue},60%,40%)"/><circle cx="${20 + 5 * i}" cy="32" r="15" fill="white"/></svg>`;
@@ -51,8 +58,16 @@ export async function makeWorld(pictures = 8): Promise<World> {
 /** CLIP's kind of vocabulary with single characters only, below the golden text encoder's 1000 ids. */
 function writeTokenizer(folder: string): void {
   const characters = [...'abcdefghijklmnopqrstuvwxyz0123456789'];
-  const vocabulary = [...characters, ...characters.map((c) => `${c}</w>`), '<|startoftext|>', '<|endoftext|>'];
+  const vocabulary = [
+    ...characters,
+    ...characters.map((c) => `${c}</w>`),
+    '<|startoftext|>',
+    '<|endoftext|>',
+  ];
   mkdirSync(folder);
-  writeFileSync(join(folder, 'vocab.json'), JSON.stringify(Object.fromEntries(vocabulary.map((token, i) => [token, i]))));
+  writeFileSync(
+    join(folder, 'vocab.json'),
+    JSON.stringify(Object.fromEntries(vocabulary.map((token, i) => [token, i]))),
+  );
   writeFileSync(join(folder, 'merges.txt'), '#version: 0.2\n');
 }

@@ -32,7 +32,8 @@ it('holds at step 200 what it held at step 20', async () => {
   );
   const early = samples.find(({ step }) => step >= 20);
   const late = samples.at(-1);
-  if (early === undefined || late === undefined || early.step >= 150) return expect.unreachable('too few samples');
+  if (early === undefined || late === undefined || early.step >= 150)
+    return expect.unreachable('too few samples');
   expect(late.step).toBe(200);
   expect(late.live).toBe(early.live);
   expect(late.bytes).toBe(early.bytes);
