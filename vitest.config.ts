@@ -4,8 +4,6 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['src/**/*.test.ts', 'test/**/*.test.ts', 'demo/**/*.test.ts', 'tools/**/*.test.ts'],
-    // The command is tested as it is built.
-    globalSetup: 'test/build.ts',
     // A process each: the engine's threads, default generator and live tensors are per process.
     pool: 'forks',
     maxWorkers: Math.min(2, availableParallelism()),

@@ -1,57 +1,124 @@
 /** @file From prompts to what the denoising loop takes: text states, and one set of image tokens for each picture. */
-import type { ResolvedJob } from './generate-config.js';
+import { ConfigError } from './errors.js';
 import type { Conditions } from './generate.js';
+import type { ImageFit, ResolvedJob } from './generate-config.js';
 import {
   encodeZero,
-  type ImageFit,
-  isFeaturesFile,
+  featuresOf,
+  type LoadedSource,
+  loadSource,
   projectFeatures,
   readImageFeatures,
-  sourceFeatures,
   weightedMean,
 } from './image-prompt.js';
-import { ConfigError } from './errors.js';
-import { assertFeaturesFit } from './ip-adapter/open-adapter.js';
+import { assertFeaturesFit, type OpenedAdapter } from './ip-adapter/open-adapter.js';
 import type { PipelineModels } from './pipeline-models.js';
 import { cat, noGrad, type Tensor, tensor, tidy } from './torch/index.js';
 
-type ImagePrompts = ResolvedJob['imagePrompts'];
-
-/** The image tokens of several pictures to draw; dispose it after the last. */
-export class ImageTokens implements Disposable {
-  readonly #sets = new Map<ImagePrompts, Tensor>();
-  readonly #negative: Tensor | null;
-
-  private constructor(sets: Map<ImagePrompts, Tensor>, negative: Tensor | null) {
-    this.#sets = sets;
-    this.#negative = negative;
-  }
-
-  /**
-   * Encodes each list of image prompts once, however many jobs share it.
-   * @throws ConfigError where adapter or encoder are missing, or only some jobs have image prompts; CheckpointError
-   * where saved features are of another encoder
-   */
-  static async of(models: PipelineModels, jobs: readonly ResolvedJob[], fit: ImageFit): Promise<ImageTokens> {
-    const lists = [...new Set(jobs.map(({ imagePrompts }) => imagePrompts))];
-    if (lists.every((list) => list.length === 0)) return new ImageTokens(new Map(), null);
-    const { adapter, encoder } = models;
+/**
+ * The conditions of a batch of pictures, to be given to `releaseConditions` after use.
+ * @throws ConfigError where adapter or encoder are missing, or only some jobs have image prompts; PictureError,
+ * CheckpointError where a file cannot be read, or holds features of another encoder
+ */
+export async function makeConditions(
+  models: PipelineModels,
+  jobs: readonly ResolvedJob[],
+  negativePrompt: string,
+  fit: ImageFit,
+): Promise<Conditions> {
+  // Several pictures of one prompt share its list, which is then encoded once.
+  const lists = [...new Set(jobs.map(({ imagePrompts }) => imagePrompts))];
+  const prompts = await Promise.all(
+    lists.map((list) =>
+      Promise.all(list.map(async ({ image, weight }) => ({ source: await loadSource(image), weight }))),
+    ),
+  );
+  return tidy(() => {
+    const text = encodeTexts(
+      models,
+      jobs.map(({ prompt }) => prompt),
+    );
+    const negativeText = encodeTexts(
+      models,
+      jobs.map(() => negativePrompt),
+    );
+    if (prompts.every((list) => list.length === 0)) return { text, negativeText };
+    if (prompts.some((list) => list.length === 0))
+      throw new ConfigError('Expected image prompts for every picture, or for none');
+    const { adapter } = models;
     if (adapter === undefined)
       throw new ConfigError('Expected an adapter for image prompts: give --adapter (adapter)');
-    if (lists.some((list) => list.length === 0))
-      throw new ConfigError('Expected image prompts for every picture, or for none');
 
-    const sets = new Map<ImagePrompts, Tensor>();
-    for (const list of lists) {
-      const features = await sourceFeatures(list.map(({ image }) => image), encoder, fit);
-      sets.set(list, tidy(() => oneSet(models, list, features)));
-      for (const one of features) one.dispose();
-    }
-    const saved = lists.flat().map(({ image }) => image).find(isFeaturesFile);
-    const negative = tidy(() => {
-      const zero = encoder === undefined ? readImageFeatures(saved as string).zeroFeatures : encodeZero(encoder);
-      return projectFeatures(adapter, zero);
-    });
-    return new ImageTokens(sets, negative);
-  }
+    const sets = prompts.map((list) => tokensOf(models, adapter, list, fit));
+    const tokens = cat(jobs.map(({ imagePrompts }) => sets[lists.indexOf(imagePrompts)] as Tensor));
+    const negative = projectFeatures(adapter.module, zeroFeatures(models, prompts.flat()));
+    return {
+      text,
+      negativeText,
+      image: {
+        adapter: adapter.module,
+        tokens: tokens.to(text.dtype),
+        negativeTokens: negative.to(text.dtype).expand(jobs.length, -1, -1).contiguous(),
+      },
+    };
+  });
+}
+
+/** Lets go of what `makeConditions` made. */
+export function releaseConditions({ text, negativeText, image }: Conditions): void {
+  for (const one of [text, negativeText, image?.tokens, image?.negativeTokens]) one?.dispose();
+}
+
+/** The text encoder's last hidden state of each text, [n, 77, crossAttentionDim]; equal texts are encoded once. */
+function encodeTexts({ textEncoder, tokenizer, device }: PipelineModels, texts: readonly string[]): Tensor {
+  using _ = noGrad();
+  return tidy(() => {
+    const distinct = [...new Set(texts)];
+    const ids = distinct.flatMap((text) => tokenizer.encode(text));
+    const inputIds = tensor(ids, [distinct.length, tokenizer.maxLength], 'int64').to(device);
+    const { lastHiddenState } = textEncoder.call(inputIds);
+    const rows = tensor(
+      texts.map((text) => distinct.indexOf(text)),
+      [texts.length],
+      'int64',
+    );
+    return lastHiddenState.indexSelect(0, rows.to(device));
+  });
+}
+
+interface LoadedPrompt {
+  source: LoadedSource;
+  weight: number;
+}
+
+/** [1, numTokens, crossAttentionDim], of all pictures of one prompt */
+function tokensOf(
+  { encoder }: PipelineModels,
+  adapter: OpenedAdapter,
+  prompts: readonly LoadedPrompt[],
+  fit: ImageFit,
+): Tensor {
+  // What counts not at all must not change a bit.
+  const counting = prompts.filter(({ weight }) => weight > 0);
+  if (counting.length === 0) throw new ConfigError('Expected a weight above 0 for at least one image prompt');
+  const features = counting.map(({ source }) => {
+    const found = featuresOf(source, encoder, fit);
+    assertFeaturesFit(
+      adapter,
+      found.shape[2] as number,
+      typeof source === 'string' ? source : (encoder?.folder as string),
+    );
+    return found;
+  });
+  const weights = counting.flatMap(({ weight }, i) =>
+    Array<number>(features[i]?.shape[0] as number).fill(weight),
+  );
+  return weightedMean(projectFeatures(adapter.module, cat(features)), weights);
+}
+
+/** Of the encoder, or else of a file of features, which has them for this. */
+function zeroFeatures({ encoder }: PipelineModels, prompts: readonly LoadedPrompt[]): Tensor {
+  if (encoder !== undefined) return encodeZero(encoder);
+  const file = prompts.map(({ source }) => source).find((source) => typeof source === 'string');
+  return readImageFeatures(file as string).zeroFeatures;
 }

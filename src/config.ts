@@ -9,12 +9,16 @@ const path = z.string().min(1, 'must not be empty');
 const count = z.int('must be a whole number').min(1, 'must be at least 1');
 
 export const trainOptionsSchema = z.strictObject({
-  pretrainedModelNameOrPath: path.describe('folder of the Stable Diffusion model in the diffusers layout'),
+  pretrainedModelNameOrPath: path.describe(
+    "Stable Diffusion: a folder in the diffusers layout, a .safetensors or .ckpt file of 1.x, or a name in the Hub's cache",
+  ),
   pretrainedIpAdapterPath: path
     .optional()
     .describe('adapter to start from (.safetensors or .bin); default: a new one'),
   numTokens: count.default(16).describe('image tokens that the Resampler makes'),
-  imageEncoderPath: path.describe('folder of the CLIP image encoder in the transformers layout'),
+  imageEncoderPath: path.describe(
+    "CLIP image encoder: a folder in the transformers layout, or a name in the Hub's cache with the folder in it",
+  ),
   dataJsonFile: path.describe('dataset: [{"image_file": "1.png", "text": "A dog"}, …]'),
   dataRootPath: z.string().describe('folder that image_file is relative to'),
   outputDir: path.default('sd-ip_adapter').describe('folder for the checkpoints'),

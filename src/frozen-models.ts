@@ -1,14 +1,15 @@
 /** @file The frozen models of a training run, from the user's folders, and what they make of a batch. */
-import { join } from 'node:path';
 import { ClipImageProcessor } from './data/clip-image-processor.js';
-import { ClipTokenizer } from './data/clip-tokenizer.js';
+import type { ClipTokenizer } from './data/clip-tokenizer.js';
 import type { Batch } from './data/data-loader.js';
+import { resolveModelPath } from './hub-cache.js';
 import { type AutoencoderKL, sampleLatents } from './models/autoencoder-kl.js';
 import type { CLIPTextModel } from './models/clip-text-model.js';
 import type { CLIPVisionModelWithProjection } from './models/clip-vision-model.js';
-import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from './models/load.js';
+import { type LoadOptions, loadImageEncoder } from './models/load.js';
 import type { UNet2DConditionModel } from './models/unet-2d-condition.js';
 import { DDPMScheduler } from './schedulers/ddpm.js';
+import { openStableDiffusion } from './stable-diffusion.js';
 import { type Device, type DType, type Generator, noGrad, type Tensor, tensor, tidy } from './torch/index.js';
 
 export interface FrozenModels {
@@ -22,25 +23,29 @@ export interface FrozenModels {
 }
 
 /**
- * Loads a Stable Diffusion folder in the diffusers layout and a CLIP image encoder. Cheap faults come first: the
- * small files are read before the weights.
+ * Loads a Stable Diffusion and a CLIP image encoder. Cheap faults come first: the small files are read before the
+ * weights.
+ * @param modelNameOrPath see `openStableDiffusion`
+ * @param imageEncoderNameOrPath a folder in the layout of transformers, or where the Hub's cache has one
  */
 export function loadFrozenModels(
-  modelFolder: string,
-  imageEncoderFolder: string,
-  target: { dtype: DType; device: Device },
+  modelNameOrPath: string,
+  imageEncoderNameOrPath: string,
+  options: LoadOptions & { dtype: DType; device: Device },
 ): FrozenModels {
-  const scheduler = DDPMScheduler.fromConfig(join(modelFolder, 'scheduler'), target.device);
-  const tokenizer = ClipTokenizer.load(join(modelFolder, 'tokenizer'));
-  const imageEncoder = loadImageEncoder(imageEncoderFolder, target);
+  const model = openStableDiffusion(modelNameOrPath);
+  const imageEncoderFolder = resolveModelPath(imageEncoderNameOrPath);
+  const scheduler = new DDPMScheduler(model.noiseConfig(), options.device);
+  const tokenizer = model.tokenizer();
+  const imageEncoder = loadImageEncoder(imageEncoderFolder, options);
   return {
     scheduler,
     tokenizer,
     imageEncoder,
     imageProcessor: ClipImageProcessor.load(imageEncoderFolder, imageEncoder.config.imageSize),
-    textEncoder: loadTextEncoder(join(modelFolder, 'text_encoder'), target),
-    vae: loadVAE(join(modelFolder, 'vae'), target),
-    unet: loadUNet(join(modelFolder, 'unet'), target),
+    textEncoder: model.loadTextEncoder(options),
+    vae: model.loadVAE(options),
+    unet: model.loadUNet(options),
   };
 }
 

@@ -1,51 +1,73 @@
 /** @file The options of a pipeline and of what it generates: names, ranges, defaults. Unknown keys are errors. */
 import { z } from 'zod';
-import { imageFits } from './image-prompt.js';
+import type { RgbImage } from './data/image.js';
 import { count, fraction, path, targetOptions } from './options.js';
-import { samplerNames } from './schedulers/create.js';
+import { samplerNames } from './schedulers/config.js';
 
 export const pipelineOptionsSchema = z.strictObject({
   model: path.describe('folder of the Stable Diffusion model in the diffusers layout'),
   imageEncoder: path
     .optional()
-    .describe('folder of the CLIP image encoder that the adapter was trained with; not needed for saved embeddings'),
-  adapter: path.optional().describe('IP-Adapter Plus: .safetensors, .bin or checkpoint folder; default: none, text alone'),
+    .describe(
+      'folder of the CLIP image encoder that the adapter was trained with; not needed for saved embeddings',
+    ),
+  adapter: path
+    .optional()
+    .describe('IP-Adapter Plus: .safetensors, .bin or checkpoint folder; default: none, text alone'),
   ...targetOptions,
 });
 
 /** What a pipeline is made of. */
 export type PipelineOptions = z.input<typeof pipelineOptionsSchema>;
 
+const imageFit = z
+  .enum(['crop', 'resize'])
+  .default('crop')
+  .describe('reference pictures that are not square: crop cuts out the middle, resize squeezes the whole');
+
+/** How a picture that is not square becomes so. */
+export type ImageFit = z.output<typeof imageFit>;
+
 /** How pictures are drawn, whatever they show. */
 export const drawOptionsSchema = z.strictObject({
   negativePrompt: z.string().default('').describe('text that the pictures should be unlike'),
-  scale: z.number().min(0, 'must be at least 0').default(1).describe('strength of the image prompt beside the text: 0 none, 1 as trained'),
-  guidanceScale: z.number().min(0, 'must be at least 0').default(7.5).describe('how far to go beyond the unguided prediction; 1: no guidance'),
+  scale: z
+    .number()
+    .min(0, 'must be at least 0')
+    .default(1)
+    .describe('strength of the image prompt beside the text: 0 none, 1 as trained'),
+  guidanceScale: z
+    .number()
+    .min(0, 'must be at least 0')
+    .default(7.5)
+    .describe('how far to go beyond the unguided prediction; 1: no guidance'),
   steps: count.default(30).describe('denoising steps'),
   scheduler: z.enum(samplerNames).optional().describe("sampler; default: the model's own"),
   start: fraction.default(0).describe('fraction of the steps from which the image prompt acts'),
   end: fraction.default(1).describe('fraction of the steps up to which it acts'),
   width: count.optional().describe("pixels; default: the model's own size"),
   height: count.optional().describe("pixels; default: the model's own size"),
-  imageFit: z
-    .enum(imageFits)
-    .default('crop')
-    .describe('reference pictures that are not square: crop cuts out the middle, resize squeezes the whole'),
+  imageFit,
   batchSize: count.default(4).describe('pictures drawn at the same time'),
 });
 
 /** A picture in a file or in memory, or embeddings in a `.safetensors` file; with its weight among several. */
-const image = z.union([
-  path,
-  z.object({ data: z.instanceof(Uint8Array), width: count, height: count }),
-], 'must be a path, or a picture { data, width, height }');
+const image = z.union(
+  [path, z.custom<RgbImage>(isRgbImage)],
+  'must be a path, or a picture { data, width, height }',
+);
 const weight = z.number().min(0, 'must be at least 0');
-const weightedImage = z.union([image, z.strictObject({ image, weight })]);
+const weightedImage = z
+  .union([image, z.strictObject({ image, weight: weight.default(1) })])
+  .transform((one) => (typeof one === 'object' && 'image' in one ? one : { image: one, weight: 1 }));
 
 /** What one picture shows. */
 const subject = {
   prompt: z.string().default('').describe('text'),
-  imagePrompts: z.array(weightedImage).default([]).describe('pictures to follow, each with an optional weight'),
+  imagePrompts: z
+    .array(weightedImage)
+    .default([])
+    .describe('pictures to follow, each with an optional weight'),
   seed: z.int('must be a whole number').min(0, 'must be at least 0').default(0).describe('of the noise'),
 };
 
@@ -57,8 +79,26 @@ export const generateOptionsSchema = z.strictObject({
   ...drawOptionsSchema.shape,
 });
 
+export const embedOptionsSchema = z.strictObject({
+  imageEncoder: path.describe('folder of the CLIP image encoder in the transformers layout'),
+  images: z.array(path).min(1, 'must not be empty').describe('pictures'),
+  imageFit,
+  out: z
+    .string()
+    .regex(/\.safetensors$/, 'must end in .safetensors')
+    .describe('file to write, ending in .safetensors'),
+  ...targetOptions,
+});
+
+export type EmbedOptions = z.input<typeof embedOptionsSchema>;
 export type ImagePrompt = z.input<typeof weightedImage>;
 export type Job = z.input<typeof jobSchema>;
+export type ResolvedJob = z.output<typeof jobSchema>;
 export type DrawOptions = z.input<typeof drawOptionsSchema>;
 export type ResolvedDrawOptions = z.output<typeof drawOptionsSchema>;
 export type GenerateOptions = z.input<typeof generateOptionsSchema>;
+
+function isRgbImage(value: unknown): boolean {
+  const { data, width, height } = (value ?? {}) as Partial<RgbImage>;
+  return data instanceof Uint8Array && data.length > 0 && data.length === Number(width) * Number(height) * 3;
+}

@@ -6,8 +6,8 @@ import { type Conditions, decodeLatents, denoise } from './generate.js';
 import { loadAdapter } from './ip-adapter/adapter-file.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { loadImageEncoder, loadUNet, loadVAE } from './models/load.js';
-import { readSchedulerConfig } from './schedulers/config.js';
-import { createSampler, type SamplerName } from './schedulers/create.js';
+import { readSchedulerConfig, type SamplerName } from './schedulers/config.js';
+import { createSampler } from './schedulers/create.js';
 import { cat, memoryStats, noGrad, readSafetensors, type Tensor, zeros } from './torch/index.js';
 
 /** The original's run, as it was recorded in a folder. */

@@ -6,20 +6,25 @@ import type { ClipImageProcessor } from './data/clip-image-processor.js';
 import { type RgbImage, readPicture } from './data/image.js';
 import { resizeAndCrop } from './data/resample.js';
 import { CheckpointError, ConfigError } from './errors.js';
+import type { ImageFit } from './generate-config.js';
 import type { IPAdapter } from './ip-adapter/ip-adapter.js';
 import type { CLIPVisionModelWithProjection } from './models/clip-vision-model.js';
-import { noGrad, readSafetensors, type Tensor, tensor, tidy, writeSafetensors, zeros } from './torch/index.js';
-
-/** How a picture that is not square becomes so: its middle is cut out, or the whole is squeezed. */
-export const imageFits = ['crop', 'resize'] as const;
-
-export type ImageFit = (typeof imageFits)[number];
+import {
+  noGrad,
+  readSafetensors,
+  type Tensor,
+  tensor,
+  tidy,
+  writeSafetensors,
+  zeros,
+} from './torch/index.js';
 
 /** A picture's file, a `.safetensors` file of features, or a picture in memory. */
 export type ImageSource = string | RgbImage;
 
 /** An image encoder and what prepares pictures for it. */
 export interface Encoder {
+  folder: string;
   model: CLIPVisionModelWithProjection;
   processor: ClipImageProcessor;
 }
@@ -33,7 +38,11 @@ export interface ImageFeatures {
 }
 
 /** Pictures → pixel values as the encoder takes them, [n, 3, size, size] float32 on the CPU. */
-export function clipPixels(processor: ClipImageProcessor, images: readonly RgbImage[], fit: ImageFit): Tensor {
+export function clipPixels(
+  processor: ClipImageProcessor,
+  images: readonly RgbImage[],
+  fit: ImageFit,
+): Tensor {
   const size = processor.cropSize;
   const values = new Float32Array(images.length * 3 * size ** 2);
   for (const [i, image] of images.entries())
@@ -45,29 +54,26 @@ function squeezed(image: RgbImage, size: number): RgbImage {
   return resizeAndCrop(image, size, size, { left: 0, top: 0, width: size, height: size }, 'bicubic');
 }
 
+/** A source in memory: a picture, or still the name of a file of features, which is mapped and not read. */
+export type LoadedSource = RgbImage | string;
+
+/** @throws PictureError where the picture cannot be read */
+export async function loadSource(source: ImageSource): Promise<LoadedSource> {
+  return typeof source === 'string' && !isFeaturesFile(source) ? readPicture(source) : source;
+}
+
 /**
- * The features of each source, [n, patches + 1, hiddenSize]; a file of features may hold several rows.
- * @param encoder not needed where all are files of features
- * @throws ConfigError where it is needed; PictureError, CheckpointError where a file cannot be read
+ * The features of a source, [n, patches + 1, hiddenSize]; a file of features may hold several rows.
+ * @param encoder not needed for a file of features
+ * @throws ConfigError where it is needed; CheckpointError where the file cannot be read
  */
-export async function sourceFeatures(
-  sources: readonly ImageSource[],
-  encoder: Encoder | undefined,
-  fit: ImageFit,
-): Promise<Tensor[]> {
-  const pictures = sources.filter((source) => !isFeaturesFile(source));
-  if (pictures.length > 0 && encoder === undefined)
+export function featuresOf(source: LoadedSource, encoder: Encoder | undefined, fit: ImageFit): Tensor {
+  if (typeof source === 'string') return readImageFeatures(source).features;
+  if (encoder === undefined)
     throw new ConfigError(
       'Expected an image encoder for pictures as prompts: give --image-encoder (imageEncoder), or embeddings that ip-adapter embed has made',
     );
-  const loaded = await Promise.all(
-    sources.map((source) => (typeof source === 'string' && !isFeaturesFile(source) ? readPicture(source) : source)),
-  );
-  return loaded.map((source) =>
-    typeof source === 'string'
-      ? readImageFeatures(source).features
-      : encodePixels(encoder as Encoder, clipPixels((encoder as Encoder).processor, [source], fit)),
-  );
+  return tidy(() => encodePixels(encoder, clipPixels(encoder.processor, [source], fit)));
 }
 
 /** The features of zero pixels after normalisation, which training gave in place of a dropped picture. */
@@ -91,17 +97,14 @@ export function projectFeatures(adapter: IPAdapter, features: Tensor): Tensor {
 
 /**
  * One set of tokens for all pictures of a prompt: the weighted mean of each one's. The k-th token is the answer to the
- * same learned query whatever the picture, so the mean lies between the pictures; one of weight 0 counts not at all,
- * one given twice counts double, and the cost does not grow. (diffusers and ComfyUI by default append the tokens one
+ * same learned query whatever the picture, so the mean lies between the pictures; one given twice counts double, and the cost does not grow. (diffusers and ComfyUI by default append the tokens one
  * after another instead, where weights have no clear meaning; ComfyUI calls this way 'average'.)
  * @param tokens [n, numTokens, crossAttentionDim]
- * @param weights one for each row, 0 or more
+ * @param weights one for each row, above 0
  * @returns [1, numTokens, crossAttentionDim]
- * @throws ConfigError where all weights are 0
  */
 export function weightedMean(tokens: Tensor, weights: readonly number[]): Tensor {
   const total = weights.reduce((sum, weight) => sum + weight, 0);
-  if (!(total > 0)) throw new ConfigError('Expected a weight above 0 for at least one image prompt');
   return tidy(() => {
     const shares = tensor(
       weights.map((weight) => weight / total),
@@ -112,7 +115,7 @@ export function weightedMean(tokens: Tensor, weights: readonly number[]): Tensor
 }
 
 /** Whether a source is a file of features, by its name. */
-export function isFeaturesFile(source: ImageSource): source is string {
+export function isFeaturesFile(source: ImageSource): boolean {
   return typeof source === 'string' && source.endsWith('.safetensors');
 }
 

@@ -2,7 +2,6 @@
 import { z } from 'zod';
 import { flagOf } from './config.js';
 import { ConfigError } from './errors.js';
-import { type Device, type DType, hasCuda, torchVersion } from './torch/index.js';
 
 export const path = z.string().min(1, 'must not be empty');
 export const count = z.int('must be a whole number').min(1, 'must be at least 1');
@@ -21,22 +20,6 @@ export const targetOptions = {
     .describe('precision of the models; default: float32 on the CPU, float16 on a GPU'),
   threads: count.optional().describe('CPU threads of LibTorch; default: all cores'),
 };
-
-/** @throws ConfigError where the machine has no such device, or the device cannot do with the precision */
-export function resolveTarget({ device = hasCuda() ? 'cuda' : 'cpu', dtype }: { device?: Device; dtype?: DType }): {
-  device: Device;
-  dtype: DType;
-} {
-  if (device !== 'cpu' && !hasCuda())
-    throw new ConfigError(
-      `--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, and LibTorch ${torchVersion} here finds none`,
-    );
-  if (device === 'cpu' && dtype === 'float16')
-    throw new ConfigError(
-      '--dtype float16 needs --device cuda: LibTorch has no half-precision convolution on the CPU; bfloat16 works on both',
-    );
-  return { device, dtype: dtype ?? (device === 'cpu' ? 'float32' : 'float16') };
-}
 
 /**
  * With every default filled in.

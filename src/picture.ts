@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import type { RgbImage } from './data/image.js';
 import { encodePng } from './data/png.js';
+import type { PipelineOptions, ResolvedDrawOptions, ResolvedJob } from './generate-config.js';
 
 export class Picture implements RgbImage {
   constructor(
@@ -27,17 +28,39 @@ export class Picture implements RgbImage {
 }
 
 /**
- * The text of a picture: AUTOMATIC1111's layout, prompt, negative prompt and one line `Name: value, …`, in which a
- * value with commas, colons or line breaks stands in quotes.
+ * The settings of a picture as text in AUTOMATIC1111's layout: prompt, negative prompt, then one line `Name: value, …`,
+ * in which a value with commas, colons, quotes or line breaks stands in quotes.
  */
-export function parametersText(prompt: string, negativePrompt: string, settings: Record<string, string | number>): string {
-  const quoted = (value: string | number): string => (/[,:\n"]/.test(String(value)) ? JSON.stringify(value) : String(value));
-  const lines = [
-    prompt,
-    ...(negativePrompt === '' ? [] : [`Negative prompt: ${negativePrompt}`]),
-    Object.entries(settings)
-      .map(([name, value]) => `${name}: ${quoted(value)}`)
-      .join(', '),
-  ];
-  return lines.join('\n');
+export function parametersOf(
+  { prompt, imagePrompts, seed }: ResolvedJob,
+  draw: ResolvedDrawOptions & { width: number; height: number },
+  { model, adapter }: PipelineOptions,
+): string {
+  const images = imagePrompts.map(({ image, weight }) => {
+    const name = typeof image === 'string' ? image : 'a picture in memory';
+    return weight === 1 ? name : `${name} (weight ${weight})`;
+  });
+  const settings: Record<string, string | number> = {
+    Steps: draw.steps,
+    Sampler: draw.scheduler ?? "the model's own",
+    'CFG scale': draw.guidanceScale,
+    Seed: seed,
+    Size: `${draw.width}x${draw.height}`,
+    Model: model,
+    ...(images.length > 0 && {
+      'IP-Adapter': adapter as string,
+      'Image prompts': images.join('; '),
+      'Image fit': draw.imageFit,
+      'IP-Adapter scale': draw.scale,
+      'IP-Adapter start': draw.start,
+      'IP-Adapter end': draw.end,
+    }),
+  };
+  const line = Object.entries(settings).map(([name, value]) => `${name}: ${quoted(String(value))}`);
+  const negative = draw.negativePrompt === '' ? [] : [`Negative prompt: ${draw.negativePrompt}`];
+  return [prompt, ...negative, line.join(', ')].join('\n');
+}
+
+function quoted(value: string): string {
+  return /[,:\n"]/.test(value) ? JSON.stringify(value) : value;
 }

@@ -8,14 +8,14 @@ import { ClipTokenizer } from './data/clip-tokenizer.js';
 import { ConfigError } from './errors.js';
 import type { pipelineOptionsSchema } from './generate-config.js';
 import type { Encoder } from './image-prompt.js';
-import type { IPAdapter } from './ip-adapter/ip-adapter.js';
-import { assertFeaturesFit, openAdapter } from './ip-adapter/open-adapter.js';
+import { assertFeaturesFit, type OpenedAdapter, openAdapter } from './ip-adapter/open-adapter.js';
 import type { AutoencoderKL } from './models/autoencoder-kl.js';
 import type { CLIPTextModel } from './models/clip-text-model.js';
 import { type LoadOptions, loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from './models/load.js';
 import type { UNet2DConditionModel } from './models/unet-2d-condition.js';
-import { resolveTarget } from './options.js';
+
 import { readSchedulerConfig, type SchedulerFile } from './schedulers/config.js';
+import { resolveTarget } from './target.js';
 import type { Device, DType } from './torch/index.js';
 
 export interface PipelineModels {
@@ -25,7 +25,7 @@ export interface PipelineModels {
   tokenizer: ClipTokenizer;
   scheduler: SchedulerFile;
   encoder: Encoder | undefined;
-  adapter: IPAdapter | undefined;
+  adapter: OpenedAdapter | undefined;
   device: Device;
   dtype: DType;
   /** Side of the pictures that the model was trained on, in pixels. */
@@ -43,14 +43,18 @@ export function loadPipelineModels(options: z.output<typeof pipelineOptionsSchem
   const tokenizer = ClipTokenizer.load(join(model, 'tokenizer'));
   const unet = loadUNet(join(model, 'unet'), target);
   if (unet.config.textTime !== null)
-    throw new ConfigError(`Expected Stable Diffusion 1.x or 2.x in ${model} but it is SDXL, which is not supported yet`);
+    throw new ConfigError(
+      `Expected Stable Diffusion 1.x or 2.x in ${model} but it is SDXL, which is not supported yet`,
+    );
   if (unet.config.inChannels !== unet.config.outChannels)
-    throw new ConfigError(`Expected a text-to-image model in ${model} but its UNet takes ${unet.config.inChannels} channels, as for inpainting`);
-  const adapterPath = options.adapter === undefined ? undefined : adapterFileOf(options.adapter);
-  const adapter = adapterPath === undefined ? undefined : openAdapter(adapterPath, unet).to(target);
+    throw new ConfigError(
+      `Expected a text-to-image model in ${model} but its UNet takes ${unet.config.inChannels} channels, as for inpainting`,
+    );
+  const adapter =
+    options.adapter === undefined ? undefined : openAdapter(adapterFileOf(options.adapter), unet);
+  adapter?.module.to(target);
   const encoder = imageEncoder === undefined ? undefined : loadEncoder(imageEncoder, target);
-  if (adapter && encoder)
-    assertFeaturesFit(adapter, adapterPath as string, encoder.model.config.hiddenSize, imageEncoder as string);
+  if (adapter && encoder) assertFeaturesFit(adapter, encoder.model.config.hiddenSize, encoder.folder);
   const vae = loadVAE(join(model, 'vae'), target);
   const latentPixels = 2 ** (vae.config.blockOutChannels.length - 1);
   return {
@@ -70,7 +74,7 @@ export function loadPipelineModels(options: z.output<typeof pipelineOptionsSchem
 /** A CLIP image encoder in the transformers layout, and its preprocessing. */
 export function loadEncoder(folder: string, target: LoadOptions): Encoder {
   const model = loadImageEncoder(folder, target);
-  return { model, processor: ClipImageProcessor.load(folder, model.config.imageSize) };
+  return { folder, model, processor: ClipImageProcessor.load(folder, model.config.imageSize) };
 }
 
 /** A checkpoint's adapter, or the file itself. */

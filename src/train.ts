@@ -79,7 +79,10 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   // Everything that can be wrong is found before anything is written.
   const resumed = findCheckpoint(config.outputDir, config.resume);
   const rows = readDataset(config.dataJsonFile, config.dataRootPath);
-  const models = loadFrozenModels(config.pretrainedModelNameOrPath, config.imageEncoderPath, target);
+  const models = loadFrozenModels(config.pretrainedModelNameOrPath, config.imageEncoderPath, {
+    ...target,
+    onMessage: hooks.onMessage,
+  });
   const generator = new Generator(target.device, config.seed);
   const startFrom = resumed === undefined ? config.pretrainedIpAdapterPath : join(resumed, adapterFile);
   const adapter = createAdapter(models, config, startFrom, target.device);

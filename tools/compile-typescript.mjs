@@ -21,8 +21,7 @@ export function compileTypeScript(root, log) {
   if (built) return false;
   log('compiling src/ to dist/');
   // Beside dist/, which stays as it is until the new one is whole.
-  const fresh = join(root, 'build/dist.partial');
-  rmSync(fresh, { recursive: true, force: true });
+  const fresh = join(root, `build/dist.${process.pid}`);
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
   const { status, stdout } = spawnSync(
     process.execPath,
@@ -32,7 +31,10 @@ export function compileTypeScript(root, log) {
       encoding: 'utf8',
     },
   );
-  if (status !== 0) throw new SetupError(`${stdout}\nsrc/ does not compile; the messages are above.`);
+  if (status !== 0) {
+    rmSync(fresh, { recursive: true, force: true });
+    throw new SetupError(`${stdout}\nsrc/ does not compile; the messages are above.`);
+  }
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   renameSync(fresh, join(root, 'dist'));
   chmodSync(join(root, COMMAND), 0o755);

@@ -27,7 +27,10 @@ export class AttributeHead extends Module<[embeddings: Tensor, scenes: readonly 
   protected forward(embeddings: Tensor, scenes: readonly Scene[]): Tensor {
     const places = this.places.map((head, question) => {
       const logits = head.call(embeddings).reshape(-1, QUESTIONS[question] as number);
-      return crossEntropy(logits, scenes.flatMap((scene) => answersOf(scene, question)));
+      return crossEntropy(
+        logits,
+        scenes.flatMap((scene) => answersOf(scene, question)),
+      );
     });
     const backgrounds = scenes.map(({ background }) => COLOUR_NAMES.indexOf(background));
     const background = crossEntropy(this.background.call(embeddings), backgrounds);
@@ -49,7 +52,10 @@ export class PatchHead extends Module<[states: Tensor, scenes: readonly Scene[]]
     const perSide = Math.sqrt((states.shape[1] as number) - 1);
     const patches = PLACES.map((_, place) => {
       const { x, y } = centreOf(place);
-      const [column, row] = [x, y].map((position) => Math.floor((position * perSide) / SIDE)) as [number, number];
+      const [column, row] = [x, y].map((position) => Math.floor((position * perSide) / SIDE)) as [
+        number,
+        number,
+      ];
       return 1 + row * perSide + column;
     });
     const atPlaces = states.indexSelect(1, tensor(patches, [PLACES.length], 'int64')).flatten(0, 1);

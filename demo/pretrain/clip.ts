@@ -6,12 +6,18 @@
 import { join } from 'node:path';
 import { ClipTokenizer } from '../../src/data/clip-tokenizer.js';
 import { initParameters } from '../../src/nn/init.js';
-import { Generator, tensor, type Tensor } from '../../src/torch/index.js';
+import { Generator, type Tensor, tensor } from '../../src/torch/index.js';
 import { captionWords, randomCaption } from '../world/caption.js';
 import { pick, seededRandom } from '../world/random.js';
 import { sampleScenes } from '../world/scene.js';
 import { AttributeHead, crossEntropy, PatchHead } from './attributes.js';
-import { MAX_TOKENS, newImageEncoder, newTextEncoder, writeImageEncoder, writeTextEncoder } from './models.js';
+import {
+  MAX_TOKENS,
+  newImageEncoder,
+  newTextEncoder,
+  writeImageEncoder,
+  writeTextEncoder,
+} from './models.js';
 import { writeTokenizer } from './tokenizer.js';
 import { clipPixels, pictures, readArguments, runTraining } from './training.js';
 
@@ -48,11 +54,15 @@ runTraining({
     const texts = textEncoder.call(tensor(ids, [BATCH, MAX_TOKENS], 'int64')).poolerOutput;
     // The states that an IP-Adapter Plus reads, and from there on by hand.
     const states = imageEncoder.hiddenStates(clipPixels(pictures(batch)), -2);
-    const images = imageEncoder.project(imageEncoder.vision_model.encoder.layers.at(-1)?.call(states) as Tensor);
+    const images = imageEncoder.project(
+      imageEncoder.vision_model.encoder.layers.at(-1)?.call(states) as Tensor,
+    );
     const similarity = normalised(images).matmul(normalised(texts).transpose(0, 1)).div(TEMPERATURE);
     const own = batch.map((_, i) => i);
     return {
-      contrast: crossEntropy(similarity, own).add(crossEntropy(similarity.transpose(0, 1), own)).mul(0.5),
+      contrast: crossEntropy(similarity, own)
+        .add(crossEntropy(similarity.transpose(0, 1), own))
+        .mul(0.5),
       patches: patchHead.call(states, batch).mul(3),
       image: head.call(images, batch),
       text: head.call(texts, batch).mul(0.5),
@@ -61,7 +71,9 @@ runTraining({
   save: (weights) => {
     const of = (part: string): Map<string, Tensor> =>
       new Map(
-        [...weights].filter(([key]) => key.startsWith(`${part}.`)).map(([key, w]) => [key.slice(part.length + 1), w]),
+        [...weights]
+          .filter(([key]) => key.startsWith(`${part}.`))
+          .map(([key, w]) => [key.slice(part.length + 1), w]),
       );
     writeTextEncoder(out, of('text'), tokens);
     writeImageEncoder(out, of('image'));

@@ -9,7 +9,11 @@ import { type Generator, noGrad, tidy } from '../../src/torch/index.js';
  * the network begins as a shallow one and deepens (Goyal et al., arXiv 1706.02677, section 5.1).
  * @param branchEnds matches the names of those last layers' weights
  */
-export function initForTraining(module: Module<never[], unknown>, generator: Generator, branchEnds: RegExp): void {
+export function initForTraining(
+  module: Module<never[], unknown>,
+  generator: Generator,
+  branchEnds: RegExp,
+): void {
   initParameters(module as Module, generator);
   using _ = noGrad();
   tidy(() => {

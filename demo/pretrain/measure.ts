@@ -48,19 +48,32 @@ report('VAE', toBytes(decoded));
 
 const images = embedImages(originals);
 const texts = embedTexts(captions);
-console.log(`CLIP, among ${scenes.length}: image → its caption ${percent(top1(images, texts))}, caption → its image ${percent(top1(texts, images))}`);
-console.log(`CLIP: ${percent(top1(embedImages(decoded.add(1).mul(0.5)), images))} of reconstructions are nearest to their own picture`);
+console.log(
+  `CLIP, among ${scenes.length}: image → its caption ${percent(top1(images, texts))}, caption → its image ${percent(top1(texts, images))}`,
+);
+console.log(
+  `CLIP: ${percent(top1(embedImages(decoded.add(1).mul(0.5)), images))} of reconstructions are nearest to their own picture`,
+);
 console.log(`CLIP: cosine of different pictures ${pairs(images)}`);
 
 const generator = new Generator('cpu', 1);
-const generated = drawCaptions(models, captions, { generator, guidance: Number(options.guidance), steps: Number(options.steps) });
+const generated = drawCaptions(models, captions, {
+  generator,
+  guidance: Number(options.guidance),
+  steps: Number(options.steps),
+});
 report('text to image', generated);
 const shown = embedImages(fromBytes(generated));
-console.log(`text to image: ${percent(top1(shown, images))} of pictures are nearest to the drawing of their caption, ${percent(top1(shown, texts))} to their caption`);
+console.log(
+  `text to image: ${percent(top1(shown, images))} of pictures are nearest to the drawing of their caption, ${percent(top1(shown, texts))} to their caption`,
+);
 
 if (options.sheet !== undefined) {
   const rows = Array.from({ length: Math.ceil(scenes.length / 16) }, (_, i) => i * 16);
-  const sheet = contactSheet(rows.flatMap((from) => [...drawn.slice(from, from + 16), ...generated.slice(from, from + 16)]), 16);
+  const sheet = contactSheet(
+    rows.flatMap((from) => [...drawn.slice(from, from + 16), ...generated.slice(from, from + 16)]),
+    16,
+  );
   await writePng(options.sheet, sheet.data, sheet.width, sheet.height);
 }
 
@@ -89,7 +102,9 @@ function embedImages(pixels: Tensor): Tensor {
 function embedTexts(sentences: readonly string[]): Tensor {
   const { tokenizer, textEncoder } = models;
   const ids = sentences.flatMap((sentence) => tokenizer.encode(sentence));
-  return tidy(() => normalised(textEncoder.call(tensor(ids, [sentences.length, tokenizer.maxLength], 'int64')).poolerOutput));
+  return tidy(() =>
+    normalised(textEncoder.call(tensor(ids, [sentences.length, tokenizer.maxLength], 'int64')).poolerOutput),
+  );
 }
 
 function fromBytes(all: readonly Uint8Array[]): Tensor {
@@ -97,7 +112,13 @@ function fromBytes(all: readonly Uint8Array[]): Tensor {
   const side = Math.sqrt(length / 3);
   const bytes = new Uint8Array(all.length * length);
   for (const [i, picture] of all.entries()) bytes.set(picture, i * length);
-  return tidy(() => tensor(bytes, [all.length, side, side, 3]).permute(0, 3, 1, 2).to('float32').mul(1 / 255).contiguous());
+  return tidy(() =>
+    tensor(bytes, [all.length, side, side, 3])
+      .permute(0, 3, 1, 2)
+      .to('float32')
+      .mul(1 / 255)
+      .contiguous(),
+  );
 }
 
 function normalised(embeddings: Tensor): Tensor {

@@ -32,7 +32,7 @@ const vaeConfig = {
 const unetConfig = {
   _class_name: 'UNet2DConditionModel',
   sample_size: 8,
-  block_out_channels: [96, 128],
+  block_out_channels: [80, 128],
   down_block_types: ['CrossAttnDownBlock2D', 'CrossAttnDownBlock2D'],
   up_block_types: ['CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'],
   layers_per_block: 1,
@@ -100,7 +100,8 @@ const modelIndex = {
 
 const source = 'demo/pretrain/models.ts';
 export const newVAE = (): AutoencoderKL => new AutoencoderKL(parseVAEConfig(vaeConfig, source));
-export const newUNet = (): UNet2DConditionModel => new UNet2DConditionModel(parseUNetConfig(unetConfig, source));
+export const newUNet = (): UNet2DConditionModel =>
+  new UNet2DConditionModel(parseUNetConfig(unetConfig, source));
 export const newTextEncoder = (tokens: number): CLIPTextModel =>
   new CLIPTextModel(parseCLIPTextConfig(textConfig(tokens), source));
 export const newImageEncoder = (): CLIPVisionModelWithProjection =>

@@ -6,8 +6,8 @@ import type { ClipTokenizer } from '../../src/data/clip-tokenizer.js';
 import type { AutoencoderKL } from '../../src/models/autoencoder-kl.js';
 import type { CLIPTextModel } from '../../src/models/clip-text-model.js';
 import type { UNet2DConditionModel } from '../../src/models/unet-2d-condition.js';
-import { cat, type Generator, noGrad, randn, type Tensor, tensor, tidy } from '../../src/torch/index.js';
 import type { DDPMScheduler } from '../../src/schedulers/ddpm.js';
+import { cat, type Generator, noGrad, randn, type Tensor, tensor, tidy } from '../../src/torch/index.js';
 import { SIDE } from '../world/render.js';
 
 export interface Models {
@@ -27,13 +27,20 @@ export interface SampleOptions {
 }
 
 /** One picture for each caption: row-major RGB, SIDE × SIDE × 3. */
-export function drawCaptions(models: Models, captions: readonly string[], options: SampleOptions): Uint8Array[] {
+export function drawCaptions(
+  models: Models,
+  captions: readonly string[],
+  options: SampleOptions,
+): Uint8Array[] {
   using _ = noGrad();
   const { generator, steps = 20, guidance = 3 } = options;
   const { unet, vae, scheduler } = models;
   return tidy(() => {
     const text = textStates(models, captions);
-    const none = textStates(models, captions.map(() => ''));
+    const none = textStates(
+      models,
+      captions.map(() => ''),
+    );
     const factor = 2 ** (vae.config.blockOutChannels.length - 1);
     const size = SIDE / factor;
     let latents = randn([captions.length, vae.config.latentChannels, size, size], { generator });
@@ -45,7 +52,10 @@ export function drawCaptions(models: Models, captions: readonly string[], option
       const next = alphas[Math.max(0, t - stride)] as number;
       latents = tidy(() => {
         const at = tensor([t], [1], 'int64');
-        const [plain, guided] = unet.call(cat([latents, latents]), at, cat([none, text])).chunk(2) as [Tensor, Tensor];
+        const [plain, guided] = unet.call(cat([latents, latents]), at, cat([none, text])).chunk(2) as [
+          Tensor,
+          Tensor,
+        ];
         const velocity = plain.add(guided.sub(plain), guidance);
         const picture = latents.mul(Math.sqrt(alpha)).sub(velocity.mul(Math.sqrt(1 - alpha)));
         const noise = latents.mul(Math.sqrt(1 - alpha)).add(velocity, Math.sqrt(alpha));
@@ -58,19 +68,31 @@ export function drawCaptions(models: Models, captions: readonly string[], option
 
 /** Pictures [batch, 3, SIDE, SIDE] in -1 … 1 → RGB bytes, rounded */
 export function toBytes(images: Tensor): Uint8Array[] {
-  const all = tidy(() => images.permute(0, 2, 3, 1).add(1).mul(127.5).add(0.5).clamp(0, 255).to('uint8').contiguous().toArray());
+  const all = tidy(() =>
+    images.permute(0, 2, 3, 1).add(1).mul(127.5).add(0.5).clamp(0, 255).to('uint8').contiguous().toArray(),
+  );
   const length = SIDE * SIDE * 3;
-  return Array.from({ length: all.length / length }, (_, i) => Uint8Array.from(all.subarray(i * length, (i + 1) * length) as Uint8Array));
+  return Array.from({ length: all.length / length }, (_, i) =>
+    Uint8Array.from(all.subarray(i * length, (i + 1) * length) as Uint8Array),
+  );
 }
 
 /** The text encoder's last hidden states: [captions, maxLength, width] */
-export function textStates({ tokenizer, textEncoder }: Pick<Models, 'tokenizer' | 'textEncoder'>, captions: readonly string[]): Tensor {
+export function textStates(
+  { tokenizer, textEncoder }: Pick<Models, 'tokenizer' | 'textEncoder'>,
+  captions: readonly string[],
+): Tensor {
   const ids = captions.flatMap((caption) => tokenizer.encode(caption));
-  return tidy(() => textEncoder.call(tensor(ids, [captions.length, tokenizer.maxLength], 'int64')).lastHiddenState);
+  return tidy(
+    () => textEncoder.call(tensor(ids, [captions.length, tokenizer.maxLength], 'int64')).lastHiddenState,
+  );
 }
 
 /** Pictures in rows, as one: its bytes, width and height. */
-export function contactSheet(all: readonly Uint8Array[], columns: number): { data: Uint8Array; width: number; height: number } {
+export function contactSheet(
+  all: readonly Uint8Array[],
+  columns: number,
+): { data: Uint8Array; width: number; height: number } {
   const width = columns * SIDE;
   const height = Math.ceil(all.length / columns) * SIDE;
   const data = new Uint8Array(width * height * 3);

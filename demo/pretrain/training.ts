@@ -9,19 +9,22 @@ export interface Arguments {
   steps: number;
   /** The folder of the models. */
   out: string;
+  /** Whether to begin with the weights that are there. */
+  more: boolean;
 }
 
-/** Reads `--steps N`, `--out FOLDER` and `--threads N` (default: every core). */
+/** Reads `--steps N`, `--out FOLDER`, `--more` and `--threads N` (default: every core). */
 export function readArguments(defaultSteps: number): Arguments {
   const { values } = parseArgs({
     options: {
       steps: { type: 'string', default: String(defaultSteps) },
       out: { type: 'string', default: 'demo/models' },
+      more: { type: 'boolean', default: false },
       threads: { type: 'string' },
     },
   });
   if (values.threads !== undefined) setNumThreads(Number(values.threads));
-  return { steps: Number(values.steps), out: values.out };
+  return { steps: Number(values.steps), out: values.out, more: values.more };
 }
 
 export interface Training {
@@ -74,7 +77,11 @@ function copies(parameters: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
   return new Map(Array.from(parameters, ([name, parameter]) => [name, parameter.detach().clone()]));
 }
 
-function average(averages: ReadonlyMap<string, Tensor>, parameters: ReadonlyMap<string, Tensor>, decay: number): void {
+function average(
+  averages: ReadonlyMap<string, Tensor>,
+  parameters: ReadonlyMap<string, Tensor>,
+  decay: number,
+): void {
   using _ = noGrad();
   tidy(() => {
     for (const [name, mean] of averages) mean.mul_(decay).add_(parameters.get(name) as Tensor, 1 - decay);

@@ -18,11 +18,11 @@ import { textStates } from './sample.js';
 import { pictures, readArguments, runTraining } from './training.js';
 
 const SEED = 3;
-const BATCH = 32;
+const BATCH = 24;
 const SCENES = 10_000;
 const EMPTY_CAPTIONS = 0.1;
 
-const { steps, out } = readArguments(6000);
+const { steps, out } = readArguments(3500);
 const vae = loadVAE(join(out, 'vae'), { dtype: 'float32' });
 const textEncoder = loadTextEncoder(join(out, 'text_encoder'), { dtype: 'float32' });
 const tokenizer = ClipTokenizer.load(join(out, 'tokenizer'));
@@ -40,11 +40,13 @@ console.log(`made the latents of ${SCENES} pictures`);
 runTraining({
   parameters: unet.namedParameters(),
   steps,
-  learningRate: 1e-3,
+  learningRate: 7e-4,
   saveEvery: 250,
   losses: () => {
     const chosen = Array.from({ length: BATCH }, () => Math.floor(random() * SCENES));
-    const captions = chosen.map((i) => (random() < EMPTY_CAPTIONS ? '' : randomCaption(scenes[i] as Scene, random)));
+    const captions = chosen.map((i) =>
+      random() < EMPTY_CAPTIONS ? '' : randomCaption(scenes[i] as Scene, random),
+    );
     const rows = latents.indexSelect(0, tensor(chosen, [BATCH], 'int64'));
     const text = frozen(() => textStates({ tokenizer, textEncoder }, captions));
     const noise = randn(rows.shape, { generator });
@@ -60,7 +62,9 @@ function encodeAll(all: readonly Scene[]): Tensor {
   const batches: Tensor[] = [];
   for (let from = 0; from < all.length; from += BATCH) {
     const images = pictures(all.slice(from, from + BATCH));
-    batches.push(frozen(() => sampleLatents(vae.encode(images.mul(2).sub(1)), generator).mul(vae.config.scalingFactor)));
+    batches.push(
+      frozen(() => sampleLatents(vae.encode(images.mul(2).sub(1)), generator).mul(vae.config.scalingFactor)),
+    );
     images.dispose();
   }
   return tidy(() => cat(batches));

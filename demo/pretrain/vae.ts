@@ -2,8 +2,10 @@
  * @file Trains the autoencoder: `npx tsx demo/pretrain/vae.ts`. Absolute and squared error and a little of the
  * divergence that keeps latents near a normal distribution; scenes have no texture that would need more.
  */
-import { Generator, noGrad, op, tidy } from '../../src/torch/index.js';
+import { join } from 'node:path';
 import { sampleLatents } from '../../src/models/autoencoder-kl.js';
+import { loadVAE } from '../../src/models/load.js';
+import { Generator, noGrad, op, tidy } from '../../src/torch/index.js';
 import { pick, seededRandom } from '../world/random.js';
 import { sampleScenes } from '../world/scene.js';
 import { initForTraining } from './initial.js';
@@ -14,26 +16,34 @@ const SEED = 1;
 const BATCH = 16;
 const KL_WEIGHT = 1e-5;
 
-const { steps, out } = readArguments(800);
+const { steps, out, more } = readArguments(1050);
 const scenes = sampleScenes(12_000, 'train', SEED);
 const random = seededRandom(SEED);
 const generator = new Generator('cpu', SEED);
-const vae = newVAE();
-initForTraining(vae, generator, /\.(conv2|to_out\.0)\.weight$/);
-quietStart();
+const vae = more ? loadVAE(join(out, 'vae'), { dtype: 'float32' }) : newVAE();
+if (!more) {
+  initForTraining(vae, generator, /\.(conv2|to_out\.0)\.weight$/);
+  quietStart();
+}
 const std = op('aten::std(Tensor self, bool unbiased=True) -> Tensor');
 
 runTraining({
   parameters: vae.namedParameters(),
   steps,
-  learningRate: 1.5e-3,
-  saveEvery: 250,
+  learningRate: 8e-4,
+  saveEvery: 150,
   losses: () => {
     const batch = Array.from({ length: BATCH }, () => pick(scenes, random));
     const target = pictures(batch).mul(2).sub(1);
     const { mean, logvar, std } = vae.encode(target);
     const difference = vae.decode(sampleLatents({ mean, std }, generator)).sub(target);
-    const divergence = mean.square().add(logvar.exp()).sub(logvar).add(-1).sum().mul(0.5 / target.numel);
+    const divergence = mean
+      .square()
+      .add(logvar.exp())
+      .sub(logvar)
+      .add(-1)
+      .sum()
+      .mul(0.5 / target.numel);
     return {
       absolute: difference.abs().mean(),
       squared: difference.square().mean(),
@@ -52,5 +62,7 @@ function quietStart(): void {
 /** The standard deviation of the latents of some scenes. */
 function latentSpread(): number {
   using _ = noGrad();
-  return tidy(() => std(sampleLatents(vae.encode(pictures(scenes.slice(0, 256)).mul(2).sub(1)), generator)).item());
+  return tidy(() =>
+    std(sampleLatents(vae.encode(pictures(scenes.slice(0, 256)).mul(2).sub(1)), generator)).item(),
+  );
 }

@@ -3,7 +3,17 @@
  * generated picture obeys its caption, with no model in it that could be fooled.
  */
 import { extentOf, renderScene, SIDE } from './render.js';
-import { areApart, COLOUR_NAMES, COLOURS, type Colour, PLACES, type Scene, SHAPES, SIZES, type Thing } from './scene.js';
+import {
+  areApart,
+  COLOUR_NAMES,
+  COLOURS,
+  type Colour,
+  PLACES,
+  type Scene,
+  SHAPES,
+  SIZES,
+  type Thing,
+} from './scene.js';
 
 /** A thing must explain this much squared error, in pixels of full scale; a small yellow star on orange is worth 7. */
 const LEAST_EVIDENCE = 5;
@@ -88,7 +98,12 @@ function draw(thing: Thing, background: Colour): Candidate {
         const at = (y * SIDE + x) * 3 + channel;
         if (data[at] !== plain[channel]) where.push(at);
       }
-  return { thing, where: Int32Array.from(where), drawn: Uint8Array.from(where, (at) => data[at] as number), plain };
+  return {
+    thing,
+    where: Int32Array.from(where),
+    drawn: Uint8Array.from(where, (at) => data[at] as number),
+    plain,
+  };
 }
 
 function mostFrequentColour(data: Uint8Array): Colour {
@@ -97,7 +112,10 @@ function mostFrequentColour(data: Uint8Array): Colour {
     let nearest: Colour = 'black';
     let least = Number.POSITIVE_INFINITY;
     for (const name of COLOUR_NAMES) {
-      const distance = COLOURS[name].reduce((sum, value, channel) => sum + (value - (data[i + channel] as number)) ** 2, 0);
+      const distance = COLOURS[name].reduce(
+        (sum, value, channel) => sum + (value - (data[i + channel] as number)) ** 2,
+        0,
+      );
       if (distance < least) [nearest, least] = [name, distance];
     }
     counts.set(nearest, (counts.get(nearest) ?? 0) + 1);

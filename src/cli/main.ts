@@ -2,7 +2,10 @@
 /** @file `ip-adapter`: the commands, and what each way of ending means to the shell. */
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { UserError } from '../errors.js';
+import { embedCommand } from './embed.js';
+import { evaluateCommand } from './evaluate.js';
 import { exportCommand } from './export.js';
+import { generateCommand } from './generate.js';
 import { inspectCommand } from './inspect.js';
 import { trainCommand } from './train.js';
 
@@ -15,6 +18,9 @@ const program = new Command('ip-adapter')
   .description('Train IP-Adapters for Stable Diffusion: pictures as prompts.')
   .exitOverride()
   .addCommand(trainCommand())
+  .addCommand(generateCommand())
+  .addCommand(embedCommand())
+  .addCommand(evaluateCommand())
   .addCommand(exportCommand())
   .addCommand(inspectCommand());
 for (const command of program.commands)

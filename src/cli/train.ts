@@ -1,48 +1,22 @@
 /** @file `ip-adapter train`: flags to options, progress to the terminal, Ctrl-C to a checkpoint. */
 import { Command, Option } from '@commander-js/extra-typings';
-import { z } from 'zod';
-import { flagOf, type TrainOptions, trainOptionsSchema } from '../config.js';
+import { type TrainOptions, trainOptionsSchema } from '../config.js';
+import { addFlags } from './flags.js';
 import { TrainProgress } from './progress.js';
 
 /** Flags of the original that it accepts and never uses, or that concern its launcher. */
 const ignoredFlags = ['logging-dir', 'report-to', 'local-rank'];
 
-interface JsonSchema {
-  type?: string;
-  enum?: string[];
-  default?: unknown;
-  description?: string;
-}
-
 export function trainCommand(): Command {
   const command = new Command('train').description(
     'Train an IP-Adapter Plus on captioned pictures. Flags may be written with hyphens or underscores.',
   );
-  const { properties = {} } = z.toJSONSchema(trainOptionsSchema, { io: 'input' });
-  for (const [key, property] of Object.entries(properties))
-    command.addOption(optionOf(key, property as JsonSchema));
+  addFlags(command as unknown as Command, trainOptionsSchema);
   for (const flag of ignoredFlags)
     command.addOption(
       new Option(`--${flag} <value>`, 'accepted for scripts of the original, which does not use it either'),
     );
   return command.action((options) => run(options)) as unknown as Command;
-}
-
-function optionOf(key: string, { type, enum: choices, default: fallback, description }: JsonSchema): Option {
-  const option = new Option(
-    `${flagOf(key)} ${key === 'resume' ? '[checkpoint]' : `<${type === 'string' ? 'value' : 'number'}>`}`,
-    description,
-  );
-  if (choices !== undefined) option.choices(choices);
-  // Defaults are filled in by the schema; commander only shows them.
-  if (fallback !== undefined) option.description += ` (default: ${String(fallback)})`;
-  if (type === 'number' || type === 'integer') option.argParser(toNumber);
-  return option;
-}
-
-// What is no number goes on as it is, and the schema names the flag.
-function toNumber(text: string): number | string {
-  return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
 }
 
 async function run(flags: Record<string, unknown>): Promise<void> {

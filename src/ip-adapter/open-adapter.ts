@@ -27,12 +27,18 @@ const encoders = new Map([
 /** Every published Resampler has heads of this width; their number cannot be told from shapes otherwise. */
 const dimHead = 64;
 
+/** An adapter and the file it is from, for errors. */
+export interface OpenedAdapter {
+  module: IPAdapter;
+  file: string;
+}
+
 /**
  * The IP-Adapter Plus of a file, as float32 copies, not attached.
  * @param path `.safetensors` or `.bin`
  * @throws CheckpointError where the file is no IP-Adapter Plus, or one for another Stable Diffusion
  */
-export function openAdapter(path: string, unet: UNet2DConditionModel): IPAdapter {
+export function openAdapter(path: string, unet: UNet2DConditionModel): OpenedAdapter {
   const tensors = readAdapter(path);
   const kind = adapterKind(tensors);
   if (kind.variant !== 'plus')
@@ -44,10 +50,10 @@ export function openAdapter(path: string, unet: UNet2DConditionModel): IPAdapter
     throw new CheckpointError(
       `${path} is for ${family(kind.crossAttentionDim)} and the model is ${family(own)}; take an adapter and a model of the same family.`,
     );
-  const adapter = new IPAdapter(unet, resamplerConfig(tensors, kind, path));
+  const module = new IPAdapter(unet, resamplerConfig(tensors, kind, path));
   const copies = Array.from(tensors, ([key, value]) => [key, value.to('float32').clone()] as const);
-  adapter.loadStateDict(new Map(copies), path);
-  return adapter;
+  module.loadStateDict(new Map(copies), path);
+  return { module, file: path };
 }
 
 /**
@@ -55,16 +61,11 @@ export function openAdapter(path: string, unet: UNet2DConditionModel): IPAdapter
  * @param origin the encoder's folder, or a file of its features
  * @throws CheckpointError where the adapter was trained with another image encoder
  */
-export function assertFeaturesFit(
-  adapter: IPAdapter,
-  adapterPath: string,
-  width: number,
-  origin: string,
-): void {
-  const { embeddingDim } = adapter.image_proj.config;
+export function assertFeaturesFit({ module, file }: OpenedAdapter, width: number, origin: string): void {
+  const { embeddingDim } = module.image_proj.config;
   if (embeddingDim === width) return;
   throw new CheckpointError(
-    `${adapterPath} was trained with another image encoder than ${origin}: it takes image features ${embeddingDim} wide, and these are ${width} wide. ${remedy(embeddingDim)}`,
+    `${file} was trained with another image encoder than ${origin}: it takes image features ${embeddingDim} wide, and these are ${width} wide. ${remedy(embeddingDim)}`,
   );
 }
 

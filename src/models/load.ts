@@ -1,158 +1,143 @@
-/** @file Models from the folders in which diffusers and transformers publish them; the only file here that reads files. */
-import { existsSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
-import { CheckpointError, ConfigError } from '../errors.js';
+/**
+ * @file Models from what people have: folders as diffusers and transformers publish them, or one file of Stable
+ * Diffusion 1.x. Strict: every published tensor is used once, or said not to be.
+ */
 import type { Module } from '../nn/module.js';
-import { type Device, type DType, readSafetensors, type Tensor } from '../torch/index.js';
+import { type Device, type DType, tidy } from '../torch/index.js';
 import { AutoencoderKL, parseVAEConfig } from './autoencoder-kl.js';
 import { CLIPTextModel, parseCLIPTextConfig } from './clip-text-model.js';
 import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from './clip-vision-model.js';
+import { type FoundConfig, readCLIPConfig, readDiffusersConfig } from './config-file.js';
+import { ldmUNetKeys, ldmVAEKeys } from './ldm-keys.js';
+import {
+  type Adapt,
+  adaptCLIPText,
+  adaptCLIPVision,
+  adaptVAE,
+  asPublished,
+  summarizeKeys,
+} from './published-keys.js';
+import type { SingleFileCheckpoint, SingleFilePart } from './single-file.js';
 import { UNet2DConditionModel } from './unet-2d-condition.js';
 import { parseUNetConfig } from './unet-config.js';
+import { diffusersWeights, readWeights, transformersWeights, type WeightNames } from './weight-files.js';
 
 export interface LoadOptions {
   /** Default: as in the file. Then, and on the CPU, the weights stay mapped from the file: they take no memory twice. */
   dtype?: DType;
   /** Default: 'cpu'. */
   device?: Device;
+  /** Told which file was read, and what in it is not used. */
+  onMessage?: ((message: string) => void) | undefined;
 }
 
-/** @throws ConfigError, CheckpointError where the folder is not a UNet2DConditionModel's, or is incomplete. */
-export function loadUNet(folder: string, options: LoadOptions = {}): UNet2DConditionModel {
-  const build = (json: unknown, where: string) => new UNet2DConditionModel(parseUNetConfig(json, where));
-  return load(folder, options, {
-    kind: { _class_name: 'UNet2DConditionModel' },
-    weights: diffusersWeights,
-    build,
-  });
+/** A model's folder, or an open file that holds it among others. */
+type Source = string | SingleFileCheckpoint;
+
+/** @throws ConfigError, CheckpointError where the source is not a UNet2DConditionModel's, or is incomplete. */
+export function loadUNet(source: Source, options: LoadOptions = {}): UNet2DConditionModel {
+  const build = ({ json, where }: FoundConfig) => new UNet2DConditionModel(parseUNetConfig(json, where));
+  if (typeof source !== 'string') {
+    const model = build(configIn(source, 'unet'));
+    return loadPart(
+      model,
+      source,
+      'unet',
+      ldmUNetKeys(model.namedParameters().keys(), model.config),
+      options,
+    );
+  }
+  const model = build(readDiffusersConfig(source, 'UNet2DConditionModel'));
+  return loadFolder(model, source, diffusersWeights, asPublished, options);
 }
 
-/** @throws ConfigError, CheckpointError where the folder is not an AutoencoderKL's, or is incomplete. */
-export function loadVAE(folder: string, options: LoadOptions = {}): AutoencoderKL {
-  const build = (json: unknown, where: string) => new AutoencoderKL(parseVAEConfig(json, where));
-  const rename = renameOldAttention;
-  return load(folder, options, {
-    kind: { _class_name: 'AutoencoderKL' },
-    weights: diffusersWeights,
-    build,
-    rename,
-  });
+/** @throws ConfigError, CheckpointError where the source is not an AutoencoderKL's, or is incomplete. */
+export function loadVAE(source: Source, options: LoadOptions = {}): AutoencoderKL {
+  const build = ({ json, where }: FoundConfig) => new AutoencoderKL(parseVAEConfig(json, where));
+  if (typeof source !== 'string') {
+    const model = build(configIn(source, 'vae'));
+    return loadPart(model, source, 'vae', ldmVAEKeys(model.namedParameters().keys(), model.config), options);
+  }
+  const model = build(readDiffusersConfig(source, 'AutoencoderKL'));
+  return loadFolder(model, source, diffusersWeights, adaptVAE, options);
 }
 
-/** @throws ConfigError, CheckpointError where the folder is not a CLIPTextModel's, or is incomplete. */
-export function loadTextEncoder(folder: string, options: LoadOptions = {}): CLIPTextModel {
-  const build = (json: unknown, where: string) => new CLIPTextModel(parseCLIPTextConfig(json, where));
-  const rename = dropPositionIds;
-  return load(folder, options, {
-    kind: { model_type: 'clip_text_model' },
-    weights: transformersWeights,
-    build,
-    rename,
-  });
+/**
+ * CLIP's text model; the folder may hold the whole of CLIP.
+ * @throws ConfigError, CheckpointError where the source is not a CLIPTextModel's, or is incomplete.
+ */
+export function loadTextEncoder(source: Source, options: LoadOptions = {}): CLIPTextModel {
+  const build = ({ json, where }: FoundConfig) => new CLIPTextModel(parseCLIPTextConfig(json, where));
+  if (typeof source !== 'string')
+    // Its names are transformers'.
+    return loadPart(build(configIn(source, 'textEncoder')), source, 'textEncoder', new Map(), options);
+  const config = readCLIPConfig(source, 'text');
+  return loadFolder(build(config), source, transformersWeights, adaptCLIPText(config), options);
 }
 
-/** @throws ConfigError, CheckpointError where the folder is not a CLIPVisionModelWithProjection's, or is incomplete. */
+/**
+ * CLIP's vision model with its projection; the folder may hold the whole of CLIP.
+ * @throws ConfigError, CheckpointError where the folder is not a CLIPVisionModelWithProjection's, or is incomplete.
+ */
 export function loadImageEncoder(folder: string, options: LoadOptions = {}): CLIPVisionModelWithProjection {
-  const build = (json: unknown, where: string) =>
-    new CLIPVisionModelWithProjection(parseCLIPVisionConfig(json, where));
-  const rename = dropPositionIds;
-  return load(folder, options, {
-    kind: { model_type: 'clip_vision_model' },
-    weights: transformersWeights,
-    build,
-    rename,
-  });
+  const config = readCLIPConfig(folder, 'vision');
+  const model = new CLIPVisionModelWithProjection(parseCLIPVisionConfig(config.json, config.where));
+  return loadFolder(model, folder, transformersWeights, adaptCLIPVision(config), options);
 }
 
-const diffusersWeights = 'diffusion_pytorch_model.safetensors';
-const transformersWeights = 'model.safetensors';
+type AnyModel = Module<never[], unknown>;
 
-interface Recipe<M> {
-  /** The key of config.json that tells which model it is, and its value. */
-  kind: Record<string, string>;
-  weights: string;
-  build(json: unknown, where: string): M;
-  /** Turns names of older files into today's. */
-  rename?(tensors: Map<string, Tensor>): Map<string, Tensor>;
-}
-
-function load<M extends Module<never[], unknown>>(
+function loadFolder<M extends AnyModel>(
+  model: M,
   folder: string,
-  { dtype, device }: LoadOptions,
-  recipe: Recipe<M>,
+  names: WeightNames,
+  adapt: Adapt,
+  options: LoadOptions,
 ): M {
-  if (!existsSync(folder) || !statSync(folder).isDirectory())
-    throw new CheckpointError(
-      `Expected a model folder at ${folder} but ${existsSync(folder) ? 'it is a file' : 'there is none'}`,
-    );
-  const configFile = join(folder, 'config.json');
-  const model = recipe.build(readConfig(configFile, recipe.kind), configFile);
-  const weightsFile = join(folder, recipe.weights);
-  if (!existsSync(weightsFile)) throw new CheckpointError(missingWeights(folder, recipe.weights));
-  const { tensors } = readSafetensors(weightsFile);
-  model.loadStateDict(recipe.rename?.(tensors) ?? tensors, weightsFile);
+  // The scope ends before loading: it lets go of what is not used, and the rest is the model's.
+  const { file, passedOver, ...adapted } = tidy(() => {
+    const { tensors, ...found } = readWeights(folder, names);
+    return { ...found, ...adapt(tensors) };
+  });
+  const notes = passedOver.length === 0 ? [] : [`not read: ${passedOver.join(', ')}`];
+  return fill(model, adapted, file, notes, options);
+}
+
+function configIn({ configs, path }: SingleFileCheckpoint, part: SingleFilePart): FoundConfig {
+  return { json: configs[part], where: `the ${part} of ${path}` };
+}
+
+/** @param ldmKeys the file's name for each of the model's parameters that has another there */
+function loadPart<M extends AnyModel>(
+  model: M,
+  file: SingleFileCheckpoint,
+  part: SingleFilePart,
+  ldmKeys: ReadonlyMap<string, string>,
+  options: LoadOptions,
+): M {
+  const names = new Map(Array.from(ldmKeys, ([key, ldmKey]) => [ldmKey, key]));
+  const adapt = { unet: asPublished, vae: adaptVAE, textEncoder: adaptCLIPText({ isWhole: false }) }[part];
+  const found = file.take(part);
+  const adapted = tidy(() =>
+    adapt(new Map(Array.from(found, ([ldmKey, tensor]) => [names.get(ldmKey) ?? ldmKey, tensor]))),
+  );
+  const kept = new Set(adapted.tensors.values());
+  for (const tensor of found.values()) if (!kept.has(tensor)) tensor.dispose();
+  return fill(model, adapted, file.path, [], options);
+}
+
+function fill<M extends AnyModel>(
+  model: M,
+  { tensors, unused }: ReturnType<Adapt>,
+  file: string,
+  notes: readonly string[],
+  { dtype, device, onMessage }: LoadOptions,
+): M {
+  model.loadStateDict(tensors, file);
+  const dtypes = [...new Set(Array.from(tensors.values(), (tensor) => tensor.dtype))].join(' and ');
+  const all = [...(unused.length === 0 ? [] : [`not used: ${summarizeKeys(unused)}`]), ...notes];
+  onMessage?.(
+    `${model.constructor.name}: ${tensors.size} tensors, ${dtypes}, from ${file}${all.map((note) => `; ${note}`).join('')}`,
+  );
   return model.to({ dtype, device });
-}
-
-function readConfig(file: string, kind: Record<string, string>): unknown {
-  if (!existsSync(file))
-    throw new CheckpointError(
-      `Expected ${file} but there is none; a model folder has config.json beside its weights`,
-    );
-  let json: unknown;
-  try {
-    json = JSON.parse(readFileSync(file, 'utf8'));
-  } catch (cause) {
-    throw new ConfigError(`Expected JSON in ${file} but it cannot be read: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
-  const values = (typeof json === 'object' && json !== null ? json : {}) as Record<string, unknown>;
-  for (const [key, expected] of Object.entries(kind)) {
-    if (values[key] === expected) continue;
-    const hint =
-      'vision_config' in values
-        ? '; it describes a whole CLIP model: give a folder with its vision model alone'
-        : '';
-    throw new ConfigError(
-      `Expected ${key} = ${JSON.stringify(expected)} in ${file} but received ${JSON.stringify(values[key]) ?? 'nothing'}${hint}`,
-    );
-  }
-  return json;
-}
-
-function missingWeights(folder: string, name: string): string {
-  const stem = name.replace('.safetensors', '');
-  const others = [`${stem}.fp16.safetensors`, `${name}.index.json`, `${stem}.bin`, 'pytorch_model.bin'];
-  const found = others.filter((other) => existsSync(join(folder, other)));
-  const remedy =
-    found.length === 0
-      ? 'download it from where config.json came from'
-      : `there is ${found.join(', ')}, which is not read; save the model as one safetensors file of that name`;
-  return `Expected the weights ${join(folder, name)} but there are none: ${remedy}`;
-}
-
-// Published before diffusers 0.13 (SD 1.x among them), the autoencoder's attention has other names; some files keep the
-// shape of 1×1 convolutions, too.
-const oldAttentionNames: Record<string, string> = {
-  query: 'to_q',
-  key: 'to_k',
-  value: 'to_v',
-  proj_attn: 'to_out.0',
-};
-
-function renameOldAttention(tensors: Map<string, Tensor>): Map<string, Tensor> {
-  const renamed = new Map<string, Tensor>();
-  for (const [key, tensor] of tensors) {
-    const match = /^(.*\.attentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)$/.exec(key);
-    const name = match === null ? key : `${match[1]}.${oldAttentionNames[match[2] as string]}.${match[3]}`;
-    const isConv = tensor.ndim === 4 && /\.attentions\.\d+\./.test(name);
-    renamed.set(name, isConv ? tensor.flatten(1) : tensor);
-  }
-  return renamed;
-}
-
-// Older transformers saved the constant 0 … n - 1 with the weights.
-function dropPositionIds(tensors: Map<string, Tensor>): Map<string, Tensor> {
-  return new Map([...tensors].filter(([key]) => !key.endsWith('.embeddings.position_ids')));
 }

@@ -1,5 +1,5 @@
 /** @file Functions of tensors without state of their own, named as in torch.nn.functional. */
-import { cat, full, isGradEnabled, op, type Tensor, tidy } from '../torch/index.js';
+import { full, op, type Tensor, tidy } from '../torch/index.js';
 
 const aten = {
   linear: op('aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor'),
@@ -23,6 +23,7 @@ const aten = {
   ),
   constantPadNd: op('aten::constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor'),
   triu: op('aten::triu(Tensor self, int diagonal=0) -> Tensor'),
+  attention: op('ip_adapter::attention(Tensor q, Tensor k, Tensor v, float scale) -> Tensor'),
   scaledDotProductAttention: op(
     'aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False) -> Tensor',
   ),
@@ -97,24 +98,22 @@ export function pad(
   return aten.constantPadNd(x, [left, right, top, bottom]);
 }
 
-// Scores of this size are still formed at once. On a CPU, blocks of 16 to 128 MiB are equally fast and the
-// whole of a 64 × 64 latent's self-attention (512 MiB) is slower.
-const scoreBytes = 64 * 2 ** 20;
-
 export interface AttentionOptions {
   /** Position i attends to positions 0 … i only. */
   isCausal?: boolean;
   /** What scores are multiplied by; default headDim^-½. */
   scale?: number;
-  /** Form scores and softmax in float32 whatever the dtype, where LibTorch has no fused attention that does. */
+  /** Compute in float32 whatever the dtype, where LibTorch has no fused attention that does so by itself. */
   upcast?: boolean;
 }
 
+/** So many scores (32 MiB of them in float32) are formed at once: up to there, three large products are faster. */
+const mostScores = 2 ** 23;
+
 /**
- * softmax(q kᵀ scale) v (Vaswani et al. 2017, equation 1).
- *
- * With LibTorch's fused operator where the library has it (2.0 and later). Else, without gradients, over blocks of
- * queries, so that the probabilities [batch, heads, n, m] never exist as a whole; with gradients autograd keeps them.
+ * softmax(q kᵀ scale) v (Vaswani et al. 2017, equation 1). Where they would be large, the probabilities
+ * [batch, heads, n, m] never exist as a whole, not for backward either, thanks to a fused operator: LibTorch's own
+ * from 2.0 on, before that ours for the CPU (native/attention.cc).
  * @param q [batch, heads, n, headDim]
  * @param k [batch, heads, m, headDim]
  * @param v [batch, heads, m, valueDim]
@@ -122,43 +121,26 @@ export interface AttentionOptions {
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   const headDim = q.shape.at(-1) ?? 1;
+  const { isCausal = false, upcast = false, scale = headDim ** -0.5 } = options;
   if (aten.scaledDotProductAttention.available) {
-    const query = options.scale === undefined ? q : q.mul(options.scale * Math.sqrt(headDim));
-    return aten.scaledDotProductAttention(query, k, v, null, 0, options.isCausal ?? false);
+    const query = options.scale === undefined ? q : q.mul(scale * Math.sqrt(headDim));
+    return aten.scaledDotProductAttention(query, k, v, null, 0, isCausal);
   }
-  return tidy(() =>
-    plainAttention(q, k, v, { scale: headDim ** -0.5, isCausal: false, upcast: false, ...options }),
-  );
+  return tidy(() => {
+    const { dtype } = q;
+    const [query, key, value] = upcast ? [q.to('float32'), k.to('float32'), v.to('float32')] : [q, k, v];
+    const scoreCount = (q.numel / headDim) * (k.shape.at(-2) ?? 0);
+    if (scoreCount > mostScores && q.device === 'cpu' && !isCausal)
+      return aten.attention(query, key, value, scale).to(dtype);
+    // Scaling the queries costs headDim products a row; scaling the scores would cost m.
+    const scores = query.mul(scale).matmul(key.transpose(-2, -1));
+    // In place is right for autograd too: no backward of a product needs its result.
+    if (isCausal) scores.add_(futureMask(scores));
+    return scores.softmax(-1).matmul(value).to(dtype);
+  });
 }
 
-function plainAttention(q: Tensor, k: Tensor, v: Tensor, options: Required<AttentionOptions>): Tensor {
-  const [batch = 1, heads = 1, n = 0] = q.shape;
-  const m = k.shape.at(-2) ?? 0;
-  const { dtype } = q;
-  const scoreDtype = options.upcast ? 'float32' : dtype;
-  // Scaling the queries costs headDim products a row; scaling the scores would cost m.
-  const query = q.to(scoreDtype).mul(options.scale).flatten(0, 1);
-  const keys = k.to(scoreDtype).flatten(0, 1).transpose(1, 2);
-  const values = v.flatten(0, 1);
-
-  const attend = (from: number, to: number): Tensor =>
-    tidy(() => {
-      const scores = query.slice(1, from, to).matmul(keys);
-      // In place is right for autograd too: no backward of a product needs its result.
-      if (options.isCausal) scores.add_(futureMask(to - from, m, from, scores));
-      return scores.softmax(-1).to(dtype).matmul(values);
-    });
-
-  const rowBytes = batch * heads * m * (scoreDtype === 'float32' ? 4 : 2);
-  const rows = Math.max(64, Math.floor(scoreBytes / rowBytes));
-  const needsGrad = isGradEnabled() && (q.requiresGrad || k.requiresGrad || v.requiresGrad);
-  if (needsGrad || n <= rows) return attend(0, n).reshape(batch, heads, n, v.shape.at(-1) ?? 0);
-  const blocks: Tensor[] = [];
-  for (let from = 0; from < n; from += rows) blocks.push(attend(from, Math.min(n, from + rows)));
-  return cat(blocks, 1).reshape(batch, heads, n, v.shape.at(-1) ?? 0);
-}
-
-/** [rows, m]: 0 where query `from + row` may look, -∞ at the positions after it. */
-function futureMask(rows: number, m: number, from: number, { dtype, device }: Tensor): Tensor {
-  return aten.triu(full([rows, m], Number.NEGATIVE_INFINITY, { dtype, device }), from + 1);
+/** [n, m]: 0 where position n may look, -∞ at the positions after it. */
+function futureMask({ shape, dtype, device }: Tensor): Tensor {
+  return aten.triu(full(shape.slice(-2), Number.NEGATIVE_INFINITY, { dtype, device }), 1);
 }

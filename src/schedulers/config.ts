@@ -9,6 +9,11 @@ const TIMESTEP_SPACINGS = ['leading', 'linspace', 'trailing'] as const;
 
 export type TimestepSpacing = (typeof TIMESTEP_SPACINGS)[number];
 
+/** The samplers, as a user names them; the names with 'dpmpp' are those of k-diffusion. */
+export const samplerNames = ['ddim', 'pndm', 'euler', 'dpmpp-2m', 'dpmpp-2m-karras', 'ddpm'] as const;
+
+export type SamplerName = (typeof samplerNames)[number];
+
 /** What training needs. */
 export interface NoiseConfig {
   num_train_timesteps: number;

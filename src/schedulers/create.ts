@@ -1,16 +1,12 @@
 /** @file A model's sampler: the one that its scheduler_config.json names, or another by name. */
 import { ConfigError } from '../errors.js';
-import type { SchedulerConfig, SchedulerFile } from './config.js';
+import { type SamplerName, type SchedulerConfig, type SchedulerFile, samplerNames } from './config.js';
 import { DDIMScheduler } from './ddim.js';
 import { DDPMScheduler } from './ddpm.js';
 import { DPMSolverMultistepScheduler } from './dpm-solver-multistep.js';
 import { EulerDiscreteScheduler } from './euler-discrete.js';
 import { PNDMScheduler } from './pndm.js';
 import type { Sampler } from './sampler.js';
-
-export const samplerNames = ['ddim', 'pndm', 'euler', 'dpmpp-2m', 'dpmpp-2m-karras', 'ddpm'] as const;
-
-export type SamplerName = (typeof samplerNames)[number];
 
 const byClass: Record<string, SamplerName> = {
   DDIMScheduler: 'ddim',

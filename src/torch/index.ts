@@ -22,4 +22,5 @@ export { hasCuda, memoryStats, setNumThreads, torchVersion, trimMemory } from '.
 export { readSafetensors, writeSafetensors } from './safetensors.js';
 export { tidy } from './scope.js';
 export { type Device, op, Tensor, type Values } from './tensor.js';
+export { Unread } from './pickle.js';
 export { readTorchZip, writeTorchZip } from './torch-zip.js';

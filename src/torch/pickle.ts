@@ -1,6 +1,6 @@
 /**
  * @file Python's pickle format, protocols 2 to 5 (CPython Lib/pickletools.py), as data: nothing a pickle names
- * is looked up or run. It may name only the globals it is given here; any other is an error.
+ * is looked up or run. It may name only the globals it is given here; any other is an error, or stands unread.
  */
 
 /** Something a pickle may name, such as `collections.OrderedDict`. */
@@ -10,8 +10,16 @@ export interface PickleGlobal {
   call?: (args: unknown[]) => unknown;
 }
 
+/** Stands for what is not read: a global that is none of the given ones, or whatever was to be made with it. */
+export class Unread {
+  /** @param name such as 'numpy.core.multiarray.scalar' */
+  constructor(readonly name: string) {}
+}
+
 export interface PickleReader {
   globals: ReadonlyMap<string, PickleGlobal>;
+  /** Whether any other global comes as an `Unread` instead of an error. */
+  skipsOthers: boolean;
   /** The value of a persistent id: for torch, a storage beside the pickle. */
   load: (id: unknown) => unknown;
   /** Throws the error for a fault in the pickle. */
@@ -147,11 +155,12 @@ class Unpickler {
         return this.#global(module, name);
       }
       case 0x52: // REDUCE
+      case 0x81: // NEWOBJ
         return this.#call(...(this.#popSome(2) as [unknown, unknown]));
       case 0x62: // BUILD
         // Attributes of an OrderedDict: a state dict's `_metadata`, which holds no weights.
         this.#pop();
-        if (!(this.#top() instanceof Map))
+        if (!(this.#top() instanceof Map || this.#top() instanceof Unread))
           this.#fail('it sets attributes on something other than a dictionary');
         return undefined;
       case 0x51: // BINPERSID
@@ -161,15 +170,17 @@ class Unpickler {
     }
   }
 
-  #global(module: unknown, name: unknown): PickleGlobal {
+  #global(module: unknown, name: unknown): PickleGlobal | Unread {
     if (typeof module !== 'string' || typeof name !== 'string')
       return this.#fail('it names something without text');
     const path = `${module}.${name}`;
     const refused = `it names ${path.slice(0, 100)}; only tensors and plain containers are read, and nothing is run`;
-    return this.#reader.globals.get(path) ?? this.#fail(refused);
+    const known = this.#reader.globals.get(path);
+    return known ?? (this.#reader.skipsOthers ? new Unread(path) : this.#fail(refused));
   }
 
   #call(callee: unknown, args: unknown): unknown {
+    if (callee instanceof Unread) return callee;
     const { name, call } = (callee ?? {}) as Partial<PickleGlobal>;
     if (!call || !Array.isArray(args))
       return this.#fail(`it calls ${name ?? 'something'} that is no function`);
@@ -178,6 +189,7 @@ class Unpickler {
 
   #setOn(items: unknown[]): void {
     const target = this.#top();
+    if (target instanceof Unread) return;
     if (!(target instanceof Map)) this.#fail('it sets an item of something other than a dictionary');
     this.#setItems(target as Map<unknown, unknown>, items);
   }
@@ -190,6 +202,7 @@ class Unpickler {
 
   #appendTo(items: unknown[]): void {
     const target = this.#top();
+    if (target instanceof Unread) return;
     if (!Array.isArray(target)) this.#fail('it appends to something other than a list');
     for (const item of items) (target as unknown[]).push(item);
   }

@@ -4,10 +4,10 @@
  */
 import { zeros } from './creation.js';
 import { type DType, dtypes } from './dtype.js';
-import { type PickleGlobal, unpickle } from './pickle.js';
+import { type PickleGlobal, Unread, unpickle } from './pickle.js';
 import { op, Tensor } from './tensor.js';
 
-/** What a torch file can hold here: a dictionary is a Map, a list or tuple an array. */
+/** What a torch file can hold here: a dictionary is a Map, a list or tuple an array, what was skipped an Unread. */
 export type TorchValue =
   | null
   | boolean
@@ -16,6 +16,7 @@ export type TorchValue =
   | string
   | Uint8Array
   | Tensor
+  | Unread
   | TorchValue[]
   | Map<TorchValue, TorchValue>;
 
@@ -44,6 +45,8 @@ export interface TensorPickleSource {
   storages: ReadonlyMap<string, Tensor>;
   /** How many bytes views may take that do not lie in a storage row by row and so must be copied. */
   copyLimit: number;
+  /** Whether what is neither a tensor nor a plain value comes as an `Unread` instead of an error. */
+  skipsOthers: boolean;
   /** Throws the error for a fault in the file. */
   fail: (what: string) => never;
 }
@@ -51,8 +54,9 @@ export interface TensorPickleSource {
 /** Reads `data.pkl`. Tensors are contiguous; those that lie so in their storage share its memory. */
 export function readTensorPickle(pickle: Buffer, source: TensorPickleSource): TorchValue {
   const { globals, load } = new TensorBuilder(source);
-  const value = unpickle(pickle, { globals, load, fail: source.fail });
-  measure(value, 0, new Map(), source.fail);
+  const { skipsOthers, fail } = source;
+  const value = unpickle(pickle, { globals, load, skipsOthers, fail });
+  measure(value, 0, new Map(), fail);
   return value as TorchValue;
 }
 
@@ -156,6 +160,9 @@ function rowMajorStrides(shape: readonly number[]): number[] {
   return strides;
 }
 
+/** Values that hold no others. */
+const leaves = [Tensor, Uint8Array, Unread];
+
 interface Extent {
   values: number;
   depth: number;
@@ -171,7 +178,7 @@ function measure(
   if (above > MAX_DEPTH) fail(`its containers lie in one another more than ${MAX_DEPTH} deep`);
   if (!Array.isArray(value) && !(value instanceof Map)) {
     const isPlain =
-      value === null || typeof value !== 'object' || value instanceof Tensor || value instanceof Uint8Array;
+      value === null || typeof value !== 'object' || leaves.some((leaf) => value instanceof leaf);
     return isPlain ? { values: 1, depth: 0 } : fail('it holds something other than tensors and plain values');
   }
   const before = known.get(value);

@@ -25,10 +25,12 @@ const LEGACY_MAGIC = Buffer.from('80028a0a6cfc9c46f920', 'hex');
 
 /**
  * Reads a file of `torch.save`. Tensors come contiguous and on the CPU, wherever they were saved from.
+ * @param others what becomes of anything but tensors and plain containers, such as the callbacks that PyTorch
+ *   Lightning keeps beside the weights: by default an error, with 'skip' an `Unread` in its place
  * @throws {CheckpointError} where the file is missing, truncated, damaged, of the old format, or names
  *   anything but tensors and plain containers
  */
-export function readTorchZip(path: string): TorchValue {
+export function readTorchZip(path: string, others: 'refuse' | 'skip' = 'refuse'): TorchValue {
   const zip = new ZipReader(path);
   try {
     checkMagic(zip);
@@ -39,7 +41,7 @@ export function readTorchZip(path: string): TorchValue {
     const folder = pickle.name.slice(0, -'data.pkl'.length);
     const byteOrder = entries.get(`${folder}byteorder`);
     if (byteOrder && zip.readEntry(byteOrder).toString() !== 'little') zip.fail('its numbers are big-endian');
-    return readStructure(zip, pickle, storageEntries(entries, `${folder}data/`));
+    return readStructure(zip, pickle, storageEntries(entries, `${folder}data/`), others === 'skip');
   } finally {
     zip.close();
   }
@@ -79,12 +81,18 @@ function storageEntries(entries: ReadonlyMap<string, ZipEntry>, folder: string):
   return new Map(found.map(([name, entry]) => [name.slice(folder.length), entry]));
 }
 
-function readStructure(zip: ZipReader, pickle: ZipEntry, entries: ReadonlyMap<string, ZipEntry>): TorchValue {
+function readStructure(
+  zip: ZipReader,
+  pickle: ZipEntry,
+  entries: ReadonlyMap<string, ZipEntry>,
+  skipsOthers: boolean,
+): TorchValue {
   const bytes = zip.readEntry(pickle);
   for (const entry of entries.values()) zip.verify(entry);
   return tidy(() =>
     readTensorPickle(bytes, {
       storages: mapStorages(zip.path, entries),
+      skipsOthers,
       copyLimit: COPY_FACTOR * zip.size + COPY_ALLOWANCE,
       fail: (what) => zip.fail(what),
     }),

@@ -89,7 +89,7 @@ export class ZipReader {
   /** The bytes of a small entry, checked. */
   readEntry({ name, offset, size, crc }: ZipEntry): Buffer {
     const bytes = this.read(offset, size, name);
-    if (crc32(bytes) !== crc) this.fail(`its entry ${name} is damaged (wrong checksum)`);
+    if (crc32(bytes) !== crc) this.#failChecksum(name);
     return bytes;
   }
 
@@ -99,7 +99,11 @@ export class ZipReader {
     for (let done = 0; done < size; done += CHUNK) {
       sum = crc32(this.read(offset + done, Math.min(CHUNK, size - done), name), sum);
     }
-    if (sum !== crc) this.fail(`its entry ${name} is damaged (wrong checksum)`);
+    if (sum !== crc) this.#failChecksum(name);
+  }
+
+  #failChecksum(name: string): never {
+    this.fail(`its entry ${name} does not match its checksum: it is damaged, or was saved without checksums`);
   }
 
   /** Bytes at an offset; `what` names them in the error for a file that ends before. */

@@ -12,9 +12,11 @@ import {
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { compileTypeScript } from '../../tools/compile-typescript.mjs';
 import { makeWorld, type World } from './world.js';
 
-const command = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const command = join(root, 'dist', 'cli', 'main.js');
 
 interface Ended {
   code: number | null;
@@ -40,6 +42,7 @@ function start(args: string[], onError?: (text: string, child: ChildProcess) => 
 
 let world: World;
 beforeAll(async () => {
+  compileTypeScript(root, console.log);
   world = await makeWorld(8);
 });
 afterAll(() => world.remove());

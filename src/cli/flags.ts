@@ -1,0 +1,50 @@
+/** @file From an options schema to a command's flags. */
+import { type Command, Option } from '@commander-js/extra-typings';
+import { z } from 'zod';
+import { flagOf } from '../config.js';
+
+interface JsonSchema {
+  type?: string;
+  enum?: string[];
+  anyOf?: JsonSchema[];
+  items?: JsonSchema;
+  default?: unknown;
+  description?: string;
+}
+
+/** Adds a flag for each key of the schema, with its description and default. */
+export function addFlags(command: Command, schema: z.ZodObject): void {
+  const { properties = {} } = z.toJSONSchema(schema, { io: 'input' });
+  for (const [key, property] of Object.entries(properties))
+    command.addOption(optionOf(key, property as JsonSchema));
+}
+
+function optionOf(
+  key: string,
+  { type, enum: choices, anyOf, items, default: fallback, description }: JsonSchema,
+): Option {
+  const isList = type === 'array';
+  const name = isNumeric(items?.type ?? type) ? 'number' : 'value';
+  // What may also be true has its value left out for that.
+  const isOptional = anyOf?.some((one) => one.type === 'boolean') ?? false;
+  const value = isList ? `<${name}...>` : isOptional ? `[${name}]` : `<${name}>`;
+  const option = new Option(`${flagOf(key)} ${value}`, description);
+  if (choices !== undefined) option.choices(choices);
+  // Defaults are filled in by the schema; commander only shows them.
+  const isShown = fallback !== undefined && fallback !== '' && !isList;
+  if (isShown) option.description += ` (default: ${String(fallback)})`;
+  if (isList) {
+    const read = name === 'number' ? toNumber : (text: string) => text;
+    option.argParser((text, before: unknown[] = []) => [...before, read(text)]);
+  } else if (name === 'number') option.argParser(toNumber);
+  return option;
+}
+
+function isNumeric(type: string | undefined): boolean {
+  return type === 'number' || type === 'integer';
+}
+
+// What is no number goes on as it is, and the schema names the flag.
+function toNumber(text: string): number | string {
+  return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
+}

@@ -1,0 +1,82 @@
+/** @file `ip-adapter generate`: flags to options, pictures to PNG files, their names to stdout. */
+import { statSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { dirname, format, parse } from 'node:path';
+import { Command } from '@commander-js/extra-typings';
+import { z } from 'zod';
+import { contactSheet, encodePng } from '../data/png.js';
+import { ConfigError } from '../errors.js';
+import { generateOptionsSchema, pipelineOptionsSchema } from '../generate-config.js';
+import { path, resolveOptions } from '../options.js';
+import type { Picture } from '../picture.js';
+import { withCtrlC } from './abort.js';
+import { addFlags } from './flags.js';
+import { StepProgress } from './step-progress.js';
+
+const schema = z.strictObject({
+  ...pipelineOptionsSchema.shape,
+  image: z.array(path).default([]).describe('reference pictures, or .safetensors of ip-adapter embed'),
+  imageWeight: z
+    .array(z.number().min(0, 'must be at least 0'))
+    .default([])
+    .describe('a weight for each --image, in their order; default: all the same'),
+  ...generateOptionsSchema.omit({ imagePrompts: true }).shape,
+  out: z
+    .string()
+    .regex(/\.png$/i, 'must end in .png')
+    .default('ip-adapter.png')
+    .describe('file to write; several pictures get their seed in the name, and a contact sheet'),
+});
+
+export function generateCommand(): Command {
+  const command = new Command('generate').description(
+    'Draw pictures that follow text and reference pictures. Flags may be written with hyphens or underscores.',
+  );
+  addFlags(command, schema);
+  return command.action((flags) => run(flags));
+}
+
+async function run(flags: object): Promise<void> {
+  const { image, imageWeight, out, ...options } = resolveOptions(schema, flags);
+  if (imageWeight.length > 0 && imageWeight.length !== image.length)
+    throw new ConfigError(
+      `Expected a weight for each --image in --image-weight (imageWeight): ${image.length}, but received ${imageWeight.length}`,
+    );
+  if (image.length > 0 && options.adapter === undefined)
+    throw new ConfigError('--adapter (adapter) is required for --image: the adapter that reads pictures');
+  const folder = dirname(out);
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
+    throw new ConfigError(`Expected a folder for --out (out) at ${folder} but there is none`);
+  const { model, imageEncoder, adapter, device, dtype, threads, ...drawing } = options;
+
+  const progress = new StepProgress(process.stderr);
+  await withCtrlC(async (signal) => {
+    try {
+      // Loaded now: --help should not need LibTorch.
+      const { IPAdapterPipeline } = await import('../pipeline.js');
+      const pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter, device, dtype, threads });
+      for (const line of pipeline.summary) process.stderr.write(`${line}\n`);
+      const imagePrompts = image.map((file, i) => ({ image: file, weight: imageWeight[i] ?? 1 }));
+      const onStep = progress.update.bind(progress);
+      const pictures = await pipeline.generate({ ...drawing, imagePrompts, signal, onStep });
+      progress.stop();
+      await write(pictures, out);
+    } finally {
+      progress.stop();
+    }
+  });
+}
+
+async function write(pictures: readonly Picture[], out: string): Promise<void> {
+  const { dir, name, ext } = parse(out);
+  const suffixed = (suffix: string | number): string => format({ dir, name: `${name}-${suffix}`, ext });
+  for (const picture of pictures) {
+    const file = pictures.length === 1 ? out : suffixed(picture.seed);
+    await picture.save(file);
+    process.stdout.write(`${file}\n`);
+  }
+  if (pictures.length === 1) return;
+  const sheet = suffixed('sheet');
+  await writeFile(sheet, await encodePng(contactSheet(pictures)));
+  process.stdout.write(`${sheet}\n`);
+}

@@ -1,0 +1,31 @@
+/** @file Image embeddings made once: `generate` takes their file in place of pictures, and needs no image encoder. */
+import { ConfigError } from './errors.js';
+import { type EmbedOptions, embedOptionsSchema } from './generate-config.js';
+import { encodeZero, featuresOf, isFeaturesFile, loadSource, writeImageFeatures } from './image-prompt.js';
+import { resolveOptions } from './options.js';
+import { loadEncoder } from './pipeline-models.js';
+import { resolveTarget } from './target.js';
+import { cat, setNumThreads, tidy } from './torch/index.js';
+
+/**
+ * Writes what the image encoder says of the pictures, a row for each, to one `.safetensors` file. It serves every
+ * adapter that was trained with this encoder.
+ * @throws ConfigError, CheckpointError where an option or the encoder is at fault; PictureError for a picture
+ */
+export async function embed(options: EmbedOptions): Promise<void> {
+  const { imageEncoder, images, imageFit, out, threads, ...device } = resolveOptions(
+    embedOptionsSchema,
+    options,
+  );
+  const saved = images.find(isFeaturesFile);
+  if (saved !== undefined)
+    throw new ConfigError(`Expected pictures for images but ${saved} holds embeddings already`);
+  const target = resolveTarget(device);
+  if (threads !== undefined) setNumThreads(threads);
+  const sources = await Promise.all(images.map(loadSource));
+  const encoder = loadEncoder(imageEncoder, target);
+  tidy(() => {
+    const features = cat(sources.map((source) => featuresOf(source, encoder, imageFit)));
+    writeImageFeatures(out, { features, zeroFeatures: encodeZero(encoder) });
+  });
+}

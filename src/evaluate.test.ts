@@ -1,0 +1,87 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Adapted, makeAdaptedWorld } from '../test/e2e/adapted-world.js';
+import { ConfigError, DatasetError } from './errors.js';
+import { evaluate, measure } from './evaluate.js';
+import type { EvaluateOptions } from './evaluate-config.js';
+import { memoryStats, tensor } from './torch/index.js';
+
+describe('measure', () => {
+  const half = Math.SQRT1_2;
+  // Three prompts at right angles; the third picture looks like the first prompt.
+  const prompts = tensor([1, 0, 0, 0, 1, 0, 0, 0, 1], [3, 3]);
+  const drawn = tensor([1, 0, 0, 0, half, half, half, 0, half], [3, 3]);
+
+  it('is the mean cosine to the own prompt, to the others and to the caption', () => {
+    const { clipI, clipIOthers, clipT } = measure(drawn, prompts, prompts, 1);
+    expect(clipI).toBeCloseTo((1 + half + half) / 3, 6);
+    expect(clipIOthers).toBeCloseTo((half + half) / 6, 6);
+    expect(clipT).toBeCloseTo(clipI, 6);
+    expect(measure(drawn, prompts, null, 1).clipT).toBeNull();
+  });
+
+  it('counts the pictures that are nearest to their own prompt', () => {
+    const nearer = tensor([1, 0, 0, 0, 0.8, 0.6, 0.8, 0, 0.6], [3, 3]);
+    expect(measure(nearer, prompts, null, 1).retrievalTop1).toBeCloseTo(2 / 3, 6);
+    expect(measure(prompts, prompts, null, 1).retrievalTop1).toBe(1);
+  });
+
+  it('knows several pictures of a row by their order', () => {
+    const twice = tensor([1, 0, 1, 0, 0, 1, 0, 1], [4, 2]);
+    const { clipI, retrievalTop1 } = measure(twice, tensor([1, 0, 0, 1], [2, 2]), null, 2);
+    expect([clipI, retrievalTop1]).toEqual([1, 1]);
+  });
+});
+
+describe('evaluate', () => {
+  let world: Adapted;
+  let options: EvaluateOptions;
+  beforeAll(async () => {
+    world = await makeAdaptedWorld();
+    options = {
+      model: world.model,
+      imageEncoder: world.imageEncoder,
+      adapter: world.adapter,
+      dataJsonFile: join(world.root, 'data.json'),
+      dataRootPath: join(world.root, 'images'),
+      maxRows: 3,
+      steps: 2,
+      width: 64,
+      height: 64,
+    };
+  });
+  afterAll(() => world.remove());
+
+  it('gives the same scores again, and the same for the pictures in batches', async () => {
+    const steps: number[] = [];
+    const onStep = ({ step, totalSteps }: { step: number; totalSteps: number }) => {
+      expect(totalSteps).toBe(2 * 2 * 3);
+      steps.push(step);
+    };
+    const first = await evaluate({ ...options, batchSize: 2 }, { onStep });
+    expect(steps).toEqual(Array.from({ length: 12 }, (_, i) => i + 1));
+    expect(first.scores.map(({ scale }) => scale)).toEqual([0, 1]);
+    expect(first.scores[0]?.clipI).not.toBe(first.scores[1]?.clipI);
+    expect(first.rows).toBe(3);
+    const again = await evaluate({ ...options, batchSize: 2 });
+    expect(again).toEqual(first);
+    const one = await evaluate({ ...options, batchSize: 1, scale: [1] });
+    expect(one.scores[0]?.clipI).toBeCloseTo(first.scores[1]?.clipI as number, 4);
+  });
+
+  it('draws several pictures of a row, with captions, and keeps no picture', async () => {
+    const { scores } = await evaluate({ ...options, imagesPerRow: 2, text: 'caption', scale: [0.5] });
+    expect(scores).toHaveLength(1);
+    expect(scores[0]?.clipT).toBeNull();
+    expect(memoryStats().cpuAllocatedBytes).toBeLessThan(64 * 2 ** 20);
+  });
+
+  it('names what is at fault', async () => {
+    const attempt = (change: object) => evaluate({ ...options, ...change } as EvaluateOptions);
+    await expect(attempt({ adapter: undefined })).rejects.toThrow(/--adapter \(adapter\) is required/);
+    await expect(attempt({ scale: [] })).rejects.toThrow(ConfigError);
+    await expect(attempt({ dataJsonFile: 'none.json' })).rejects.toThrow(DatasetError);
+    const reason = new Error('enough');
+    await expect(evaluate(options, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+});

@@ -1,0 +1,158 @@
+/**
+ * @file How well pictures follow their prompts (IP-Adapter, arXiv 2308.06721, section 4.1.2 and table 1): CLIP-I is the
+ * cosine between a generated picture and its image prompt, CLIP-T between it and the caption of that prompt. Retrieval
+ * tells what a cosine cannot: whether the picture is nearer to its own prompt than to every other.
+ */
+import { ClipMetric } from './clip-metric.js';
+import { type DatasetRow, readDataset } from './data/dataset.js';
+import { readPicture } from './data/image.js';
+import {
+  type EvaluateOptions,
+  evaluateOptionsSchema,
+  type ResolvedEvaluateOptions,
+} from './evaluate-config.js';
+import { resolveOptions } from './options.js';
+import { type GenerateHooks, IPAdapterPipeline } from './pipeline.js';
+import { resolveTarget } from './target.js';
+import { cat, type Tensor, tidy } from './torch/index.js';
+
+/** Means over all generated pictures. */
+export interface Scores {
+  /** Of the image prompt; 0 is without adapter. */
+  scale: number;
+  /** Cosine to the own prompt, -1 … 1. */
+  clipI: number;
+  /** Cosine to the prompts of the other rows: what clipI would be if the prompt did not count. */
+  clipIOthers: number;
+  /** Cosine to the caption; null without a text encoder. */
+  clipT: number | null;
+  /** Share of pictures whose own prompt is the nearest of all rows' pictures, 0 … 1. */
+  retrievalTop1: number;
+}
+
+export interface Evaluation {
+  /** A row for each scale. */
+  scores: Scores[];
+  /** Rows of the dataset, among which retrieval is; chance is 1 / rows. */
+  rows: number;
+  imagesPerRow: number;
+  /** What measured. */
+  metricEncoder: string;
+  options: ResolvedEvaluateOptions;
+}
+
+/**
+ * Draws a picture for each row of a dataset at each scale, and measures. The same seeds serve every scale.
+ * @throws ConfigError, CheckpointError, DatasetError where an option, a model or a file is at fault
+ */
+export async function evaluate(
+  options: EvaluateOptions,
+  { signal, onStep }: GenerateHooks = {},
+): Promise<Evaluation> {
+  const config = resolveOptions(evaluateOptionsSchema, options);
+  const { model, imageEncoder, adapter, device, dtype, threads, imagesPerRow } = config;
+  const rows = readDataset(config.dataJsonFile, config.dataRootPath).slice(0, config.maxRows);
+  const metricEncoder = config.metricEncoder ?? imageEncoder;
+  const metric = ClipMetric.load(metricEncoder, config.metricTextEncoder, resolveTarget(config));
+  const pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter, device, dtype, threads });
+
+  const prompts = await embedPictures(rows, metric);
+  const captions = metric.readsText ? metric.embedTexts(rows.map(({ text }) => text)) : null;
+  const scores: Scores[] = [];
+  for (const [i, scale] of config.scale.entries()) {
+    const report: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
+      onStep?.({ step: i * totalSteps + step, totalSteps: config.scale.length * totalSteps });
+    const drawn = await drawAndEmbed(
+      pipeline,
+      metric,
+      rows,
+      { ...config, scale },
+      { signal, onStep: report },
+    );
+    scores.push({ scale, ...tidy(() => measure(drawn, prompts, captions, imagesPerRow)) });
+    drawn.dispose();
+  }
+  for (const one of [prompts, captions]) one?.dispose();
+  return { scores, rows: rows.length, imagesPerRow, metricEncoder, options: config };
+}
+
+/** [rows, d]; one picture in memory at a time */
+async function embedPictures(rows: readonly DatasetRow[], metric: ClipMetric): Promise<Tensor> {
+  const embeddings: Tensor[] = [];
+  for (const { imageFile } of rows) embeddings.push(metric.embedImages([await readPicture(imageFile)]));
+  return catAndDispose(embeddings);
+}
+
+/** [rows × imagesPerRow, d], the pictures of a row one after the other; one batch of pictures in memory at a time */
+async function drawAndEmbed(
+  pipeline: IPAdapterPipeline,
+  metric: ClipMetric,
+  rows: readonly DatasetRow[],
+  config: Omit<ResolvedEvaluateOptions, 'scale'> & { scale: number },
+  { signal, onStep }: GenerateHooks,
+): Promise<Tensor> {
+  const { imagesPerRow, text, seed, batchSize, scale } = config;
+  const { negativePrompt, guidanceScale, steps, scheduler, start, end, width, height } = config;
+  const draw = {
+    negativePrompt,
+    guidanceScale,
+    steps,
+    scheduler,
+    start,
+    end,
+    width,
+    height,
+    batchSize,
+    scale,
+    signal,
+  };
+  const jobs = rows.flatMap((row, i) =>
+    Array.from({ length: imagesPerRow }, (_, k) => ({
+      prompt: text === 'caption' ? row.text : '',
+      imagePrompts: scale === 0 ? [] : [row.imageFile],
+      seed: seed + i * imagesPerRow + k,
+    })),
+  );
+  const batches = Math.ceil(jobs.length / batchSize);
+  const embeddings: Tensor[] = [];
+  for (let i = 0; i < batches; i++) {
+    const report: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
+      onStep?.({ step: i * totalSteps + step, totalSteps: batches * totalSteps });
+    const batch = jobs.slice(i * batchSize, (i + 1) * batchSize);
+    embeddings.push(metric.embedImages(await pipeline.generateEach(batch, { ...draw, onStep: report })));
+  }
+  return catAndDispose(embeddings);
+}
+
+function catAndDispose(parts: readonly Tensor[]): Tensor {
+  const whole = cat(parts);
+  for (const part of parts) part.dispose();
+  return whole;
+}
+
+/** @param drawn [rows × imagesPerRow, d]; @param prompts and captions: [rows, d]; all rows of length 1 */
+export function measure(
+  drawn: Tensor,
+  prompts: Tensor,
+  captions: Tensor | null,
+  imagesPerRow: number,
+): Omit<Scores, 'scale'> {
+  const rows = prompts.shape[0] as number;
+  const pictures = rows * imagesPerRow;
+  const own = (i: number): number => Math.floor(i / imagesPerRow);
+  const toPrompts = drawn.matmul(prompts.transpose(0, 1));
+  const cosines = toPrompts.toNumbers();
+  const toOwn = Array.from({ length: pictures }, (_, i) => cosines[i * rows + own(i)] as number);
+  const nearest = toPrompts.argmax(1).toNumbers();
+  const perCaption = captions === null ? null : drawn.matmul(captions.transpose(0, 1)).toNumbers();
+  return {
+    clipI: sum(toOwn) / pictures,
+    clipIOthers: (sum(cosines) - sum(toOwn)) / (pictures * (rows - 1)),
+    clipT: perCaption && sum(toOwn.map((_, i) => perCaption[i * rows + own(i)] as number)) / pictures,
+    retrievalTop1: nearest.filter((row, i) => row === own(i)).length / pictures,
+  };
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}

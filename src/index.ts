@@ -1,0 +1,22 @@
+/** @file The library: `import { IPAdapterPipeline, train } from 'ip-adapter'`. */
+export type { TrainOptions } from './config.js';
+export type { BadRow } from './data/data-loader.js';
+export type { RgbImage } from './data/image.js';
+export { contactSheet, encodePng } from './data/png.js';
+export { embed } from './embed.js';
+export { CheckpointError, ConfigError, DatasetError, TorchError, UserError } from './errors.js';
+export { type Evaluation, evaluate, type Scores } from './evaluate.js';
+export type { EvaluateOptions } from './evaluate-config.js';
+export type {
+  DrawOptions,
+  EmbedOptions,
+  GenerateOptions,
+  ImageFit,
+  ImagePrompt,
+  Job,
+  PipelineOptions,
+} from './generate-config.js';
+export type { Picture } from './picture.js';
+export { type GenerateHooks, IPAdapterPipeline } from './pipeline.js';
+export type { SamplerName } from './schedulers/config.js';
+export { type StepsReport, type TrainHooks, type TrainResult, train } from './train.js';

@@ -1,0 +1,172 @@
+import { describe, expect, it } from 'vitest';
+import { expectAllclose } from '../../test/golden.js';
+import { ConfigError } from '../errors.js';
+import { Generator, memoryStats, randn, type Tensor, tidy } from '../torch/index.js';
+import { alphasCumprodOf } from './betas.js';
+import { parseSchedulerConfig, type SamplerName, samplerNames } from './config.js';
+import { createSampler } from './create.js';
+import { spacedTimesteps } from './sampler.js';
+
+const sd15 = {
+  _class_name: 'PNDMScheduler',
+  beta_start: 0.00085,
+  beta_end: 0.012,
+  beta_schedule: 'scaled_linear',
+  clip_sample: false,
+  set_alpha_to_one: false,
+  skip_prk_steps: true,
+  steps_offset: 1,
+};
+const parse = (change: object = {}) =>
+  parseSchedulerConfig(JSON.stringify({ ...sd15, ...change }), 'config.json');
+
+const generator = new Generator('cpu', 1);
+const x0 = randn([1, 4, 3, 5], { generator });
+const start = randn([1, 4, 3, 5], { generator });
+
+/** Walks with a model that knows the picture, x0. */
+function walk(name: SamplerName, change: object, steps: number): Tensor {
+  const file = parse(change);
+  const bars = alphasCumprodOf(file.config).toNumbers();
+  using sampler = createSampler(file, name);
+  const noiseGenerator = new Generator('cpu', 2);
+  const noise = () => randn(x0.shape, { generator: noiseGenerator });
+  sampler.setTimesteps(steps);
+  let x = start.mul(sampler.initNoiseSigma);
+  for (const t of sampler.timesteps) {
+    const input = sampler.scaleModelInput(x, t);
+    const [low, high] = [bars[Math.floor(t)] as number, bars[Math.ceil(t)] as number];
+    const bar = low + (high - low) * (t - Math.floor(t));
+    const [signal, rest] = [Math.sqrt(bar), Math.sqrt(1 - bar)];
+    const epsilon = input.add(x0, -signal).mul(1 / rest);
+    const velocity = epsilon.mul(signal).add(x0, -rest);
+    x = sampler.step(file.config.prediction_type === 'epsilon' ? epsilon : velocity, t, x, noise);
+  }
+  return x;
+}
+
+describe.each(samplerNames)('%s', (name) => {
+  it.each(['leading', 'linspace', 'trailing'])(
+    'finds the picture that the model knows, %s',
+    (timestep_spacing) => {
+      // What is left is the noise of timestep 0, 3 % of a standard deviation, and the error of the method.
+      for (const prediction_type of ['epsilon', 'v_prediction'])
+        expectAllclose(walk(name, { timestep_spacing, prediction_type }, 20), x0, 0.06);
+    },
+  );
+
+  it('walks the same way for noise and velocity', () => {
+    // It mixes the outputs of several timesteps, and velocities mix otherwise.
+    if (name === 'pndm') return;
+    for (const steps of [1, 2, 7, 20]) {
+      const noise = walk(name, { prediction_type: 'epsilon' }, steps);
+      expectAllclose(walk(name, { prediction_type: 'v_prediction' }, steps), noise, 1e-3);
+    }
+  });
+
+  it('begins anew with setTimesteps, and keeps nothing after its last step', () => {
+    const before = memoryStats().liveTensors;
+    tidy(() => {
+      using sampler = createSampler(parse(), name);
+      const finish = (steps: number, calls: number) => {
+        sampler.setTimesteps(steps);
+        let x = start;
+        for (const t of sampler.timesteps.slice(0, calls)) x = sampler.step(x.mul(0.1), t, x, () => start);
+        return x;
+      };
+      const expected = finish(6, 9);
+      finish(6, 4);
+      expectAllclose(finish(6, 9), expected, 0);
+    });
+    expect(memoryStats().liveTensors).toBe(before);
+  });
+});
+
+describe('pure noise at the start', () => {
+  const zeroSnr = {
+    rescale_betas_zero_snr: true,
+    prediction_type: 'v_prediction',
+    timestep_spacing: 'trailing',
+  };
+  it.each(['ddim', 'ddpm', 'euler', 'dpmpp-2m'] as const)('%s finds the picture all the same', (name) => {
+    expectAllclose(walk(name, zeroSnr, 20), x0, 0.06);
+  });
+
+  it.each([
+    ['pndm', zeroSnr],
+    ['ddim', { ...zeroSnr, prediction_type: 'epsilon' }],
+  ] as const)('%s says that it cannot', (name, change) => {
+    expect(() => createSampler(parse(change), name)).toThrow(
+      /cannot start from the pure noise .* choose --scheduler euler/,
+    );
+  });
+});
+
+describe('the choice', () => {
+  it('is the class that the config names, or the name', () => {
+    expect(createSampler(parse()).constructor.name).toBe('PNDMScheduler');
+    expect(createSampler(parse({ _class_name: 'EulerDiscreteScheduler' })).constructor.name).toBe(
+      'EulerDiscreteScheduler',
+    );
+    expect(createSampler(parse(), 'ddim').constructor.name).toBe('DDIMScheduler');
+  });
+
+  it('names what there is where the config names another', () => {
+    expect(() => createSampler(parse({ _class_name: 'UniPCMultistepScheduler' }))).toThrow(
+      /one of DDIMScheduler, .* received UniPCMultistepScheduler; choose a sampler with --scheduler: ddim, pndm/,
+    );
+  });
+});
+
+describe('the config', () => {
+  it('leaves keys that nobody set to each class', () => {
+    const change = { timestep_spacing: 'leading', _use_default_values: ['timestep_spacing'] };
+    expect(parse(change).config.timestep_spacing).toBeUndefined();
+  });
+
+  it('may hold -Infinity, as Python writes it', () => {
+    const text = JSON.stringify({ ...sd15, lambda_min_clipped: 0 }).replace(
+      '"lambda_min_clipped":0',
+      '"lambda_min_clipped": -Infinity',
+    );
+    expect(parseSchedulerConfig(text, 'config.json').config.beta_start).toBe(0.00085);
+  });
+
+  it.each([
+    [{ thresholding: true }, /false for thresholding in config.json but received true/],
+    [{ solver_order: 3 }, /one of 1, 2 for solver_order/],
+    [{ algorithm_type: 'sde-dpmsolver++' }, /dpmsolver\+\+ for algorithm_type/],
+    [{ timestep_spacing: 'random' }, /one of leading, linspace, trailing/],
+    [{ skip_prk_steps: false }, /true for skip_prk_steps/],
+    [{ clip_sample_range: -1 }, /above 0 for clip_sample_range/],
+    [{ lambda_min_clipped: -5 }, /-Infinity for lambda_min_clipped/],
+  ])('refuses %j', (change, message) => {
+    expect(() => parse(change)).toThrow(ConfigError);
+    expect(() => parse(change)).toThrow(message);
+  });
+});
+
+describe('spacedTimesteps', () => {
+  const { config } = parse();
+  it('as table 2 of Lin et al. 2023 has them', () => {
+    expect(spacedTimesteps('leading', 10, { ...config, steps_offset: 0 })).toEqual([
+      900, 800, 700, 600, 500, 400, 300, 200, 100, 0,
+    ]);
+    expect(spacedTimesteps('linspace', 10, config)).toEqual([999, 888, 777, 666, 555, 444, 333, 222, 111, 0]);
+    expect(spacedTimesteps('trailing', 10, config)).toEqual([
+      999, 899, 799, 699, 599, 499, 399, 299, 199, 99,
+    ]);
+  });
+
+  it('gives as many as asked for, within those trained', () => {
+    for (const spacing of ['leading', 'linspace', 'trailing'] as const)
+      for (const steps of [1, 3, 7, 49, 333, 999]) {
+        const timesteps = spacedTimesteps(spacing, steps, config);
+        expect(timesteps).toHaveLength(steps);
+        expect(Math.min(...timesteps)).toBeGreaterThanOrEqual(0);
+        expect(Math.max(...timesteps)).toBeLessThan(1000);
+      }
+    expect(() => spacedTimesteps('leading', 1000, config)).toThrow(/too few for 1000 steps/);
+    expect(() => spacedTimesteps('trailing', 1001, config)).toThrow(/too few for 1001 steps/);
+  });
+});

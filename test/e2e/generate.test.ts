@@ -1,0 +1,135 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { execa } from 'execa';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const command = join(root, 'dist/cli/main.js');
+
+let world: Adapted;
+let flags: string[];
+beforeAll(async () => {
+  world = await makeAdaptedWorld();
+  flags = [
+    '--model',
+    world.model,
+    '--image_encoder',
+    world.imageEncoder,
+    '--adapter',
+    world.bin,
+    '--steps',
+    '2',
+    '--width',
+    '64',
+    '--height',
+    '64',
+  ];
+});
+afterAll(() => world.remove());
+
+const run = (...args: string[]) =>
+  execa(process.execPath, [command, ...args], { cwd: world.root, reject: false });
+const at = (name: string) => join(world.root, name);
+
+describe('ip-adapter generate', () => {
+  it('writes a picture with its settings in it, the same bytes each time', async () => {
+    const draw = (out: string) =>
+      run('generate', ...flags, '--image', world.picture(0), '--prompt', 'a, b', '--out', out);
+    const { stdout, stderr, exitCode } = await draw('one.png');
+    expect(stderr).toContain('IP-Adapter Plus: 16 image tokens');
+    expect(stdout).toBe('one.png');
+    expect(exitCode).toBe(0);
+    const { width, height, comments } = await sharp(at('one.png')).metadata();
+    expect([width, height]).toEqual([64, 64]);
+    expect(comments?.[0]?.text).toMatch(/^a, b\nSteps: 2, .*Seed: 0, Size: 64x64, .*IP-Adapter scale: 1/);
+    await draw('two.png');
+    expect(readFileSync(at('two.png'))).toEqual(readFileSync(at('one.png')));
+  });
+
+  it('writes several pictures, named by their seeds, and a contact sheet', async () => {
+    const references = ['--image', world.picture(0), world.picture(3), '--image-weight', '1', '0.5'];
+    const { stdout } = await run(
+      'generate',
+      ...flags,
+      ...references,
+      '--seed',
+      '5',
+      '--num-images',
+      '3',
+      '--out',
+      'many.png',
+    );
+    expect(stdout.split('\n')).toEqual(['many-5.png', 'many-6.png', 'many-7.png', 'many-sheet.png']);
+    const { width, height } = await sharp(at('many-sheet.png')).metadata();
+    expect([width, height]).toEqual([128, 128]);
+  });
+
+  it('takes embeddings in place of pictures, without the encoder', async () => {
+    const embedded = await run(
+      'embed',
+      world.picture(0),
+      '--image-encoder',
+      world.imageEncoder,
+      '--out',
+      'refs.safetensors',
+    );
+    expect(embedded.stdout).toBe('refs.safetensors');
+    const rest = ['generate', '--adapter', world.adapter, '--model', world.model, ...flags.slice(6)];
+    await run(
+      ...rest,
+      '--image-encoder',
+      world.imageEncoder,
+      '--image',
+      world.picture(0),
+      '--out',
+      'picture.png',
+    );
+    await run(...rest, '--image', 'refs.safetensors', '--out', 'embedding.png');
+    const pixels = (name: string) => sharp(at(name)).raw().toBuffer();
+    expect(await pixels('embedding.png')).toEqual(await pixels('picture.png'));
+  });
+
+  it.each([
+    [['--steps', 'many'], /--steps \(steps\).*"many"/],
+    [['--image', 'none.png'], /ENOENT|none.png but the file is missing/],
+    [['--image-weight', '1'], /a weight for each --image/],
+    [['--out', 'picture.jpg'], /--out .*must end in .png/],
+    [['--out', 'none/picture.png'], /folder for --out/],
+    [['--sacle', '1'], /unknown option '--sacle'/],
+    [['--adapter', 'none.bin'], /none.bin/],
+    [['--model', 'none'], /none/],
+    [['--width', '60'], /multiple of 8/],
+  ])('refuses %j with exit code 2, and writes nothing', async (change, message) => {
+    const before = readdirSync(world.root);
+    const { stderr, stdout, exitCode } = await run('generate', ...flags, ...change);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/\n {4}at /);
+    expect([exitCode, stdout]).toEqual([2, '']);
+    expect(readdirSync(world.root)).toEqual(before);
+  });
+
+  it('ends with 130 on Ctrl-C, without a picture', async () => {
+    const child = execa(
+      process.execPath,
+      [command, 'generate', ...flags, '--steps', '900', '--out', at('never.png')],
+      { reject: false },
+    );
+    child.stderr.on('data', (text) => {
+      if (String(text).includes('On cpu')) setTimeout(() => child.kill('SIGINT'), 300);
+    });
+    const { exitCode } = await child;
+    expect(exitCode).toBe(130);
+    expect(existsSync(at('never.png'))).toBe(false);
+  });
+});
+
+it('the example draws a picture', async () => {
+  const example = join(root, 'examples/generate.ts');
+  expect(readFileSync(example, 'utf8').trimEnd().split('\n').length).toBeLessThanOrEqual(20);
+  const args = [example, world.model, world.imageEncoder, world.adapter, world.picture(0), at('example.png')];
+  await execa(join(root, 'node_modules/.bin/tsx'), args, { cwd: root });
+  expect((await sharp(at('example.png')).metadata()).format).toBe('png');
+});
