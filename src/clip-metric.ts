@@ -9,22 +9,21 @@ import { ClipTokenizer } from './data/clip-tokenizer.js';
 import type { RgbImage } from './data/image.js';
 import { CheckpointError, ConfigError } from './errors.js';
 import { clipPixels, type Encoder } from './image-prompt.js';
-import { parseCLIPTextConfig } from './models/clip-text-model.js';
+import { type CLIPTextModel, parseCLIPTextConfig } from './models/clip-text-model.js';
 import { CLIPTextModelWithProjection } from './models/clip-text-model-with-projection.js';
 import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from './models/clip-vision-model.js';
 import { type LoadOptions, loadTextEncoder } from './models/load.js';
 import { loadEncoder } from './pipeline-models.js';
 import { cat, type Device, noGrad, readSafetensors, type Tensor, tensor, tidy } from './torch/index.js';
 
-/** Token ids [n, length] → embeddings [n, d], of any length. */
-type EmbedIds = (inputIds: Tensor) => Tensor;
-
 interface TextSide {
   tokenizer: ClipTokenizer;
-  embed: EmbedIds;
+  model: CLIPTextModel;
+  /** Token ids [n, 77] → embeddings [n, d], of any length */
+  embed(inputIds: Tensor): Tensor;
 }
 
-export class ClipMetric {
+export class ClipMetric implements Disposable {
   readonly #vision: Encoder;
   readonly #text: TextSide | null;
   readonly #device: Device;
@@ -57,6 +56,12 @@ export class ClipMetric {
     if (textFolder !== undefined)
       throw new ConfigError(`Expected no metric text encoder beside ${folder}, which has its own`);
     return new ClipMetric(...loadWhole(folder, json, target), target.device);
+  }
+
+  /** Lets go of the models' memory. */
+  [Symbol.dispose](): void {
+    for (const module of [this.#vision.model, this.#text?.model])
+      for (const parameter of module?.parameters() ?? []) parameter.dispose();
   }
 
   /** Whether texts can be embedded. */
@@ -110,7 +115,7 @@ function loadWhole(folder: string, json: Record<string, unknown>, target: LoadOp
   const processor = ClipImageProcessor.load(folder, visionConfig.imageSize);
   return [
     { folder, model, processor },
-    { tokenizer: ClipTokenizer.load(folder), embed: (ids) => text.embed(ids) },
+    { tokenizer: ClipTokenizer.load(folder), model: text, embed: (ids) => text.embed(ids) },
   ];
 }
 
@@ -123,7 +128,7 @@ function loadText(folder: string, projectionDim: number, target: LoadOptions): T
     // A pair may have been trained to be compared without a projection of the text.
     const model = loadTextEncoder(folder, target);
     assertWidth(folder, model.config.hiddenSize, projectionDim);
-    return { tokenizer, embed: (ids) => model.call(ids).poolerOutput };
+    return { tokenizer, model, embed: (ids) => model.call(ids).poolerOutput };
   }
   const file = join(folder, 'config.json');
   const model = new CLIPTextModelWithProjection(
@@ -133,7 +138,7 @@ function loadText(folder: string, projectionDim: number, target: LoadOptions): T
   model.loadStateDict(new Map([...tensors].filter(([key]) => !key.endsWith('.position_ids'))), weightsFile);
   assertWidth(folder, projection.shape[0] as number, projectionDim);
   model.to(target);
-  return { tokenizer, embed: (ids) => model.embed(ids) };
+  return { tokenizer, model, embed: (ids) => model.embed(ids) };
 }
 
 function assertWidth(folder: string, width: number, projectionDim: number): void {

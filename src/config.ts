@@ -3,10 +3,7 @@
  * (tencent-ailab/IP-Adapter tutorial_train_plus.py), in camelCase. Unknown keys are errors.
  */
 import { z } from 'zod';
-import { ConfigError } from './errors.js';
-
-const path = z.string().min(1, 'must not be empty');
-const count = z.int('must be a whole number').min(1, 'must be at least 1');
+import { count, path, targetOptions } from './options.js';
 
 export const trainOptionsSchema = z.strictObject({
   pretrainedModelNameOrPath: path.describe(
@@ -46,12 +43,8 @@ export const trainOptionsSchema = z.strictObject({
     .union([z.literal(true), path])
     .optional()
     .describe('go on from this checkpoint; without a value, from the newest in the output folder'),
-  device: z
-    .string()
-    .regex(/^(cpu|cuda(:\d+)?)$/, "must be 'cpu', 'cuda' or 'cuda:N'")
-    .optional()
-    .describe('cpu, cuda or cuda:N; default: cuda where LibTorch finds one'),
-  threads: count.optional().describe('CPU threads of LibTorch; default: all cores'),
+  device: targetOptions.device,
+  threads: targetOptions.threads,
 });
 
 /** What a caller gives: what has a default may be left out. */
@@ -59,26 +52,3 @@ export type TrainOptions = z.input<typeof trainOptionsSchema>;
 
 /** With every default filled in. */
 export type ResolvedTrainOptions = z.output<typeof trainOptionsSchema>;
-
-/** The name of an option as a flag: `trainBatchSize` → `--train-batch-size`. */
-export function flagOf(key: string): string {
-  return `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-}
-
-/** @throws ConfigError that names every option at fault, what it takes and what it got. */
-export function resolveTrainOptions(options: TrainOptions): ResolvedTrainOptions {
-  const parsed = trainOptionsSchema.safeParse(options);
-  if (parsed.success) return parsed.data;
-  const faults = parsed.error.issues.map((issue) => {
-    if (issue.code === 'unrecognized_keys') return `Unknown option ${issue.keys.join(', ')}`;
-    const key = String(issue.path[0]);
-    const value = (options as Record<string, unknown>)[key];
-    if (value === undefined) return `${flagOf(key)} (${key}) is required: ${describe(key)}`;
-    return `Expected ${flagOf(key)} (${key}) to be right but received ${JSON.stringify(value)}: ${issue.message}`;
-  });
-  throw new ConfigError(faults.join('\n'));
-}
-
-function describe(key: string): string {
-  return trainOptionsSchema.shape[key as keyof typeof trainOptionsSchema.shape]?.description ?? '';
-}

@@ -53,8 +53,8 @@ export async function evaluate(
   const { model, imageEncoder, adapter, device, dtype, threads, imagesPerRow } = config;
   const rows = readDataset(config.dataJsonFile, config.dataRootPath).slice(0, config.maxRows);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
-  const metric = ClipMetric.load(metricEncoder, config.metricTextEncoder, resolveTarget(config));
-  const pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter, device, dtype, threads });
+  using metric = ClipMetric.load(metricEncoder, config.metricTextEncoder, resolveTarget(config));
+  using pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter, device, dtype, threads });
 
   const prompts = await embedPictures(rows, metric);
   const captions = metric.readsText ? metric.embedTexts(rows.map(({ text }) => text)) : null;

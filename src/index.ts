@@ -19,4 +19,5 @@ export type {
 export type { Picture } from './picture.js';
 export { type GenerateHooks, IPAdapterPipeline } from './pipeline.js';
 export type { SamplerName } from './schedulers/config.js';
-export { type StepsReport, type TrainHooks, type TrainResult, train } from './train.js';
+export type { StepsReport } from './step-reporter.js';
+export { type TrainHooks, type TrainResult, train } from './train.js';

@@ -1,11 +1,15 @@
 /** @file Options of every command: how they are checked, and what they have in common. */
 import { z } from 'zod';
-import { flagOf } from './config.js';
 import { ConfigError } from './errors.js';
 
 export const path = z.string().min(1, 'must not be empty');
 export const count = z.int('must be a whole number').min(1, 'must be at least 1');
 export const fraction = z.number().min(0, 'must be at least 0').max(1, 'must be at most 1');
+
+/** The name of an option as a flag: `trainBatchSize` → `--train-batch-size`. */
+export function flagOf(key: string): string {
+  return `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
 
 /** Where a model runs, and in which precision. */
 export const targetOptions = {

@@ -29,7 +29,7 @@ export interface GenerateHooks {
 }
 
 /** Draws pictures that follow text and pictures. Calls may overlap: they take turns, step by step. */
-export class IPAdapterPipeline {
+export class IPAdapterPipeline implements Disposable {
   readonly #options: PipelineOptions;
   readonly #models: PipelineModels;
 
@@ -79,6 +79,13 @@ export class IPAdapterPipeline {
     const draw = resolveOptions(drawOptionsSchema, options);
     const resolved = jobs.map((job) => resolveOptions(jobSchema, job));
     return this.#draw(resolved, draw, { signal, onStep });
+  }
+
+  /** Lets go of the models' memory, now and not when the garbage collector comes; the pipeline is of no use then. */
+  [Symbol.dispose](): void {
+    const { unet, vae, textEncoder, encoder, adapter } = this.#models;
+    for (const module of [unet, vae, textEncoder, encoder?.model, adapter?.module])
+      for (const parameter of module?.parameters() ?? []) parameter.dispose();
   }
 
   async #draw(

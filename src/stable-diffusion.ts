@@ -1,11 +1,12 @@
 /** @file A Stable Diffusion as people have it, a folder in the layout of diffusers or one file, part by part. */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ClipTokenizer } from './data/clip-tokenizer.js';
 import { CheckpointError } from './errors.js';
 import { cachedSnapshot, resolveModelPath } from './hub-cache.js';
 import type { AutoencoderKL } from './models/autoencoder-kl.js';
 import type { CLIPTextModel } from './models/clip-text-model.js';
+import { readDiffusersConfig } from './models/config-file.js';
 import { type LoadOptions, loadTextEncoder, loadUNet, loadVAE } from './models/load.js';
 import { summarizeKeys } from './models/published-keys.js';
 import { sd15 } from './models/sd15.js';
@@ -56,7 +57,7 @@ function inFolder(path: string): StableDiffusion {
     noiseConfig: () => readNoiseConfig(part('scheduler')),
     schedulerFile: () => readSchedulerConfig(part('scheduler')),
     tokenizer: () => ClipTokenizer.load(part('tokenizer')),
-    sampleSize: () => sampleSizeIn(join(part('unet'), 'config.json')),
+    sampleSize: () => sampleSizeIn(part('unet')),
     loadUNet: (options) => loadUNet(part('unet'), options),
     loadVAE: (options) => loadVAE(part('vae'), options),
     loadTextEncoder: (options) => loadTextEncoder(part('text_encoder'), options),
@@ -64,8 +65,8 @@ function inFolder(path: string): StableDiffusion {
 }
 
 /** The UNet works at any size, so its class has no use for the number. */
-function sampleSizeIn(configFile: string): number {
-  const { sample_size: size } = JSON.parse(readFileSync(configFile, 'utf8')) as { sample_size?: unknown };
+function sampleSizeIn(unetFolder: string): number {
+  const { sample_size: size } = readDiffusersConfig(unetFolder, 'UNet2DConditionModel').json;
   // diffusers' default is none.
   return typeof size === 'number' ? size : sd15.unet.sample_size;
 }

@@ -19,7 +19,7 @@ export function resolveTarget({
     );
   if (device === 'cpu' && dtype === 'float16')
     throw new ConfigError(
-      '--dtype float16 needs --device cuda: LibTorch has no half-precision convolution on the CPU; bfloat16 works on both',
+      'float16 needs --device cuda: LibTorch has no half-precision convolution on the CPU; bfloat16 works on both',
     );
   return { device, dtype: dtype ?? (device === 'cpu' ? 'float32' : 'float16') };
 }

@@ -163,6 +163,11 @@ describe('train', () => {
     expect(first.step).toBe(4);
     await train({ ...optionsFor('parts'), maxTrainSteps: 14, seed: 3, resume: true }, collect(parts));
     expect(parts).toEqual(whole);
+    const told = readFileSync(`${world.root}/parts/metrics.jsonl`, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(told).toEqual(whole.map((loss, i) => ({ step: i + 1, loss })));
     for (const file of ['ip_adapter', 'optimizer'])
       expect(
         Buffer.compare(

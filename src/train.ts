@@ -17,7 +17,7 @@ import {
   saveCheckpoint,
   type TrainingState,
 } from './checkpoint.js';
-import { flagOf, type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from './config.js';
+import { type ResolvedTrainOptions, type TrainOptions, trainOptionsSchema } from './config.js';
 import { type BadRow, type Batch, DataLoader } from './data/data-loader.js';
 import { type DatasetRow, readDataset } from './data/dataset.js';
 import { ConfigError } from './errors.js';
@@ -26,40 +26,26 @@ import { loadAdapter } from './ip-adapter/adapter-file.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { mseLoss } from './nn/functional.js';
 import { AdamW } from './optim/adamw.js';
+import { flagOf, resolveOptions } from './options.js';
+import { type ReportHooks, StepReporter } from './step-reporter.js';
+import { resolveTarget } from './target.js';
 import {
   backward,
   cat,
   type Device,
-  type DType,
   Generator,
-  hasCuda,
   randint,
   randn,
   setNumThreads,
-  stack,
   type Tensor,
   tidy,
   torchVersion,
 } from './torch/index.js';
 
 /** What a caller can watch and stop. */
-export interface TrainHooks {
+export interface TrainHooks extends ReportHooks {
   /** Ends training after the step under way, with a checkpoint. */
   signal?: AbortSignal;
-  /** Something happened that a person may want to know. */
-  onMessage?: (message: string) => void;
-  /** Steps were done; called about twice a second, since reading a loss waits for the device. */
-  onSteps?: (report: StepsReport) => void;
-}
-
-export interface StepsReport {
-  /** Optimizer steps done, of all. */
-  step: number;
-  totalSteps: number;
-  /** The loss of each step since the last report. */
-  losses: number[];
-  /** Pictures since the last report. */
-  images: number;
 }
 
 export interface TrainResult {
@@ -70,10 +56,13 @@ export interface TrainResult {
   badRows: BadRow[];
 }
 
+/** Of the frozen models, by the original's names; what is trained stays in float32. */
+const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
+
 /** Trains, and returns after the last step with its checkpoint written. */
 export async function train(options: TrainOptions, hooks: TrainHooks = {}): Promise<TrainResult> {
-  const config = resolveTrainOptions(options);
-  const target = chooseTarget(config);
+  const config = resolveOptions(trainOptionsSchema, options);
+  const target = resolveTarget({ device: config.device, dtype: dtypes[config.mixedPrecision] });
   if (config.threads !== undefined) setNumThreads(config.threads);
 
   // Everything that can be wrong is found before anything is written.
@@ -125,7 +114,10 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     `Training ${trained.toLocaleString('en')} parameters on ${rows.length} rows, ${target.device}, LibTorch ${torchVersion}` +
       (resumed === undefined ? '' : `, from step ${state.step} of ${resumed}`),
   );
-  const reporter = new Reporter(hooks, loader, totalSteps);
+  const reporter = new StepReporter(config.outputDir, hooks, loader.badRows, {
+    step: state.step,
+    totalSteps,
+  });
   adapter.attach();
   try {
     for await (const batch of batchesFrom(loader, state, config.numTrainEpochs)) {
@@ -144,13 +136,13 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
       state.step++;
       state.epoch = batch.epoch;
       state.position = batch.nextPosition;
-      reporter.add(loss, state.step, batch.rows.length);
+      reporter.add(loss, batch.rows.length);
       if (state.step % config.saveSteps === 0) save();
       // Here pictures arrive and Ctrl-C is heard: the engine holds the thread for a whole step.
       await setImmediate();
       if (hooks.signal?.aborted) break;
     }
-    reporter.flush(state.step);
+    reporter.flush();
     if (savedStep !== state.step) save();
   } finally {
     adapter.detach();
@@ -197,22 +189,6 @@ export function trainingLoss(
   const imageTokens = adapter.call(imageFeatures).to(textStates.dtype);
   const prediction = unet.call(noisyLatents, timesteps, cat([textStates, imageTokens], 1));
   return mseLoss(prediction.to('float32'), scheduler.target(latents, noise, timesteps));
-}
-
-function chooseTarget({ device = hasCuda() ? 'cuda' : 'cpu', mixedPrecision }: ResolvedTrainOptions): {
-  device: Device;
-  dtype: DType;
-} {
-  if (device !== 'cpu' && !hasCuda())
-    throw new ConfigError(
-      `--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, and LibTorch ${torchVersion} here finds none`,
-    );
-  if (device === 'cpu' && mixedPrecision === 'fp16')
-    throw new ConfigError(
-      '--mixed-precision fp16 needs --device cuda: LibTorch has no half-precision convolution on the CPU; bf16 works on both',
-    );
-  const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
-  return { device, dtype: dtypes[mixedPrecision] };
 }
 
 /** The original's: SD 1.5 and ViT-H give 49,087,488 parameters. */
@@ -281,41 +257,4 @@ function restore(path: string, state: TrainingState, optimizer: AdamW, generator
   optimizer.loadStateDict(checkpoint.optimizer, saved.step, path);
   generator.setState(checkpoint.generator);
   Object.assign(state, { step: saved.step, epoch: saved.epoch, position: saved.position });
-}
-
-/** Hands losses and skipped rows on, seldom enough that waiting for the device does not matter. */
-class Reporter {
-  static readonly #intervalMs = 500;
-  readonly #hooks: TrainHooks;
-  readonly #loader: DataLoader;
-  readonly #totalSteps: number;
-  #losses: Tensor[] = [];
-  #images = 0;
-  #lastFlush = performance.now();
-  #badRows = 0;
-
-  constructor(hooks: TrainHooks, loader: DataLoader, totalSteps: number) {
-    this.#hooks = hooks;
-    this.#loader = loader;
-    this.#totalSteps = totalSteps;
-  }
-
-  add(loss: Tensor, step: number, images: number): void {
-    this.#losses.push(loss);
-    this.#images += images;
-    if (performance.now() - this.#lastFlush >= Reporter.#intervalMs) this.flush(step);
-  }
-
-  flush(step: number): void {
-    for (const { file, reason } of [...this.#loader.badRows.values()].slice(this.#badRows))
-      this.#hooks.onMessage?.(`Skipped ${file}: ${reason}`);
-    this.#badRows = this.#loader.badRows.size;
-    if (this.#losses.length === 0) return;
-    const losses = tidy(() => stack(this.#losses).toNumbers());
-    for (const loss of this.#losses) loss.dispose();
-    this.#hooks.onSteps?.({ step, totalSteps: this.#totalSteps, losses, images: this.#images });
-    this.#losses = [];
-    this.#images = 0;
-    this.#lastFlush = performance.now();
-  }
 }

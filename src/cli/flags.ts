@@ -1,7 +1,7 @@
 /** @file From an options schema to a command's flags. */
 import { type Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
-import { flagOf } from '../config.js';
+import { flagOf } from '../options.js';
 
 interface JsonSchema {
   type?: string;

@@ -56,6 +56,7 @@ async function run(flags: object): Promise<void> {
       const { IPAdapterPipeline } = await import('../pipeline.js');
       const pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter, device, dtype, threads });
       for (const line of pipeline.summary) process.stderr.write(`${line}\n`);
+      if (image.length === 0) process.stderr.write('No --image: pictures follow the text alone.\n');
       const imagePrompts = image.map((file, i) => ({ image: file, weight: imageWeight[i] ?? 1 }));
       const onStep = progress.update.bind(progress);
       const pictures = await pipeline.generate({ ...drawing, imagePrompts, signal, onStep });

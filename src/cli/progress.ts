@@ -1,7 +1,7 @@
 /** @file Progress of training: one line that moves in a terminal, plain lines elsewhere. */
 import type { WriteStream } from 'node:tty';
 import { SingleBar } from 'cli-progress';
-import type { StepsReport } from '../train.js';
+import type { StepsReport } from '../step-reporter.js';
 
 /** Without a terminal, a line at most so often. */
 const plainIntervalMs = 5000;

@@ -1,6 +1,7 @@
 /** @file `ip-adapter train`: flags to options, progress to the terminal, Ctrl-C to a checkpoint. */
 import { Command, Option } from '@commander-js/extra-typings';
 import { type TrainOptions, trainOptionsSchema } from '../config.js';
+import { withCtrlC } from './abort.js';
 import { addFlags } from './flags.js';
 import { TrainProgress } from './progress.js';
 
@@ -27,34 +28,31 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     delete options[key];
   }
 
-  const abort = new AbortController();
-  const stop = (): void => {
-    process.stderr.write('\nStopping after this step; once more to stop at once.\n');
-    abort.abort();
-  };
-  process.once('SIGINT', stop);
   const progress = new TrainProgress(process.stderr);
   try {
-    // Loaded now: --help should not need LibTorch.
-    const { train } = await import('../train.js');
-    const result = await train(options as TrainOptions, {
-      signal: abort.signal,
-      onMessage: (message) => progress.message(message),
-      onSteps: (report) => progress.steps(report),
+    await withCtrlC(async (signal) => {
+      // Loaded now: --help should not need LibTorch.
+      const { train } = await import('../train.js');
+      const { step, checkpoint, badRows } = await train(options as TrainOptions, {
+        signal,
+        onMessage: (message) => progress.message(message),
+        onSteps: (report) => progress.steps(report),
+      });
+      progress.stop();
+      if (badRows.length > 0) process.stderr.write(`${skipped(badRows.length)}\n`);
+      if (signal.aborted) {
+        process.stderr.write(`Stopped after step ${step}. Go on with the same command and --resume.\n`);
+        process.exitCode = 130;
+      }
+      process.stdout.write(`${checkpoint}\n`);
     });
-    progress.stop();
-    const bad = result.badRows.length;
-    if (bad > 0)
-      process.stderr.write(
-        `${bad} ${bad === 1 ? 'picture could not be read and was' : 'pictures could not be read and were'} skipped.\n`,
-      );
-    if (abort.signal.aborted) {
-      process.stderr.write(`Stopped after step ${result.step}. Go on with the same command and --resume.\n`);
-      process.exitCode = 130;
-    }
-    process.stdout.write(`${result.checkpoint}\n`);
   } finally {
     progress.stop();
-    process.off('SIGINT', stop);
   }
+}
+
+function skipped(pictures: number): string {
+  return pictures === 1
+    ? '1 picture could not be read and was skipped.'
+    : `${pictures} pictures could not be read and were skipped.`;
 }

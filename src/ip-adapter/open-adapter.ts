@@ -4,7 +4,7 @@
  */
 import { CheckpointError } from '../errors.js';
 import type { UNet2DConditionModel } from '../models/unet-2d-condition.js';
-import type { Tensor } from '../torch/index.js';
+import { type Tensor, tidy } from '../torch/index.js';
 import { readAdapter } from './adapter-file.js';
 import { type AdapterKind, adapterKind } from './adapter-kind.js';
 import { IPAdapter } from './ip-adapter.js';
@@ -51,8 +51,11 @@ export function openAdapter(path: string, unet: UNet2DConditionModel): OpenedAda
       `${path} is for ${family(kind.crossAttentionDim)} and the model is ${family(own)}; take an adapter and a model of the same family.`,
     );
   const module = new IPAdapter(unet, resamplerConfig(tensors, kind, path));
-  const copies = Array.from(tensors, ([key, value]) => [key, value.to('float32').clone()] as const);
-  module.loadStateDict(new Map(copies), path);
+  const copies = tidy(
+    () => new Map(Array.from(tensors, ([key, value]) => [key, value.to('float32').clone()])),
+  );
+  for (const mapped of tensors.values()) mapped.dispose();
+  module.loadStateDict(copies, path);
   return { module, file: path };
 }
 

@@ -18,7 +18,7 @@ const refuses = (message: RegExp | string) => {
   expect(() => readWeights(folder, transformersWeights)).toThrow(CheckpointError);
   expect(() => readWeights(folder, transformersWeights)).toThrow(message);
 };
-const three = new Map(['a', 'b', 'c'].map((key, i) => [key, full([2], i)] as const));
+const few = new Map(['a', 'b', 'c', 'd'].map((key, i) => [key, full([2], i)] as const));
 
 describe('which form is read', () => {
   const name = 'diffusion_pytorch_model';
@@ -66,13 +66,14 @@ describe('shards', () => {
   const index = () => join(folder, 'model.safetensors.index.json');
   const editMap = (change: object) =>
     writeJson(index(), { weight_map: { ...readJson(index()).weight_map, ...change } });
-  beforeEach(() => writeShards(folder, 'model', 'safetensors', three));
+  beforeEach(() => writeShards(folder, 'model', 'safetensors', few));
 
   it('together hold what the index lists', () => {
     const { tensors, file } = readWeights(folder, transformersWeights);
     expect(file).toBe(index());
     expect(Array.from(tensors, ([key, tensor]) => [key, tensor.toNumbers()[0]])).toEqual([
       ['a', 0],
+      ['d', 3],
       ['b', 1],
       ['c', 2],
     ]);
@@ -87,10 +88,10 @@ describe('shards', () => {
   });
 
   it('hold neither less nor more', () => {
-    editMap({ d: 'model-00002-of-00003.safetensors' });
-    refuses(/1 are missing \(d in model-00002-of-00003\.safetensors\); the shards are of another version/);
-    editMap({ b: 'model-00001-of-00003.safetensors', d: undefined });
-    refuses(/1 are missing \(b in model-00001.*\) and 1 are not listed there \(b in model-00002/);
+    editMap({ e: 'model-00002-of-00003.safetensors' });
+    refuses(/1 are missing \(e in model-00002-of-00003\.safetensors\); the shards are of another version/);
+    editMap({ d: 'model-00002-of-00003.safetensors', e: undefined });
+    refuses(/1 are missing \(d in model-00002.*\) and 1 are not listed there \(d in model-00001/);
   });
 
   it.each([
@@ -117,16 +118,14 @@ describe('a torch file', () => {
   const dictionary = (...items: Buffer[]) => Buffer.concat([Buffer.from('}('), ...items, Buffer.from('u')]);
 
   it('has the tensors itself, or under state_dict among other things', () => {
-    writeBin(file(), three);
-    expect([...readTensorBin(file(), 'refuse').keys()]).toEqual(['a', 'b', 'c']);
-    writeBin(file(), three, (own) =>
-      dictionary(code.text('epoch'), code.int(3), code.text('state_dict'), own),
-    );
-    expect([...readTensorBin(file(), 'refuse').keys()]).toEqual(['a', 'b', 'c']);
+    writeBin(file(), few);
+    expect([...readTensorBin(file(), 'refuse').keys()]).toEqual([...few.keys()]);
+    writeBin(file(), few, (own) => dictionary(code.text('epoch'), code.int(3), code.text('state_dict'), own));
+    expect([...readTensorBin(file(), 'refuse').keys()]).toEqual([...few.keys()]);
   });
 
   it('has nothing but tensors in it', () => {
-    writeBin(file(), three, (own) => Buffer.concat([own, code.text('step'), code.int(3), Buffer.from('s')]));
+    writeBin(file(), few, (own) => Buffer.concat([own, code.text('step'), code.int(3), Buffer.from('s')]));
     refuses(/Expected a dictionary of tensors in .*pytorch_model\.bin but its step is no tensor/);
     craftTorchZip(file(), code.text('nothing'));
     refuses(/but it holds none/);

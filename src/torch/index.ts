@@ -18,9 +18,9 @@ export {
 } from './creation.js';
 export { type DType, dtypes } from './dtype.js';
 export { Generator } from './generator.js';
+export { Unread } from './pickle.js';
 export { hasCuda, memoryStats, setNumThreads, torchVersion, trimMemory } from './runtime.js';
 export { readSafetensors, writeSafetensors } from './safetensors.js';
 export { tidy } from './scope.js';
 export { type Device, op, Tensor, type Values } from './tensor.js';
-export { Unread } from './pickle.js';
 export { readTorchZip, writeTorchZip } from './torch-zip.js';

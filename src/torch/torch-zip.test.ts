@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { code, craftTorchZip } from '../../test/craft-torch-zip.js';
 import { golden } from '../../test/golden.js';
-import { arange, readSafetensors, type Tensor, tensor, zeros } from './index.js';
+import { arange, readSafetensors, type Tensor, tensor, Unread, zeros } from './index.js';
 import { readTorchZip, writeTorchZip } from './torch-zip.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'torch-zip-'));
@@ -150,5 +150,46 @@ describe('writing', () => {
     const first = readFileSync(a);
     writeTorchZip(b, { ip_adapter: new Map([['x', arange(0, 3)]]) });
     expect(readFileSync(b)).toEqual(first);
+  });
+});
+
+describe('skipping', () => {
+  // What PyTorch Lightning writes: a class as a key, objects made in each of pickle's ways, and the weights.
+  const dictionary = (...items: Buffer[]) => Buffer.concat([Buffer.from('}('), ...items, Buffer.from('u')]);
+  const callback = code.global('pytorch_lightning.callbacks.model_checkpoint', 'ModelCheckpoint');
+  const scalar = code.call(code.global('numpy.core.multiarray', 'scalar'), code.int(1));
+  const made = Buffer.concat([code.global('omegaconf', 'DictConfig'), Buffer.from(')\x81', 'latin1')]);
+  const filled = Buffer.concat([
+    made,
+    ...[dictionary(code.text('_content'), code.int(1)), Buffer.from('b')], // BUILD
+    ...[code.text('key'), code.int(1), Buffer.from('s')], // SETITEM
+    ...[code.int(1), Buffer.from('a')], // APPEND
+  ]);
+  const file = () =>
+    craftTorchZip(
+      crafted,
+      dictionary(
+        ...[code.text('callbacks'), dictionary(callback, dictionary(code.text('best'), scalar))],
+        ...[code.text('hyper_parameters'), filled],
+        ...[code.text('harmful'), code.call(code.global('os', 'system'), code.text('exit 1'))],
+        ...[code.text('weight'), code.view(code.storage('FloatStorage', '0', 6), 0, [6], [1])],
+      ),
+      { 0: sixFloats },
+    );
+
+  it('reads the tensors and stands in for the rest, of which nothing is run', () => {
+    const read = readTorchZip(file(), 'skip') as Map<string, unknown>;
+    expect((read.get('weight') as Tensor).toNumbers()).toEqual([0, 1, 2, 3, 4, 5]);
+    const [[key, value]] = [...(read.get('callbacks') as Map<Unread, Map<string, unknown>>)] as [
+      [Unread, Map<string, unknown>],
+    ];
+    expect(key).toEqual(new Unread('pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint'));
+    expect(value.get('best')).toEqual(new Unread('numpy.core.multiarray.scalar'));
+    expect(read.get('hyper_parameters')).toEqual(new Unread('omegaconf.DictConfig'));
+    expect(read.get('harmful')).toEqual(new Unread('os.system'));
+  });
+
+  it('is off unless asked for', () => {
+    expect(() => readTorchZip(file())).toThrow(/names pytorch_lightning\./);
   });
 });

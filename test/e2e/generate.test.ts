@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { compileTypeScript } from '../../tools/compile-typescript.mjs';
 import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -12,6 +13,7 @@ const command = join(root, 'dist/cli/main.js');
 let world: Adapted;
 let flags: string[];
 beforeAll(async () => {
+  compileTypeScript(root, console.log);
   world = await makeAdaptedWorld();
   flags = [
     '--model',
@@ -123,6 +125,55 @@ describe('ip-adapter generate', () => {
     const { exitCode } = await child;
     expect(exitCode).toBe(130);
     expect(existsSync(at('never.png'))).toBe(false);
+  });
+});
+
+describe('ip-adapter evaluate', () => {
+  const data = () => [
+    '--data-json-file',
+    at('data.json'),
+    '--data-root-path',
+    at('images'),
+    '--max-rows',
+    '3',
+  ];
+
+  it('prints a table and writes the same as JSON', async () => {
+    const { stdout, exitCode } = await run(
+      'evaluate',
+      ...flags,
+      ...data(),
+      '--scale',
+      '0',
+      '0.5',
+      '--out',
+      'scores.json',
+    );
+    expect(exitCode).toBe(0);
+    const { scores, rows } = JSON.parse(readFileSync(at('scores.json'), 'utf8'));
+    expect(rows).toBe(3);
+    expect(scores.map(({ scale }: { scale: number }) => scale)).toEqual([0, 0.5]);
+    const lines = stdout.split('\n');
+    expect(lines[0]).toMatch(/scale +CLIP-I +to others +CLIP-T +retrieval top-1/);
+    expect(lines[1]).toContain(`0 (no adapter)          ${scores[0].clipI.toFixed(4)}`);
+    expect(stdout).toContain('chance of retrieval 33.3 %');
+    expect(stdout).toContain('CLIP-T is left out');
+    expect(lines.at(-1)).toBe('scores.json');
+  });
+
+  it('refuses bad input with exit code 2, and writes nothing', async () => {
+    const { stderr, exitCode } = await run(
+      'evaluate',
+      ...flags,
+      ...data(),
+      '--scale',
+      'x',
+      '--out',
+      'bad.json',
+    );
+    expect(stderr).toMatch(/--scale/);
+    expect(exitCode).toBe(2);
+    expect(existsSync(at('bad.json'))).toBe(false);
   });
 });
 

@@ -1,0 +1,95 @@
+import { describe, expect, it } from 'vitest';
+import { expectSameBytes } from '../../test/golden.js';
+import { CheckpointError } from '../errors.js';
+import { backward, Generator, randn, type Tensor, tensor, tidy } from '../torch/index.js';
+import { AdamW } from './adamw.js';
+
+const options = { learningRate: 0.1, betas: [0.8, 0.9], eps: 1e-3, weightDecay: 0.05 } as const;
+
+/** One parameter of one element, by the paper's algorithm in float64. */
+function byHand(start: number, grads: readonly number[]): number {
+  const { learningRate, betas, eps, weightDecay } = options;
+  let [x, m, v] = [start, 0, 0];
+  grads.forEach((g, i) => {
+    m = betas[0] * m + (1 - betas[0]) * g;
+    v = betas[1] * v + (1 - betas[1]) * g * g;
+    const [mHat, vHat] = [m / (1 - betas[0] ** (i + 1)), v / (1 - betas[1] ** (i + 1))];
+    x -= learningRate * (mHat / (Math.sqrt(vHat) + eps) + weightDecay * x);
+  });
+  return x;
+}
+
+function parameters(): Map<string, Tensor> {
+  const generator = new Generator('cpu', 5);
+  const made = new Map([[2, 3], [4]].map((shape, i) => [`p${i}`, randn(shape, { generator })]));
+  for (const value of made.values()) value.requiresGrad = true;
+  return made;
+}
+
+function stepOn(values: Map<string, Tensor>, optimizer: AdamW): void {
+  tidy(() => {
+    for (const value of values.values()) backward(value.pow(3).sum());
+    optimizer.step();
+    optimizer.zeroGrad();
+  });
+}
+
+describe('AdamW', () => {
+  it('is the algorithm of the paper', () => {
+    const x = tensor([0.7], [1]);
+    x.requiresGrad = true;
+    const optimizer = new AdamW(new Map([['x', x]]), options);
+    const grads = [0.5, -2, 0.01, 3];
+    for (const grad of grads) {
+      x.grad = tensor([grad], [1]);
+      optimizer.step();
+    }
+    expect(x.item()).toBeCloseTo(byHand(0.7, grads), 6);
+    expect(optimizer.steps).toBe(4);
+  });
+
+  it('leaves a parameter without a gradient as it is', () => {
+    const values = parameters();
+    const optimizer = new AdamW(values, options);
+    const before = (values.get('p1') as Tensor).detach().clone();
+    backward((values.get('p0') as Tensor).sum());
+    optimizer.step();
+    expectSameBytes((values.get('p1') as Tensor).detach(), before);
+    optimizer.zeroGrad();
+    expect([...values.values()].map(({ grad }) => grad)).toEqual([null, null]);
+  });
+
+  it('goes on from a saved state to the bit', () => {
+    const [whole, parts] = [parameters(), parameters()];
+    const first = new AdamW(whole, options);
+    for (let i = 0; i < 6; i++) stepOn(whole, first);
+
+    const second = new AdamW(parts, options);
+    for (let i = 0; i < 3; i++) stepOn(parts, second);
+    const saved = new Map(Array.from(second.stateDict(), ([key, value]) => [key, value.clone()]));
+    const third = new AdamW(parts, options);
+    third.loadStateDict(saved, second.steps, 'here');
+    for (let i = 0; i < 3; i++) stepOn(parts, third);
+    for (const [key, value] of whole) expectSameBytes((parts.get(key) as Tensor).detach(), value.detach());
+  });
+
+  it('refuses the state of other parameters, by name and shape', () => {
+    const optimizer = new AdamW(parameters(), options);
+    const state = optimizer.stateDict();
+    state.delete('exp_avg.p0');
+    state.set('exp_avg_sq.p1', tensor([1], [1]));
+    expect(() => optimizer.loadStateDict(state, 1, 'there')).toThrow(CheckpointError);
+    expect(() => optimizer.loadStateDict(state, 1, 'there')).toThrow(
+      /there .*exp_avg\.p0: .*nothing.*exp_avg_sq\.p1: expected \[4\] but received \[1\]/,
+    );
+  });
+
+  it('the learning rate may change between steps', () => {
+    const values = parameters();
+    const before = (values.get('p0') as Tensor).detach().clone();
+    const optimizer = new AdamW(values, options);
+    optimizer.learningRate = 0;
+    stepOn(values, optimizer);
+    expectSameBytes((values.get('p0') as Tensor).detach(), before);
+  });
+});
