@@ -13,10 +13,13 @@ describe('measure', () => {
   const drawn = tensor([1, 0, 0, 0, half, half, half, 0, half], [3, 3]);
 
   it('is the mean cosine to the own prompt, to the others and to the caption', () => {
-    const { clipI, clipIOthers, clipT } = measure(drawn, prompts, prompts, 1);
+    const { clipI, clipIOthers, clipT, clipScore } = measure(drawn, prompts, prompts, 1);
     expect(clipI).toBeCloseTo((1 + half + half) / 3, 6);
     expect(clipIOthers).toBeCloseTo((half + half) / 6, 6);
     expect(clipT).toBeCloseTo(clipI, 6);
+    expect(clipScore).toBeCloseTo(2.5 * clipI, 6);
+    const opposite = tensor([-1, 0, 0, 0, -1, 0, 0, 0, 1], [3, 3]);
+    expect(measure(opposite, prompts, prompts, 1).clipScore).toBeCloseTo(2.5 / 3, 6);
     expect(measure(drawn, prompts, null, 1).clipT).toBeNull();
   });
 

@@ -1,6 +1,6 @@
 /**
  * @file How well pictures follow their prompts (IP-Adapter, arXiv 2308.06721, section 4.1.2 and table 1): CLIP-I is the
- * cosine between a generated picture and its image prompt, CLIP-T between it and the caption of that prompt. Retrieval
+ * cosine between a generated picture and its image prompt, CLIP-T that between it and the caption of that prompt. Retrieval
  * tells what a cosine cannot: whether the picture is nearer to its own prompt than to every other.
  */
 import { ClipMetric } from './clip-metric.js';
@@ -24,8 +24,10 @@ export interface Scores {
   clipI: number;
   /** Cosine to the prompts of the other rows: what clipI would be if the prompt did not count. */
   clipIOthers: number;
-  /** Cosine to the caption; null without a text encoder. */
+  /** Cosine to the caption, -1 … 1; null without a text encoder. */
   clipT: number | null;
+  /** 2.5 · max(cosine to the caption, 0) (Hessel et al., arXiv 2104.08718): the paper's CLIP-T is of this size. */
+  clipScore: number | null;
   /** Share of pictures whose own prompt is the nearest of all rows' pictures, 0 … 1. */
   retrievalTop1: number;
 }
@@ -144,11 +146,13 @@ export function measure(
   const cosines = toPrompts.toNumbers();
   const toOwn = Array.from({ length: pictures }, (_, i) => cosines[i * rows + own(i)] as number);
   const nearest = toPrompts.argmax(1).toNumbers();
-  const perCaption = captions === null ? null : drawn.matmul(captions.transpose(0, 1)).toNumbers();
+  const toCaptions = captions && drawn.matmul(captions.transpose(0, 1)).toNumbers();
+  const toCaption = toCaptions && toOwn.map((_, i) => toCaptions[i * rows + own(i)] as number);
   return {
     clipI: sum(toOwn) / pictures,
     clipIOthers: (sum(cosines) - sum(toOwn)) / (pictures * (rows - 1)),
-    clipT: perCaption && sum(toOwn.map((_, i) => perCaption[i * rows + own(i)] as number)) / pictures,
+    clipT: toCaption && sum(toCaption) / pictures,
+    clipScore: toCaption && (2.5 * sum(toCaption.map((cosine) => Math.max(cosine, 0)))) / pictures,
     retrievalTop1: nearest.filter((row, i) => row === own(i)).length / pictures,
   };
 }

@@ -97,8 +97,9 @@ export function projectFeatures(adapter: IPAdapter, features: Tensor): Tensor {
 
 /**
  * One set of tokens for all pictures of a prompt: the weighted mean of each one's. The k-th token is the answer to the
- * same learned query whatever the picture, so the mean lies between the pictures; one given twice counts double, and the cost does not grow. (diffusers and ComfyUI by default append the tokens one
- * after another instead, where weights have no clear meaning; ComfyUI calls this way 'average'.)
+ * same learned query whatever the picture, so the mean lies between the pictures; one given twice counts double, and
+ * the cost does not grow. (diffusers and ComfyUI by default append the tokens one after another instead, where weights
+ * have no clear meaning; ComfyUI calls this way 'average'.)
  * @param tokens [n, numTokens, crossAttentionDim]
  * @param weights one for each row, above 0
  * @returns [1, numTokens, crossAttentionDim]

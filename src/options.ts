@@ -38,7 +38,12 @@ export function resolveOptions<S extends z.ZodObject>(schema: S, options: unknow
     const value = (options as Record<string, unknown>)[key];
     const description = schema.shape[key]?.description ?? '';
     if (value === undefined) return `${flagOf(key)} (${key}) is required: ${description}`;
-    return `Expected ${flagOf(key)} (${key}) to be right but received ${JSON.stringify(value)}: ${issue.message}`;
+    return `Expected ${flagOf(key)} (${key}) to be right but received ${shown(value)}: ${issue.message}`;
   });
   throw new ConfigError(faults.join('\n'));
+}
+
+/** As JSON; the bytes of a picture are left out. */
+function shown(value: unknown): string {
+  return JSON.stringify(value, (_, part) => (part instanceof Uint8Array ? `${part.length} bytes` : part));
 }

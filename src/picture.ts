@@ -34,7 +34,7 @@ export class Picture implements RgbImage {
 export function parametersOf(
   { prompt, imagePrompts, seed }: ResolvedJob,
   draw: ResolvedDrawOptions & { width: number; height: number },
-  { model, adapter }: PipelineOptions,
+  { model, adapter, sampler }: PipelineOptions & { sampler: string },
 ): string {
   const images = imagePrompts.map(({ image, weight }) => {
     const name = typeof image === 'string' ? image : 'a picture in memory';
@@ -42,7 +42,7 @@ export function parametersOf(
   });
   const settings: Record<string, string | number> = {
     Steps: draw.steps,
-    Sampler: draw.scheduler ?? "the model's own",
+    Sampler: sampler,
     'CFG scale': draw.guidanceScale,
     Seed: seed,
     Size: `${draw.width}x${draw.height}`,

@@ -13,7 +13,6 @@ import type { AutoencoderKL } from './models/autoencoder-kl.js';
 import type { CLIPTextModel } from './models/clip-text-model.js';
 import { type LoadOptions, loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from './models/load.js';
 import type { UNet2DConditionModel } from './models/unet-2d-condition.js';
-
 import { readSchedulerConfig, type SchedulerFile } from './schedulers/config.js';
 import { resolveTarget } from './target.js';
 import type { Device, DType } from './torch/index.js';

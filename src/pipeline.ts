@@ -128,8 +128,9 @@ export class IPAdapterPipeline implements Disposable {
       const pixels = tidy(() => decodeLatents(vae, latents).toBytes());
       latents.dispose();
       const bytes = width * height * 3;
+      const name = draw.scheduler ?? sampler.constructor.name;
       return jobs.map((job, i) => {
-        const parameters = parametersOf(job, draw, this.#options);
+        const parameters = parametersOf(job, draw, { ...this.#options, sampler: name });
         return new Picture(pixels.slice(i * bytes, (i + 1) * bytes), width, height, job.seed, parameters);
       });
     } finally {

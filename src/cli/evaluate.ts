@@ -43,22 +43,21 @@ async function run(flags: object): Promise<void> {
 }
 
 function table({ scores, rows, imagesPerRow, metricEncoder }: Evaluation): string {
-  const title = ['scale', 'CLIP-I', 'to others', 'CLIP-T', 'retrieval top-1'];
-  const body = scores.map(({ scale, clipI, clipIOthers, clipT, retrievalTop1 }) => [
+  const shown = (score: number | null): string => score?.toFixed(4) ?? '–';
+  const title = ['scale', 'CLIP-I', 'to others', 'CLIP-T', 'CLIPScore', 'retrieval top-1'];
+  const body = scores.map(({ scale, clipI, clipIOthers, clipT, clipScore, retrievalTop1 }) => [
     scale === 0 ? '0 (no adapter)' : String(scale),
-    clipI.toFixed(4),
-    clipIOthers.toFixed(4),
-    clipT === null ? '–' : clipT.toFixed(4),
+    ...[clipI, clipIOthers, clipT, clipScore].map(shown),
     `${(100 * retrievalTop1).toFixed(1)} %`,
   ]);
   const lines = [title, ...body].map((cells) => cells.map((cell) => cell.padStart(15)).join(' '));
+  const hasText = scores[0]?.clipT !== null;
   const notes = [
-    `${rows} rows, ${imagesPerRow} ${imagesPerRow === 1 ? 'picture' : 'pictures'} each; chance of retrieval ${(100 / rows).toFixed(1)} %; measured by ${metricEncoder}`,
-    ...(scores[0]?.clipT === null
-      ? [
-          'CLIP-T is left out: the measuring encoder has no text; give a whole CLIP, or --metric-text-encoder.',
-        ]
-      : []),
+    `${rows} rows, ${imagesPerRow} ${imagesPerRow === 1 ? 'picture' : 'pictures'} each; chance of retrieval ${(100 / rows).toFixed(1)} %; measured by ${metricEncoder}.`,
+    'CLIP-I: cosine to the own image prompt; to others: to those of the other rows.',
+    hasText
+      ? 'CLIP-T: cosine to the caption; CLIPScore: 2.5 times that, the size of the values in arXiv 2308.06721, table 1.'
+      : 'CLIP-T is left out: the measuring encoder has no text; give a whole CLIP, or --metric-text-encoder.',
   ];
   return [...lines, '', ...notes].join('\n');
 }

@@ -10,11 +10,11 @@ describe.each(goldenFolders('image_proj'))('as the original computes it, %s', (f
     [
       'ImageProjModel',
       (embeddingDim, [, tokens = 0, crossAttentionDim = 0]) =>
-        new ImageProjModel({ embeddingDim, crossAttentionDim }, tokens),
+        new ImageProjModel(embeddingDim, tokens, crossAttentionDim),
     ],
     [
       'MLPProjModel',
-      (embeddingDim, [, , crossAttentionDim = 0]) => new MLPProjModel({ embeddingDim, crossAttentionDim }),
+      (embeddingDim, [, , crossAttentionDim = 0]) => new MLPProjModel(embeddingDim, crossAttentionDim),
     ],
   ];
 

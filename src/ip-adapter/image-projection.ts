@@ -3,34 +3,49 @@
  * Fields are named as the keys of the official files.
  */
 import { gelu } from '../nn/functional.js';
+import { initParameters } from '../nn/init.js';
 import { LayerNorm, Linear } from '../nn/layers.js';
 import { Module, Sequential } from '../nn/module.js';
-import type { Tensor } from '../torch/index.js';
+import type { Generator, Tensor } from '../torch/index.js';
 
-export interface ImageProjConfig {
+/** What makes image tokens [batch, numTokens, crossAttentionDim]; each variant of the adapter has its own. */
+export interface ImageProjection extends Module<[imageFeatures: Tensor]> {
+  /**
+   * What of the image encoder goes in: the last hidden states but one [batch, n, embeddingDim], or the embedding
+   * [batch, embeddingDim] that CLIP compares with texts.
+   */
+  readonly takes: 'hidden states' | 'embedding';
+  readonly embeddingDim: number;
+  readonly numTokens: number;
   /** Width of the tokens: the UNet's cross_attention_dim. */
-  crossAttentionDim: number;
-  /** Width of the image encoder's output: projection_dim for the base adapter, hidden_size for the full one. */
-  embeddingDim: number;
+  readonly crossAttentionDim: number;
+  /** Random values, PyTorch's defaults. */
+  init(generator: Generator): this;
 }
 
-/** The base adapter's: one image embedding [batch, embeddingDim] → numTokens tokens [batch, numTokens, crossAttentionDim] */
-export class ImageProjModel extends Module<[imageEmbeds: Tensor]> {
+/** The base adapter's: one image embedding [batch, embeddingDim] → [batch, numTokens, crossAttentionDim] */
+export class ImageProjModel extends Module<[imageEmbeds: Tensor]> implements ImageProjection {
   proj: Linear;
   norm: LayerNorm;
-  readonly #numTokens: number;
-  readonly #crossAttentionDim: number;
+  readonly takes = 'embedding';
 
-  constructor({ crossAttentionDim, embeddingDim }: ImageProjConfig, numTokens: number) {
+  constructor(
+    readonly embeddingDim: number,
+    readonly numTokens: number,
+    readonly crossAttentionDim: number,
+  ) {
     super();
     this.proj = new Linear(embeddingDim, numTokens * crossAttentionDim);
     this.norm = new LayerNorm(crossAttentionDim);
-    this.#numTokens = numTokens;
-    this.#crossAttentionDim = crossAttentionDim;
+  }
+
+  init(generator: Generator): this {
+    initParameters(this, generator);
+    return this;
   }
 
   protected override forward(imageEmbeds: Tensor): Tensor {
-    return this.norm.call(this.proj.call(imageEmbeds).reshape(-1, this.#numTokens, this.#crossAttentionDim));
+    return this.norm.call(this.proj.call(imageEmbeds).reshape(-1, this.numTokens, this.crossAttentionDim));
   }
 }
 
@@ -38,7 +53,7 @@ export class ImageProjModel extends Module<[imageEmbeds: Tensor]> {
 export class MLPProjModel extends Module<[imageFeatures: Tensor]> {
   proj: Sequential;
 
-  constructor({ crossAttentionDim, embeddingDim }: ImageProjConfig) {
+  constructor(embeddingDim: number, crossAttentionDim: number) {
     super();
     this.proj = new Sequential(
       new Linear(embeddingDim, embeddingDim),

@@ -6,35 +6,35 @@ import type { AttentionProcessor } from '../models/attention.js';
 import type { UNet2DConditionModel } from '../models/unet-2d-condition.js';
 import { Module } from '../nn/module.js';
 import { type Generator, noGrad, type Tensor } from '../torch/index.js';
+import type { ImageProjection } from './image-projection.js';
 import { IPAttnProcessor } from './ip-attn-processor.js';
-import { Resampler, type ResamplerConfig } from './resampler.js';
 
-/** Image features [batch, n, embeddingDim] → image tokens [batch, numTokens, crossAttentionDim]. */
+/** Image features, as `image_proj` takes them, → image tokens [batch, numTokens, crossAttentionDim]. */
 export class IPAdapter extends Module<[imageFeatures: Tensor]> {
-  image_proj: Resampler;
+  image_proj: ImageProjection;
   /** By the number of the UNet's attention layer in diffusers' order; null at self-attention. */
   ip_adapter: (IPAttnProcessor | null)[];
 
   readonly #unet: UNet2DConditionModel;
   #before: AttentionProcessor[] | null = null;
 
-  constructor(unet: UNet2DConditionModel, config: ResamplerConfig) {
+  constructor(unet: UNet2DConditionModel, projection: ImageProjection) {
     super();
-    this.image_proj = new Resampler(config);
+    this.image_proj = projection;
     this.ip_adapter = unet.attentionLayers().map(({ name, attention }) => {
       const [hiddenSize, crossAttentionDim] = attention.to_k.weight.shape as [number, number];
       return name.endsWith('.attn2')
-        ? new IPAttnProcessor(hiddenSize, crossAttentionDim, config.numQueries)
+        ? new IPAttnProcessor(hiddenSize, crossAttentionDim, projection.numTokens)
         : null;
     });
     this.#unet = unet;
   }
 
   get numTokens(): number {
-    return this.image_proj.config.numQueries;
+    return this.image_proj.numTokens;
   }
 
-  /** A new adapter: a random Resampler, and each layer's `to_k`, `to_v` as the start of `to_k_ip`, `to_v_ip`. */
+  /** A new adapter: a random projection, and each layer's `to_k`, `to_v` as the start of `to_k_ip`, `to_v_ip`. */
   init(generator: Generator): this {
     using _ = noGrad();
     const layers = this.#unet.attentionLayers();

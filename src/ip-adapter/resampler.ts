@@ -8,6 +8,7 @@ import { initParameters } from '../nn/init.js';
 import { LayerNorm, Linear } from '../nn/layers.js';
 import { Module } from '../nn/module.js';
 import { cat, type Device, empty, type Generator, randn, type Tensor } from '../torch/index.js';
+import type { ImageProjection } from './image-projection.js';
 
 export interface ResamplerConfig {
   /** Width inside the resampler. */
@@ -27,13 +28,14 @@ export interface ResamplerConfig {
 }
 
 /** Image features [batch, n, embeddingDim] → image tokens [batch, numQueries, outputDim]. */
-export class Resampler extends Module<[Tensor]> {
+export class Resampler extends Module<[Tensor]> implements ImageProjection {
   latents: Tensor;
   proj_in: Linear;
   proj_out: Linear;
   norm_out: LayerNorm;
   layers: [PerceiverAttention, FeedForward][];
 
+  readonly takes = 'hidden states';
   readonly config: ResamplerConfig;
 
   constructor(config: ResamplerConfig) {
@@ -48,6 +50,18 @@ export class Resampler extends Module<[Tensor]> {
       new PerceiverAttention(config),
       new FeedForward(config),
     ]);
+  }
+
+  get embeddingDim(): number {
+    return this.config.embeddingDim;
+  }
+
+  get numTokens(): number {
+    return this.config.numQueries;
+  }
+
+  get crossAttentionDim(): number {
+    return this.config.outputDim;
   }
 
   /** Random values as the original's: PyTorch's defaults, and latents ~ N(0, 1/dim). */

@@ -57,7 +57,9 @@ describe('a folder that is not a model', () => {
     rmSync(weights());
     expect(() => loadUNet(folder)).toThrow(CheckpointError);
     expect(() => loadUNet(folder)).toThrow(CheckpointError);
-    expect(() => loadUNet(folder)).toThrow(`Expected weights in ${folder} but there are none: download them`);
+    expect(() => loadUNet(folder)).toThrow(
+      `Expected weights such as ${weights()} but there are none: download them`,
+    );
   });
 
   it('is another model', () => {

@@ -2,7 +2,7 @@
 import type { Tensor } from '../torch/index.js';
 
 /** Tensors by the names of a model here, and the names of those that it has no use for. */
-export interface AdaptedWeights {
+interface AdaptedWeights {
   tensors: Map<string, Tensor>;
   unused: string[];
 }

@@ -53,7 +53,9 @@ describe('which form is read', () => {
   });
 
   it('names what is there instead', () => {
-    refuses(/^Expected weights in .* but there are none: download them from where config\.json came from$/);
+    refuses(
+      /^Expected weights such as .*model\.safetensors but there are none: download them from where config\.json came from$/,
+    );
     writeFileSync(join(folder, 'model.onnx'), '');
     writeFileSync(join(folder, 'README.md'), '');
     refuses(/: model\.onnx has another name; read are model\.safetensors, model\.safetensors\.index\.json, /);

@@ -131,7 +131,7 @@ function missingWeights(folder: string, forms: string[]): string {
     others.length === 0
       ? 'download them from where config.json came from'
       : `${others.sort().join(', ')} ${others.length === 1 ? 'has another name' : 'have other names'}; read are ${forms.join(', ')}`;
-  return `Expected weights in ${folder} but there are none: ${remedy}`;
+  return `Expected weights such as ${join(folder, forms[0] as string)} but there are none: ${remedy}`;
 }
 
 function isFile(path: string): boolean {

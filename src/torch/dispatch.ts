@@ -4,23 +4,27 @@
  */
 import { TorchError } from '../errors.js';
 import type { DType } from './dtype.js';
-import type { Generator } from './generator.js';
 import { native } from './native.js';
 import { Held } from './scope.js';
-import type { Tensor } from './tensor.js';
 
 // ---- types of a schema -------------------------------------------------------------------------------------------
 
-type Value<T extends string> = T extends `${infer Base}?`
-  ? Value<Base> | null
+/** A source of random numbers, as the addon takes it. */
+interface GeneratorLike {
+  readonly generatorHandle: number;
+}
+
+// `X` is the tensor's class: it is made of operators itself, and so comes as a parameter.
+type Value<T extends string, X> = T extends `${infer Base}?`
+  ? Value<Base, X> | null
   : T extends `Tensor${string}[]`
-    ? readonly Tensor[]
+    ? readonly X[]
     : T extends `Tensor${string}`
-      ? Tensor
+      ? X
       : T extends `${'int' | 'SymInt'}[${infer N}]`
         ? readonly number[] | (N extends '' ? never : number)
         : T extends `${infer Base}[${string}]`
-          ? readonly Value<Base>[]
+          ? readonly Value<Base, X>[]
           : T extends 'int' | 'SymInt' | 'float' | 'Scalar'
             ? number
             : T extends 'bool'
@@ -30,34 +34,34 @@ type Value<T extends string> = T extends `${infer Base}?`
                 : T extends 'str' | 'Device' | 'Layout' | 'MemoryFormat'
                   ? string
                   : T extends 'Generator'
-                    ? Generator
+                    ? GeneratorLike
                     : never;
 
-type Parameter<S extends string> = S extends '*'
+type Parameter<S extends string, X> = S extends '*'
   ? []
   : S extends `${infer T} ${string}=${string}`
-    ? [Value<T>?]
+    ? [Value<T, X>?]
     : S extends `${infer T} ${string}`
-      ? [Value<T>]
+      ? [Value<T, X>]
       : [];
 
-type Parameters<S extends string> = S extends `${infer First}, ${infer Rest}`
-  ? [...Parameter<First>, ...Parameters<Rest>]
-  : Parameter<S>;
+type Parameters<S extends string, X> = S extends `${infer First}, ${infer Rest}`
+  ? [...Parameter<First, X>, ...Parameters<Rest, X>]
+  : Parameter<S, X>;
 
-type Results<S extends string> = S extends `${infer First}, ${infer Rest}`
-  ? [Value<First>, ...Results<Rest>]
-  : [Value<S>];
+type Results<S extends string, X> = S extends `${infer First}, ${infer Rest}`
+  ? [Value<First, X>, ...Results<Rest, X>]
+  : [Value<S, X>];
 
-type Result<S extends string> = S extends '()'
+type Result<S extends string, X> = S extends '()'
   ? void
   : S extends `(${infer Many})`
-    ? Results<Many>
-    : Value<S>;
+    ? Results<Many, X>
+    : Value<S, X>;
 
 /** The function that a schema describes; arguments are positional, keyword-only ones too, in schema order. */
-export type Operator<S extends string> = S extends `${string}(${infer Args}) -> ${infer Returns}`
-  ? ((...args: Parameters<Args>) => Result<Returns>) & {
+export type Operator<S extends string, X> = S extends `${string}(${infer Args}) -> ${infer Returns}`
+  ? ((...args: Parameters<Args, X>) => Result<Returns, X>) & {
       /** False where this LibTorch lacks the operator; a call then throws. */
       readonly available: boolean;
     }
@@ -133,7 +137,6 @@ function compare(declared: Schema, live: Schema, liveText: string): void {
 function lower(value: unknown): unknown {
   if (value instanceof Held) return value.handle;
   if (Array.isArray(value)) return value.map(lower);
-  // A Generator; not imported, since it is made of operators itself.
   if (value !== null && typeof value === 'object' && 'generatorHandle' in value) return value.generatorHandle;
   return value;
 }
@@ -148,10 +151,10 @@ function describe(value: unknown): string {
 }
 
 /** Makes the function of an operator. `wrap` turns a handle into a Tensor. */
-export function makeOperator<const S extends string>(
+export function makeOperator<const S extends string, X extends Held>(
   schema: S,
-  wrap: (handle: number) => Tensor,
-): Operator<S> {
+  wrap: (handle: number) => X,
+): Operator<S, X> {
   const declared = parseSchema(schema);
   const fullName = declared.overload === '' ? declared.name : `${declared.name}.${declared.overload}`;
   const found = native.findOperator(declared.name, declared.overload);
@@ -181,5 +184,5 @@ export function makeOperator<const S extends string>(
     if (declared.returns.length === 0) return undefined;
     return (raw as unknown[]).map((value, i) => lift(value, declared.returns[i] ?? ''));
   };
-  return Object.assign(call, { available: index !== undefined }) as unknown as Operator<S>;
+  return Object.assign(call, { available: index !== undefined }) as unknown as Operator<S, X>;
 }

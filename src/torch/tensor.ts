@@ -7,7 +7,7 @@ import { Held } from './scope.js';
 export type Device = string;
 
 /** Declares an ATen operator by its schema; see dispatch.ts. */
-export function op<const S extends string>(schema: S): Operator<S> {
+export function op<const S extends string>(schema: S): Operator<S, Tensor> {
   return makeOperator(schema, (handle) => new Tensor(handle));
 }
 

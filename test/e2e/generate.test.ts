@@ -1,11 +1,11 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { execa } from 'execa';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compileTypeScript } from '../../tools/compile-typescript.mjs';
 import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
+import { runProgram } from './command.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const command = join(root, 'dist/cli/main.js');
@@ -32,8 +32,7 @@ beforeAll(async () => {
 });
 afterAll(() => world.remove());
 
-const run = (...args: string[]) =>
-  execa(process.execPath, [command, ...args], { cwd: world.root, reject: false });
+const run = (...args: string[]) => runProgram(process.execPath, [command, ...args], { cwd: world.root });
 const at = (name: string) => join(world.root, name);
 
 describe('ip-adapter generate', () => {
@@ -114,15 +113,16 @@ describe('ip-adapter generate', () => {
   });
 
   it('ends with 130 on Ctrl-C, without a picture', async () => {
-    const child = execa(
-      process.execPath,
-      [command, 'generate', ...flags, '--steps', '900', '--out', at('never.png')],
-      { reject: false },
-    );
-    child.stderr.on('data', (text) => {
-      if (String(text).includes('On cpu')) setTimeout(() => child.kill('SIGINT'), 300);
+    const args = [command, 'generate', ...flags, '--steps', '900', '--out', at('never.png')];
+    let isStopped = false;
+    const { exitCode } = await runProgram(process.execPath, args, {
+      cwd: world.root,
+      onError: (text, child) => {
+        if (isStopped || !text.includes('On cpu')) return;
+        isStopped = true;
+        setTimeout(() => child.kill('SIGINT'), 300);
+      },
     });
-    const { exitCode } = await child;
     expect(exitCode).toBe(130);
     expect(existsSync(at('never.png'))).toBe(false);
   });
@@ -154,7 +154,7 @@ describe('ip-adapter evaluate', () => {
     expect(rows).toBe(3);
     expect(scores.map(({ scale }: { scale: number }) => scale)).toEqual([0, 0.5]);
     const lines = stdout.split('\n');
-    expect(lines[0]).toMatch(/scale +CLIP-I +to others +CLIP-T +retrieval top-1/);
+    expect(lines[0]).toMatch(/scale +CLIP-I +to others +CLIP-T +CLIPScore +retrieval top-1/);
     expect(lines[1]).toContain(`0 (no adapter)          ${scores[0].clipI.toFixed(4)}`);
     expect(stdout).toContain('chance of retrieval 33.3 %');
     expect(stdout).toContain('CLIP-T is left out');
@@ -181,6 +181,7 @@ it('the example draws a picture', async () => {
   const example = join(root, 'examples/generate.ts');
   expect(readFileSync(example, 'utf8').trimEnd().split('\n').length).toBeLessThanOrEqual(20);
   const args = [example, world.model, world.imageEncoder, world.adapter, world.picture(0), at('example.png')];
-  await execa(join(root, 'node_modules/.bin/tsx'), args, { cwd: root });
+  const { stderr } = await runProgram(join(root, 'node_modules/.bin/tsx'), args, { cwd: root });
+  expect(stderr).toMatch(/21\/21$/);
   expect((await sharp(at('example.png')).metadata()).format).toBe('png');
 });

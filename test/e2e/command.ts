@@ -1,0 +1,32 @@
+/** @file Runs a program as a shell does, and waits for its end. */
+import { type ChildProcess, spawn } from 'node:child_process';
+
+export interface Ended {
+  exitCode: number | null;
+  /** Without the last line break, both. */
+  stdout: string;
+  stderr: string;
+}
+
+/** @param onError sees what the program has written to stderr whenever there is more */
+export function runProgram(
+  file: string,
+  args: readonly string[],
+  { cwd, onError }: { cwd: string; onError?: (text: string, child: ChildProcess) => void },
+): Promise<Ended> {
+  const child = spawn(file, args, { cwd });
+  let [stdout, stderr] = ['', ''];
+  child.stdout.on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk;
+    onError?.(stderr, child);
+  });
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (exitCode) =>
+      resolve({ exitCode, stdout: stdout.trimEnd(), stderr: stderr.trimEnd() }),
+    );
+  });
+}
