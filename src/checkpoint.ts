@@ -112,7 +112,7 @@ export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter'> {
 }
 
 /** The checkpoints of an output folder, oldest first; none where the folder is not there. */
-export function listCheckpoints(outputDir: string): string[] {
+function listCheckpoints(outputDir: string): string[] {
   if (!existsSync(outputDir)) return [];
   return readdirSync(outputDir)
     .filter((name) => /^checkpoint-\d+$/.test(name))

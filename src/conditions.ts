@@ -3,13 +3,12 @@ import { ConfigError } from './errors.js';
 import type { Conditions } from './generate.js';
 import type { ImageFit, ResolvedJob } from './generate-config.js';
 import {
-  encodeZero,
   featuresOf,
   type LoadedSource,
   loadSource,
   projectFeatures,
-  readImageFeatures,
   weightedMean,
+  zeroFeatures,
 } from './image-prompt.js';
 import { assertFeaturesFit, type OpenedAdapter } from './ip-adapter/open-adapter.js';
 import type { PipelineModels } from './pipeline-models.js';
@@ -51,7 +50,13 @@ export async function makeConditions(
 
     const sets = prompts.map((list) => tokensOf(models, adapter, list, fit));
     const tokens = cat(jobs.map(({ imagePrompts }) => sets[lists.indexOf(imagePrompts)] as Tensor));
-    const negative = projectFeatures(adapter.module, zeroFeatures(models, prompts.flat()));
+    const { takes, embeddingDim } = adapter.module.image_proj;
+    const file = prompts
+      .flat()
+      .map(({ source }) => source)
+      .find((source) => typeof source === 'string');
+    const zero = zeroFeatures(takes, models.encoder, file, embeddingDim);
+    const negative = projectFeatures(adapter.module, zero);
     return {
       text,
       negativeText,
@@ -102,10 +107,10 @@ function tokensOf(
   const counting = prompts.filter(({ weight }) => weight > 0);
   if (counting.length === 0) throw new ConfigError('Expected a weight above 0 for at least one image prompt');
   const features = counting.map(({ source }) => {
-    const found = featuresOf(source, encoder, fit);
+    const found = featuresOf(source, encoder, adapter.module.image_proj.takes, fit);
     assertFeaturesFit(
       adapter,
-      found.shape[2] as number,
+      found.shape.at(-1) as number,
       typeof source === 'string' ? source : (encoder?.folder as string),
     );
     return found;
@@ -114,11 +119,4 @@ function tokensOf(
     Array<number>(features[i]?.shape[0] as number).fill(weight),
   );
   return weightedMean(projectFeatures(adapter.module, cat(features)), weights);
-}
-
-/** Of the encoder, or else of a file of features, which has them for this. */
-function zeroFeatures({ encoder }: PipelineModels, prompts: readonly LoadedPrompt[]): Tensor {
-  if (encoder !== undefined) return encodeZero(encoder);
-  const file = prompts.map(({ source }) => source).find((source) => typeof source === 'string');
-  return readImageFeatures(file as string).zeroFeatures;
 }

@@ -1,11 +1,12 @@
 /** @file Image embeddings made once: `generate` takes their file in place of pictures, and needs no image encoder. */
+import { readPicture } from './data/image.js';
 import { ConfigError } from './errors.js';
 import { type EmbedOptions, embedOptionsSchema } from './generate-config.js';
-import { encodeZero, featuresOf, isFeaturesFile, loadSource, writeImageFeatures } from './image-prompt.js';
+import { allFeatures, isFeaturesFile, writeImageFeatures } from './image-prompt.js';
 import { resolveOptions } from './options.js';
 import { loadEncoder } from './pipeline-models.js';
 import { resolveTarget } from './target.js';
-import { cat, setNumThreads, tidy } from './torch/index.js';
+import { setNumThreads, tidy } from './torch/index.js';
 
 /**
  * Writes what the image encoder says of the pictures, a row for each, to one `.safetensors` file. It serves every
@@ -22,10 +23,7 @@ export async function embed(options: EmbedOptions): Promise<void> {
     throw new ConfigError(`Expected pictures for images but ${saved} holds embeddings already`);
   const target = resolveTarget(device);
   if (threads !== undefined) setNumThreads(threads);
-  const sources = await Promise.all(images.map(loadSource));
+  const pictures = await Promise.all(images.map(readPicture));
   const encoder = loadEncoder(imageEncoder, target);
-  tidy(() => {
-    const features = cat(sources.map((source) => featuresOf(source, encoder, imageFit)));
-    writeImageFeatures(out, { features, zeroFeatures: encodeZero(encoder) });
-  });
+  tidy(() => writeImageFeatures(out, allFeatures(encoder, pictures, imageFit)));
 }

@@ -5,6 +5,7 @@ import { expectAllclose, golden, goldenFolders } from '../test/golden.js';
 import { type Conditions, decodeLatents, denoise } from './generate.js';
 import { loadAdapter } from './ip-adapter/adapter-file.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
+import { Resampler } from './ip-adapter/resampler.js';
 import { loadImageEncoder, loadUNet, loadVAE } from './models/load.js';
 import { readSchedulerConfig, type SamplerName } from './schedulers/config.js';
 import { createSampler } from './schedulers/create.js';
@@ -17,16 +18,19 @@ function open(folder: string) {
   const recorded = readSafetensors(join(folder, 'generate.safetensors')).tensors;
   const of = (key: string): Tensor => recorded.get(key) as Tensor;
   const unet = loadUNet(join(folder, config.unet));
-  const adapter = new IPAdapter(unet, {
-    dim: r.dim,
-    depth: r.depth,
-    dimHead: r.dim_head,
-    heads: r.heads,
-    numQueries: r.num_queries,
-    embeddingDim: r.embedding_dim,
-    outputDim: r.output_dim,
-    ffMult: r.ff_mult,
-  });
+  const adapter = new IPAdapter(
+    unet,
+    new Resampler({
+      dim: r.dim,
+      depth: r.depth,
+      dimHead: r.dim_head,
+      heads: r.heads,
+      numQueries: r.num_queries,
+      embeddingDim: r.embedding_dim,
+      outputDim: r.output_dim,
+      ffMult: r.ff_mult,
+    }),
+  );
   loadAdapter(adapter, join(folder, config.adapter));
   const scheduler = readSchedulerConfig(join(folder, 'scheduler'));
   const text = { text: of('prompt_embeds'), negativeText: of('negative_prompt_embeds') };

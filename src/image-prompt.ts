@@ -7,9 +7,11 @@ import { type RgbImage, readPicture } from './data/image.js';
 import { resizeAndCrop } from './data/resample.js';
 import { CheckpointError, ConfigError } from './errors.js';
 import type { ImageFit } from './generate-config.js';
+import type { ImageProjection } from './ip-adapter/image-projection.js';
 import type { IPAdapter } from './ip-adapter/ip-adapter.js';
 import type { CLIPVisionModelWithProjection } from './models/clip-vision-model.js';
 import {
+  cat,
   noGrad,
   readSafetensors,
   type Tensor,
@@ -29,12 +31,17 @@ export interface Encoder {
   processor: ClipImageProcessor;
 }
 
-/** What an image encoder says of pictures: its last hidden states but one, float32. */
+/** Which of its features an image encoder is asked for; see `ImageProjection.takes`. */
+type Taken = ImageProjection['takes'];
+
+/** What an image encoder says of n pictures, float32: all that adapters may take. */
 export interface ImageFeatures {
-  /** [n, patches + 1, hiddenSize], a row for each picture. */
-  features: Tensor;
-  /** The same of zero pixels after normalisation, [1, patches + 1, hiddenSize]; guidance starts from it. */
-  zeroFeatures: Tensor;
+  /** The last hidden states but one, [n, patches + 1, hiddenSize]. */
+  hiddenStates: Tensor;
+  /** The same of zero pixels after normalisation, [1, patches + 1, hiddenSize]. */
+  zeroHiddenStates: Tensor;
+  /** The embeddings, [n, projectionDim]. */
+  embeddings: Tensor;
 }
 
 /** Pictures → pixel values as the encoder takes them, [n, 3, size, size] float32 on the CPU. */
@@ -63,41 +70,72 @@ export async function loadSource(source: ImageSource): Promise<LoadedSource> {
 }
 
 /**
- * The features of a source, [n, patches + 1, hiddenSize]; a file of features may hold several rows.
+ * The features of a source, a row for each picture; a file of features may hold several.
  * @param encoder not needed for a file of features
  * @throws ConfigError where it is needed; CheckpointError where the file cannot be read
  */
-export function featuresOf(source: LoadedSource, encoder: Encoder | undefined, fit: ImageFit): Tensor {
-  if (typeof source === 'string') return readImageFeatures(source).features;
+export function featuresOf(
+  source: LoadedSource,
+  encoder: Encoder | undefined,
+  takes: Taken,
+  fit: ImageFit,
+): Tensor {
+  if (typeof source === 'string') {
+    const { hiddenStates, embeddings } = readImageFeatures(source);
+    return takes === 'embedding' ? embeddings : hiddenStates;
+  }
   if (encoder === undefined)
     throw new ConfigError(
       'Expected an image encoder for pictures as prompts: give --image-encoder (imageEncoder), or embeddings that ip-adapter embed has made',
     );
-  return tidy(() => encodePixels(encoder, clipPixels(encoder.processor, [source], fit)));
+  return tidy(() => encodePixels(encoder, clipPixels(encoder.processor, [source], fit), takes));
 }
 
-/** The features of zero pixels after normalisation, which training gave in place of a dropped picture. */
-export function encodeZero(encoder: Encoder): Tensor {
+/**
+ * What stands for no picture, where guidance starts from: the hidden states of zero pixels after normalisation, which
+ * training gave in place of a dropped picture; but for an adapter that takes embeddings, an embedding of zeros.
+ * @param file one of features, which has them where there is no encoder
+ */
+export function zeroFeatures(
+  takes: Taken,
+  encoder: Encoder | undefined,
+  file: string | undefined,
+  width: number,
+): Tensor {
+  if (takes === 'embedding') return zeros([1, width]);
+  if (encoder === undefined) return readImageFeatures(file as string).zeroHiddenStates;
   const { cropSize } = encoder.processor;
-  return tidy(() => encodePixels(encoder, zeros([1, 3, cropSize, cropSize])));
+  return tidy(() => encodePixels(encoder, zeros([1, 3, cropSize, cropSize]), takes));
 }
 
-function encodePixels({ model }: Encoder, pixels: Tensor): Tensor {
+function encodePixels({ model }: Encoder, pixels: Tensor, takes: Taken): Tensor {
   using _ = noGrad();
-  const { device } = model.visual_projection.weight;
-  return tidy(() => model.hiddenStates(pixels.to(device), -2).to('float32'));
+  return tidy(() => {
+    const input = pixels.to(model.visual_projection.weight.device);
+    return (takes === 'embedding' ? model.call(input) : model.hiddenStates(input, -2)).to('float32');
+  });
 }
 
-/** Image features [n, patches + 1, hiddenSize] → image tokens [n, numTokens, crossAttentionDim], float32 */
+/** Every feature of pictures in memory. */
+export function allFeatures(encoder: Encoder, images: readonly RgbImage[], fit: ImageFit): ImageFeatures {
+  const encode = (takes: Taken): Tensor => cat(images.map((image) => featuresOf(image, encoder, takes, fit)));
+  return tidy(() => ({
+    hiddenStates: encode('hidden states'),
+    zeroHiddenStates: zeroFeatures('hidden states', encoder, undefined, 0),
+    embeddings: encode('embedding'),
+  }));
+}
+
+/** Image features, a row for each picture → image tokens [n, numTokens, crossAttentionDim], float32 */
 export function projectFeatures(adapter: IPAdapter, features: Tensor): Tensor {
   using _ = noGrad();
-  const { dtype, device } = adapter.image_proj.latents;
+  const { dtype, device } = adapter.parameters()[0] as Tensor;
   return tidy(() => adapter.call(features.to({ dtype, device })).to('float32'));
 }
 
 /**
- * One set of tokens for all pictures of a prompt: the weighted mean of each one's. The k-th token is the answer to the
- * same learned query whatever the picture, so the mean lies between the pictures; one given twice counts double, and
+ * One set of tokens for all pictures of a prompt: the weighted mean of each one's. The k-th token comes from the
+ * same learned weights whatever the picture, so the mean lies between the pictures; one given twice counts double, and
  * the cost does not grow. (diffusers and ComfyUI by default append the tokens one after another instead, where weights
  * have no clear meaning; ComfyUI calls this way 'average'.)
  * @param tokens [n, numTokens, crossAttentionDim]
@@ -120,15 +158,16 @@ export function isFeaturesFile(source: ImageSource): boolean {
   return typeof source === 'string' && source.endsWith('.safetensors');
 }
 
-const fileKeys = { features: 'image_features', zeroFeatures: 'zero_image_features' } as const;
+const fileKeys = {
+  hiddenStates: 'hidden_states',
+  zeroHiddenStates: 'zero_hidden_states',
+  embeddings: 'image_embeds',
+} as const;
 
-/** Writes features as safetensors: `image_features`, `zero_image_features`. */
-export function writeImageFeatures(file: string, { features, zeroFeatures }: ImageFeatures): void {
-  const tensors = new Map([
-    [fileKeys.features, features],
-    [fileKeys.zeroFeatures, zeroFeatures],
-  ]);
-  writeSafetensors(file, tensors, { format: 'pt', content: 'hidden_states[-2] of a CLIP image encoder' });
+/** Writes features as safetensors: `hidden_states`, `zero_hidden_states`, `image_embeds`. */
+export function writeImageFeatures(file: string, features: ImageFeatures): void {
+  const keys = Object.keys(fileKeys) as (keyof ImageFeatures)[];
+  writeSafetensors(file, new Map(keys.map((key) => [fileKeys[key], features[key]])), { format: 'pt' });
 }
 
 /** @throws CheckpointError where the file is not of `writeImageFeatures` */
@@ -136,10 +175,14 @@ export function readImageFeatures(file: string): ImageFeatures {
   const { tensors } = readSafetensors(file);
   const of = (key: string): Tensor => {
     const found = tensors.get(key);
-    if (found?.ndim === 3) return found;
+    if (found !== undefined) return found;
     throw new CheckpointError(
       `Expected ${key} in ${file} but its keys are ${[...tensors.keys()].slice(0, 4).join(', ')}; make such a file with ip-adapter embed.`,
     );
   };
-  return { features: of(fileKeys.features), zeroFeatures: of(fileKeys.zeroFeatures) };
+  return {
+    hiddenStates: of(fileKeys.hiddenStates),
+    zeroHiddenStates: of(fileKeys.zeroHiddenStates),
+    embeddings: of(fileKeys.embeddings),
+  };
 }

@@ -53,7 +53,11 @@ export function loadPipelineModels(options: z.output<typeof pipelineOptionsSchem
     options.adapter === undefined ? undefined : openAdapter(adapterFileOf(options.adapter), unet);
   adapter?.module.to(target);
   const encoder = imageEncoder === undefined ? undefined : loadEncoder(imageEncoder, target);
-  if (adapter && encoder) assertFeaturesFit(adapter, encoder.model.config.hiddenSize, encoder.folder);
+  if (adapter && encoder) {
+    const { hiddenSize, projectionDim } = encoder.model.config;
+    const isEmbedding = adapter.module.image_proj.takes === 'embedding';
+    assertFeaturesFit(adapter, isEmbedding ? projectionDim : hiddenSize, encoder.folder);
+  }
   const vae = loadVAE(join(model, 'vae'), target);
   const latentPixels = 2 ** (vae.config.blockOutChannels.length - 1);
   return {

@@ -140,6 +140,18 @@ describe('generate', () => {
     expect(await Promise.all([draw({}), draw({ scale: 0.5, prompt: 'b' })])).toEqual([one, two]);
   });
 
+  it('draws with a base adapter, whose prompt is one embedding and whose negative is zeros', async () => {
+    const base = await IPAdapterPipeline.load({ ...all, adapter: world.base });
+    expect(base.summary[0]).toBe('IP-Adapter (base): 4 image tokens, from an embedding 40 wide');
+    const expected = await draw({}, base);
+    expect(await draw({ imagePrompts: [world.picture(3)] }, base)).not.toEqual(expected);
+    expect(await draw({ scale: 0 }, base)).toEqual(await draw({ scale: 0 }));
+    const file = join(world.root, 'base-embedding.safetensors');
+    await embed({ imageEncoder: world.imageEncoder, images: [world.picture(0)], out: file });
+    const withoutEncoder = await IPAdapterPipeline.load({ model: world.model, adapter: world.base });
+    expect(await draw({ imagePrompts: [file] }, withoutEncoder)).toEqual(expected);
+  });
+
   it('keeps nothing', async () => {
     await draw({});
     const before = memoryStats().liveTensors;
@@ -167,7 +179,7 @@ describe('generate', () => {
 describe('load', () => {
   it('says what it found', () => {
     expect(pipeline.summary.join('\n')).toMatch(
-      /IP-Adapter Plus: 16 image tokens, from image features 48 wide\n.*cross-attention 32 wide\nOn cpu in float32/,
+      /IP-Adapter Plus: 16 image tokens, from hidden states 48 wide\n.*cross-attention 32 wide\nOn cpu in float32/,
     );
   });
 
@@ -206,16 +218,16 @@ describe('load', () => {
     await expect(load(sdxl)).rejects.toThrow(
       /is for Stable Diffusion XL .* the model is a model with cross-attention 32 wide/,
     );
-    const base = join(world.root, 'base.safetensors');
-    writeSafetensors(
-      base,
-      new Map([
-        ['image_proj.proj.weight', zeros([128, 40])],
-        ['image_proj.norm.weight', zeros([32])],
-        ['ip_adapter.1.to_k_ip.weight', zeros([16, 32])],
-      ]),
+    const full = join(world.root, 'full.safetensors');
+    const shapes = {
+      'image_proj.proj.0.weight': [48, 48],
+      'image_proj.proj.2.weight': [32, 48],
+      'ip_adapter.1.to_k_ip.weight': [16, 32],
+    };
+    writeSafetensors(full, new Map(Object.entries(shapes).map(([key, shape]) => [key, zeros(shape)])));
+    await expect(load(full)).rejects.toThrow(
+      /it is IP-Adapter Full, which is not supported yet; use .*ip-adapter-plus_sd15/,
     );
-    await expect(load(base)).rejects.toThrow(/it is IP-Adapter \(base\).*use an ip-adapter-plus file/);
     await expect(load(join(world.root, 'none.safetensors'))).rejects.toThrow(/none.safetensors/);
   });
 
@@ -225,16 +237,13 @@ describe('load', () => {
     const other = join(world.root, 'other.safetensors');
     writeSafetensors(
       other,
-      new Map([
-        ['image_features', zeros([1, 5, 64])],
-        ['zero_image_features', zeros([1, 5, 64])],
-      ]),
+      new Map(['hidden_states', 'zero_hidden_states', 'image_embeds'].map((key) => [key, zeros([1, 5, 64])])),
     );
     await expect(draw({ imagePrompts: [other] })).rejects.toThrow(
       /another image encoder than .*other.safetensors/,
     );
     await expect(draw({ imagePrompts: [world.adapter] })).rejects.toThrow(
-      /Expected image_features in .* make such a file with ip-adapter embed/,
+      /Expected hidden_states in .* make such a file with ip-adapter embed/,
     );
   });
 

@@ -14,6 +14,7 @@ import {
   type ResolvedDrawOptions,
   type ResolvedJob,
 } from './generate-config.js';
+import type { OpenedAdapter } from './ip-adapter/open-adapter.js';
 import { resolveOptions } from './options.js';
 import { Picture, parametersOf } from './picture.js';
 import { loadPipelineModels, type PipelineModels } from './pipeline-models.js';
@@ -51,11 +52,8 @@ export class IPAdapterPipeline implements Disposable {
   /** What was found, a line each: the adapter, the model, the device. */
   get summary(): string[] {
     const { adapter, unet, size, device, dtype } = this.#models;
-    const { numQueries, embeddingDim } = adapter?.module.image_proj.config ?? {};
     return [
-      adapter === undefined
-        ? 'No adapter: pictures follow the text alone'
-        : `IP-Adapter Plus: ${numQueries} image tokens, from image features ${embeddingDim} wide`,
+      adapter === undefined ? 'No adapter: pictures follow the text alone' : describe(adapter),
       `Stable Diffusion: ${size} × ${size} pixels, cross-attention ${unet.config.crossAttentionDim[0]} wide`,
       `On ${device} in ${dtype}`,
     ];
@@ -154,4 +152,8 @@ export class IPAdapterPipeline implements Disposable {
 interface Size {
   width: number;
   height: number;
+}
+
+function describe({ title, module: { image_proj: projection } }: OpenedAdapter): string {
+  return `${title}: ${projection.numTokens} image tokens, from ${projection.takes === 'embedding' ? 'an embedding' : 'hidden states'} ${projection.embeddingDim} wide`;
 }

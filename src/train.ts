@@ -24,6 +24,7 @@ import { ConfigError } from './errors.js';
 import { type EncodedBatch, encodeBatch, type FrozenModels, loadFrozenModels } from './frozen-models.js';
 import { loadAdapter } from './ip-adapter/adapter-file.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
+import { Resampler } from './ip-adapter/resampler.js';
 import { mseLoss } from './nn/functional.js';
 import { AdamW } from './optim/adamw.js';
 import { flagOf, resolveOptions } from './options.js';
@@ -199,16 +200,19 @@ function createAdapter(
   device: Device,
 ): IPAdapter {
   const dim = unet.config.crossAttentionDim[0] as number;
-  const adapter = new IPAdapter(unet, {
-    dim,
-    depth: 4,
-    dimHead: 64,
-    heads: 12,
-    numQueries: config.numTokens,
-    embeddingDim: imageEncoder.config.hiddenSize,
-    outputDim: dim,
-    ffMult: 4,
-  });
+  const adapter = new IPAdapter(
+    unet,
+    new Resampler({
+      dim,
+      depth: 4,
+      dimHead: 64,
+      heads: 12,
+      numQueries: config.numTokens,
+      embeddingDim: imageEncoder.config.hiddenSize,
+      outputDim: dim,
+      ffMult: 4,
+    }),
+  );
   if (startFrom === undefined) adapter.init(new Generator('cpu', config.seed));
   else loadAdapter(adapter, startFrom);
   adapter.to({ device });

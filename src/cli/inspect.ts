@@ -2,13 +2,7 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
-
-/** Stable Diffusion families, by the width of what their cross-attention reads. */
-const families = new Map([
-  [768, 'Stable Diffusion 1.x'],
-  [1024, 'Stable Diffusion 2.x'],
-  [2048, 'Stable Diffusion XL'],
-]);
+import { families } from '../ip-adapter/adapter-kind.js';
 
 export function inspectCommand(): Command {
   return new Command('inspect')

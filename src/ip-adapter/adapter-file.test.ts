@@ -9,6 +9,7 @@ import { readSafetensors, type Tensor, writeSafetensors, zeros } from '../torch/
 import { loadAdapter, readAdapter, writeAdapter } from './adapter-file.js';
 import { adapterKind } from './adapter-kind.js';
 import { IPAdapter } from './ip-adapter.js';
+import { Resampler } from './resampler.js';
 
 let folder: string;
 beforeEach(() => {
@@ -51,21 +52,23 @@ describe('adapter files', () => {
 
   it('loads into an adapter, and every fault has its own words', () => {
     const unet = loadUNet(golden('unet/unet') as string);
-    const adapter = new IPAdapter(unet, config);
+    const adapter = new IPAdapter(unet, new Resampler(config));
     loadAdapter(adapter, golden('train/ip_adapter.bin') as string);
     const { tensors } = readSafetensors(final);
     for (const [key, value] of adapter.namedParameters()) expectSameBytes(value, tensors.get(key) as Tensor);
 
-    expect(() => loadAdapter(new IPAdapter(unet, { ...config, numQueries: 4 }), final)).toThrow(
-      /image tokens: 4 .* received 16; give --num-tokens 16/,
+    expect(() =>
+      loadAdapter(new IPAdapter(unet, new Resampler({ ...config, numQueries: 4 })), final),
+    ).toThrow(/image tokens: 4 .* received 16; give --num-tokens 16/);
+    expect(() =>
+      loadAdapter(new IPAdapter(unet, new Resampler({ ...config, embeddingDim: 40 })), final),
+    ).toThrow(/width 40 .* received 48; .*another image encoder/);
+    expect(() =>
+      loadAdapter(new IPAdapter(unet, new Resampler({ ...config, outputDim: 64 })), final),
+    ).toThrow(/another Stable Diffusion/);
+    expect(() => loadAdapter(new IPAdapter(unet, new Resampler({ ...config, depth: 3 })), final)).toThrow(
+      /missing/,
     );
-    expect(() => loadAdapter(new IPAdapter(unet, { ...config, embeddingDim: 40 }), final)).toThrow(
-      /width 40 .* received 48; .*another image encoder/,
-    );
-    expect(() => loadAdapter(new IPAdapter(unet, { ...config, outputDim: 64 }), final)).toThrow(
-      /another Stable Diffusion/,
-    );
-    expect(() => loadAdapter(new IPAdapter(unet, { ...config, depth: 3 }), final)).toThrow(/missing/);
     const base = file({
       'image_proj.proj.weight': [3072, 1024],
       'image_proj.norm.weight': [768],

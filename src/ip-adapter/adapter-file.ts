@@ -64,7 +64,7 @@ export function writeAdapter(path: string, tensors: ReadonlyMap<string, Tensor>)
 export function loadAdapter(adapter: IPAdapter, path: string): void {
   const tensors = readAdapter(path);
   const kind = adapterKind(tensors);
-  const { embeddingDim, numQueries, outputDim } = adapter.image_proj.config;
+  const { embeddingDim, numTokens, crossAttentionDim } = adapter.image_proj;
   if (kind.variant !== 'plus')
     throw new CheckpointError(
       `Expected an IP-Adapter Plus in ${path} but it is ${kind.title}; use an ip-adapter-plus file.`,
@@ -75,7 +75,7 @@ export function loadAdapter(adapter: IPAdapter, path: string): void {
         `Expected ${what} ${expected} in ${path} but received ${received}; ${remedy}.`,
       );
   };
-  fits('image tokens:', numQueries, kind.numTokens, `give --num-tokens ${kind.numTokens}`);
+  fits('image tokens:', numTokens, kind.numTokens, `give --num-tokens ${kind.numTokens}`);
   fits(
     'image features of width',
     embeddingDim,
@@ -84,7 +84,7 @@ export function loadAdapter(adapter: IPAdapter, path: string): void {
   );
   fits(
     'a cross-attention width of',
-    outputDim,
+    crossAttentionDim,
     kind.crossAttentionDim,
     'it was trained for another Stable Diffusion',
   );

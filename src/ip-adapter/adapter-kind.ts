@@ -4,6 +4,13 @@
  */
 import type { Tensor } from '../torch/index.js';
 
+/** Stable Diffusion families, by the width of what their cross-attention reads. */
+export const families = new Map([
+  [768, 'Stable Diffusion 1.x'],
+  [1024, 'Stable Diffusion 2.x'],
+  [2048, 'Stable Diffusion XL'],
+]);
+
 export interface AdapterKind {
   variant: 'plus' | 'base' | 'full' | 'faceid' | 'faceid-plus' | 'unknown';
   /** In words, for people. */

@@ -6,6 +6,7 @@ import { parseUNetConfig } from '../models/unet-config.js';
 import { cat, Generator, randn, type Tensor, tensor } from '../torch/index.js';
 import { IPAdapter } from './ip-adapter.js';
 import type { ResamplerConfig } from './resampler.js';
+import { Resampler } from './resampler.js';
 
 const tiny: ResamplerConfig = {
   dim: 32,
@@ -31,7 +32,7 @@ describe('IPAdapter', () => {
     const keys = [...unet.namedParameters().keys()];
     const before = unet.call(sample, timesteps, text).toBytes();
 
-    const adapter = new IPAdapter(unet, tiny).init(generator);
+    const adapter = new IPAdapter(unet, new Resampler(tiny)).init(generator);
     adapter.attach();
     expect([...unet.namedParameters().keys()]).toEqual(keys);
     const attached = unet.call(sample, timesteps, cat([text, tokens], 1)).toBytes();
@@ -44,7 +45,7 @@ describe('IPAdapter', () => {
 
   it('starts each layer from its own to_k and to_v, and as copies', () => {
     const unet = loadUNet(golden('unet/unet') as string);
-    const adapter = new IPAdapter(unet, tiny).init(new Generator('cpu', 0));
+    const adapter = new IPAdapter(unet, new Resampler(tiny)).init(new Generator('cpu', 0));
     const layers = unet.attentionLayers();
     adapter.ip_adapter.forEach((processor, i) => {
       expect(processor === null).toBe(layers[i]?.name.endsWith('.attn1'));
@@ -59,17 +60,20 @@ describe('IPAdapter', () => {
   it('has the keys and the size of the official ip-adapter-plus_sd15', () => {
     const sd15 = { _class_name: 'UNet2DConditionModel', cross_attention_dim: 768, attention_head_dim: 8 };
     const unet = new UNet2DConditionModel(parseUNetConfig(sd15, 'config.json'));
-    const adapter = new IPAdapter(unet, {
-      ...tiny,
-      dim: 768,
-      depth: 4,
-      dimHead: 64,
-      heads: 12,
-      numQueries: 16,
-      embeddingDim: 1280,
-      outputDim: 768,
-      ffMult: 4,
-    });
+    const adapter = new IPAdapter(
+      unet,
+      new Resampler({
+        ...tiny,
+        dim: 768,
+        depth: 4,
+        dimHead: 64,
+        heads: 12,
+        numQueries: 16,
+        embeddingDim: 1280,
+        outputDim: 768,
+        ffMult: 4,
+      }),
+    );
     const parameters = adapter.namedParameters();
     expect([...parameters.values()].reduce((sum, { numel }) => sum + numel, 0)).toBe(49_087_488);
     const layers = [...parameters.keys()].filter((key) => key.startsWith('ip_adapter.'));

@@ -3,14 +3,7 @@ import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import {
-  expectAllclose,
-  expectSameBytes,
-  golden,
-  type ModelCase,
-  modelCases,
-  recorded,
-} from '../../test/golden.js';
+import { expectAllclose, golden, type ModelCase, modelCases, recorded } from '../../test/golden.js';
 import {
   readJson,
   type Tensors,
@@ -55,6 +48,12 @@ const runImage = (source: string, one: ModelCase): Tensor[] => {
   return [model.hiddenStates(pixels, -2), model.call(pixels)];
 };
 
+/**
+ * Not to the bit: where a weight lies in its file decides how it is aligned in memory, and some libraries under LibTorch
+ * (MKL) add up in another order for it.
+ */
+const rounding = 2e-6;
+
 const toFloat32 = { dtype: 'float32' } as const;
 const diffusers = { weights: 'diffusion_pytorch_model', bin: 'diffusion_pytorch_model' };
 const transformers = { weights: 'model', bin: 'pytorch_model' };
@@ -82,14 +81,15 @@ describe.each(kinds)('$prefix*', ({ prefix, weights, bin, run }) => {
     const tensors = weightsOf(one.folder, weights);
     const expectSame = (folder: string) => {
       using _ = noGrad();
-      for (const [i, output] of run(folder, one).entries()) expectSameBytes(output, plain[i] as Tensor);
+      for (const [i, output] of run(folder, one).entries())
+        expectAllclose(output, plain[i] as Tensor, rounding);
     };
 
     it.each([
       ['.bin', (folder: string) => writeBin(join(folder, `${bin}.bin`), tensors)],
       ['sharded .bin', (folder: string) => writeShards(folder, bin, 'bin', tensors)],
       ['sharded safetensors', (folder: string) => writeShards(folder, weights, 'safetensors', tensors)],
-    ])('%s: the same, to the bit', (_form, write) => {
+    ])('%s: the same', (_form, write) => {
       const folder = folderLike(one);
       write(folder);
       expectSame(folder);
@@ -139,7 +139,8 @@ describe('a whole CLIP model', () => {
   ] as const)('gives its %s part', (_part, one, run) => {
     using _ = noGrad();
     const plain = run(one.folder, one);
-    for (const [i, output] of run(folder, one).entries()) expectSameBytes(output, plain[i] as Tensor);
+    for (const [i, output] of run(folder, one).entries())
+      expectAllclose(output, plain[i] as Tensor, rounding);
   });
 });
 
@@ -179,7 +180,7 @@ describe('one file in the LDM layout', () => {
   it.each([
     ['safetensors', (path: string) => writeSafetensors(path, tensors)],
     ['ckpt', (path: string) => writeBin(path, tensors)],
-  ])('.%s: the same, to the bit', (ending, write) => {
+  ])('.%s: the same', (ending, write) => {
     using _ = noGrad();
     const path = `${newPath()}.${ending}`;
     write(path);
@@ -191,7 +192,8 @@ describe('one file in the LDM layout', () => {
       [text, runText],
     ] as const) {
       const plain = run(one.folder, one);
-      for (const [i, output] of run(file, one).entries()) expectSameBytes(output, plain[i] as Tensor);
+      for (const [i, output] of run(file, one).entries())
+        expectAllclose(output, plain[i] as Tensor, rounding);
     }
   });
 });

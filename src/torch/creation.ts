@@ -58,11 +58,6 @@ function fromValues(values: Values, shape: readonly number[]): Tensor {
   return new Tensor(native.fromBytes(bytes, dtypes[dtypeOfArray(values)].code, shape));
 }
 
-/** A CPU tensor with a copy of raw bytes, as `Tensor.toBytes` gives them. */
-export function tensorFromBytes(bytes: Uint8Array, shape: readonly number[], dtype: DType): Tensor {
-  return new Tensor(native.fromBytes(bytes, dtypes[dtype].code, shape));
-}
-
 export function empty(
   shape: readonly number[],
   { dtype = 'float32', device = 'cpu' }: TensorOptions = {},
@@ -146,11 +141,6 @@ export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
   return aten.stack(tensors, dim);
 }
 
-/** `a` where `condition` is true, `b` elsewhere. */
-export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
-  return aten.where(condition, a, b);
-}
-
 const aten = {
   empty: op(
     'aten::empty.memory_format(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor',
@@ -181,5 +171,4 @@ const aten = {
   ),
   cat: op('aten::cat(Tensor[] tensors, int dim=0) -> Tensor'),
   stack: op('aten::stack(Tensor[] tensors, int dim=0) -> Tensor'),
-  where: op('aten::where.self(Tensor condition, Tensor self, Tensor other) -> Tensor'),
 };

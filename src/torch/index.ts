@@ -12,8 +12,6 @@ export {
   randn,
   stack,
   tensor,
-  tensorFromBytes,
-  where,
   zeros,
 } from './creation.js';
 export { type DType, dtypes } from './dtype.js';
@@ -22,5 +20,5 @@ export { Unread } from './pickle.js';
 export { hasCuda, memoryStats, setNumThreads, torchVersion, trimMemory } from './runtime.js';
 export { readSafetensors, writeSafetensors } from './safetensors.js';
 export { tidy } from './scope.js';
-export { type Device, op, Tensor, type Values } from './tensor.js';
+export { type Device, op, Tensor } from './tensor.js';
 export { readTorchZip, writeTorchZip } from './torch-zip.js';

@@ -1,7 +1,7 @@
 /** @file The Tensor: a handle to an at::Tensor, with the operators that read best as methods. */
 import { makeOperator, type Operator } from './dispatch.js';
 import { type DType, dtypeOfCode } from './dtype.js';
-import { native, type RawHandle } from './native.js';
+import { native } from './native.js';
 import { Held } from './scope.js';
 
 export type Device = string;
@@ -352,8 +352,3 @@ const aten = {
   copy_: op('aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)'),
   zero_: op('aten::zero_(Tensor(a!) self) -> Tensor(a!)'),
 };
-
-/** A tensor over a handle that the addon gave. */
-export function wrap(handle: RawHandle): Tensor {
-  return new Tensor(handle);
-}

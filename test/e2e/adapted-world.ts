@@ -3,7 +3,9 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { adapterFile } from '../../src/checkpoint.js';
 import { writeAdapter } from '../../src/ip-adapter/adapter-file.js';
+import { ImageProjModel } from '../../src/ip-adapter/image-projection.js';
 import { IPAdapter } from '../../src/ip-adapter/ip-adapter.js';
+import { Resampler } from '../../src/ip-adapter/resampler.js';
 import { loadUNet } from '../../src/models/load.js';
 import { Generator, noGrad } from '../../src/torch/index.js';
 import { makeWorld, type World } from './world.js';
@@ -15,6 +17,8 @@ export interface Adapted extends World {
   adapter: string;
   bin: string;
   checkpoint: string;
+  /** Another, without a Resampler. */
+  base: string;
   /** The i-th picture's file. */
   picture(i: number): string;
 }
@@ -33,12 +37,19 @@ export async function makeAdaptedWorld(): Promise<Adapted> {
     outputDim: 32,
     ffMult: 4,
   };
-  const adapter = new IPAdapter(loadUNet(at('model', 'unet')), sizes).init(new Generator('cpu', 0));
+  const adapter = new IPAdapter(loadUNet(at('model', 'unet')), new Resampler(sizes)).init(
+    new Generator('cpu', 0),
+  );
   using _ = noGrad();
   for (const processor of adapter.ip_adapter) processor?.to_v_ip.weight.mul_(8);
   mkdirSync(at('checkpoint-1'));
   const files = [at('adapter.safetensors'), at('adapter.bin'), at('checkpoint-1', adapterFile)];
   for (const file of files) writeAdapter(file, adapter.namedParameters());
+  const base = new IPAdapter(loadUNet(at('model', 'unet')), new ImageProjModel(40, 4, 32)).init(
+    new Generator('cpu', 1),
+  );
+  for (const processor of base.ip_adapter) processor?.to_v_ip.weight.mul_(8);
+  writeAdapter(at('base.safetensors'), base.namedParameters());
   return {
     ...world,
     model: at('model'),
@@ -46,6 +57,7 @@ export async function makeAdaptedWorld(): Promise<Adapted> {
     adapter: at('adapter.safetensors'),
     bin: at('adapter.bin'),
     checkpoint: at('checkpoint-1'),
+    base: at('base.safetensors'),
     picture: (i) => at('images', `${i}.png`),
   };
 }

@@ -177,11 +177,29 @@ describe('ip-adapter evaluate', () => {
   });
 });
 
-it('the example draws a picture', async () => {
-  const example = join(root, 'examples/generate.ts');
-  expect(readFileSync(example, 'utf8').trimEnd().split('\n').length).toBeLessThanOrEqual(20);
-  const args = [example, world.model, world.imageEncoder, world.adapter, world.picture(0), at('example.png')];
-  const { stderr } = await runProgram(join(root, 'node_modules/.bin/tsx'), args, { cwd: root });
-  expect(stderr).toMatch(/21\/21$/);
-  expect((await sharp(at('example.png')).metadata()).format).toBe('png');
+describe('the library', () => {
+  it('is imported by the name of the package', async () => {
+    const code = "import * as library from 'ip-adapter'; console.log(Object.keys(library).sort().join())";
+    const { stdout } = await runProgram(process.execPath, ['--input-type=module', '-e', code], { cwd: root });
+    expect(stdout.split(',')).toEqual(
+      expect.arrayContaining(['ConfigError', 'IPAdapterPipeline', 'embed', 'evaluate', 'train']),
+    );
+  });
+
+  it('draws a picture in the example, and prints nothing', async () => {
+    const example = join(root, 'examples/generate.ts');
+    expect(readFileSync(example, 'utf8').trimEnd().split('\n').length).toBeLessThanOrEqual(20);
+    const args = [
+      example,
+      world.model,
+      world.imageEncoder,
+      world.adapter,
+      world.picture(0),
+      at('example.png'),
+    ];
+    const { stdout, stderr } = await runProgram(join(root, 'node_modules/.bin/tsx'), args, { cwd: root });
+    expect(stderr).toMatch(/21\/21$/);
+    expect(stdout).toBe('');
+    expect((await sharp(at('example.png')).metadata()).format).toBe('png');
+  });
 });
