@@ -171,7 +171,7 @@ export function writeImageFeatures(file: string, features: ImageFeatures): void 
 }
 
 /** @throws CheckpointError where the file is not of `writeImageFeatures` */
-export function readImageFeatures(file: string): ImageFeatures {
+function readImageFeatures(file: string): ImageFeatures {
   const { tensors } = readSafetensors(file);
   const of = (key: string): Tensor => {
     const found = tensors.get(key);
