@@ -3,10 +3,10 @@ export type { TrainOptions } from './config.js';
 export type { BadRow } from './data/data-loader.js';
 export type { RgbImage } from './data/image.js';
 export { contactSheet, encodePng } from './data/png.js';
-export { embed } from './embed.js';
 export { CheckpointError, ConfigError, DatasetError, TorchError, UserError } from './errors.js';
-export { type Evaluation, evaluate, type Scores } from './evaluate.js';
-export type { EvaluateOptions } from './evaluate-config.js';
+export { type Evaluation, evaluate, type Scores } from './evaluate/evaluate.js';
+export type { EvaluateOptions } from './evaluate/evaluate-config.js';
+export { embed } from './pipeline/embed.js';
 export type {
   DrawOptions,
   EmbedOptions,
@@ -15,9 +15,9 @@ export type {
   ImagePrompt,
   Job,
   PipelineOptions,
-} from './generate-config.js';
-export type { Picture } from './picture.js';
-export { type GenerateHooks, IPAdapterPipeline } from './pipeline.js';
+} from './pipeline/generate-config.js';
+export type { Picture } from './pipeline/picture.js';
+export { type GenerateHooks, IPAdapterPipeline } from './pipeline/pipeline.js';
 export type { SamplerName } from './schedulers/config.js';
 export type { StepsReport } from './step-reporter.js';
 export { type TrainHooks, type TrainResult, train } from './train.js';

@@ -1,6 +1,6 @@
 /** @file `ip-adapter embed`: pictures to image embeddings, which `ip-adapter generate --image` takes in their place. */
 import { Command } from '@commander-js/extra-typings';
-import { embedOptionsSchema } from '../generate-config.js';
+import { embedOptionsSchema } from '../pipeline/generate-config.js';
 import { addFlags } from './flags.js';
 
 export function embedCommand(): Command {
@@ -10,7 +10,7 @@ export function embedCommand(): Command {
   addFlags(command as unknown as Command, embedOptionsSchema.omit({ images: true }));
   return command.action(async (images, flags) => {
     // Loaded now: --help should not need LibTorch.
-    const { embed } = await import('../embed.js');
+    const { embed } = await import('../pipeline/embed.js');
     const options = { ...flags, images } as unknown as Parameters<typeof embed>[0];
     await embed(options);
     process.stdout.write(`${options.out}\n`);

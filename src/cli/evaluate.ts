@@ -4,8 +4,8 @@ import { writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
 import { ConfigError } from '../errors.js';
-import type { Evaluation } from '../evaluate.js';
-import { evaluateOptionsSchema } from '../evaluate-config.js';
+import type { Evaluation } from '../evaluate/evaluate.js';
+import { evaluateOptionsSchema } from '../evaluate/evaluate-config.js';
 import { path, resolveOptions } from '../options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags } from './flags.js';
@@ -31,7 +31,7 @@ async function run(flags: object): Promise<void> {
   await withCtrlC(async (signal) => {
     try {
       // Loaded now: --help should not need LibTorch.
-      const { evaluate } = await import('../evaluate.js');
+      const { evaluate } = await import('../evaluate/evaluate.js');
       const evaluation = await evaluate(options, { signal, onStep: progress.update.bind(progress) });
       progress.stop();
       await writeFile(out, `${JSON.stringify(evaluation, null, 2)}\n`);

@@ -6,9 +6,9 @@ import { Command } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import { contactSheet, encodePng } from '../data/png.js';
 import { ConfigError } from '../errors.js';
-import { generateOptionsSchema, pipelineOptionsSchema } from '../generate-config.js';
 import { path, resolveOptions } from '../options.js';
-import type { Picture } from '../picture.js';
+import { generateOptionsSchema, pipelineOptionsSchema } from '../pipeline/generate-config.js';
+import type { Picture } from '../pipeline/picture.js';
 import { withCtrlC } from './abort.js';
 import { addFlags } from './flags.js';
 import { StepProgress } from './step-progress.js';
@@ -53,7 +53,7 @@ async function run(flags: object): Promise<void> {
   await withCtrlC(async (signal) => {
     try {
       // Loaded now: --help should not need LibTorch.
-      const { IPAdapterPipeline } = await import('../pipeline.js');
+      const { IPAdapterPipeline } = await import('../pipeline/pipeline.js');
       const pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter, device, dtype, threads });
       for (const line of pipeline.summary) process.stderr.write(`${line}\n`);
       if (image.length === 0) process.stderr.write('No --image: pictures follow the text alone.\n');

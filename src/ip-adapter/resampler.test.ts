@@ -69,13 +69,15 @@ it('starts as PyTorch would: the same seed, the same values, in the right ranges
   const other = new Resampler(config).init(new Generator('cpu', 2)).namedParameters();
   for (const [key, value] of a as Map<string, Tensor>)
     expect(b?.get(key)?.toBytes()).toEqual(value.toBytes());
-  const weight = a?.get('proj_in.weight') as Tensor;
+  const [weight, latents, norm] = ['proj_in.weight', 'latents', 'norm_out.weight'].map((key) =>
+    a?.get(key),
+  ) as [Tensor, Tensor, Tensor];
   expect(other.get('proj_in.weight')?.toBytes()).not.toEqual(weight.toBytes());
   tidy(() => {
     // Uniform in ±1/√100: bound 0.1, standard deviation 0.1/√3.
     expect(weight.abs().max().item()).toBeLessThanOrEqual(0.1);
     expect(weight.square().mean().sqrt().item()).toBeCloseTo(0.1 / Math.sqrt(3), 3);
-    expect(a?.get('norm_out.weight')?.toNumbers()).toEqual(Array(32).fill(1));
-    expect((a?.get('latents') as Tensor).square().mean().item()).toBeCloseTo(1 / 64, 2);
+    expect(norm.toNumbers()).toEqual(Array(32).fill(1));
+    expect(latents.square().mean().item()).toBeCloseTo(1 / 64, 2);
   });
 });

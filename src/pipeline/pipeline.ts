@@ -1,7 +1,12 @@
 /** @file IPAdapterPipeline: models loaded once, pictures drawn as often as one likes. Nothing is printed. */
+
+import { ConfigError } from '../errors.js';
+import { decodeLatents, denoise } from '../generate.js';
+import type { OpenedAdapter } from '../ip-adapter/open-adapter.js';
+import { resolveOptions } from '../options.js';
+import { createSampler } from '../schedulers/create.js';
+import { Generator, randn, setNumThreads, stack, type Tensor, tidy } from '../torch/index.js';
 import { makeConditions, releaseConditions } from './conditions.js';
-import { ConfigError } from './errors.js';
-import { decodeLatents, denoise } from './generate.js';
 import {
   type DrawOptions,
   drawOptionsSchema,
@@ -14,12 +19,8 @@ import {
   type ResolvedDrawOptions,
   type ResolvedJob,
 } from './generate-config.js';
-import type { OpenedAdapter } from './ip-adapter/open-adapter.js';
-import { resolveOptions } from './options.js';
 import { Picture, parametersOf } from './picture.js';
 import { loadPipelineModels, type PipelineModels } from './pipeline-models.js';
-import { createSampler } from './schedulers/create.js';
-import { Generator, randn, setNumThreads, stack, type Tensor, tidy } from './torch/index.js';
 
 /** What a caller can watch and stop. */
 export interface GenerateHooks {

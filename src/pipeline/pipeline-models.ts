@@ -1,21 +1,23 @@
 /** @file The models of a pipeline, from the user's folders; what does not go together is found before the first picture. */
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { z } from 'zod';
-import { adapterFile } from './checkpoint.js';
-import { ClipImageProcessor } from './data/clip-image-processor.js';
-import { ClipTokenizer } from './data/clip-tokenizer.js';
-import { ConfigError } from './errors.js';
+import { adapterFile } from '../checkpoint.js';
+import { ClipImageProcessor } from '../data/clip-image-processor.js';
+import type { ClipTokenizer } from '../data/clip-tokenizer.js';
+import { ConfigError } from '../errors.js';
+import { resolveModelPath } from '../hub-cache.js';
+import { assertFeaturesFit, type OpenedAdapter, openAdapter } from '../ip-adapter/open-adapter.js';
+import type { AutoencoderKL } from '../models/autoencoder-kl.js';
+import type { CLIPTextModel } from '../models/clip-text-model.js';
+import { type LoadOptions, loadImageEncoder } from '../models/load.js';
+import type { UNet2DConditionModel } from '../models/unet-2d-condition.js';
+import type { SchedulerFile } from '../schedulers/config.js';
+import { openStableDiffusion } from '../stable-diffusion.js';
+import { resolveTarget } from '../target.js';
+import type { Device, DType } from '../torch/index.js';
 import type { pipelineOptionsSchema } from './generate-config.js';
 import type { Encoder } from './image-prompt.js';
-import { assertFeaturesFit, type OpenedAdapter, openAdapter } from './ip-adapter/open-adapter.js';
-import type { AutoencoderKL } from './models/autoencoder-kl.js';
-import type { CLIPTextModel } from './models/clip-text-model.js';
-import { type LoadOptions, loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from './models/load.js';
-import type { UNet2DConditionModel } from './models/unet-2d-condition.js';
-import { readSchedulerConfig, type SchedulerFile } from './schedulers/config.js';
-import { resolveTarget } from './target.js';
-import type { Device, DType } from './torch/index.js';
 
 export interface PipelineModels {
   unet: UNet2DConditionModel;
@@ -38,9 +40,10 @@ export function loadPipelineModels(options: z.output<typeof pipelineOptionsSchem
   const { model, imageEncoder } = options;
   const target = resolveTarget(options);
   // Cheap faults come first: the small files are read before the weights.
-  const scheduler = readSchedulerConfig(join(model, 'scheduler'));
-  const tokenizer = ClipTokenizer.load(join(model, 'tokenizer'));
-  const unet = loadUNet(join(model, 'unet'), target);
+  const stableDiffusion = openStableDiffusion(model);
+  const scheduler = stableDiffusion.schedulerFile();
+  const tokenizer = stableDiffusion.tokenizer();
+  const unet = stableDiffusion.loadUNet(target);
   if (unet.config.textTime !== null)
     throw new ConfigError(
       `Expected Stable Diffusion 1.x or 2.x in ${model} but it is SDXL, which is not supported yet`,
@@ -58,36 +61,31 @@ export function loadPipelineModels(options: z.output<typeof pipelineOptionsSchem
     const isEmbedding = adapter.module.image_proj.takes === 'embedding';
     assertFeaturesFit(adapter, isEmbedding ? projectionDim : hiddenSize, encoder.folder);
   }
-  const vae = loadVAE(join(model, 'vae'), target);
+  const vae = stableDiffusion.loadVAE(target);
   const latentPixels = 2 ** (vae.config.blockOutChannels.length - 1);
   return {
     unet,
     vae,
-    textEncoder: loadTextEncoder(join(model, 'text_encoder'), target),
+    textEncoder: stableDiffusion.loadTextEncoder(target),
     tokenizer,
     scheduler,
     encoder,
     adapter,
     ...target,
-    size: sampleSize(join(model, 'unet', 'config.json')) * latentPixels,
+    size: stableDiffusion.sampleSize() * latentPixels,
     latentPixels,
   };
 }
 
 /** A CLIP image encoder in the transformers layout, and its preprocessing. */
-export function loadEncoder(folder: string, target: LoadOptions): Encoder {
+export function loadEncoder(nameOrPath: string, target: LoadOptions): Encoder {
+  const folder = resolveModelPath(nameOrPath);
   const model = loadImageEncoder(folder, target);
   return { folder, model, processor: ClipImageProcessor.load(folder, model.config.imageSize) };
 }
 
 /** A checkpoint's adapter, or the file itself. */
-function adapterFileOf(path: string): string {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ? join(path, adapterFile) : path;
-}
-
-/** Latents on a side in training. The UNet works at any size, so its class has no use for the number. */
-function sampleSize(configFile: string): number {
-  const { sample_size: size } = JSON.parse(readFileSync(configFile, 'utf8')) as { sample_size?: unknown };
-  // Stable Diffusion 1.x's, and diffusers' default is none.
-  return typeof size === 'number' ? size : 64;
+function adapterFileOf(nameOrPath: string): string {
+  const path = resolveModelPath(nameOrPath);
+  return statSync(path).isDirectory() ? join(path, adapterFile) : path;
 }

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Adapted, makeAdaptedWorld } from '../test/e2e/adapted-world.js';
-import { ConfigError, DatasetError } from './errors.js';
+import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
+import { ConfigError, DatasetError } from '../errors.js';
+import { memoryStats, tensor } from '../torch/index.js';
 import { evaluate, measure } from './evaluate.js';
 import type { EvaluateOptions } from './evaluate-config.js';
-import { memoryStats, tensor } from './torch/index.js';
 
 describe('measure', () => {
   const half = Math.SQRT1_2;

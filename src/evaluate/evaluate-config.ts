@@ -1,7 +1,7 @@
 /** @file The options of an evaluation: names, ranges, defaults. Unknown keys are errors. */
 import { z } from 'zod';
-import { drawOptionsSchema, pipelineOptionsSchema } from './generate-config.js';
-import { count, path } from './options.js';
+import { count, path } from '../options.js';
+import { drawOptionsSchema, pipelineOptionsSchema } from '../pipeline/generate-config.js';
 
 export const evaluateOptionsSchema = z.strictObject({
   ...pipelineOptionsSchema.shape,

@@ -1,8 +1,8 @@
 /** @file The options of a pipeline and of what it generates: names, ranges, defaults. Unknown keys are errors. */
 import { z } from 'zod';
-import type { RgbImage } from './data/image.js';
-import { count, fraction, path, targetOptions } from './options.js';
-import { samplerNames } from './schedulers/config.js';
+import type { RgbImage } from '../data/image.js';
+import { count, fraction, path, targetOptions } from '../options.js';
+import { samplerNames } from '../schedulers/config.js';
 
 export const pipelineOptionsSchema = z.strictObject({
   model: path.describe('folder of the Stable Diffusion model in the diffusers layout'),

@@ -3,18 +3,19 @@
  * cosine between a generated picture and its image prompt, CLIP-T that between it and the caption of that prompt. Retrieval
  * tells what a cosine cannot: whether the picture is nearer to its own prompt than to every other.
  */
+
+import { type DatasetRow, readDataset } from '../data/dataset.js';
+import { readPicture } from '../data/image.js';
+import { resolveOptions } from '../options.js';
+import { type GenerateHooks, IPAdapterPipeline } from '../pipeline/pipeline.js';
+import { resolveTarget } from '../target.js';
+import { cat, type Tensor, tidy } from '../torch/index.js';
 import { ClipMetric } from './clip-metric.js';
-import { type DatasetRow, readDataset } from './data/dataset.js';
-import { readPicture } from './data/image.js';
 import {
   type EvaluateOptions,
   evaluateOptionsSchema,
   type ResolvedEvaluateOptions,
 } from './evaluate-config.js';
-import { resolveOptions } from './options.js';
-import { type GenerateHooks, IPAdapterPipeline } from './pipeline.js';
-import { resolveTarget } from './target.js';
-import { cat, type Tensor, tidy } from './torch/index.js';
 
 /** Means over all generated pictures. */
 export interface Scores {

@@ -1,7 +1,7 @@
 /** @file What a pipeline draws: RGB bytes with the settings that made them, which its PNG carries as text. */
 import { writeFile } from 'node:fs/promises';
-import type { RgbImage } from './data/image.js';
-import { encodePng } from './data/png.js';
+import type { RgbImage } from '../data/image.js';
+import { encodePng } from '../data/png.js';
 import type { PipelineOptions, ResolvedDrawOptions, ResolvedJob } from './generate-config.js';
 
 export class Picture implements RgbImage {

@@ -1,12 +1,12 @@
 /** @file Image embeddings made once: `generate` takes their file in place of pictures, and needs no image encoder. */
-import { readPicture } from './data/image.js';
-import { ConfigError } from './errors.js';
+import { readPicture } from '../data/image.js';
+import { ConfigError } from '../errors.js';
+import { resolveOptions } from '../options.js';
+import { resolveTarget } from '../target.js';
+import { setNumThreads, tidy } from '../torch/index.js';
 import { type EmbedOptions, embedOptionsSchema } from './generate-config.js';
 import { allFeatures, isFeaturesFile, writeImageFeatures } from './image-prompt.js';
-import { resolveOptions } from './options.js';
 import { loadEncoder } from './pipeline-models.js';
-import { resolveTarget } from './target.js';
-import { setNumThreads, tidy } from './torch/index.js';
 
 /**
  * Writes what the image encoder says of the pictures, a row for each, to one `.safetensors` file. It serves every

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Adapted, makeAdaptedWorld } from '../test/e2e/adapted-world.js';
-import { readPicture } from './data/image.js';
+import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
+import { readPicture } from '../data/image.js';
+import { CheckpointError, ConfigError } from '../errors.js';
+import { memoryStats, readSafetensors, writeSafetensors, zeros } from '../torch/index.js';
 import { embed } from './embed.js';
-import { CheckpointError, ConfigError } from './errors.js';
 import type { GenerateOptions, PipelineOptions } from './generate-config.js';
 import { IPAdapterPipeline } from './pipeline.js';
-import { memoryStats, readSafetensors, writeSafetensors, zeros } from './torch/index.js';
 
 let world: Adapted;
 let all: PipelineOptions;

@@ -2,14 +2,13 @@
  * @file Pictures as prompts: from pictures to the image encoder's features, from features to one set of image tokens,
  * and features in files, so that the encoder need not be loaded again.
  */
-import type { ClipImageProcessor } from './data/clip-image-processor.js';
-import { type RgbImage, readPicture } from './data/image.js';
-import { resizeAndCrop } from './data/resample.js';
-import { CheckpointError, ConfigError } from './errors.js';
-import type { ImageFit } from './generate-config.js';
-import type { ImageProjection } from './ip-adapter/image-projection.js';
-import type { IPAdapter } from './ip-adapter/ip-adapter.js';
-import type { CLIPVisionModelWithProjection } from './models/clip-vision-model.js';
+import type { ClipImageProcessor } from '../data/clip-image-processor.js';
+import { type RgbImage, readPicture } from '../data/image.js';
+import { resizeAndCrop } from '../data/resample.js';
+import { CheckpointError, ConfigError } from '../errors.js';
+import type { ImageProjection } from '../ip-adapter/image-projection.js';
+import type { IPAdapter } from '../ip-adapter/ip-adapter.js';
+import type { CLIPVisionModelWithProjection } from '../models/clip-vision-model.js';
 import {
   cat,
   noGrad,
@@ -19,7 +18,8 @@ import {
   tidy,
   writeSafetensors,
   zeros,
-} from './torch/index.js';
+} from '../torch/index.js';
+import type { ImageFit } from './generate-config.js';
 
 /** A picture's file, a `.safetensors` file of features, or a picture in memory. */
 export type ImageSource = string | RgbImage;

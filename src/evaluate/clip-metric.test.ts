@@ -2,15 +2,14 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { makeWorld, type World } from '../test/e2e/world.js';
-import { expectAllclose } from '../test/golden.js';
-import { ClipMetric } from './clip-metric.js';
-import { ClipTokenizer } from './data/clip-tokenizer.js';
-import { readPicture } from './data/image.js';
-import { CheckpointError, ConfigError } from './errors.js';
-import { clipPixels } from './image-prompt.js';
-import { loadTextEncoder } from './models/load.js';
-import { loadEncoder } from './pipeline-models.js';
+import { makeWorld, type World } from '../../test/e2e/world.js';
+import { expectAllclose } from '../../test/golden.js';
+import { ClipTokenizer } from '../data/clip-tokenizer.js';
+import { readPicture } from '../data/image.js';
+import { CheckpointError, ConfigError } from '../errors.js';
+import { loadTextEncoder } from '../models/load.js';
+import { clipPixels } from '../pipeline/image-prompt.js';
+import { loadEncoder } from '../pipeline/pipeline-models.js';
 import {
   Generator,
   noGrad,
@@ -20,7 +19,8 @@ import {
   tensor,
   writeSafetensors,
   zeros,
-} from './torch/index.js';
+} from '../torch/index.js';
+import { ClipMetric } from './clip-metric.js';
 
 const target = { device: 'cpu' };
 let world: World;

@@ -1,6 +1,8 @@
 /** @file From prompts to what the denoising loop takes: text states, and one set of image tokens for each picture. */
-import { ConfigError } from './errors.js';
-import type { Conditions } from './generate.js';
+import { ConfigError } from '../errors.js';
+import type { Conditions } from '../generate.js';
+import { assertFeaturesFit, type OpenedAdapter } from '../ip-adapter/open-adapter.js';
+import { cat, noGrad, type Tensor, tensor, tidy } from '../torch/index.js';
 import type { ImageFit, ResolvedJob } from './generate-config.js';
 import {
   featuresOf,
@@ -10,9 +12,7 @@ import {
   weightedMean,
   zeroFeatures,
 } from './image-prompt.js';
-import { assertFeaturesFit, type OpenedAdapter } from './ip-adapter/open-adapter.js';
 import type { PipelineModels } from './pipeline-models.js';
-import { cat, noGrad, type Tensor, tensor, tidy } from './torch/index.js';
 
 /**
  * The conditions of a batch of pictures, to be given to `releaseConditions` after use.

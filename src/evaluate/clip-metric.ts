@@ -4,17 +4,17 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ClipImageProcessor } from './data/clip-image-processor.js';
-import { ClipTokenizer } from './data/clip-tokenizer.js';
-import type { RgbImage } from './data/image.js';
-import { CheckpointError, ConfigError } from './errors.js';
-import { clipPixels, type Encoder } from './image-prompt.js';
-import { type CLIPTextModel, parseCLIPTextConfig } from './models/clip-text-model.js';
-import { CLIPTextModelWithProjection } from './models/clip-text-model-with-projection.js';
-import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from './models/clip-vision-model.js';
-import { type LoadOptions, loadTextEncoder } from './models/load.js';
-import { loadEncoder } from './pipeline-models.js';
-import { cat, type Device, noGrad, readSafetensors, type Tensor, tensor, tidy } from './torch/index.js';
+import { ClipImageProcessor } from '../data/clip-image-processor.js';
+import { ClipTokenizer } from '../data/clip-tokenizer.js';
+import type { RgbImage } from '../data/image.js';
+import { CheckpointError, ConfigError } from '../errors.js';
+import { type CLIPTextModel, parseCLIPTextConfig } from '../models/clip-text-model.js';
+import { CLIPTextModelWithProjection } from '../models/clip-text-model-with-projection.js';
+import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from '../models/clip-vision-model.js';
+import { type LoadOptions, loadTextEncoder } from '../models/load.js';
+import { clipPixels, type Encoder } from '../pipeline/image-prompt.js';
+import { loadEncoder } from '../pipeline/pipeline-models.js';
+import { cat, type Device, noGrad, readSafetensors, type Tensor, tensor, tidy } from '../torch/index.js';
 
 interface TextSide {
   tokenizer: ClipTokenizer;
