@@ -9,7 +9,11 @@ import type { Module } from './module.js';
  * New values for every parameter of a module: weights of two and more dimensions and the biases beside them
  * uniform in ±1/√fan_in, norms' weights 1 and biases 0.
  */
-export function initParameters(module: Module, generator: Generator, device: Device = 'cpu'): void {
+export function initParameters(
+  module: Module<never[], unknown>,
+  generator: Generator,
+  device: Device = 'cpu',
+): void {
   const shapes = new Map([...module.namedParameters()].map(([name, { shape }]) => [name, shape]));
   const values = new Map<string, Tensor>();
   for (const [name, shape] of shapes) {
