@@ -20,7 +20,7 @@ const steps = Number(values.steps);
 /** Held-out scenes that are drawn as the training goes, and all that are measured at its end. */
 const SHOWN = 8;
 const MEASURED = 64;
-const DRAW = { steps: 20, guidanceScale: 2, batchSize: 32 };
+const DRAW = { steps: 20, guidanceScale: 3, batchSize: 32 };
 
 process.chdir(join(import.meta.dirname, '..'));
 const out = 'demo-out';

@@ -5,6 +5,13 @@
 import { z } from 'zod';
 import { count, path, targetOptions } from './options.js';
 
+/**
+ * What the UNet and the adapter take of a row, each from a frozen encoder of its own. Pictures come first: a row whose
+ * picture cannot be read has no need of its caption.
+ */
+export const parts = ['latents', 'image', 'text'] as const;
+export type Part = (typeof parts)[number];
+
 export const trainOptionsSchema = z.strictObject({
   pretrainedModelNameOrPath: path.describe(
     "Stable Diffusion: a folder in the diffusers layout, a .safetensors or .ckpt file of 1.x, or a name in the Hub's cache",
@@ -43,6 +50,15 @@ export const trainOptionsSchema = z.strictObject({
     .union([z.literal(true), path])
     .optional()
     .describe('go on from this checkpoint; without a value, from the newest in the output folder'),
+  cache: z
+    .string()
+    .transform((list) => list.split(','))
+    .pipe(z.array(z.enum(parts)))
+    .optional()
+    .describe('encode each row once and keep it on disk: latents, text, image, or several with commas'),
+  cacheDir: path
+    .optional()
+    .describe('folder for --cache, which runs may share; default: cache in the output folder'),
   device: targetOptions.device,
   threads: targetOptions.threads,
 });

@@ -1,30 +1,65 @@
 /** @file The frozen models of a training run, from the user's folders, and what they make of a batch. */
+import type { Part } from './config.js';
 import { ClipImageProcessor } from './data/clip-image-processor.js';
 import type { ClipTokenizer } from './data/clip-tokenizer.js';
-import type { Batch } from './data/data-loader.js';
+import type { Examples, Input } from './data/data-loader.js';
 import { resolveModelPath } from './hub-cache.js';
-import { type AutoencoderKL, sampleLatents } from './models/autoencoder-kl.js';
-import type { CLIPTextModel } from './models/clip-text-model.js';
-import type { CLIPVisionModelWithProjection } from './models/clip-vision-model.js';
-import { type LoadOptions, loadImageEncoder } from './models/load.js';
+import { sampleLatents } from './models/autoencoder-kl.js';
+import { type LoadOptions, loadImageEncoder, readImageEncoderConfig } from './models/load.js';
 import type { UNet2DConditionModel } from './models/unet-2d-condition.js';
 import { DDPMScheduler } from './schedulers/ddpm.js';
 import { openStableDiffusion } from './stable-diffusion.js';
-import { type Device, type DType, type Generator, noGrad, type Tensor, tensor, tidy } from './torch/index.js';
+import {
+  type Device,
+  type DType,
+  type Generator,
+  noGrad,
+  stack,
+  type Tensor,
+  tensor,
+  tidy,
+} from './torch/index.js';
+
+/**
+ * The encodings of a batch's rows, on the device:
+ *
+ *     latents   the VAE's distribution, mean and std [b, 2, 4, resolution / 8, resolution / 8], not scaled
+ *     text      the text encoder's last hidden state [b, 77, crossAttentionDim]
+ *     image     the image encoder's last hidden state but one [b, n, hiddenSize]
+ */
+export type Encode = (examples: Examples) => Tensor;
+
+/** An encoder, not loaded yet. */
+export interface EncoderSource {
+  /** The folder or file that it is in. */
+  path: string;
+  /** What it takes of a batch. */
+  input: Input;
+  /** Can be called once. */
+  load(): FrozenEncoder;
+}
+
+export interface FrozenEncoder {
+  encode: Encode;
+  /** Lets go of the weights. */
+  dispose(): void;
+}
 
 export interface FrozenModels {
   unet: UNet2DConditionModel;
-  vae: AutoencoderKL;
-  textEncoder: CLIPTextModel;
-  imageEncoder: CLIPVisionModelWithProjection;
+  scheduler: DDPMScheduler;
   tokenizer: ClipTokenizer;
   imageProcessor: ClipImageProcessor;
-  scheduler: DDPMScheduler;
+  /** Channels of the image encoder's hidden states. */
+  imageFeatureSize: number;
+  /** What latents are multiplied by before the UNet. */
+  latentScale: number;
+  encoders: Record<Part, EncoderSource>;
 }
 
 /**
- * Loads a Stable Diffusion and a CLIP image encoder. Cheap faults come first: the small files are read before the
- * weights.
+ * Loads what every step needs of a Stable Diffusion and a CLIP image encoder; encoders are left to be loaded by those
+ * who need them. Cheap faults come first: the small files are read before the weights.
  * @param modelNameOrPath see `openStableDiffusion`
  * @param imageEncoderNameOrPath a folder in the layout of transformers, or where the Hub's cache has one
  */
@@ -37,16 +72,66 @@ export function loadFrozenModels(
   const imageEncoderFolder = resolveModelPath(imageEncoderNameOrPath);
   const scheduler = new DDPMScheduler(model.noiseConfig(), options.device);
   const tokenizer = model.tokenizer();
-  const imageEncoder = loadImageEncoder(imageEncoderFolder, options);
+  const { imageSize, hiddenSize } = readImageEncoderConfig(imageEncoderFolder);
   return {
     scheduler,
     tokenizer,
-    imageEncoder,
-    imageProcessor: ClipImageProcessor.load(imageEncoderFolder, imageEncoder.config.imageSize),
-    textEncoder: model.loadTextEncoder(options),
-    vae: model.loadVAE(options),
+    imageProcessor: ClipImageProcessor.load(imageEncoderFolder, imageSize),
+    imageFeatureSize: hiddenSize,
+    latentScale: model.vaeConfig().scalingFactor,
     unet: model.loadUNet(options),
+    encoders: {
+      latents: encoder(
+        model.pathOf('vae'),
+        () => model.loadVAE(options),
+        'pixelValues',
+        (vae, pixels) => {
+          const { mean, std } = vae.encode(pixels);
+          return stack([mean, std], 1);
+        },
+        options,
+      ),
+      text: encoder(
+        model.pathOf('text_encoder'),
+        () => model.loadTextEncoder(options),
+        'inputIds',
+        (textEncoder, ids) => textEncoder.call(ids).lastHiddenState,
+        options,
+      ),
+      image: encoder(
+        imageEncoderFolder,
+        () => loadImageEncoder(imageEncoderFolder, options),
+        'clipPixelValues',
+        (imageEncoder, pixels) => imageEncoder.hiddenStates(pixels, -2),
+        options,
+      ),
+    },
   };
+}
+
+/** @param encode is given what batches hold under the name `input`, on the device */
+function encoder<M extends { parameters(): Tensor[] }>(
+  path: string,
+  loadModel: () => M,
+  input: Input,
+  encode: (model: M, input: Tensor) => Tensor,
+  { device }: { device: Device },
+): EncoderSource {
+  const load = (): FrozenEncoder => {
+    const model = loadModel();
+    return {
+      encode: (examples) => {
+        const values = examples[input];
+        if (values === null) throw new Error(`the loader was not asked for ${input}`);
+        using _ = noGrad();
+        return tidy(() => encode(model, tensor(values.data, values.shape).to(device)));
+      },
+      dispose: () => {
+        for (const parameter of model.parameters()) parameter.dispose();
+      },
+    };
+  };
+  return { path, input, load };
 }
 
 /** A batch as the adapter and the UNet take it. */
@@ -61,22 +146,19 @@ export interface EncodedBatch {
 
 /** @param generator draws the VAE's sample */
 export function encodeBatch(
-  models: FrozenModels,
-  batch: Batch,
+  encode: Record<Part, Encode>,
+  { latentScale }: Pick<FrozenModels, 'latentScale'>,
+  batch: Examples,
   generator: Generator,
-  target: { dtype: DType; device: Device },
 ): EncodedBatch {
   using _ = noGrad();
-  const { vae, textEncoder, imageEncoder } = models;
   return tidy(() => {
-    const pixels = tensor(batch.pixelValues.data, batch.pixelValues.shape).to(target);
-    const clipPixels = tensor(batch.clipPixelValues.data, batch.clipPixelValues.shape).to(target);
-    const inputIds = tensor(batch.inputIds.data, batch.inputIds.shape).to(target.device);
-    const latents = sampleLatents(vae.encode(pixels), generator).to('float32').mul(vae.config.scalingFactor);
+    const distribution = encode.latents(batch);
+    const [mean, std] = [distribution.select(1, 0), distribution.select(1, 1)];
     return {
-      latents,
-      textStates: textEncoder.call(inputIds).lastHiddenState,
-      imageFeatures: imageEncoder.hiddenStates(clipPixels, -2).to('float32'),
+      latents: sampleLatents({ mean, std }, generator).to('float32').mul(latentScale),
+      textStates: encode.text(batch),
+      imageFeatures: encode.image(batch).to('float32'),
     };
   });
 }

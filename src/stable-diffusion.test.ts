@@ -97,7 +97,7 @@ describe('a name in the Hub’s cache', () => {
       }),
     );
     const models = loadFrozenModels('org/sd', 'h94/IP-Adapter/models/image_encoder', target);
-    expect(models.imageEncoder.config.hiddenSize).toBe(48);
+    expect(models.imageFeatureSize).toBe(48);
     expect(models.scheduler.numTrainTimesteps).toBe(1000);
     const { sample_size } = JSON.parse(readFileSync(join(world.root, 'model/unet/config.json'), 'utf8'));
     expect(openStableDiffusion('org/sd').sampleSize()).toBe(sample_size);

@@ -4,10 +4,10 @@ import { dirname, join } from 'node:path';
 import { ClipTokenizer } from './data/clip-tokenizer.js';
 import { CheckpointError } from './errors.js';
 import { cachedSnapshot, resolveModelPath } from './hub-cache.js';
-import type { AutoencoderKL } from './models/autoencoder-kl.js';
+import { type AutoencoderKL, type AutoencoderKLConfig, parseVAEConfig } from './models/autoencoder-kl.js';
 import type { CLIPTextModel } from './models/clip-text-model.js';
 import { readDiffusersConfig } from './models/config-file.js';
-import { type LoadOptions, loadTextEncoder, loadUNet, loadVAE } from './models/load.js';
+import { type LoadOptions, loadTextEncoder, loadUNet, loadVAE, readVAEConfig } from './models/load.js';
 import { summarizeKeys } from './models/published-keys.js';
 import { sd15 } from './models/sd15.js';
 import { openSingleFile, type SingleFileCheckpoint } from './models/single-file.js';
@@ -34,6 +34,9 @@ export interface StableDiffusion {
   tokenizer(): ClipTokenizer;
   /** Side of the latents that it was trained on. */
   sampleSize(): number;
+  vaeConfig(): AutoencoderKLConfig;
+  /** Where the weights of a part are: its folder, or the file that holds all parts. */
+  pathOf(part: 'vae' | 'text_encoder'): string;
   /** Each of the three models is loaded once at most. */
   loadUNet(options: LoadOptions): UNet2DConditionModel;
   loadVAE(options: LoadOptions): AutoencoderKL;
@@ -58,6 +61,8 @@ function inFolder(path: string): StableDiffusion {
     schedulerFile: () => readSchedulerConfig(part('scheduler')),
     tokenizer: () => ClipTokenizer.load(part('tokenizer')),
     sampleSize: () => sampleSizeIn(part('unet')),
+    vaeConfig: () => readVAEConfig(part('vae')),
+    pathOf: part,
     loadUNet: (options) => loadUNet(part('unet'), options),
     loadVAE: (options) => loadVAE(part('vae'), options),
     loadTextEncoder: (options) => loadTextEncoder(part('text_encoder'), options),
@@ -90,6 +95,8 @@ function inFile(path: string): StableDiffusion {
     schedulerFile: scheduler,
     tokenizer: () => ClipTokenizer.load(tokenizerFor(path)),
     sampleSize: () => sd15.unet.sample_size,
+    vaeConfig: () => parseVAEConfig(sd15.vae, `the vae of ${path}`),
+    pathOf: () => path,
     loadUNet: (options) => loadUNet(open(options), options),
     loadVAE: (options) => loadVAE(open(options), options),
     loadTextEncoder: (options) => loadTextEncoder(open(options), options),

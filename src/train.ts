@@ -10,6 +10,7 @@
 import { createHash } from 'node:crypto';
 import { join, relative, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import { openEncoders } from './cache/encoders.js';
 import {
   adapterFile,
   findCheckpoint,
@@ -17,7 +18,7 @@ import {
   saveCheckpoint,
   type TrainingState,
 } from './checkpoint.js';
-import { type ResolvedTrainOptions, type TrainOptions, trainOptionsSchema } from './config.js';
+import { parts, type ResolvedTrainOptions, type TrainOptions, trainOptionsSchema } from './config.js';
 import { type BadRow, type Batch, DataLoader } from './data/data-loader.js';
 import { type DatasetRow, readDataset } from './data/dataset.js';
 import { ConfigError } from './errors.js';
@@ -45,7 +46,7 @@ import {
 
 /** What a caller can watch and stop. */
 export interface TrainHooks extends ReportHooks {
-  /** Ends training after the step under way, with a checkpoint. */
+  /** Ends training after the step under way, with a checkpoint; while a cache is filled, by throwing its reason. */
   signal?: AbortSignal;
 }
 
@@ -90,6 +91,13 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     options: config,
   };
   if (resumed !== undefined) restore(resumed, state, optimizer, generator);
+  using encoders = await openEncoders(models, {
+    cached: config.cache ?? [],
+    cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
+    resolution: config.resolution,
+    ...{ rows, loader, target },
+    ...hooks,
+  });
 
   const stepsPerEpoch = Math.ceil(rows.length / config.trainBatchSize);
   const totalSteps = Math.min(
@@ -124,7 +132,7 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     for await (const batch of batchesFrom(loader, state, config.numTrainEpochs)) {
       if (state.step >= totalSteps) break;
       const loss = tidy(() => {
-        const encoded = encodeBatch(models, batch, generator, target);
+        const encoded = encodeBatch(encoders, models, batch, generator);
         const loss = trainingLoss(models, adapter, {
           ...encoded,
           ...drawNoise(models, encoded.latents, generator),
@@ -194,7 +202,7 @@ export function trainingLoss(
 
 /** The original's: SD 1.5 and ViT-H give 49,087,488 parameters. */
 function createAdapter(
-  { unet, imageEncoder }: FrozenModels,
+  { unet, imageFeatureSize }: FrozenModels,
   config: ResolvedTrainOptions,
   startFrom: string | undefined,
   device: Device,
@@ -208,7 +216,7 @@ function createAdapter(
       dimHead: 64,
       heads: 12,
       numQueries: config.numTokens,
-      embeddingDim: imageEncoder.config.hiddenSize,
+      embeddingDim: imageFeatureSize,
       outputDim: dim,
       ffMult: 4,
     }),
@@ -220,11 +228,11 @@ function createAdapter(
 }
 
 function createLoader(
-  { tokenizer, imageProcessor }: FrozenModels,
+  { tokenizer, imageProcessor, encoders }: FrozenModels,
   config: ResolvedTrainOptions,
   rows: DatasetRow[],
 ): DataLoader {
-  const { resolution, trainBatchSize: batchSize, seed } = config;
+  const { resolution, trainBatchSize: batchSize, seed, cache = [] } = config;
   return new DataLoader({
     rows,
     tokenizer,
@@ -233,6 +241,8 @@ function createLoader(
     batchSize,
     prefetch: config.dataloaderNumWorkers || 2,
     seed,
+    // What is cached takes nothing of the rows.
+    inputs: parts.filter((part) => !cache.includes(part)).map((part) => encoders[part].input),
   });
 }
 

@@ -6,6 +6,7 @@
 import { join } from 'node:path';
 import { ClipTokenizer } from '../../src/data/clip-tokenizer.js';
 import { initParameters } from '../../src/nn/init.js';
+import type { Module } from '../../src/nn/module.js';
 import { Generator, type Tensor, tensor } from '../../src/torch/index.js';
 import { captionWords, randomCaption } from '../world/caption.js';
 import { pick, seededRandom } from '../world/random.js';
@@ -26,7 +27,7 @@ const BATCH = 32;
 /** What similarities are divided by, fixed: learnt, it would only slow the beginning. */
 const TEMPERATURE = 0.07;
 
-const { steps, out } = readArguments(1500);
+const { steps, out } = readArguments(900);
 const tokens = writeTokenizer(join(out, 'tokenizer'), captionWords(), MAX_TOKENS);
 const tokenizer = ClipTokenizer.load(join(out, 'tokenizer'));
 const scenes = sampleScenes(20_000, 'train', SEED);
@@ -37,7 +38,7 @@ const imageEncoder = newImageEncoder();
 const head = new AttributeHead(imageEncoder.config.projectionDim);
 const patchHead = new PatchHead(imageEncoder.config.hiddenSize);
 const parts = { text: textEncoder, image: imageEncoder, head, patchHead };
-for (const part of Object.values(parts)) initParameters(part as never, generator);
+for (const part of Object.values<unknown>(parts)) initParameters(part as Module, generator);
 
 runTraining({
   parameters: new Map(

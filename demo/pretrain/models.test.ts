@@ -24,7 +24,9 @@ describe('the shipped models', () => {
   });
 
   it('take 16 MB at most', () => {
-    const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).map((name) => statSync(join(root, name)));
+    const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).map((name) =>
+      statSync(join(root, name)),
+    );
     expect(files.reduce((sum, file) => sum + (file.isFile() ? file.size : 0), 0)).toBeLessThanOrEqual(16e6);
   });
 
@@ -35,6 +37,8 @@ describe('the shipped models', () => {
     const random = seededRandom(1);
     for (const scene of sampleScenes(200, 'held-out', 1))
       for (const caption of [fullCaption(scene), randomCaption(scene, random)])
-        expect(tokenizer.encode(caption).indexOf(eos as number), caption).toBeLessThan(tokenizer.maxLength - 1);
+        expect(tokenizer.encode(caption).indexOf(eos as number), caption).toBeLessThan(
+          tokenizer.maxLength - 1,
+        );
   });
 });

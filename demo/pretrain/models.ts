@@ -73,7 +73,7 @@ const visionConfig = {
 
 /**
  * Velocity as the target: noise as the target gives the noisiest steps, where a picture's composition is decided,
- * next to no weight (Salimans & Ho 2022, section 4), and a model trained for half an hour then ignores its caption.
+ * next to no weight (Salimans & Ho 2022, section 4).
  */
 const schedulerConfig = {
   _class_name: 'DDIMScheduler',

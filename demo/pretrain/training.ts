@@ -33,9 +33,9 @@ export interface Training {
   steps: number;
   learningRate: number;
   /** The losses of a step, their sum to be made small; runs inside a scope. */
-  losses(step: number): Record<string, Tensor>;
+  losses(): Record<string, Tensor>;
   /** Hands the averaged weights on; every `saveEvery` steps and at the end. */
-  save(averages: ReadonlyMap<string, Tensor>, step: number): void;
+  save(averages: ReadonlyMap<string, Tensor>): void;
   saveEvery: number;
 }
 
@@ -56,7 +56,7 @@ export function runTraining({ parameters, steps, learningRate, losses, save, sav
     const cosine = 0.5 + 0.5 * Math.cos((Math.PI * step) / steps);
     optimizer.learningRate = learningRate * Math.min(1, step / WARM_UP) * (0.02 + 0.98 * cosine);
     tidy(() => {
-      const parts = Object.entries(losses(step));
+      const parts = Object.entries(losses());
       backward(parts.map(([, loss]) => loss).reduce((sum, loss) => sum.add(loss)));
       optimizer.step();
       optimizer.zeroGrad();
@@ -68,7 +68,7 @@ export function runTraining({ parameters, steps, learningRate, losses, save, sav
       console.log(`step ${step} of ${steps}  ${Math.round((performance.now() - start) / 1000)} s  ${shown}`);
       sums.clear();
     }
-    if (step % saveEvery === 0 || step === steps) save(averages, step);
+    if (step % saveEvery === 0 || step === steps) save(averages);
   }
 }
 

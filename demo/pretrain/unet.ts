@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { ClipTokenizer } from '../../src/data/clip-tokenizer.js';
 import { sampleLatents } from '../../src/models/autoencoder-kl.js';
-import { loadTextEncoder, loadVAE } from '../../src/models/load.js';
+import { loadTextEncoder, loadUNet, loadVAE } from '../../src/models/load.js';
 import { mseLoss } from '../../src/nn/functional.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
 import { cat, Generator, noGrad, randint, randn, type Tensor, tensor, tidy } from '../../src/torch/index.js';
@@ -22,7 +22,7 @@ const BATCH = 24;
 const SCENES = 10_000;
 const EMPTY_CAPTIONS = 0.1;
 
-const { steps, out } = readArguments(3500);
+const { steps, out, more } = readArguments(3000);
 const vae = loadVAE(join(out, 'vae'), { dtype: 'float32' });
 const textEncoder = loadTextEncoder(join(out, 'text_encoder'), { dtype: 'float32' });
 const tokenizer = ClipTokenizer.load(join(out, 'tokenizer'));
@@ -30,8 +30,8 @@ writePipeline(out);
 const scheduler = DDPMScheduler.fromConfig(join(out, 'scheduler'));
 const random = seededRandom(SEED);
 const generator = new Generator('cpu', SEED);
-const unet = newUNet();
-initForTraining(unet, generator, /\.(conv2|proj_out)\.weight$|^conv_out\.weight$/);
+const unet = more ? loadUNet(join(out, 'unet'), { dtype: 'float32' }) : newUNet();
+if (!more) initForTraining(unet, generator, /\.(conv2|proj_out)\.weight$|^conv_out\.weight$/);
 
 const scenes = sampleScenes(SCENES, 'train', SEED);
 const latents = encodeAll(scenes);

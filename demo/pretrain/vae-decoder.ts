@@ -14,7 +14,7 @@ import { pictures, readArguments, runTraining } from './training.js';
 const SEED = 4;
 const BATCH = 16;
 
-const { steps, out } = readArguments(800);
+const { steps, out } = readArguments(700);
 const scenes = sampleScenes(12_000, 'train', SEED);
 const random = seededRandom(SEED);
 const generator = new Generator('cpu', SEED);

@@ -29,6 +29,16 @@ export function randomCaption({ background, things }: Scene, random: Random): st
   return style < 0.75 ? `${content} on ${ground}` : `on ${ground}, ${content}`;
 }
 
+/**
+ * What the web would write under a scene: mostly nothing, else a word about one thing in it. That is what an adapter is
+ * trained with. Where a caption says everything, a picture beside it has nothing to add, and the adapter learns nothing.
+ */
+export function sparseCaption({ things }: Scene, random: Random): string {
+  if (random() < 0.75) return '';
+  const { shape, colour } = pick(things, random);
+  return describe(random() < 0.5 ? { shape, colour } : { shape });
+}
+
 /** The words of all captions: what the tokenizer knows as one token each. */
 export function captionWords(): string[] {
   const places = PLACES.flatMap((place) => place.split(' '));

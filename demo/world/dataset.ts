@@ -1,7 +1,7 @@
 /** @file Scenes as a data set on disk: pictures, and beside them the JSON list that `ip-adapter train` reads. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fullCaption, randomCaption } from './caption.js';
+import { fullCaption, sparseCaption } from './caption.js';
 import { seededRandom } from './random.js';
 import { renderScene, writePng } from './render.js';
 import { type Split, sampleScenes } from './scene.js';
@@ -13,8 +13,8 @@ export interface DatasetOptions {
 }
 
 /**
- * Draws scenes into a folder: 0000.png … and `dataset.json`. Captions of the training split are in varied words and
- * leave details out, those of held-out scenes say everything.
+ * Draws scenes into a folder: 0000.png … and `dataset.json`. Captions of the training split are sparse, as an adapter
+ * needs them; those of held-out scenes say everything.
  * @returns the path of `dataset.json`
  */
 export async function writeDataset(folder: string, { count, split, seed }: DatasetOptions): Promise<string> {
@@ -22,7 +22,7 @@ export async function writeDataset(folder: string, { count, split, seed }: Datas
   const random = seededRandom(seed);
   const rows = sampleScenes(count, split, seed).map((scene, i) => ({
     image_file: `${String(i).padStart(4, '0')}.png`,
-    text: split === 'train' ? randomCaption(scene, random) : fullCaption(scene),
+    text: split === 'train' ? sparseCaption(scene, random) : fullCaption(scene),
     scene,
   }));
   await Promise.all(

@@ -1,4 +1,6 @@
-/** @file Ctrl-C as an AbortSignal. */
+/** @file Ctrl-C, and a system's polite request to end, as an AbortSignal. */
+
+const signals = ['SIGINT', 'SIGTERM'] as const;
 
 /**
  * Runs `work` with a signal that the first Ctrl-C aborts; a second one ends the process. Work that ends by the abort
@@ -10,13 +12,14 @@ export async function withCtrlC(work: (signal: AbortSignal) => Promise<void>): P
     process.stderr.write('\nStopping after this step; once more to stop at once.\n');
     abort.abort();
   };
-  process.once('SIGINT', stop);
+  // SIGTERM is what a system sends that shuts down or takes a machine back.
+  for (const name of signals) process.once(name, stop);
   try {
     await work(abort.signal);
   } catch (error) {
     if (!abort.signal.aborted || error !== abort.signal.reason) throw error;
     process.exitCode = 130;
   } finally {
-    process.off('SIGINT', stop);
+    for (const name of signals) process.off(name, stop);
   }
 }

@@ -6,6 +6,7 @@
  * transformers does it (source: `convert_slow_tokenizer.py`, `CLIPConverter`; the result is the "fast" tokenizer,
  * which keeps a run of CJK or of invisible characters together where the older class takes it apart).
  */
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
@@ -29,13 +30,16 @@ interface Settings {
 
 export class ClipTokenizer {
   readonly #tokenizer: Tokenizer;
+  /** All that the ids depend on. */
+  readonly #origin: [description: Json, settings: Settings];
   readonly #bosId: number;
   readonly #eosId: number;
   readonly #padId: number;
   /** Length of every result, BOS and EOS included. */
   readonly maxLength: number;
 
-  private constructor(tokenizer: Tokenizer, settings: Settings, where: string) {
+  private constructor(description: Json, settings: Settings, where: string) {
+    const tokenizer = build(description, where);
     const id = (token: string) => {
       const found = tokenizer.token_to_id(token);
       if (found === undefined) {
@@ -46,6 +50,7 @@ export class ClipTokenizer {
       return found;
     };
     this.#tokenizer = tokenizer;
+    this.#origin = [description, settings];
     this.#bosId = id(settings.bos);
     this.#eosId = id(settings.eos);
     this.#padId = id(settings.pad);
@@ -60,9 +65,14 @@ export class ClipTokenizer {
   static load(dir: string): ClipTokenizer {
     const settings = readSettings(dir);
     const whole = join(dir, 'tokenizer.json');
-    if (existsSync(whole)) return new ClipTokenizer(build(readJson(whole), whole), settings, whole);
+    if (existsSync(whole)) return new ClipTokenizer(readJson(whole), settings, whole);
     const vocabulary = join(dir, 'vocab.json');
-    return new ClipTokenizer(build(describe(dir, settings), vocabulary), settings, vocabulary);
+    return new ClipTokenizer(describe(dir, settings), settings, vocabulary);
+  }
+
+  /** SHA-256 of what it was made of: tokenizers with the same give the same ids. */
+  fingerprint(): string {
+    return createHash('sha256').update(JSON.stringify(this.#origin)).digest('hex');
   }
 
   /** Token ids of `text`: `maxLength` integers. A text that is too long loses its end, never the EOS. */

@@ -71,21 +71,23 @@ describe('DataLoader', () => {
     expect(rowsOf(batches)).toEqual([...shuffledIndices(5, 0, COUNT)]);
     expect(batches.map((batch) => batch.rows.length)).toEqual([4, 4, 4, 4, 4, 3]);
     expect(batches.map((batch) => batch.nextPosition)).toEqual([4, 8, 12, 16, 20, 23]);
-    expect(batches.at(-1)!.pixelValues.shape).toEqual([3, 3, 6, 6]);
+    expect(batches.at(-1)!.pixelValues?.shape).toEqual([3, 3, 6, 6]);
   });
 
   it('fills a batch with the picture, the CLIP picture and the caption of each row, or what stands for a dropped one', async () => {
     const seen = { image: 0, text: 0 };
     for (let epoch = 0; epoch < 6; epoch++) {
       for (const batch of await collect(loader().batches(epoch))) {
-        const { rows, pixelValues, clipPixelValues, inputIds } = batch;
+        const { rows } = batch;
+        const [pixelValues, clipPixelValues] = [batch.pixelValues!, batch.clipPixelValues!];
+        const inputIds = batch.inputIds!;
         expect(batch.epoch).toBe(epoch);
         expect(pixelValues.data).toHaveLength(rows.length * 3 * 36);
         expect(clipPixelValues.shape).toEqual([rows.length, 3, 4, 4]);
         expect(inputIds.shape).toEqual([rows.length, 6]);
         rows.forEach((row, i) => {
           const drop = dropFor(5, epoch, row);
-          expect(batch.dropImage[i]).toBe(drop.dropImage);
+          expect(batch.drops[i]).toEqual(drop);
           // The training picture stays, whatever is dropped.
           expect(pixelValues.data[i * 108]).toBeCloseTo(((10 * row) / 255 - 0.5) / 0.5, 6);
           expect(pixelValues.data[i * 108 + 36]).toBeCloseTo((128 / 255 - 0.5) / 0.5, 6);
@@ -175,6 +177,20 @@ describe('DataLoader', () => {
     await expect(collect(loader({}, missing, 2).batches(0))).rejects.toThrow(/none can be read/);
     expect(await collect(loader({}, missing, 2).batches(0, 1))).toEqual([]);
     expect(await collect(loader().batches(0, COUNT))).toEqual([]);
+  });
+
+  it('reads no picture where nothing is wanted of it', async () => {
+    const captions = { inputs: ['inputIds'] } as const;
+    const batches = await collect(loader(captions, { 3: 'missing.png' }).batches(0));
+    expect(rowsOf(batches)).toEqual([...shuffledIndices(5, 0, COUNT)]);
+    for (const { pixelValues, clipPixelValues, inputIds, rows } of batches)
+      expect([pixelValues, clipPixelValues, inputIds?.shape[0]]).toEqual([null, null, rows.length]);
+    const [one] = await collect(loader({ inputs: ['clipPixelValues'] }).batches(0));
+    expect([one!.pixelValues, one!.clipPixelValues?.shape, one!.inputIds]).toEqual([
+      null,
+      [4, 3, 4, 4],
+      null,
+    ]);
   });
 
   it('leaves nothing running when the loop ends early', async () => {

@@ -10,7 +10,7 @@ import type { ClipImageProcessor } from './clip-image-processor.js';
 import type { ClipTokenizer } from './clip-tokenizer.js';
 import type { DatasetRow } from './dataset.js';
 import { PictureError, type RgbImage, readPicture } from './image.js';
-import { writePlanar } from './pixels.js';
+import { type PixelTable, writePlanar } from './pixels.js';
 import { type Drop, dropFor, shuffledIndices } from './sampling.js';
 import { TRAIN_PIXELS, trainCrop } from './train-transform.js';
 
@@ -26,7 +26,13 @@ export interface DataLoaderOptions {
   readonly prefetch: number;
   /** Decides the order and the drops of every epoch. */
   readonly seed: number;
+  /** What batches hold; where that is nothing of the pictures, none is read. Default: everything. */
+  readonly inputs?: readonly Input[];
 }
+
+/** What the encoders take: the picture for the VAE, the picture for CLIP, the caption. */
+export type Input = 'pixelValues' | 'clipPixelValues' | 'inputIds';
+const ALL_INPUTS: readonly Input[] = ['pixelValues', 'clipPixelValues', 'inputIds'];
 
 /** Values in row-major order and their shape: what `tensor(data, shape)` takes. */
 interface Values<T> {
@@ -34,18 +40,22 @@ interface Values<T> {
   readonly shape: readonly number[];
 }
 
-/** One batch of b rows; b is below the batch size only in an epoch's last batch. */
-export interface Batch {
+/** b rows of the dataset; an input that was not asked for is null. */
+export interface Examples {
   /** [b, 3, resolution, resolution], in [-1, 1]. */
-  readonly pixelValues: Values<Float32Array>;
+  readonly pixelValues: Values<Float32Array> | null;
   /** [b, 3, c, c] as CLIP normalises; all zero where the image is dropped. */
-  readonly clipPixelValues: Values<Float32Array>;
+  readonly clipPixelValues: Values<Float32Array> | null;
   /** [b, 77]; the empty caption where the text is dropped. */
-  readonly inputIds: Values<BigInt64Array>;
-  /** Whether the image condition is dropped, by row of the batch. */
-  readonly dropImage: readonly boolean[];
+  readonly inputIds: Values<BigInt64Array> | null;
+  /** What each row of the batch drops. */
+  readonly drops: readonly Drop[];
   /** Indices into the dataset, by row of the batch. */
   readonly rows: readonly number[];
+}
+
+/** One batch of b rows; b is below the batch size only in an epoch's last batch. */
+export interface Batch extends Examples {
   readonly epoch: number;
   /** Where the epoch goes on after this batch: `batches(epoch, nextPosition)` yields the batches that follow. */
   readonly nextPosition: number;
@@ -64,12 +74,19 @@ const BAD_SHARE_BORNE = 0.1;
 /** How many bad rows an error names. */
 const SHOWN_ROWS = 5;
 
-/** A row with its picture cropped for both models; the CLIP picture is left out where it is dropped. */
+/** A row with its picture cropped for each model; null where it is dropped or was not asked for. */
 interface Example {
   readonly row: number;
   readonly drop: Drop;
-  readonly picture: RgbImage;
+  readonly picture: RgbImage | null;
   readonly clipPicture: RgbImage | null;
+}
+
+/** Rows in an order, what each drops, and what is wanted of them. */
+interface Pass {
+  readonly order: ArrayLike<number>;
+  readonly dropOf: (row: number) => Drop;
+  readonly inputs: readonly Input[];
 }
 
 export class DataLoader {
@@ -89,13 +106,34 @@ export class DataLoader {
    * @throws DatasetError when too many rows are bad, or all of an epoch
    */
   async *batches(epoch: number, position = 0): AsyncGenerator<Batch, void, void> {
-    const { rows, batchSize, prefetch, seed } = this.#options;
+    const { rows, seed, inputs = ALL_INPUTS } = this.#options;
     const order = shuffledIndices(seed, epoch, rows.length);
+    const dropOf = (row: number) => dropFor(seed, epoch, row);
+    let anyReadable = false;
+    for await (const batch of this.#pass({ order, dropOf, inputs }, position)) {
+      anyReadable = true;
+      yield { ...batch, epoch };
+    }
+    if (position === 0 && !anyReadable) throw this.#tooManyBad('none can be read');
+  }
+
+  /**
+   * The given rows in batches, in their order, all with the same drop.
+   * @param inputs what the batches hold
+   * @throws DatasetError when too many rows are bad
+   */
+  read(order: readonly number[], drop: Drop, inputs: readonly Input[]): AsyncGenerator<Examples, void, void> {
+    return this.#pass({ order, dropOf: () => drop, inputs }, 0);
+  }
+
+  async *#pass(pass: Pass, position: number): AsyncGenerator<Omit<Batch, 'epoch'>, void, void> {
+    const { batchSize, prefetch } = this.#options;
+    const { order } = pass;
     const inFlight: Promise<Example | PictureError | null>[] = [];
     let started = position;
     const startMore = () => {
       while (inFlight.length < prefetch * batchSize && started < order.length) {
-        const example = this.#load(epoch, order[started++]!);
+        const example = this.#load(pass, order[started++]!);
         // Seen when its turn comes; until then nobody waits for it, and Node would end the process.
         example.catch(() => {});
         inFlight.push(example);
@@ -103,7 +141,6 @@ export class DataLoader {
     };
 
     let examples: Example[] = [];
-    let anyReadable = false;
     try {
       for (let next = position; next < order.length; next++) {
         startMore();
@@ -113,22 +150,21 @@ export class DataLoader {
         const isLast = next === order.length - 1;
         if (examples.length === batchSize || (isLast && examples.length > 0)) {
           startMore();
-          anyReadable = true;
-          yield this.#assemble(examples, epoch, next + 1);
+          yield { ...this.#assemble(examples, pass.inputs), nextPosition: next + 1 };
           examples = [];
         }
       }
-      if (position === 0 && !anyReadable) throw this.#tooManyBad('none can be read');
     } finally {
       await Promise.allSettled(inFlight);
     }
   }
 
-  /** Reads and crops one row's picture. Null where the row is known to be bad. */
-  async #load(epoch: number, row: number): Promise<Example | PictureError | null> {
+  /** Reads and crops one row's picture, where the pass wants it. Null where the row is known to be bad. */
+  async #load({ dropOf, inputs }: Pass, row: number): Promise<Example | PictureError | null> {
     if (this.badRows.has(row)) return null;
-    const { rows, seed, resolution, imageProcessor } = this.#options;
-    const drop = dropFor(seed, epoch, row);
+    const { rows, resolution, imageProcessor } = this.#options;
+    const drop = dropOf(row);
+    if (!inputs.some((input) => input !== 'inputIds')) return { row, drop, picture: null, clipPicture: null };
     let image: RgbImage;
     try {
       image = await readPicture(rows[row]!.imageFile);
@@ -136,8 +172,9 @@ export class DataLoader {
       if (error instanceof PictureError) return error;
       throw error;
     }
-    const clipPicture = drop.dropImage ? null : imageProcessor.crop(image);
-    return { row, drop, picture: trainCrop(image, resolution), clipPicture };
+    const picture = inputs.includes('pixelValues') ? trainCrop(image, resolution) : null;
+    const isClipWanted = inputs.includes('clipPixelValues') && !drop.dropImage;
+    return { row, drop, picture, clipPicture: isClipWanted ? imageProcessor.crop(image) : null };
   }
 
   #recordBad(row: number, { reason }: PictureError): void {
@@ -158,28 +195,44 @@ export class DataLoader {
     );
   }
 
-  #assemble(examples: readonly Example[], epoch: number, nextPosition: number): Batch {
-    const { rows, tokenizer, imageProcessor, resolution } = this.#options;
-    const b = examples.length;
-    const side = imageProcessor.cropSize;
-    const pixels = new Float32Array(b * 3 * resolution ** 2);
-    const clipPixels = new Float32Array(b * 3 * side ** 2);
-    const ids = new BigInt64Array(b * tokenizer.maxLength);
-    examples.forEach(({ row, drop, picture, clipPicture }, i) => {
-      writePlanar(picture, TRAIN_PIXELS, pixels, i * 3 * resolution ** 2);
-      if (clipPicture !== null)
-        writePlanar(clipPicture, imageProcessor.pixels, clipPixels, i * 3 * side ** 2);
-      const caption = drop.dropText ? '' : rows[row]!.text;
-      ids.set(tokenizer.encode(caption).map(BigInt), i * tokenizer.maxLength);
-    });
+  #assemble(examples: readonly Example[], inputs: readonly Input[]): Examples {
+    const { imageProcessor, resolution } = this.#options;
+    const where = <T>(input: Input, make: () => T): T | null => (inputs.includes(input) ? make() : null);
     return {
-      pixelValues: { data: pixels, shape: [b, 3, resolution, resolution] },
-      clipPixelValues: { data: clipPixels, shape: [b, 3, side, side] },
-      inputIds: { data: ids, shape: [b, tokenizer.maxLength] },
-      dropImage: examples.map(({ drop }) => drop.dropImage),
+      pixelValues: where('pixelValues', () => {
+        const pictures = examples.map(({ picture }) => picture);
+        return planar(pictures, TRAIN_PIXELS, resolution);
+      }),
+      clipPixelValues: where('clipPixelValues', () => {
+        const pictures = examples.map(({ clipPicture }) => clipPicture);
+        return planar(pictures, imageProcessor.pixels, imageProcessor.cropSize);
+      }),
+      inputIds: where('inputIds', () => this.#tokenize(examples)),
+      drops: examples.map(({ drop }) => drop),
       rows: examples.map(({ row }) => row),
-      epoch,
-      nextPosition,
     };
   }
+
+  #tokenize(examples: readonly Example[]): Values<BigInt64Array> {
+    const { rows, tokenizer } = this.#options;
+    const data = new BigInt64Array(examples.length * tokenizer.maxLength);
+    examples.forEach(({ row, drop }, i) => {
+      const caption = drop.dropText ? '' : rows[row]!.text;
+      data.set(tokenizer.encode(caption).map(BigInt), i * tokenizer.maxLength);
+    });
+    return { data, shape: [examples.length, tokenizer.maxLength] };
+  }
+}
+
+/** [b, 3, side, side] of square pictures; zero where there is none. */
+function planar(
+  pictures: readonly (RgbImage | null)[],
+  table: PixelTable,
+  side: number,
+): Values<Float32Array> {
+  const data = new Float32Array(pictures.length * 3 * side ** 2);
+  pictures.forEach((picture, i) => {
+    if (picture !== null) writePlanar(picture, table, data, i * 3 * side ** 2);
+  });
+  return { data, shape: [pictures.length, 3, side, side] };
 }

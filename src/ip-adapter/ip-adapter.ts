@@ -5,7 +5,7 @@
 import type { AttentionProcessor } from '../models/attention.js';
 import type { UNet2DConditionModel } from '../models/unet-2d-condition.js';
 import { Module } from '../nn/module.js';
-import { type Generator, noGrad, type Tensor } from '../torch/index.js';
+import { type Generator, noGrad, type Tensor, tidy } from '../torch/index.js';
 import type { ImageProjection } from './image-projection.js';
 import { IPAttnProcessor } from './ip-attn-processor.js';
 
@@ -43,7 +43,7 @@ export class IPAdapter extends Module<[imageFeatures: Tensor]> {
       const attention = layers[i]?.attention;
       if (processor === null || attention === undefined) return;
       const copy = (weight: Tensor): Map<string, Tensor> =>
-        new Map([['weight', weight.to('float32').clone()]]);
+        tidy(() => new Map([['weight', weight.to('float32').clone()]]));
       processor.to_k_ip.loadStateDict(copy(attention.to_k.weight), 'to_k');
       processor.to_v_ip.loadStateDict(copy(attention.to_v.weight), 'to_v');
     });

@@ -7,7 +7,7 @@ import { gelu } from '../nn/functional.js';
 import { initParameters } from '../nn/init.js';
 import { LayerNorm, Linear } from '../nn/layers.js';
 import { Module } from '../nn/module.js';
-import { cat, type Device, empty, type Generator, randn, type Tensor } from '../torch/index.js';
+import { cat, type Device, empty, type Generator, randn, type Tensor, tidy } from '../torch/index.js';
 import type { ImageProjection } from './image-projection.js';
 
 export interface ResamplerConfig {
@@ -67,8 +67,9 @@ export class Resampler extends Module<[Tensor]> implements ImageProjection {
   /** Random values as the original's: PyTorch's defaults, and latents ~ N(0, 1/dim). */
   init(generator: Generator, device: Device = 'cpu'): this {
     initParameters(this, generator, device);
+    const { shape } = this.latents;
     this.latents.dispose();
-    this.latents = randn(this.latents.shape, { generator, device }).mul_(this.config.dim ** -0.5);
+    this.latents = tidy(() => randn(shape, { generator, device }).mul_(this.config.dim ** -0.5));
     return this;
   }
 

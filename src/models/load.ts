@@ -4,9 +4,13 @@
  */
 import type { Module } from '../nn/module.js';
 import { type Device, type DType, tidy } from '../torch/index.js';
-import { AutoencoderKL, parseVAEConfig } from './autoencoder-kl.js';
+import { AutoencoderKL, type AutoencoderKLConfig, parseVAEConfig } from './autoencoder-kl.js';
 import { CLIPTextModel, parseCLIPTextConfig } from './clip-text-model.js';
-import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from './clip-vision-model.js';
+import {
+  type CLIPVisionConfig,
+  CLIPVisionModelWithProjection,
+  parseCLIPVisionConfig,
+} from './clip-vision-model.js';
 import { type FoundConfig, readCLIPConfig, readDiffusersConfig } from './config-file.js';
 import { ldmUNetKeys, ldmVAEKeys } from './ldm-keys.js';
 import {
@@ -51,14 +55,20 @@ export function loadUNet(source: Source, options: LoadOptions = {}): UNet2DCondi
   return loadFolder(model, source, diffusersWeights, asPublished, options);
 }
 
+/** What a folder's AutoencoderKL is like, without its weights. @throws as loadVAE */
+export function readVAEConfig(folder: string): AutoencoderKLConfig {
+  const { json, where } = readDiffusersConfig(folder, 'AutoencoderKL');
+  return parseVAEConfig(json, where);
+}
+
 /** @throws ConfigError, CheckpointError where the source is not an AutoencoderKL's, or is incomplete. */
 export function loadVAE(source: Source, options: LoadOptions = {}): AutoencoderKL {
-  const build = ({ json, where }: FoundConfig) => new AutoencoderKL(parseVAEConfig(json, where));
   if (typeof source !== 'string') {
-    const model = build(configIn(source, 'vae'));
+    const { json, where } = configIn(source, 'vae');
+    const model = new AutoencoderKL(parseVAEConfig(json, where));
     return loadPart(model, source, 'vae', ldmVAEKeys(model.namedParameters().keys(), model.config), options);
   }
-  const model = build(readDiffusersConfig(source, 'AutoencoderKL'));
+  const model = new AutoencoderKL(readVAEConfig(source));
   return loadFolder(model, source, diffusersWeights, adaptVAE, options);
 }
 
@@ -73,6 +83,12 @@ export function loadTextEncoder(source: Source, options: LoadOptions = {}): CLIP
     return loadPart(build(configIn(source, 'textEncoder')), source, 'textEncoder', new Map(), options);
   const config = readCLIPConfig(source, 'text');
   return loadFolder(build(config), source, transformersWeights, adaptCLIPText(config), options);
+}
+
+/** What a folder's vision model is like, without its weights. @throws as loadImageEncoder */
+export function readImageEncoderConfig(folder: string): CLIPVisionConfig {
+  const { json, where } = readCLIPConfig(folder, 'vision');
+  return parseCLIPVisionConfig(json, where);
 }
 
 /**

@@ -2,7 +2,7 @@
  * @file PyTorch's default initialisation, for modules that start untrained (torch/nn/modules/linear.py,
  * conv.py and normalization.py, `reset_parameters`).
  */
-import { type Device, full, type Generator, rand, type Tensor, zeros } from '../torch/index.js';
+import { type Device, full, type Generator, rand, type Tensor, tidy, zeros } from '../torch/index.js';
 import type { Module } from './module.js';
 
 /**
@@ -24,9 +24,11 @@ export function initParameters(
       const bound = 1 / Math.sqrt(weight.slice(1).reduce((product, size) => product * size, 1));
       values.set(
         name,
-        rand(shape, { generator, device })
-          .mul_(2 * bound)
-          .add_(-bound),
+        tidy(() =>
+          rand(shape, { generator, device })
+            .mul_(2 * bound)
+            .add_(-bound),
+        ),
       );
     }
   }

@@ -125,26 +125,59 @@ describe('ip-adapter train', () => {
     }
   });
 
-  it('Ctrl-C ends the step, writes a checkpoint and says how to resume', async () => {
-    const out = join(world.root, 'interrupted');
-    let sent = false;
-    const { code, err } = await start(
-      ['train', ...flags({ output_dir: out }), '--save-steps', '2', '--num-train-epochs', '100000'],
-      (text, child) => {
-        if (!sent && text.includes('checkpoint-2')) sent = child.kill('SIGINT');
-      },
-    );
-    expect(code).toBe(130);
-    const step = Number(/Stopped after step (\d+)\. .*--resume/.exec(err)?.[1]);
-    expect(existsSync(join(out, `checkpoint-${step}`, 'ip_adapter.safetensors'))).toBe(true);
-    const resumed = await start([
+  it.each(['SIGINT', 'SIGTERM'] as const)(
+    '%s ends the step, writes a checkpoint and says how to resume',
+    async (name) => {
+      const out = join(world.root, name);
+      let sent = false;
+      const { code, err } = await start(
+        ['train', ...flags({ output_dir: out }), '--save-steps', '2', '--num-train-epochs', '100000'],
+        (text, child) => {
+          if (!sent && text.includes('checkpoint-2')) sent = child.kill(name);
+        },
+      );
+      expect(code).toBe(130);
+      const step = Number(/Stopped after step (\d+)\. .*--resume/.exec(err)?.[1]);
+      expect(existsSync(join(out, `checkpoint-${step}`, 'ip_adapter.safetensors'))).toBe(true);
+      const resumed = await start([
+        'train',
+        ...flags({ output_dir: out }),
+        '--max-train-steps',
+        String(step + 1),
+        '--resume',
+      ]);
+      expect(resumed.out.trim()).toBe(join(out, `checkpoint-${step + 1}`));
+    },
+  );
+
+  it('keeps what it encoded: killed while it fills the cache it goes on, and the next run encodes nothing', async () => {
+    const run = (name: string): string[] => [
       'train',
-      ...flags({ output_dir: out }),
+      ...flags({ output_dir: join(world.root, name), cache_dir: join(world.root, 'cache') }),
+      '--cache',
+      'latents,text,image',
       '--max-train-steps',
-      String(step + 1),
-      '--resume',
-    ]);
-    expect(resumed.out.trim()).toBe(join(out, `checkpoint-${step + 1}`));
+      '2',
+    ];
+    const killed = await start(run('cached'), (text, child) => {
+      if (text.includes('Cache of image: 8 to encode')) child.kill('SIGKILL');
+    });
+    expect(killed.signal).toBe('SIGKILL');
+    const again = await start(run('cached'));
+    expect(again.err).toMatch(
+      /latents: complete, 0 newly[\s\S]*image: complete, 9 newly[\s\S]*text: complete, 9/,
+    );
+    expect(again.out.trim()).toBe(join(world.root, 'cached', 'checkpoint-2'));
+    const other = await start(run('cached too'));
+    expect(other.err).toMatch(
+      /latents: complete, 0 newly[\s\S]*image: complete, 0 newly[\s\S]*text: complete, 0/,
+    );
+    for (const file of ['ip_adapter.safetensors', 'optimizer.safetensors']) {
+      const [a, b] = ['cached', 'cached too'].map((name) =>
+        readFileSync(join(world.root, name, 'checkpoint-2', file)),
+      ) as [Buffer, Buffer];
+      expect(Buffer.compare(a, b)).toBe(0);
+    }
   });
 
   it('skips a corrupt picture, counts it and names it', async () => {
@@ -249,6 +282,11 @@ describe('bad input: its own words, exit code 2, nothing written', () => {
       'a resolution that is no multiple of 8',
       () => ({ resolution: '60' }),
       /ConfigError: .*--resolution .*received 60: must be a multiple of 8/,
+    ],
+    [
+      'a part to cache that is none',
+      () => ({ cache: 'latents,vae' }),
+      /ConfigError: .*--cache .*"latents,vae": .*"latents"\|"image"\|"text"/,
     ],
     ['a number that is none', () => ({ learning_rate: 'fast' }), /ConfigError: .*--learning-rate .*"fast"/],
     [
