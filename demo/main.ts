@@ -69,6 +69,8 @@ for (const step of [steps / 6, steps / 3, steps].map(Math.round)) {
     ...['--train_batch_size', '16'],
     ...['--learning_rate', '1e-3'],
     ...['--num_train_epochs', '1000'],
+    // The same 3000 pictures again and again: what the frozen encoders make of them is computed once.
+    ...['--cache', 'latents,text,image'],
     ...['--max-train-steps', String(step)],
     ...(columns.length > 1 ? ['--resume'] : []),
   ]);

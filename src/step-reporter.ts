@@ -22,6 +22,8 @@ export interface StepsReport {
   losses: number[];
   /** Pictures since the last report. */
   images: number;
+  /** Time since the last report, or since the first step began. */
+  seconds: number;
 }
 
 const intervalMs = 500;
@@ -69,10 +71,18 @@ export class StepReporter {
     const losses = tidy(() => stack(this.#losses).toNumbers());
     for (const loss of this.#losses) loss.dispose();
     this.#write(losses);
-    this.#hooks.onSteps?.({ step: this.#step, totalSteps: this.#totalSteps, losses, images: this.#images });
+    const now = performance.now();
+    const seconds = (now - this.#lastFlush) / 1000;
+    this.#hooks.onSteps?.({
+      step: this.#step,
+      totalSteps: this.#totalSteps,
+      losses,
+      images: this.#images,
+      seconds,
+    });
     this.#losses = [];
     this.#images = 0;
-    this.#lastFlush = performance.now();
+    this.#lastFlush = now;
   }
 
   /** A line for each step: `{"step": 12, "loss": 0.34}`. */

@@ -13,7 +13,8 @@ export class TrainProgress {
   #bar: SingleBar | undefined;
   #loss: number | undefined;
   #images = 0;
-  #start: { time: number; step: number } | undefined;
+  #seconds = 0;
+  #steps = 0;
   #lastLine = 0;
 
   constructor(out: WriteStream) {
@@ -26,17 +27,16 @@ export class TrainProgress {
     this.#out.write(`${text}\n`);
   }
 
-  steps({ step, totalSteps, losses, images }: StepsReport): void {
-    this.#start ??= { time: performance.now(), step: step - losses.length };
+  steps({ step, totalSteps, losses, images, seconds }: StepsReport): void {
     for (const loss of losses)
       this.#loss = this.#loss === undefined ? loss : lossDecay * this.#loss + (1 - lossDecay) * loss;
     this.#images += images;
-    const seconds = Math.max(performance.now() - this.#start.time, 1) / 1000;
-    const done = step - this.#start.step;
+    this.#steps += losses.length;
+    this.#seconds += seconds;
     const figures = {
       loss: (this.#loss ?? Number.NaN).toFixed(4),
-      rate: (this.#images / seconds).toFixed(2),
-      left: duration(((totalSteps - step) * seconds) / done),
+      rate: (this.#images / this.#seconds).toFixed(2),
+      left: duration(((totalSteps - step) * this.#seconds) / this.#steps),
     };
     if (this.#out.isTTY) this.#draw(step, totalSteps, figures);
     else if (performance.now() - this.#lastLine >= plainIntervalMs || step === totalSteps) {
