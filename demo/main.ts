@@ -4,7 +4,7 @@
  * measures it on scenes that no training has seen.
  *
  *     npm start                    about 4 minutes of training on two CPU cores
- *     npm start -- --steps 6000    longer, and better
+ *     npm start -- --steps 6000    half an hour, and better
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -15,11 +15,18 @@ import { contactSheet, type Evaluation, encodePng, IPAdapterPipeline, type RgbIm
 import { type Column, writeReport } from './report.js';
 import { writeDataset } from './world/dataset.js';
 
-const { values } = parseArgs({ options: { steps: { type: 'string', default: '600' } } });
+const { values } = parseArgs({ options: { steps: { type: 'string', default: '900' } } });
 const steps = Number(values.steps);
 /** Held-out scenes that are drawn as the training goes, and all that are measured at its end. */
 const SHOWN = 8;
 const MEASURED = 64;
+/** Each stage ends after a share of all steps, and the next one resumes it with a smaller learning rate. */
+const stages = [
+  { share: 1 / 4, learningRate: '1e-3' },
+  { share: 2 / 3, learningRate: '1e-3' },
+  { share: 13 / 15, learningRate: '5e-4' },
+  { share: 1, learningRate: '2e-4' },
+];
 const DRAW = { steps: 20, guidanceScale: 3, batchSize: 32 };
 
 process.chdir(join(import.meta.dirname, '..'));
@@ -57,7 +64,8 @@ async function draw(adapter?: string): Promise<RgbImage[]> {
 
 console.log('2. Training an IP-Adapter Plus; in between, drawing what it has learnt');
 const columns: Column[] = [{ title: 'no adapter', pictures: await draw() }];
-for (const step of [steps / 6, steps / 3, steps].map(Math.round)) {
+for (const { share, learningRate } of stages) {
+  const step = Math.round(steps * share);
   run([
     'train',
     ...['--pretrained_model_name_or_path', 'demo/models'],
@@ -67,7 +75,7 @@ for (const step of [steps / 6, steps / 3, steps].map(Math.round)) {
     ...['--output_dir', adapters],
     ...['--resolution', '64'],
     ...['--train_batch_size', '16'],
-    ...['--learning_rate', '1e-3'],
+    ...['--learning_rate', learningRate],
     ...['--num_train_epochs', '1000'],
     // The same 3000 pictures again and again: what the frozen encoders make of them is computed once.
     ...['--cache', 'latents,text,image'],
