@@ -59,7 +59,8 @@ async function draw(adapter?: string): Promise<RgbImage[]> {
     ...(adapter && { adapter, imageEncoder: 'demo/models/image_encoder' }),
   });
   const jobs = prompts.map((prompt, seed) => ({ seed, imagePrompts: adapter ? [prompt] : [] }));
-  return pipeline.generateEach(jobs, DRAW);
+  // Awaited here: the models are let go of when this function ends.
+  return await pipeline.generateEach(jobs, DRAW);
 }
 
 console.log('2. Training an IP-Adapter Plus; in between, drawing what it has learnt');
