@@ -95,7 +95,9 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     cached: config.cache ?? [],
     cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
     resolution: config.resolution,
-    ...{ rows, loader, target },
+    rows,
+    loader,
+    target,
     ...hooks,
   });
 
