@@ -1,11 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { expectAllclose, golden, goldenFolders } from '../test/golden.js';
+import { expectAllclose, golden, goldenFolders, goldenResampler } from '../test/golden.js';
 import { type Conditions, decodeLatents, denoise } from './generate.js';
 import { loadAdapter } from './ip-adapter/adapter-file.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
-import { Resampler } from './ip-adapter/resampler.js';
 import { loadImageEncoder, loadUNet, loadVAE } from './models/load.js';
 import { readSchedulerConfig, type SamplerName } from './schedulers/config.js';
 import { createSampler } from './schedulers/create.js';
@@ -14,23 +13,11 @@ import { cat, memoryStats, noGrad, readSafetensors, type Tensor, zeros } from '.
 /** The original's run, as it was recorded in a folder. */
 function open(folder: string) {
   const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
-  const { resampler: r } = JSON.parse(readFileSync(join(folder, '../train/config.json'), 'utf8'));
+  const { resampler } = JSON.parse(readFileSync(join(folder, '../train/config.json'), 'utf8'));
   const recorded = readSafetensors(join(folder, 'generate.safetensors')).tensors;
   const of = (key: string): Tensor => recorded.get(key) as Tensor;
   const unet = loadUNet(join(folder, config.unet));
-  const adapter = new IPAdapter(
-    unet,
-    new Resampler({
-      dim: r.dim,
-      depth: r.depth,
-      dimHead: r.dim_head,
-      heads: r.heads,
-      numQueries: r.num_queries,
-      embeddingDim: r.embedding_dim,
-      outputDim: r.output_dim,
-      ffMult: r.ff_mult,
-    }),
-  );
+  const adapter = new IPAdapter(unet, goldenResampler(resampler));
   loadAdapter(adapter, join(folder, config.adapter));
   const scheduler = readSchedulerConfig(join(folder, 'scheduler'));
   const text = { text: of('prompt_embeds'), negativeText: of('negative_prompt_embeds') };

@@ -1,9 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../test/e2e/world.js';
-import { expectAllclose, golden } from '../test/golden.js';
+import { expectAllclose, golden, goldenResampler } from '../test/golden.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
-import { Resampler } from './ip-adapter/resampler.js';
 import { loadUNet } from './models/load.js';
 import { AdamW } from './optim/adamw.js';
 import { DDPMScheduler } from './schedulers/ddpm.js';
@@ -18,20 +17,7 @@ describe('the original run, step by step', () => {
     const config = JSON.parse(readFileSync(`${folder}/config.json`, 'utf8'));
     const unet = loadUNet(golden('unet/unet') as string);
     const scheduler = DDPMScheduler.fromConfig(golden('schedulers/sd15_scheduler_config.json') as string);
-    const { resampler: r } = config;
-    const adapter = new IPAdapter(
-      unet,
-      new Resampler({
-        dim: r.dim,
-        depth: r.depth,
-        dimHead: r.dim_head,
-        heads: r.heads,
-        numQueries: r.num_queries,
-        embeddingDim: r.embedding_dim,
-        outputDim: r.output_dim,
-        ffMult: r.ff_mult,
-      }),
-    );
+    const adapter = new IPAdapter(unet, goldenResampler(config.resampler));
     adapter.loadStateDict(read('init'), 'golden');
     adapter.requiresGrad_(true).attach();
     const parameters = adapter.namedParameters();

@@ -6,6 +6,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
+import { Resampler } from '../src/ip-adapter/resampler.js';
 import { readSafetensors, type Tensor } from '../src/torch/index.js';
 
 const roots = ['./golden', '../../shared/golden'].map((path) =>
@@ -67,6 +68,21 @@ function casesOf(root: string, group: string, model: string): ModelCase[] {
 
 function list(folder: string): string[] {
   return existsSync(folder) ? readdirSync(folder).sort() : [];
+}
+
+/** A Resampler of the original, by the names of its configuration. */
+export function goldenResampler(config: Record<string, number>): Resampler {
+  const at = (key: string) => config[key] as number;
+  return new Resampler({
+    dim: at('dim'),
+    depth: at('depth'),
+    dimHead: at('dim_head'),
+    heads: at('heads'),
+    numQueries: at('num_queries'),
+    embeddingDim: at('embedding_dim'),
+    outputDim: at('output_dim'),
+    ffMult: at('ff_mult'),
+  });
 }
 
 /** The recorded tensor of that name. */

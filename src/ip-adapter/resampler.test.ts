@@ -1,27 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { expectAllclose, golden } from '../../test/golden.js';
+import { expectAllclose, golden, goldenResampler } from '../../test/golden.js';
 import { backward, Generator, readSafetensors, type Tensor, tidy } from '../torch/index.js';
-import { Resampler, type ResamplerConfig } from './resampler.js';
-
-/** The original's names for our options. */
-function readConfig(path: string): ResamplerConfig {
-  const json = JSON.parse(readFileSync(path, 'utf8'));
-  return {
-    dim: json.dim,
-    depth: json.depth,
-    dimHead: json.dim_head,
-    heads: json.heads,
-    numQueries: json.num_queries,
-    embeddingDim: json.embedding_dim,
-    outputDim: json.output_dim,
-    ffMult: json.ff_mult,
-  };
-}
+import { Resampler } from './resampler.js';
 
 it('gives the original output and gradients', () => {
   const folder = golden('resampler') as string;
-  const resampler = new Resampler(readConfig(`${folder}/base.config.json`));
+  const resampler = goldenResampler(JSON.parse(readFileSync(`${folder}/base.config.json`, 'utf8')));
   resampler.loadStateDict(readSafetensors(`${folder}/base.weights.safetensors`).tensors, 'golden');
   resampler.requiresGrad_(true);
   const io = readSafetensors(`${folder}/base.io.safetensors`).tensors;
