@@ -115,8 +115,12 @@ describe('generate', () => {
     const jobs = [0, 3, 0].map((i) => ({ imagePrompts: [world.picture(i)], seed: i }));
     const pictures = await pipeline.generateEach(jobs, { ...quick, batchSize: 3 });
     expect(pictures.map(({ seed }) => seed)).toEqual([0, 3, 0]);
-    expect(pictures[2]?.data).toEqual(pictures[0]?.data);
-    expect(pictures[1]?.data).not.toEqual(pictures[0]?.data);
+    // The place in a batch may change a last bit (LibTorch 2's products do so), and with it a level of 255.
+    const [first, other, again] = pictures.map(({ data }) => data) as [Uint8Array, Uint8Array, Uint8Array];
+    const difference = (data: Uint8Array) =>
+      Math.max(...Array.from(data, (level, i) => Math.abs(level - (first[i] as number))));
+    expect(difference(again)).toBeLessThanOrEqual(1);
+    expect(difference(other)).toBeGreaterThan(1);
     await expect(pipeline.generateEach([...jobs, {}], quick)).rejects.toThrow(
       /for every picture, or for none/,
     );
