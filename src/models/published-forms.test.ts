@@ -3,7 +3,14 @@ import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { expectAllclose, golden, type ModelCase, modelCases, recorded } from '../../test/golden.js';
+import {
+  expectAllclose,
+  expectSameBytes,
+  golden,
+  type ModelCase,
+  modelCases,
+  recorded,
+} from '../../test/golden.js';
 import {
   readJson,
   type Tensors,
@@ -12,6 +19,7 @@ import {
   writeJson,
   writeShards,
 } from '../../test/model-files.js';
+import type { Module } from '../nn/module.js';
 import { arange, noGrad, type Tensor, writeSafetensors, zeros } from '../torch/index.js';
 import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from './load.js';
 import { openSingleFile, type SingleFileCheckpoint } from './single-file.js';
@@ -25,6 +33,7 @@ interface Kind {
   prefix: string;
   weights: string;
   bin: string;
+  load(source: string, options: typeof toFloat32): Module<never[], unknown>;
   run(source: string, one: ModelCase): Tensor[];
 }
 
@@ -58,10 +67,10 @@ const toFloat32 = { dtype: 'float32' } as const;
 const diffusers = { weights: 'diffusion_pytorch_model', bin: 'diffusion_pytorch_model' };
 const transformers = { weights: 'model', bin: 'pytorch_model' };
 const kinds: Kind[] = [
-  { prefix: 'unet', ...diffusers, run: runUNet },
-  { prefix: 'vae', ...diffusers, run: runVAE },
-  { prefix: 'text_encoder', ...transformers, run: runText },
-  { prefix: 'image_encoder', ...transformers, run: runImage },
+  { prefix: 'unet', ...diffusers, load: loadUNet, run: runUNet },
+  { prefix: 'vae', ...diffusers, load: loadVAE, run: runVAE },
+  { prefix: 'text_encoder', ...transformers, load: loadTextEncoder, run: runText },
+  { prefix: 'image_encoder', ...transformers, load: loadImageEncoder, run: runImage },
 ];
 
 const half = (tensors: Tensors) =>
@@ -74,13 +83,16 @@ function folderLike(one: ModelCase): string {
   return folder;
 }
 
-describe.each(kinds)('$prefix*', ({ prefix, weights, bin, run }) => {
+describe.each(kinds)('$prefix*', ({ prefix, weights, bin, load, run }) => {
   describe.each(modelCases(prefix))('$name', (one) => {
     using _ = noGrad();
     const plain = run(one.folder, one);
     const tensors = weightsOf(one.folder, weights);
     const expectSame = (folder: string) => {
       using _ = noGrad();
+      const plainWeights = load(one.folder, toFloat32).namedParameters();
+      for (const [key, weight] of load(folder, toFloat32).namedParameters())
+        expectSameBytes(weight, plainWeights.get(key) as Tensor);
       for (const [i, output] of run(folder, one).entries())
         expectAllclose(output, plain[i] as Tensor, rounding);
     };

@@ -121,6 +121,8 @@ describe('generate', () => {
       Math.max(...Array.from(data, (level, i) => Math.abs(level - (first[i] as number))));
     expect(difference(again)).toBeLessThanOrEqual(1);
     expect(difference(other)).toBeGreaterThan(1);
+    const alone = await pipeline.generateEach(jobs, { ...quick, batchSize: 1 });
+    expect(alone[2]?.data).toEqual(alone[0]?.data);
     await expect(pipeline.generateEach([...jobs, {}], quick)).rejects.toThrow(
       /for every picture, or for none/,
     );
