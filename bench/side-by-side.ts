@@ -56,13 +56,18 @@ function measure({ count, run }: Operation): number {
   return (performance.now() - begin) / 1000 / count;
 }
 
+/** A Python that has torch, or undefined. */
+export function findPython(): string | undefined {
+  return ['python3', '/usr/bin/python3'].find(
+    (command) => spawnSync(command, ['-c', 'import torch']).status === 0,
+  );
+}
+
 async function startReference(
   script: string,
   args: string[],
 ): Promise<{ ask(operation: Operation): Promise<number>; end(): void } | undefined> {
-  const python = ['python3', '/usr/bin/python3'].find(
-    (command) => spawnSync(command, ['-c', 'import torch']).status === 0,
-  );
+  const python = findPython();
   if (python === undefined) return undefined;
   const path = fileURLToPath(new URL(`reference/${script}`, import.meta.url));
   const child = spawn(python, [path, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -81,7 +86,7 @@ function show(seconds: number): string {
   return seconds < 1e-3 ? `${(seconds * 1e6).toFixed(2)} µs` : `${(seconds * 1e3).toFixed(1)} ms`;
 }
 
-function median(values: number[]): number {
+export function median(values: readonly number[]): number {
   return values.toSorted((x, y) => x - y)[values.length >> 1] as number;
 }
 

@@ -7,7 +7,7 @@ import struct
 import torch
 import torch.nn.functional as F
 
-TYPES = {"F32": torch.float32, "F16": torch.float16}
+TYPES = {"F32": torch.float32, "F16": torch.float16, "I64": torch.int64}
 
 
 def read_safetensors(path):
@@ -26,9 +26,24 @@ def read_safetensors(path):
     }
 
 
+def attend(q, k, v):
+    if hasattr(F, "scaled_dot_product_attention"):
+        return F.scaled_dot_product_attention(q, k, v)
+    return torch.softmax((q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5, dim=-1) @ v
+
+
 class UNet:
-    def __init__(self, config, weights):
-        self.config, self.weights = config, weights
+    """With `adapter` ({"1.to_k_ip.weight": …}, numbered as in official files), the last 16 states of the context are image tokens."""
+
+    def __init__(self, config, weights, adapter=None):
+        self.config, self.weights, self.adapter = config, weights, adapter
+        self.modules = {}
+        # Numbers follow diffusers' order of attention processors: down, up, mid; self-attention counts.
+        names = [key[: -len(".to_q.weight")] for key in weights if key.endswith(".to_q.weight")]
+        rank = {"down_blocks": 0, "up_blocks": 1, "mid_block": 2}
+        order = lambda name: [rank[part] if part in rank else int(part) if part.isdigit() else part for part in name.split(".") if part in rank or part.isdigit() or part.startswith("attn")]
+        for number, name in enumerate(sorted(names, key=order)):
+            self.modules[name] = number
         self.groups = config.get("norm_num_groups", 32)
         self.heads = config.get("attention_head_dim", 8)
 
@@ -53,13 +68,16 @@ class UNet:
         return x + h
 
     def attention(self, name, x, context):
-        q, k, v = self.linear(name + ".to_q", x), self.linear(name + ".to_k", context), self.linear(name + ".to_v", context)
         split = lambda t: t.reshape(t.shape[0], t.shape[1], self.heads, -1).transpose(1, 2)
-        q, k, v = split(q), split(k), split(v)
-        if hasattr(F, "scaled_dot_product_attention"):
-            out = F.scaled_dot_product_attention(q, k, v)
-        else:
-            out = torch.softmax((q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5, dim=-1) @ v
+        q = split(self.linear(name + ".to_q", x))
+        tokens = None
+        if self.adapter is not None and name.endswith("attn2"):
+            context, tokens = context[:, :-16], context[:, -16:]
+        out = attend(q, split(self.linear(name + ".to_k", context)), split(self.linear(name + ".to_v", context)))
+        if tokens is not None:
+            module = self.modules[name]
+            k, v = (F.linear(tokens, self.adapter[f"{module}.to_{part}_ip.weight"]) for part in "kv")
+            out = out + attend(q, split(k), split(v))
         return self.linear(name + ".to_out.0", out.transpose(1, 2).flatten(2))
 
     def transformer(self, name, x, context):

@@ -1,0 +1,99 @@
+/**
+ * @file Stable Diffusion 1.5 and CLIP ViT-H/14 in their published sizes and folder layout, with random float32 weights
+ * (6.8 GB on disk): how long a step takes does not depend on what the weights are.
+ */
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeAdapter } from '../../src/ip-adapter/adapter-file.js';
+import { IPAdapter } from '../../src/ip-adapter/ip-adapter.js';
+import { Resampler } from '../../src/ip-adapter/resampler.js';
+import { AutoencoderKL, parseVAEConfig } from '../../src/models/autoencoder-kl.js';
+import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip-text-model.js';
+import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from '../../src/models/clip-vision-model.js';
+import { loadUNet } from '../../src/models/load.js';
+import { sd15 } from '../../src/models/sd15.js';
+import { UNet2DConditionModel } from '../../src/models/unet-2d-condition.js';
+import { parseUNetConfig } from '../../src/models/unet-config.js';
+import { initParameters } from '../../src/nn/init.js';
+import type { Module } from '../../src/nn/module.js';
+import { Generator, noGrad, writeSafetensors } from '../../src/torch/index.js';
+
+/** The image encoder that is published with IP-Adapter (h94/IP-Adapter `models/image_encoder`). */
+const vitH = {
+  model_type: 'clip_vision_model',
+  hidden_act: 'gelu',
+  hidden_size: 1280,
+  image_size: 224,
+  intermediate_size: 5120,
+  num_attention_heads: 16,
+  num_hidden_layers: 32,
+  patch_size: 14,
+  projection_dim: 1024,
+};
+
+const scheduler = {
+  _class_name: 'PNDMScheduler',
+  beta_end: 0.012,
+  beta_schedule: 'scaled_linear',
+  beta_start: 0.00085,
+  num_train_timesteps: 1000,
+  set_alpha_to_one: false,
+  skip_prk_steps: true,
+  steps_offset: 1,
+};
+
+/** The original's: 49,087,488 parameters, not loaded yet. */
+export function newAdapter(unet: UNet2DConditionModel): IPAdapter {
+  const sizes = { dim: 768, depth: 4, dimHead: 64, heads: 12, numQueries: 16, embeddingDim: 1280 };
+  return new IPAdapter(unet, new Resampler({ ...sizes, outputDim: 768, ffMult: 4 }));
+}
+
+/** Writes what is not there yet: `root/model`, `root/image_encoder` and `root/ip_adapter.safetensors`. */
+export function writeFullSizeModels(root: string): void {
+  const write = (
+    folder: string,
+    file: string,
+    config: object,
+    make: () => Module<never[], unknown>,
+  ): void => {
+    const path = join(root, folder);
+    if (existsSync(join(path, file))) return;
+    mkdirSync(path, { recursive: true });
+    writeJson(join(path, 'config.json'), config);
+    const model = make();
+    initParameters(model, new Generator('cpu', 0));
+    using _ = noGrad();
+    writeSafetensors(join(path, file), model.namedParameters(), { format: 'pt' });
+    for (const parameter of model.parameters()) parameter.dispose();
+  };
+  const diffusers = 'diffusion_pytorch_model.safetensors';
+  const unet = { _class_name: 'UNet2DConditionModel', ...sd15.unet };
+  write('model/unet', diffusers, unet, () => new UNet2DConditionModel(parseUNetConfig(unet, 'bench')));
+  const vae = { _class_name: 'AutoencoderKL', ...sd15.vae };
+  write('model/vae', diffusers, vae, () => new AutoencoderKL(parseVAEConfig(vae, 'bench')));
+  const text = { model_type: 'clip_text_model', ...sd15.textEncoder };
+  write(
+    'model/text_encoder',
+    'model.safetensors',
+    text,
+    () => new CLIPTextModel(parseCLIPTextConfig(text, 'bench')),
+  );
+  write(
+    'image_encoder',
+    'model.safetensors',
+    vitH,
+    () => new CLIPVisionModelWithProjection(parseCLIPVisionConfig(vitH, 'bench')),
+  );
+  const adapterFile = join(root, 'ip_adapter.safetensors');
+  if (!existsSync(adapterFile)) {
+    const adapter = newAdapter(loadUNet(join(root, 'model/unet')));
+    adapter.init(new Generator('cpu', 0));
+    writeAdapter(adapterFile, adapter.namedParameters());
+  }
+  mkdirSync(join(root, 'model/scheduler'), { recursive: true });
+  writeJson(join(root, 'model/scheduler/scheduler_config.json'), scheduler);
+}
+
+function writeJson(file: string, content: object): void {
+  writeFileSync(file, JSON.stringify(content));
+}
