@@ -251,7 +251,7 @@ function createLoader(
 /** What two datasets share only if they are the same: captions, and names of pictures relative to the root. */
 function fingerprint(rows: DatasetRow[], { dataRootPath }: ResolvedTrainOptions): string {
   const root = resolve(dataRootPath);
-  const content = rows.map(({ imageFile, text }) => [relative(root, imageFile), text]);
+  const content = rows.map(({ image, captions }) => [relative(root, image.name), ...captions]);
   return createHash('sha256').update(JSON.stringify(content)).digest('hex');
 }
 

@@ -34,11 +34,13 @@ describe('readDataset', () => {
       { image_file: join(dir, 'elsewhere.png'), text: 'é' },
     ];
     writeFileSync(file, JSON.stringify(rows));
-    expect(readDataset(file, dir)).toEqual([
-      { imageFile: join(dir, '1.png'), text: 'A dog' },
-      { imageFile: join(dir, 'sub', '2.png'), text: '' },
-      { imageFile: join(dir, 'elsewhere.png'), text: 'é' },
+    const read = readDataset(file, dir);
+    expect(read.map(({ image, captions }) => [image.file, ...captions])).toEqual([
+      [join(dir, '1.png'), 'A dog'],
+      [join(dir, 'sub', '2.png'), ''],
+      [join(dir, 'elsewhere.png'), 'é'],
     ]);
+    expect(read.every(({ image, promptImage }) => image === promptImage)).toBe(true);
   });
 
   it('says where broken JSON breaks', () => {

@@ -5,14 +5,23 @@
 import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { DatasetError } from '../errors.js';
+import { fileSource, type ImageSource } from './image-source.js';
 import { jsonErrorPosition } from './json-position.js';
 
 /** One training example. */
 export interface DatasetRow {
-  /** Absolute path of the picture. */
-  readonly imageFile: string;
-  /** The caption; may be empty. */
-  readonly text: string;
+  /** The picture that is trained on. */
+  readonly image: ImageSource;
+  /** The picture that the adapter sees; the same as `image` unless the row says otherwise. */
+  readonly promptImage: ImageSource;
+  /** One or more, each of which may be empty; which one a row has in an epoch is drawn by (seed, epoch, row). */
+  readonly captions: readonly string[];
+}
+
+/** Rows by their index. An array is such; a large dataset makes a row when it is asked for. */
+export interface Rows extends Iterable<DatasetRow> {
+  readonly length: number;
+  at(index: number): DatasetRow | undefined;
 }
 
 /** How many wrong rows a message shows. */
@@ -52,10 +61,10 @@ export function readDataset(file: string, imageRoot: string): DatasetRow[] {
   if (!statSync(resolve(imageRoot), { throwIfNoEntry: false })?.isDirectory()) {
     throw new DatasetError(`Expected a folder of pictures at ${resolve(imageRoot)} but there is none.`);
   }
-  return (rows as { image_file: string; text: string }[]).map(({ image_file, text }) => ({
-    imageFile: resolve(imageRoot, image_file),
-    text,
-  }));
+  return (rows as { image_file: string; text: string }[]).map(({ image_file, text }) => {
+    const image = fileSource(resolve(imageRoot, image_file));
+    return { image, promptImage: image, captions: [text] };
+  });
 }
 
 function parse(file: string): unknown {
