@@ -15,7 +15,7 @@ import { makeWorld, type World } from '../../test/e2e/world.js';
 import { expectAllclose } from '../../test/golden.js';
 import { type Part, parts } from '../config.js';
 import { type Batch, DataLoader } from '../data/data-loader.js';
-import { readDataset } from '../data/dataset.js';
+import { openJson } from '../data/json-dataset.js';
 import { type EncoderSource, type FrozenModels, loadFrozenModels } from '../frozen-models.js';
 import { train } from '../train.js';
 import { type Encoders, openEncoders } from './encoders.js';
@@ -45,7 +45,7 @@ async function open(
   adapt: (models: FrozenModels) => FrozenModels['encoders'] = ({ encoders }) => encoders,
 ): Promise<Opened> {
   const models = loadFrozenModels(at('model'), at('image_encoder'), target);
-  const rows = readDataset(at('data.json'), at('images'));
+  const { rows } = await openJson(at('data.json'), at('images'));
   const { tokenizer, imageProcessor } = models;
   const loader = new DataLoader({
     ...{ rows, tokenizer, imageProcessor, resolution },

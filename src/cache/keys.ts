@@ -8,7 +8,7 @@ import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Part } from '../config.js';
 import type { Sample } from '../data/data-loader.js';
-import type { Rows } from '../data/dataset.js';
+import type { DatasetRow, Rows } from '../data/dataset.js';
 import type { ImageSource } from '../data/image-source.js';
 
 /** To be raised when our own code comes to encode, crop or resize differently. */
@@ -83,27 +83,29 @@ export interface PictureKeys {
  * @throws the signal's reason when it is aborted
  */
 export async function pictureKeys(rows: Rows, signal: AbortSignal | undefined): Promise<PictureKeys> {
-  const keys = new Map<string, string>();
-  const queue = sourcesOf(rows);
+  const images: string[] = [];
+  const promptImages: string[] = [];
+  /** Rows may share a file. Members of tar files have names that may come again, as when shards are joined. */
+  const byFile = new Map<string, Promise<string>>();
+  const keyOf = (source: ImageSource): Promise<string> => {
+    if (source.file === undefined) return pictureKey(source);
+    const key = byFile.get(source.file) ?? pictureKey(source);
+    byFile.set(source.file, key);
+    return key;
+  };
+  let next = 0;
   const work = async (): Promise<void> => {
-    for (const source of queue) {
+    while (next < rows.length) {
       signal?.throwIfAborted();
-      if (keys.has(source.name)) continue;
-      keys.set(source.name, '');
-      keys.set(source.name, await pictureKey(source));
+      const index = next++;
+      const { image, promptImage } = rows.at(index) as DatasetRow;
+      const key = await keyOf(image);
+      images[index] = key;
+      promptImages[index] = promptImage === image ? key : await keyOf(promptImage);
     }
   };
   await Promise.all(Array.from({ length: HASHED_AT_ONCE }, work));
-  const images = Array.from(rows, ({ image }) => keys.get(image.name) as string);
-  const promptImages = Array.from(rows, ({ promptImage }) => keys.get(promptImage.name) as string);
   return { images, promptImages };
-}
-
-function* sourcesOf(rows: Rows): Generator<ImageSource> {
-  for (const { image, promptImage } of rows) {
-    yield image;
-    yield promptImage;
-  }
 }
 
 async function pictureKey(source: ImageSource): Promise<string> {

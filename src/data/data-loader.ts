@@ -6,6 +6,7 @@
  * pictures as bytes (a quarter of the floats' memory), and becomes floats when its batch is taken.
  */
 import { DatasetError } from '../errors.js';
+import { type BadRow, borneBadRows, listed } from './bad-rows.js';
 import type { ClipImageProcessor } from './clip-image-processor.js';
 import type { ClipTokenizer } from './clip-tokenizer.js';
 import type { Rows } from './dataset.js';
@@ -71,20 +72,6 @@ export interface Batch extends Examples {
   /** Where the epoch goes on after this batch: `batches(epoch, nextPosition)` yields the batches that follow. */
   readonly nextPosition: number;
 }
-
-/** A row whose picture cannot be read. */
-export interface BadRow {
-  /** The picture's name: a path, or a member of a tar or Parquet file. */
-  readonly file: string;
-  readonly reason: string;
-}
-
-/** Bad rows that are always borne, and the share of the dataset beyond which a run stops. */
-const BAD_ROWS_BORNE = 8;
-const BAD_SHARE_BORNE = 0.1;
-
-/** How many bad rows an error names. */
-const SHOWN_ROWS = 5;
 
 /** A row with its pictures cropped for each model; null where one is dropped or was not asked for. */
 interface Example extends Sample {
@@ -206,18 +193,15 @@ export class DataLoader {
 
   #recordBad(row: number, { picture, reason }: PictureError): void {
     this.badRows.set(row, { file: picture, reason });
-    const borne = Math.max(BAD_ROWS_BORNE, Math.floor(BAD_SHARE_BORNE * this.#options.rows.length));
+    const borne = borneBadRows(this.#options.rows.length);
     if (this.badRows.size > borne) throw this.#tooManyBad(`at most ${borne} are skipped`);
   }
 
   #tooManyBad(limit: string): DatasetError {
-    const shown = [...this.badRows]
-      .slice(0, SHOWN_ROWS)
-      .map(([row, bad]) => `  row ${row}: ${bad.file}: ${bad.reason}`);
-    const more = this.badRows.size > shown.length ? `\n  and ${this.badRows.size - shown.length} more` : '';
+    const lines = [...this.badRows].map(([row, bad]) => `row ${row}: ${bad.file}: ${bad.reason}`);
     return new DatasetError(
       `Expected a readable picture for every row of the dataset but ${this.badRows.size} of ` +
-        `${this.#options.rows.length} are bad so far (${limit}):\n${shown.join('\n')}${more}\n` +
+        `${this.#options.rows.length} are bad so far (${limit}):\n${listed(lines)}\n` +
         'Check the folder of pictures, then mend these files or take their rows out of the dataset.',
     );
   }

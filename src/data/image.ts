@@ -115,6 +115,7 @@ function grey16ToRgb(bytes: Uint8Array): Uint8Array {
 /** The first line of sharp's message (the rest repeats it), as the second half of a sentence. */
 function reasonOf(error: unknown): string {
   const message = (error instanceof Error ? error.message : String(error)).trim();
+  if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'the file is missing';
   if (message.startsWith('Input file is missing')) return 'the file is missing';
   if (message.includes('unsupported image format'))
     return 'it is not a JPEG, PNG, WebP, GIF, TIFF or AVIF file';

@@ -4,8 +4,9 @@
  * tells what a cosine cannot: whether the picture is nearer to its own prompt than to every other.
  */
 
-import { type DatasetRow, readDataset } from '../data/dataset.js';
+import type { DatasetRow } from '../data/dataset.js';
 import { readPicture } from '../data/image.js';
+import { openDataset } from '../data/open-dataset.js';
 import { resolveOptions } from '../options.js';
 import type { Job } from '../pipeline/generate-config.js';
 import { type GenerateHooks, IPAdapterPipeline } from '../pipeline/pipeline.js';
@@ -55,7 +56,9 @@ export async function evaluate(
 ): Promise<Evaluation> {
   const config = resolveOptions(evaluateOptionsSchema, options);
   const { model, imageEncoder, adapter, device, dtype, threads, imagesPerRow } = config;
-  const rows = readDataset(config.dataJsonFile, config.dataRootPath).slice(0, config.maxRows);
+  const dataset = await openDataset(config, { signal });
+  const rowCount = Math.min(dataset.rows.length, config.maxRows);
+  const rows = Array.from({ length: rowCount }, (_, i) => dataset.rows.at(i) as DatasetRow);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
   using metric = ClipMetric.load(metricEncoder, config.metricTextEncoder, resolveTarget(config));
   using pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter, device, dtype, threads });
