@@ -26,6 +26,8 @@ interface ParquetFile {
   readonly path: string;
   readonly buffer: AsyncBuffer;
   readonly metadata: FileMetaData;
+  /** The first row of each row group, and the end of the last. */
+  readonly starts: readonly number[];
   /** Those with pictures. */
   readonly pictureColumns: readonly string[];
 }
@@ -77,7 +79,7 @@ export async function openParquet(paths: readonly string[], signal?: AbortSignal
     const [number, group, rowInGroup, ...captions] = packed.at(index);
     const file = files[number] as ParquetFile;
     const sourceOf = (column: string): ImageSource => ({
-      name: `${file.path}/${firstRow(file, group) + rowInGroup}/${column}`,
+      name: `${file.path}/${(file.starts[group] as number) + rowInGroup}/${column}`,
       read: async () => bytesOf((await groups.read(file, group))[rowInGroup]?.[column]),
     });
     const image = sourceOf('image');
@@ -107,24 +109,20 @@ async function openFile(path: string): Promise<ParquetFile> {
       `Expected columns "image" and "text" in ${path} but its columns are ${columns.join(', ')}; rename them, with rename_column of Hugging Face's datasets.`,
     );
   const pictureColumns = ['image', 'prompt_image'].filter((column) => columns.includes(column));
-  return { path, buffer, metadata, pictureColumns };
-}
-
-function firstRow({ metadata }: ParquetFile, group: number): number {
-  return metadata.row_groups.slice(0, group).reduce((sum, { num_rows }) => sum + Number(num_rows), 0);
+  const starts = [0];
+  for (const { num_rows } of metadata.row_groups) starts.push((starts.at(-1) as number) + Number(num_rows));
+  return { path, buffer, metadata, starts, pictureColumns };
 }
 
 type Row = Record<string, unknown>;
 
 function readGroup(file: ParquetFile, group: number, columns: readonly string[]): Promise<Row[]> {
-  const rowStart = firstRow(file, group);
-  const rowEnd = rowStart + Number(file.metadata.row_groups[group]?.num_rows);
   return parquetReadObjects({
     file: file.buffer,
     metadata: file.metadata,
     columns: [...columns],
-    rowStart,
-    rowEnd,
+    rowStart: file.starts[group] as number,
+    rowEnd: file.starts[group + 1] as number,
     compressors,
     // Byte arrays that are not said to be text stay bytes.
     utf8: false,
