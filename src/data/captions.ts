@@ -16,7 +16,9 @@ export function captionsOf(value: unknown): string[] | null {
   return isList ? (value as string[]) : null;
 }
 
+const decoder = new TextDecoder('utf-8', { fatal: true });
+
 /** @throws TypeError where the bytes are not UTF-8: they would otherwise train with replacement signs for letters. */
 export function utf8(bytes: Uint8Array): string {
-  return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  return decoder.decode(bytes);
 }

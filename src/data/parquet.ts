@@ -38,9 +38,14 @@ type Packed = [file: number, group: number, rowInGroup: number, ...captions: str
 /**
  * Opens files, in their order, and reads their captions.
  * @param signal ends it between two row groups, by throwing its reason
+ * @param cachedBytes decoded row groups take so much memory at most, or are one
  * @throws DatasetError where a file is no Parquet file, a column is missing, or too many rows have no caption
  */
-export async function openParquet(paths: readonly string[], signal?: AbortSignal): Promise<Dataset> {
+export async function openParquet(
+  paths: readonly string[],
+  signal?: AbortSignal,
+  cachedBytes = 256 * 2 ** 20,
+): Promise<Dataset> {
   const files: ParquetFile[] = [];
   const packed = new PackedList<Packed>();
   const hash = new ListHash();
@@ -74,7 +79,7 @@ export async function openParquet(paths: readonly string[], signal?: AbortSignal
         `but ${incomplete.length} of ${total} have none (at most ${borne} are skipped):\n${listed(lines)}`,
     );
   }
-  const groups = new RowGroups();
+  const groups = new RowGroups(cachedBytes);
   const rows = lazyRows(packed.length, (index) => {
     const [number, group, rowInGroup, ...captions] = packed.at(index);
     const file = files[number] as ParquetFile;
@@ -136,14 +141,16 @@ function bytesOf(value: unknown): Uint8Array {
   throw new Error('its bytes are not in the Parquet file (datasets: push_to_hub embeds them)');
 }
 
-/** Decoded row groups take so much memory at most, or are one. */
-const CACHED_BYTES = 256 * 2 ** 20;
-
 /** The row groups that were used last, decoded one at a time: pictures in flight would otherwise hold one each. */
 class RowGroups {
   readonly #decoded = new Map<string, { rows: Row[]; bytes: number }>();
+  readonly #cachedBytes: number;
   #bytes = 0;
   #last: Promise<unknown> = Promise.resolve();
+
+  constructor(cachedBytes: number) {
+    this.#cachedBytes = cachedBytes;
+  }
 
   read(file: ParquetFile, group: number): Promise<Row[]> {
     const rows = this.#last.then(() => this.#decode(file, group));
@@ -162,7 +169,7 @@ class RowGroups {
     }
     const bytes = Number(file.metadata.row_groups[group]?.total_byte_size);
     for (const [oldest, { bytes: freed }] of this.#decoded) {
-      if (this.#bytes + bytes <= CACHED_BYTES) break;
+      if (this.#bytes + bytes <= this.#cachedBytes) break;
       this.#decoded.delete(oldest);
       this.#bytes -= freed;
     }

@@ -62,6 +62,15 @@ describe('openWebDataset', () => {
     expect(incomplete).toEqual([]);
   });
 
+  it('takes a name that comes again for the next sample, as where tars were joined', async () => {
+    const [a, b] = ['a', 'b'].map((text) => [['0.jpg', text] as const, ['0.txt', text] as const]);
+    const { rows } = await openWebDataset([await shard('a.tar', [...a!, ...b!])]);
+    expect(await contents(rows)).toEqual([
+      ['a.tar/0.jpg', 'a', null, 'a'],
+      ['a.tar/0.jpg', 'b', null, 'b'],
+    ]);
+  });
+
   it('skips, counts and names samples without a picture or a caption', async () => {
     const file = await shard('a.tar', [
       ['1.jpg', 'one'],
@@ -132,6 +141,21 @@ describe('openWebDataset', () => {
       expect(description).toContain('cut, or without an end mark: 1 shard');
     }
     await expect(openWebDataset([file, join(dir, 'b.tar')])).rejects.toThrow(/ENOENT/);
+  });
+
+  it('does not take a sample for one without a prompt image where that is cut', async () => {
+    const whole = await tarOf([
+      ['1.jpg', 'one'],
+      ['1.txt', 'a'],
+      ['2.jpg', 'two'],
+      ['2.txt', 'b'],
+      ['2.prompt.jpg', 'prompt'],
+    ]);
+    const file = join(dir, 'cut.tar');
+    writeFileSync(file, whole.subarray(0, 4 * 1024 + 514));
+    const { rows, incomplete } = await openWebDataset([file]);
+    expect(rows.length).toBe(1);
+    expect(incomplete).toEqual([{ file: `${file}/2`, reason: 'the shard is cut in it' }]);
   });
 
   it('has a fingerprint of members, captions and sizes, wherever the shards are', async () => {

@@ -29,6 +29,7 @@ type Packed = [shard: number, image: Place, prompt: Place | null, ...captions: s
 /** Members of one key that were met so far. */
 interface Draft {
   readonly key: string;
+  readonly extensions: Set<string>;
   image?: Place;
   prompt?: Place;
   text?: string[];
@@ -101,18 +102,20 @@ function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void
   const cutIn = visitTar(shard, (member) => {
     const [key, extension] = split(member.name);
     if (!isPicture(`.${extension}`) && !isCaption(extension)) return;
-    if (draft?.key !== key) {
+    // Where tars were joined, the next sample may have the last one's name.
+    if (draft?.key !== key || draft.extensions.has(extension)) {
       if (draft !== null) add(draft, false);
-      draft = { key };
+      draft = { key, extensions: new Set() };
     }
+    draft.extensions.add(extension);
     put(draft, extension, member);
   });
-  // What the last sample lacks was to follow.
-  const isCut = cutIn !== null;
-  if (draft !== null) add(draft, isCut);
+  const last = draft as Draft | null;
   const cutKey = cutIn ? split(cutIn)[0] : undefined;
-  if (cutKey !== undefined && cutKey !== (draft as Draft | null)?.key) add({ key: cutKey }, true);
-  return !isCut;
+  // What the last sample lacks was to follow; and one with a member that is cut is not used, even as far as it goes.
+  if (last !== null && last.key !== cutKey) add(last, cutIn !== null);
+  if (cutKey !== undefined) add({ key: cutKey, extensions: new Set() }, true);
+  return cutIn === null;
 }
 
 /** 'a/000123.prompt.jpg' → ['a/000123', 'prompt.jpg'] */
