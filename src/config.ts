@@ -3,7 +3,7 @@
  * (tencent-ailab/IP-Adapter tutorial_train_plus.py), in camelCase. Unknown keys are errors.
  */
 import { z } from 'zod';
-import { count, path, targetOptions } from './options.js';
+import { count, datasetOptions, path, targetOptions } from './options.js';
 
 /**
  * What the UNet and the adapter take of a row, each from a frozen encoder of its own. Pictures come first: a row whose
@@ -23,8 +23,7 @@ export const trainOptionsSchema = z.strictObject({
   imageEncoderPath: path.describe(
     "CLIP image encoder: a folder in the transformers layout, or a name in the Hub's cache with the folder in it",
   ),
-  dataJsonFile: path.describe('dataset: [{"image_file": "1.png", "text": "A dog"}, …]'),
-  dataRootPath: z.string().describe('folder that image_file is relative to'),
+  ...datasetOptions,
   outputDir: path.default('sd-ip_adapter').describe('folder for the checkpoints'),
   resolution: count
     .refine((value) => value % 8 === 0, 'must be a multiple of 8: the VAE makes 1 latent of 8 × 8 pixels')

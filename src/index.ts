@@ -1,6 +1,6 @@
 /** @file The library: `import { IPAdapterPipeline, train } from 'ip-adapter'`. */
 export type { TrainOptions } from './config.js';
-export type { BadRow } from './data/data-loader.js';
+export type { BadRow } from './data/bad-rows.js';
 export type { RgbImage } from './data/image.js';
 export { contactSheet, encodePng } from './data/png.js';
 export { CheckpointError, ConfigError, DatasetError, TorchError, UserError } from './errors.js';

@@ -11,6 +11,22 @@ export function flagOf(key: string): string {
   return `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
+/** What is trained on or measured; one of the first two is given. */
+export const datasetOptions = {
+  dataset: path
+    .optional()
+    .describe(
+      'folder of pictures with .txt captions; JSON, JSONL; Parquet or WebDataset tar, a file, a folder or shards-{000..011}.tar; - is a tar from standard input (train)',
+    ),
+  dataJsonFile: path
+    .optional()
+    .describe('the same as --dataset, for JSON: [{"image_file": "1.png", "text": "A dog"}, …]'),
+  dataRootPath: z
+    .string()
+    .optional()
+    .describe("folder that image_file is relative to; default: the JSON file's"),
+};
+
 /** Where a model runs, and in which precision. */
 export const targetOptions = {
   device: z

@@ -4,7 +4,7 @@
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { BadRow } from './data/data-loader.js';
+import type { BadRow } from './data/bad-rows.js';
 import { stack, type Tensor, tidy } from './torch/index.js';
 
 export interface ReportHooks {

@@ -7,8 +7,7 @@
  *
  * Trained are the Resampler and the UNet's new `to_k_ip`, `to_v_ip`; everything else is frozen.
  */
-import { createHash } from 'node:crypto';
-import { join, relative, resolve } from 'node:path';
+import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { openEncoders } from './cache/encoders.js';
 import {
@@ -19,8 +18,10 @@ import {
   type TrainingState,
 } from './checkpoint.js';
 import { parts, type ResolvedTrainOptions, type TrainOptions, trainOptionsSchema } from './config.js';
-import { type BadRow, type Batch, DataLoader } from './data/data-loader.js';
-import { type DatasetRow, readDataset } from './data/dataset.js';
+import type { BadRow } from './data/bad-rows.js';
+import { type Batch, DataLoader } from './data/data-loader.js';
+import type { Rows } from './data/dataset.js';
+import { openDataset } from './data/open-dataset.js';
 import { ConfigError } from './errors.js';
 import { type EncodedBatch, encodeBatch, type FrozenModels, loadFrozenModels } from './frozen-models.js';
 import { loadAdapter } from './ip-adapter/adapter-file.js';
@@ -54,7 +55,7 @@ export interface TrainResult {
   step: number;
   /** The folder of the last checkpoint. */
   checkpoint: string;
-  /** Rows whose picture could not be read, and were skipped. */
+  /** Rows that were skipped: incomplete ones, and those whose picture could not be read. */
   badRows: BadRow[];
 }
 
@@ -69,7 +70,8 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
 
   // Everything that can be wrong is found before anything is written.
   const resumed = findCheckpoint(config.outputDir, config.resume);
-  const rows = readDataset(config.dataJsonFile, config.dataRootPath);
+  const dataset = await openDataset(config, { ...hooks, spoolFolder: config.outputDir });
+  const { rows } = dataset;
   const models = loadFrozenModels(config.pretrainedModelNameOrPath, config.imageEncoderPath, {
     ...target,
     onMessage: hooks.onMessage,
@@ -87,7 +89,7 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     step: 0,
     epoch: 0,
     position: 0,
-    dataset: fingerprint(rows, config),
+    dataset: dataset.fingerprint,
     options: config,
   };
   if (resumed !== undefined) restore(resumed, state, optimizer, generator);
@@ -158,7 +160,8 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   } finally {
     adapter.detach();
   }
-  return { step: state.step, checkpoint: checkpoint as string, badRows: [...loader.badRows.values()] };
+  const badRows = [...dataset.incomplete, ...loader.badRows.values()];
+  return { step: state.step, checkpoint: checkpoint as string, badRows };
 }
 
 /** The batches of all epochs that are left, from the place in the data that `state` has at the start. */
@@ -232,7 +235,7 @@ function createAdapter(
 function createLoader(
   { tokenizer, imageProcessor, encoders }: FrozenModels,
   config: ResolvedTrainOptions,
-  rows: DatasetRow[],
+  rows: Rows,
 ): DataLoader {
   const { resolution, trainBatchSize: batchSize, seed, cache = [] } = config;
   return new DataLoader({
@@ -241,18 +244,12 @@ function createLoader(
     imageProcessor,
     resolution,
     batchSize,
-    prefetch: config.dataloaderNumWorkers || 2,
+    // A picture in a tar takes three turns: read, header, pixels; and the engine gives one a step.
+    prefetch: config.dataloaderNumWorkers || 3,
     seed,
     // What is cached takes nothing of the rows.
     inputs: parts.filter((part) => !cache.includes(part)).map((part) => encoders[part].input),
   });
-}
-
-/** What two datasets share only if they are the same: captions, and names of pictures relative to the root. */
-function fingerprint(rows: DatasetRow[], { dataRootPath }: ResolvedTrainOptions): string {
-  const root = resolve(dataRootPath);
-  const content = rows.map(({ imageFile, text }) => [relative(root, imageFile), text]);
-  return createHash('sha256').update(JSON.stringify(content)).digest('hex');
 }
 
 /** Options without which a resumed run would be another run. */

@@ -13,9 +13,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { expectAllclose } from '../../test/golden.js';
+import { tarOf } from '../../test/write-tar.js';
 import { type Part, parts } from '../config.js';
 import { type Batch, DataLoader } from '../data/data-loader.js';
-import { readDataset } from '../data/dataset.js';
+import { openDataset } from '../data/open-dataset.js';
 import { type EncoderSource, type FrozenModels, loadFrozenModels } from '../frozen-models.js';
 import { train } from '../train.js';
 import { type Encoders, openEncoders } from './encoders.js';
@@ -43,9 +44,11 @@ async function open(
   cached: readonly Part[],
   resolution = 64,
   adapt: (models: FrozenModels) => FrozenModels['encoders'] = ({ encoders }) => encoders,
+  dataset = at('data.json'),
 ): Promise<Opened> {
   const models = loadFrozenModels(at('model'), at('image_encoder'), target);
-  const rows = readDataset(at('data.json'), at('images'));
+  const dataRootPath = dataset.endsWith('json') ? at('images') : undefined;
+  const { rows } = await openDataset({ dataset, dataRootPath });
   const { tokenizer, imageProcessor } = models;
   const loader = new DataLoader({
     ...{ rows, tokenizer, imageProcessor, resolution },
@@ -118,6 +121,41 @@ describe('cached encodings', () => {
     cpSync(at('kept.safetensors'), weights, { preserveTimestamps: true });
     expect(await count()).toEqual(none);
   });
+
+  it.each(['rich.json', 'rich.tar'])(
+    'hold every caption of a row, and its prompt image (%s)',
+    async (name) => {
+      const rich = Array.from({ length: 4 }, (_, i) => ({
+        image_file: `${i}.png`,
+        // Rows 2 and 3 are prompted by one picture, which is also row 0's.
+        prompt_image_file: `${[1, 5, 0, 0][i]}.png`,
+        text: ['a', `b ${i}`, 'c'].slice(0, i + 1),
+      }));
+      const bytesOf = (file: string) => readFileSync(at('images', file));
+      writeFileSync(at('rich.json'), JSON.stringify(rich));
+      const shards = rich.map(({ image_file, prompt_image_file, text }) =>
+        // Tars that were joined have the same names again.
+        tarOf([
+          ['0.png', bytesOf(image_file)],
+          ['0.prompt.png', bytesOf(prompt_image_file)],
+          ['0.json', JSON.stringify({ text })],
+        ]),
+      );
+      writeFileSync(at('rich.tar'), Buffer.concat(await Promise.all(shards)));
+      const fresh = await open([], 64, undefined, at(name));
+      const cached = await open(parts, 64, undefined, at(name));
+      // 'a', 'b 1', 'b 2', 'b 3', 'c' and ''; pictures 1, 5, 0 and none.
+      expect(cached.encoded).toEqual({ latents: 4, image: 4, text: 6 });
+      const captions = new Set<string>();
+      for (let epoch = 0; epoch < 8; epoch++)
+        for await (const batch of fresh.loader.batches(epoch)) {
+          for (const caption of batch.captions) captions.add(caption);
+          for (const part of parts)
+            expectAllclose(cached.encoders[part](batch).to('float32'), fresh.encoders[part](batch), 2 ** -10);
+        }
+      expect(captions.size).toBeGreaterThan(4);
+    },
+  );
 
   it('that were made before an interruption are kept', async () => {
     const interrupted = (source: EncoderSource): EncoderSource => ({

@@ -5,19 +5,19 @@
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type Part, parts } from '../config.js';
-import type { DataLoader } from '../data/data-loader.js';
-import type { DatasetRow } from '../data/dataset.js';
+import type { DataLoader, Examples, Sample } from '../data/data-loader.js';
+import type { DatasetRow, Rows } from '../data/dataset.js';
 import type { Drop } from '../data/sampling.js';
 import type { Encode, FrozenEncoder, FrozenModels } from '../frozen-models.js';
 import { type Device, type DType, tidy, trimMemory } from '../torch/index.js';
-import { type EntryKeys, entryKeys, folderName, pictureKeys } from './keys.js';
+import { type EntryKeys, entryKeys, folderName, type PictureKeys, pictureKeys } from './keys.js';
 import { EncodingStore } from './store.js';
 
 export interface EncoderOptions {
   /** The encoders whose results are cached. */
   cached: readonly Part[];
   cacheDir: string;
-  rows: readonly DatasetRow[];
+  rows: Rows;
   /** Side of the pictures that the VAE sees, in pixels. */
   resolution: number;
   /** Reads the rows that are not in the cache; it records those whose picture cannot be read. */
@@ -49,18 +49,18 @@ export async function openEncoders(
   const encode: Partial<Record<Part, Encode>> = {};
   for (const part of parts) if (!cached.includes(part)) encode[part] = models.encoders[part].load().encode;
   const stores: EncodingStore[] = [];
-  let pictures: string[] = [];
+  let pictures: PictureKeys = { images: [], promptImages: [] };
   if (cached.some((part) => part !== 'text')) {
     onMessage?.(`Cache: reading ${rows.length} pictures, to know them by their content`);
     pictures = await pictureKeys(rows, signal);
   }
-  const keys = entryKeys(rows, pictures);
+  const keys = entryKeys(pictures);
   for (const part of parts) {
     if (!cached.includes(part)) continue;
     const store = await fill(part, models, keys, options);
     stores.push(store);
     encode[part] = (examples) => {
-      const wanted = examples.rows.map((row, i) => keys[part](row, examples.drops[i] as Drop));
+      const wanted = samplesOf(examples).map(keys[part]);
       return tidy(() => store.get(wanted).to(target.device));
     };
   }
@@ -70,6 +70,10 @@ export async function openEncoders(
       for (const store of stores) store[Symbol.dispose]();
     },
   };
+}
+
+function samplesOf({ rows, drops, captions }: Examples): Sample[] {
+  return rows.map((row, i) => ({ row, drop: drops[i] as Drop, caption: captions[i] as string }));
 }
 
 /** Opens a part's cache, and has the encoder make what is missing in it. */
@@ -89,25 +93,25 @@ async function fill(
   let encoded = 0;
   let toldAt = performance.now();
 
-  /** A row for each entry that is not there. */
-  const missing = (drop: Drop): number[] => {
-    const found = new Map<string, number>();
-    for (const row of rows.keys()) {
-      const key = keys[part](row, drop);
-      if (!store.has(key) && !loader.badRows.has(row)) found.set(key, row);
+  /** A sample for each entry that is not there. */
+  const missing = (drop: Drop): Sample[] => {
+    const found = new Map<string, Sample>();
+    for (let row = 0; row < rows.length; row++) {
+      if (loader.badRows.has(row)) continue;
+      for (const sample of samplesFor(part, rows, row, drop)) {
+        const key = keys[part](sample);
+        if (!store.has(key)) found.set(key, sample);
+      }
     }
     return [...found.values()];
   };
-  const encode = async (order: readonly number[], drop: Drop): Promise<void> => {
-    for await (const examples of loader.read(order, drop, [source.input])) {
+  const encode = async (samples: readonly Sample[]): Promise<void> => {
+    for await (const examples of loader.read(samples, [source.input])) {
       // Here Ctrl-C is heard.
       await setImmediate();
       signal?.throwIfAborted();
       encoder ??= source.load();
-      store.add(
-        examples.rows.map((row) => keys[part](row, drop)),
-        encoder.encode(examples),
-      );
+      store.add(samplesOf(examples).map(keys[part]), encoder.encode(examples));
       encoded += examples.rows.length;
       if (performance.now() - toldAt < MESSAGE_INTERVAL_MS) continue;
       toldAt = performance.now();
@@ -118,9 +122,9 @@ async function fill(
   try {
     for (const drop of [nothing, everything]) {
       // Again where a picture could not be read: another row may have the same one, and is bad as well.
-      for (let order = missing(drop); order.length > 0; order = missing(drop)) {
-        onMessage?.(`Cache of ${part}: ${order.length} to encode, into ${folder}`);
-        await encode(order, drop);
+      for (let samples = missing(drop); samples.length > 0; samples = missing(drop)) {
+        onMessage?.(`Cache of ${part}: ${samples.length} to encode, into ${folder}`);
+        await encode(samples);
       }
     }
   } finally {
@@ -130,4 +134,10 @@ async function fill(
   }
   onMessage?.(`Cache of ${part}: complete, ${encoded} newly encoded`);
   return store;
+}
+
+/** Every form in which a part meets a row with this drop: one, but of a text each caption. */
+function samplesFor(part: Part, rows: Rows, row: number, drop: Drop): Sample[] {
+  const captions = part === 'text' && !drop.dropText ? (rows.at(row) as DatasetRow).captions : [''];
+  return captions.map((caption) => ({ row, drop, caption }));
 }

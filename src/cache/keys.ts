@@ -5,11 +5,11 @@
  */
 import { createHash, randomUUID, webcrypto } from 'node:crypto';
 import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Part } from '../config.js';
-import type { DatasetRow } from '../data/dataset.js';
-import type { Drop } from '../data/sampling.js';
+import type { Sample } from '../data/data-loader.js';
+import type { DatasetRow, Rows } from '../data/dataset.js';
+import type { ImageSource } from '../data/image-source.js';
 
 /** To be raised when our own code comes to encode, crop or resize differently. */
 const ENCODING_VERSION = 1;
@@ -68,35 +68,50 @@ function sampledHash(file: string, size: number): string {
   return hash.digest('hex');
 }
 
-/** Picture files that are hashed at the same time, in libuv's threads. */
+/** Pictures that are hashed at the same time, in libuv's threads. */
 const HASHED_AT_ONCE = 8;
 
+/** The hashes of a dataset's pictures, by row. */
+export interface PictureKeys {
+  images: string[];
+  promptImages: string[];
+}
+
 /**
- * For each row the hash of its picture's file. All files are read, at each start: at the speed of the disk, or about half
- * a GB/s (measured on two cores) where they are in memory.
+ * The hash of each row's pictures. All of them are read, at each start: at the speed of the disk, or about half a GB/s
+ * (measured on two cores) where they are in memory.
  * @throws the signal's reason when it is aborted
  */
-export async function pictureKeys(
-  rows: readonly DatasetRow[],
-  signal: AbortSignal | undefined,
-): Promise<string[]> {
-  const files = [...new Set(rows.map(({ imageFile }) => imageFile))];
-  const keys = new Map<string, string>();
-  const queue = files.values();
+export async function pictureKeys(rows: Rows, signal: AbortSignal | undefined): Promise<PictureKeys> {
+  const images: string[] = [];
+  const promptImages: string[] = [];
+  /** Rows may share a file. Members of tar files have names that may come again, as when shards are joined. */
+  const byFile = new Map<string, Promise<string>>();
+  const keyOf = (source: ImageSource): Promise<string> => {
+    if (source.file === undefined) return pictureKey(source);
+    const key = byFile.get(source.file) ?? pictureKey(source);
+    byFile.set(source.file, key);
+    return key;
+  };
+  let next = 0;
   const work = async (): Promise<void> => {
-    for (const file of queue) {
+    while (next < rows.length) {
       signal?.throwIfAborted();
-      keys.set(file, await pictureKey(file));
+      const index = next++;
+      const { image, promptImage } = rows.at(index) as DatasetRow;
+      const key = await keyOf(image);
+      images[index] = key;
+      promptImages[index] = promptImage === image ? key : await keyOf(promptImage);
     }
   };
   await Promise.all(Array.from({ length: HASHED_AT_ONCE }, work));
-  return rows.map(({ imageFile }) => keys.get(imageFile) as string);
+  return { images, promptImages };
 }
 
-async function pictureKey(file: string): Promise<string> {
+async function pictureKey(source: ImageSource): Promise<string> {
   let bytes: Uint8Array<ArrayBuffer>;
   try {
-    bytes = await readFile(file);
+    bytes = (await source.read()) as Uint8Array<ArrayBuffer>;
   } catch {
     // A key that no cache has: the loader will try to read the picture, and tell the reason.
     return randomUUID();
@@ -109,15 +124,13 @@ async function pictureKey(file: string): Promise<string> {
 /** The key of the image encodings where the image is dropped; no hash is like that. */
 const NO_IMAGE = 'none';
 
-/** The key of a row's encoding by each encoder. */
-export type EntryKeys = Record<Part, (row: number, drop: Drop) => string>;
+/** The key of a sample's encoding by each encoder. */
+export type EntryKeys = Record<Part, (sample: Sample) => string>;
 
-/** @param pictures the hash of each row's picture */
-export function entryKeys(rows: readonly DatasetRow[], pictures: readonly string[]): EntryKeys {
-  const picture = (row: number): string => pictures[row] as string;
+export function entryKeys({ images, promptImages }: PictureKeys): EntryKeys {
   return {
-    latents: picture,
-    image: (row, { dropImage }) => (dropImage ? NO_IMAGE : picture(row)),
-    text: (row, { dropText }) => digest(dropText ? '' : (rows[row] as DatasetRow).text),
+    latents: ({ row }) => images[row] as string,
+    image: ({ row, drop }) => (drop.dropImage ? NO_IMAGE : (promptImages[row] as string)),
+    text: ({ caption }) => digest(caption),
   };
 }

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ConfigError } from '../errors.js';
 import { ClipImageProcessor } from './clip-image-processor.js';
 import { readPicture } from './image.js';
+import { fileSource } from './image-source.js';
 import { maxDifference, PICTURES, readGolden } from './test-support.js';
 
 let dir: string;
@@ -114,7 +115,7 @@ describe('ClipImageProcessor', () => {
 
 describe.skipIf(PICTURES === null)('CLIP pixels of the sample pictures (../shared/images)', () => {
   it.each([...readGolden('preprocess/clip_u8.safetensors')])('%s', async (name, expected) => {
-    const image = await readPicture(join(PICTURES!, name.replace(/\.224$/, '')));
+    const image = await readPicture(fileSource(join(PICTURES!, name.replace(/\.224$/, ''))));
     const crop = ClipImageProcessor.load(dir, 224).crop(image);
     expect(maxDifference(crop.data, expected.data)).toBe(0);
   });
@@ -123,7 +124,9 @@ describe.skipIf(PICTURES === null)('CLIP pixels of the sample pictures (../share
     for (const [name, expected] of readGolden('preprocess/float_samples.safetensors')) {
       const file = /^clip\.(.*)\.corner32$/.exec(name)?.[1];
       if (file === undefined) continue;
-      const values = ClipImageProcessor.load(dir, 224).pixelValues(await readPicture(join(PICTURES!, file)));
+      const values = ClipImageProcessor.load(dir, 224).pixelValues(
+        await readPicture(fileSource(join(PICTURES!, file))),
+      );
       const corner = expected.data.map((_, i) => {
         const [c, y, x] = [Math.floor(i / 1024), Math.floor(i / 32) % 32, i % 32];
         return values[(c * 224 + y) * 224 + x]!;

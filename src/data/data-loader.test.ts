@@ -7,7 +7,8 @@ import { DatasetError } from '../errors.js';
 import { ClipImageProcessor } from './clip-image-processor.js';
 import { ClipTokenizer } from './clip-tokenizer.js';
 import { type Batch, DataLoader, type DataLoaderOptions } from './data-loader.js';
-import { dropFor, shuffledIndices } from './sampling.js';
+import { fileSource } from './image-source.js';
+import { captionFor, dropFor, shuffledIndices } from './sampling.js';
 
 const BOS = '<|startoftext|>';
 const EOS = '<|endoftext|>';
@@ -41,10 +42,10 @@ function loader(
   files: Record<number, string> = {},
   count = COUNT,
 ): DataLoader {
-  const rows = Array.from({ length: count }, (_, i) => ({
-    imageFile: files[i] ?? fileOf(i % COUNT),
-    text: 'a '.repeat(i % 5),
-  }));
+  const rows = Array.from({ length: count }, (_, i) => {
+    const image = fileSource(files[i] ?? fileOf(i % COUNT));
+    return { image, promptImage: image, captions: ['a '.repeat(i % 5)] };
+  });
   return new DataLoader({
     rows,
     tokenizer,
@@ -104,6 +105,44 @@ describe('DataLoader', () => {
     }
     expect(seen.image).toBeGreaterThan(0);
     expect(seen.text).toBeGreaterThan(0);
+  });
+
+  it('shows the prompt image to CLIP alone, reads the bytes of a source that is no file, and draws the caption', async () => {
+    const rows = Array.from({ length: 12 }, (_, i) => ({
+      image: fileSource(fileOf(i)),
+      promptImage: { name: `member ${i}`, read: async () => readFileSync(fileOf(i + 1)) },
+      captions: ['', 'a', 'a a'],
+    }));
+    const seen = new Set<string>();
+    for (let epoch = 0; epoch < 4; epoch++) {
+      const batches = await collect(loader({ rows }).batches(epoch));
+      expect(rowsOf(batches)).toHaveLength(12);
+      for (const { rows: indices, drops, captions, pixelValues, clipPixelValues, inputIds } of batches)
+        indices.forEach((row, i) => {
+          const { dropImage, dropText } = drops[i]!;
+          expect(pixelValues!.data[i * 108]).toBeCloseTo(((10 * row) / 255 - 0.5) / 0.5, 6);
+          const clip = dropImage ? 0 : ((10 * (row + 1)) / 255 - 0.48145466) / 0.26862954;
+          expect(clipPixelValues!.data[i * 48]).toBeCloseTo(clip, 5);
+          const words = dropText ? 0 : captionFor(5, epoch, row, 3);
+          expect(captions[i]).toBe(['', 'a', 'a a'][words]);
+          const ids = [...inputIds!.data.subarray(i * 6, (i + 1) * 6)].map(Number);
+          expect(ids.filter((id) => id === 1)).toHaveLength(words);
+          seen.add(captions[i]!);
+        });
+    }
+    expect([...seen].sort()).toEqual(['', 'a', 'a a']);
+  });
+
+  it('skips a row whose prompt image cannot be read, whether it is dropped or not', async () => {
+    const rows = Array.from({ length: 40 }, (_, i) => ({
+      image: fileSource(fileOf(i % COUNT)),
+      promptImage: fileSource(i % 10 === 0 ? join(dir, `no-${i}.png`) : fileOf(i % COUNT)),
+      captions: ['a'],
+    }));
+    const data = loader({ rows });
+    await collect(data.batches(0));
+    expect([...data.badRows.keys()].sort((a, b) => a - b)).toEqual([0, 10, 20, 30]);
+    expect(data.badRows.get(20)).toEqual({ file: join(dir, 'no-20.png'), reason: 'the file is missing' });
   });
 
   it('goes on with the same batches from any position, bad rows or not', async () => {

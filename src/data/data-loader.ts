@@ -6,16 +6,17 @@
  * pictures as bytes (a quarter of the floats' memory), and becomes floats when its batch is taken.
  */
 import { DatasetError } from '../errors.js';
+import { type BadRow, borneBadRows, listed } from './bad-rows.js';
 import type { ClipImageProcessor } from './clip-image-processor.js';
 import type { ClipTokenizer } from './clip-tokenizer.js';
-import type { DatasetRow } from './dataset.js';
+import type { Rows } from './dataset.js';
 import { PictureError, type RgbImage, readPicture } from './image.js';
 import { type PixelTable, writePlanar } from './pixels.js';
-import { type Drop, dropFor, shuffledIndices } from './sampling.js';
+import { captionFor, type Drop, dropFor, shuffledIndices } from './sampling.js';
 import { TRAIN_PIXELS, trainCrop } from './train-transform.js';
 
 export interface DataLoaderOptions {
-  readonly rows: readonly DatasetRow[];
+  readonly rows: Rows;
   readonly tokenizer: ClipTokenizer;
   readonly imageProcessor: ClipImageProcessor;
   /** Side of the training pictures, in pixels. */
@@ -24,13 +25,13 @@ export interface DataLoaderOptions {
   readonly batchSize: number;
   /** Batches read ahead, 1 or more; memory holds `prefetch × batchSize` pictures besides the batch in use. */
   readonly prefetch: number;
-  /** Decides the order and the drops of every epoch. */
+  /** Decides the order, the drops and the captions of every epoch. */
   readonly seed: number;
   /** What batches hold; where that is nothing of the pictures, none is read. Default: everything. */
   readonly inputs?: readonly Input[];
 }
 
-/** What the encoders take: the picture for the VAE, the picture for CLIP, the caption. */
+/** What the encoders take: the picture for the VAE, the prompt picture for CLIP, the caption. */
 export type Input = 'pixelValues' | 'clipPixelValues' | 'inputIds';
 const ALL_INPUTS: readonly Input[] = ['pixelValues', 'clipPixelValues', 'inputIds'];
 
@@ -52,6 +53,17 @@ export interface Examples {
   readonly drops: readonly Drop[];
   /** Indices into the dataset, by row of the batch. */
   readonly rows: readonly number[];
+  /** The caption of each row of the batch; empty where the text is dropped. */
+  readonly captions: readonly string[];
+}
+
+/** A row of the dataset as it is used once. */
+export interface Sample {
+  /** Index into the dataset. */
+  readonly row: number;
+  readonly drop: Drop;
+  /** Empty where the text is dropped. */
+  readonly caption: string;
 }
 
 /** One batch of b rows; b is below the batch size only in an epoch's last batch. */
@@ -61,31 +73,16 @@ export interface Batch extends Examples {
   readonly nextPosition: number;
 }
 
-/** A row whose picture cannot be read. */
-export interface BadRow {
-  readonly file: string;
-  readonly reason: string;
-}
-
-/** Bad rows that are always borne, and the share of the dataset beyond which a run stops. */
-const BAD_ROWS_BORNE = 8;
-const BAD_SHARE_BORNE = 0.1;
-
-/** How many bad rows an error names. */
-const SHOWN_ROWS = 5;
-
-/** A row with its picture cropped for each model; null where it is dropped or was not asked for. */
-interface Example {
-  readonly row: number;
-  readonly drop: Drop;
+/** A row with its pictures cropped for each model; null where one is dropped or was not asked for. */
+interface Example extends Sample {
   readonly picture: RgbImage | null;
   readonly clipPicture: RgbImage | null;
 }
 
-/** Rows in an order, what each drops, and what is wanted of them. */
+/** Samples in an order, and what is wanted of them. */
 interface Pass {
-  readonly order: ArrayLike<number>;
-  readonly dropOf: (row: number) => Drop;
+  readonly length: number;
+  readonly sampleAt: (position: number) => Sample;
   readonly inputs: readonly Input[];
 }
 
@@ -108,9 +105,9 @@ export class DataLoader {
   async *batches(epoch: number, position = 0): AsyncGenerator<Batch, void, void> {
     const { rows, seed, inputs = ALL_INPUTS } = this.#options;
     const order = shuffledIndices(seed, epoch, rows.length);
-    const dropOf = (row: number) => dropFor(seed, epoch, row);
+    const sampleAt = (position: number) => this.#sample(epoch, order[position]!);
     let anyReadable = false;
-    for await (const batch of this.#pass({ order, dropOf, inputs }, position)) {
+    for await (const batch of this.#pass({ length: rows.length, sampleAt, inputs }, position)) {
       anyReadable = true;
       yield { ...batch, epoch };
     }
@@ -118,22 +115,29 @@ export class DataLoader {
   }
 
   /**
-   * The given rows in batches, in their order, all with the same drop.
+   * The given samples in batches, in their order.
    * @param inputs what the batches hold
    * @throws DatasetError when too many rows are bad
    */
-  read(order: readonly number[], drop: Drop, inputs: readonly Input[]): AsyncGenerator<Examples, void, void> {
-    return this.#pass({ order, dropOf: () => drop, inputs }, 0);
+  read(samples: readonly Sample[], inputs: readonly Input[]): AsyncGenerator<Examples, void, void> {
+    return this.#pass({ length: samples.length, sampleAt: (i) => samples[i]!, inputs }, 0);
+  }
+
+  #sample(epoch: number, row: number): Sample {
+    const { rows, seed } = this.#options;
+    const { captions } = rows.at(row)!;
+    const drop = dropFor(seed, epoch, row);
+    const caption = drop.dropText ? '' : captions[captionFor(seed, epoch, row, captions.length)]!;
+    return { row, drop, caption };
   }
 
   async *#pass(pass: Pass, position: number): AsyncGenerator<Omit<Batch, 'epoch'>, void, void> {
     const { batchSize, prefetch } = this.#options;
-    const { order } = pass;
     const inFlight: Promise<Example | PictureError | null>[] = [];
     let started = position;
     const startMore = () => {
-      while (inFlight.length < prefetch * batchSize && started < order.length) {
-        const example = this.#load(pass, order[started++]!);
+      while (inFlight.length < prefetch * batchSize && started < pass.length) {
+        const example = this.#load(pass.sampleAt(started++), pass.inputs);
         // Seen when its turn comes; until then nobody waits for it, and Node would end the process.
         example.catch(() => {});
         inFlight.push(example);
@@ -142,12 +146,12 @@ export class DataLoader {
 
     let examples: Example[] = [];
     try {
-      for (let next = position; next < order.length; next++) {
+      for (let next = position; next < pass.length; next++) {
         startMore();
         const example = await inFlight.shift()!;
-        if (example instanceof PictureError) this.#recordBad(order[next]!, example);
+        if (example instanceof PictureError) this.#recordBad(pass.sampleAt(next).row, example);
         else if (example !== null) examples.push(example);
-        const isLast = next === order.length - 1;
+        const isLast = next === pass.length - 1;
         if (examples.length === batchSize || (isLast && examples.length > 0)) {
           startMore();
           yield { ...this.#assemble(examples, pass.inputs), nextPosition: next + 1 };
@@ -159,38 +163,45 @@ export class DataLoader {
     }
   }
 
-  /** Reads and crops one row's picture, where the pass wants it. Null where the row is known to be bad. */
-  async #load({ dropOf, inputs }: Pass, row: number): Promise<Example | PictureError | null> {
-    if (this.badRows.has(row)) return null;
+  /**
+   * Reads and crops one row's pictures, where they are wanted. Null where the row is known to be bad.
+   * A dropped picture is read as well: whether a row is bad must not depend on the epoch.
+   */
+  async #load(sample: Sample, inputs: readonly Input[]): Promise<Example | PictureError | null> {
+    if (this.badRows.has(sample.row)) return null;
     const { rows, resolution, imageProcessor } = this.#options;
-    const drop = dropOf(row);
-    if (!inputs.some((input) => input !== 'inputIds')) return { row, drop, picture: null, clipPicture: null };
-    let image: RgbImage;
+    const { image, promptImage } = rows.at(sample.row)!;
+    const reading = inputs.includes('pixelValues') ? readPicture(image) : null;
+    let readingPrompt: Promise<RgbImage> | null = null;
+    if (inputs.includes('clipPixelValues'))
+      readingPrompt =
+        promptImage.name === image.name && reading !== null ? reading : readPicture(promptImage);
+    // The first to be awaited tells what is wrong with the row, whichever comes first.
+    readingPrompt?.catch(() => {});
     try {
-      image = await readPicture(rows[row]!.imageFile);
+      const [picture, prompt] = [await reading, await readingPrompt];
+      return {
+        ...sample,
+        picture: picture && trainCrop(picture, resolution),
+        clipPicture: prompt && !sample.drop.dropImage ? imageProcessor.crop(prompt) : null,
+      };
     } catch (error) {
       if (error instanceof PictureError) return error;
       throw error;
     }
-    const picture = inputs.includes('pixelValues') ? trainCrop(image, resolution) : null;
-    const isClipWanted = inputs.includes('clipPixelValues') && !drop.dropImage;
-    return { row, drop, picture, clipPicture: isClipWanted ? imageProcessor.crop(image) : null };
   }
 
-  #recordBad(row: number, { reason }: PictureError): void {
-    this.badRows.set(row, { file: this.#options.rows[row]!.imageFile, reason });
-    const borne = Math.max(BAD_ROWS_BORNE, Math.floor(BAD_SHARE_BORNE * this.#options.rows.length));
+  #recordBad(row: number, { picture, reason }: PictureError): void {
+    this.badRows.set(row, { file: picture, reason });
+    const borne = borneBadRows(this.#options.rows.length);
     if (this.badRows.size > borne) throw this.#tooManyBad(`at most ${borne} are skipped`);
   }
 
   #tooManyBad(limit: string): DatasetError {
-    const shown = [...this.badRows]
-      .slice(0, SHOWN_ROWS)
-      .map(([row, bad]) => `  row ${row}: ${bad.file}: ${bad.reason}`);
-    const more = this.badRows.size > shown.length ? `\n  and ${this.badRows.size - shown.length} more` : '';
+    const lines = [...this.badRows].map(([row, bad]) => `row ${row}: ${bad.file}: ${bad.reason}`);
     return new DatasetError(
       `Expected a readable picture for every row of the dataset but ${this.badRows.size} of ` +
-        `${this.#options.rows.length} are bad so far (${limit}):\n${shown.join('\n')}${more}\n` +
+        `${this.#options.rows.length} are bad so far (${limit}):\n${listed(lines)}\n` +
         'Check the folder of pictures, then mend these files or take their rows out of the dataset.',
     );
   }
@@ -210,14 +221,14 @@ export class DataLoader {
       inputIds: where('inputIds', () => this.#tokenize(examples)),
       drops: examples.map(({ drop }) => drop),
       rows: examples.map(({ row }) => row),
+      captions: examples.map(({ caption }) => caption),
     };
   }
 
   #tokenize(examples: readonly Example[]): Values<BigInt64Array> {
-    const { rows, tokenizer } = this.#options;
+    const { tokenizer } = this.#options;
     const data = new BigInt64Array(examples.length * tokenizer.maxLength);
-    examples.forEach(({ row, drop }, i) => {
-      const caption = drop.dropText ? '' : rows[row]!.text;
+    examples.forEach(({ caption }, i) => {
       data.set(tokenizer.encode(caption).map(BigInt), i * tokenizer.maxLength);
     });
     return { data, shape: [examples.length, tokenizer.maxLength] };

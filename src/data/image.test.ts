@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PictureError, readPicture } from './image.js';
+import { fileSource } from './image-source.js';
 import { maxDifference, PICTURES, readGolden } from './test-support.js';
 
 let dir: string;
@@ -21,7 +22,7 @@ async function save(name: string, pixels: number[], width: number, channels: 1 |
 }
 
 async function bytesOf(file: string): Promise<number[]> {
-  return [...(await readPicture(file)).data];
+  return [...(await readPicture(fileSource(file))).data];
 }
 
 describe('readPicture', () => {
@@ -58,6 +59,17 @@ describe('readPicture', () => {
     expect(await bytesOf(file)).toEqual([0, 0, 0, 200, 200, 200, 255, 255, 255, 255, 255, 255]);
   });
 
+  it('reads the bytes of a source that is no file, and names it where they are no picture', async () => {
+    const file = await save('member.png', [1, 2, 3, 4, 5, 6], 2, 3);
+    const name = 'shard.tar/1.png';
+    const { data } = await readPicture({ name, read: async () => readFileSync(file) });
+    expect([...data]).toEqual([1, 2, 3, 4, 5, 6]);
+    const cut = readPicture({ name, read: async () => readFileSync(file).subarray(0, -20) });
+    await expect(cut).rejects.toThrow(/picture in shard\.tar\/1\.png but it is damaged or incomplete/);
+    const text = readPicture({ name, read: async () => Buffer.from('text') });
+    await expect(text).rejects.toThrow(/shard\.tar\/1\.png but it is not a JPEG/);
+  });
+
   it('ignores the EXIF orientation', async () => {
     const file = join(dir, 'rotated.png');
     const raw = { width: 2, height: 1, channels: 3 as const };
@@ -65,7 +77,7 @@ describe('readPicture', () => {
       .withMetadata({ orientation: 6 })
       .toFile(file);
     expect((await sharp(file).metadata()).orientation).toBe(6);
-    expect(await readPicture(file)).toMatchObject({ width: 2, height: 1 });
+    expect(await readPicture(fileSource(file))).toMatchObject({ width: 2, height: 1 });
   });
 
   it('ignores an embedded colour profile', async () => {
@@ -98,13 +110,15 @@ describe('readPicture', () => {
     ]);
     for (const [name, bytes, reason] of broken) {
       writeFileSync(join(dir, name), bytes);
-      const error = await readPicture(join(dir, name)).catch((e: unknown) => e);
+      const error = await readPicture(fileSource(join(dir, name))).catch((e: unknown) => e);
       expect(error, name).toBeInstanceOf(PictureError);
       expect((error as PictureError).reason, name).toMatch(reason);
       expect((error as PictureError).message, name).toContain(name);
     }
-    await expect(readPicture(join(dir, 'absent.png'))).rejects.toThrow(/absent\.png but the file is missing/);
-    await expect(readPicture(dir)).rejects.toThrow(PictureError);
+    await expect(readPicture(fileSource(join(dir, 'absent.png')))).rejects.toThrow(
+      /absent\.png but the file is missing/,
+    );
+    await expect(readPicture(fileSource(dir))).rejects.toThrow(PictureError);
   });
 });
 
@@ -113,7 +127,7 @@ describe.skipIf(PICTURES === null)('readPicture on the sample pictures (../share
   const decoded = [...golden].filter(([name]) => name.endsWith('.decoded_rgb'));
 
   it.each(decoded)('%s equals Pillow', async (name, expected) => {
-    const image = await readPicture(join(PICTURES!, name.replace('.decoded_rgb', '')));
+    const image = await readPicture(fileSource(join(PICTURES!, name.replace('.decoded_rgb', ''))));
     expect([image.height, image.width, 3]).toEqual(expected.shape);
     // Not one level off, JPEG included: sharp and Pillow decode with the same arithmetic.
     expect(maxDifference(image.data, expected.data)).toBe(0);

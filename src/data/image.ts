@@ -11,6 +11,7 @@
  */
 import sharp from 'sharp';
 import { DatasetError } from '../errors.js';
+import type { ImageSource } from './image-source.js';
 
 // One thread a picture: many pictures decode at the same time, and the engine wants the other cores.
 sharp.concurrency(1);
@@ -24,14 +25,14 @@ export interface RgbImage {
   readonly height: number;
 }
 
-/** A picture file cannot be read; `reason` is the bare cause, for reports that name the file themselves. */
+/** A picture cannot be read; `reason` is the bare cause, for reports that give the picture's name themselves. */
 export class PictureError extends DatasetError {
   constructor(
-    file: string,
+    readonly picture: string,
     readonly reason: string,
     options?: ErrorOptions,
   ) {
-    super(`Expected a picture in ${file} but ${reason}.`, options);
+    super(`Expected a picture in ${picture} but ${reason}.`, options);
   }
 }
 
@@ -42,24 +43,25 @@ const MAX_PIXELS = 2 * Math.floor(2 ** 30 / 4 / 3);
 const FORMATS = new Set(['jpeg', 'png', 'webp', 'gif', 'tiff', 'heif']);
 
 /**
- * Decodes a picture file (the first frame of an animated one).
+ * Decodes a picture (the first frame of an animated one).
  * @throws PictureError when the file is missing, truncated, corrupt, too large or not a picture.
  */
-export async function readPicture(file: string): Promise<RgbImage> {
+export async function readPicture(source: ImageSource): Promise<RgbImage> {
   try {
-    return await decode(file);
+    return await decode(source);
   } catch (error) {
     if (error instanceof PictureError) throw error;
-    throw new PictureError(file, reasonOf(error), { cause: error });
+    throw new PictureError(source.name, reasonOf(error), { cause: error });
   }
 }
 
-async function decode(file: string): Promise<RgbImage> {
+async function decode(source: ImageSource): Promise<RgbImage> {
+  const input = source.file ?? (await source.read());
   // 'error' refuses what Pillow refuses, truncated files above all. The stricter default, 'warning', would also
   // refuse pictures that Pillow reads, such as a JPEG with a few damaged blocks.
-  const picture = sharp(file, { failOn: 'error', ignoreIcc: true, limitInputPixels: MAX_PIXELS });
+  const picture = sharp(input, { failOn: 'error', ignoreIcc: true, limitInputPixels: MAX_PIXELS });
   const { format, space, channels } = await picture.metadata();
-  if (!FORMATS.has(format)) throw new PictureError(file, `its format is ${format}`);
+  if (!FORMATS.has(format)) throw new PictureError(source.name, `its format is ${format}`);
 
   if (space === 'cmyk') {
     // Without the pipeline colour space libvips would go through an ICC profile, and not by Pillow's formula.
@@ -82,7 +84,7 @@ async function decode(file: string): Promise<RgbImage> {
     .toColourspace('srgb')
     .raw()
     .toBuffer({ resolveWithObject: true });
-  if (info.channels !== 3) throw new PictureError(file, `it has ${info.channels} colour channels`);
+  if (info.channels !== 3) throw new PictureError(source.name, `it has ${info.channels} colour channels`);
   return { data, width: info.width, height: info.height };
 }
 
@@ -113,6 +115,7 @@ function grey16ToRgb(bytes: Uint8Array): Uint8Array {
 /** The first line of sharp's message (the rest repeats it), as the second half of a sentence. */
 function reasonOf(error: unknown): string {
   const message = (error instanceof Error ? error.message : String(error)).trim();
+  if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'the file is missing';
   if (message.startsWith('Input file is missing')) return 'the file is missing';
   if (message.includes('unsupported image format'))
     return 'it is not a JPEG, PNG, WebP, GIF, TIFF or AVIF file';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { dropFor, shuffledIndices } from './sampling.js';
+import { captionFor, dropFor, shuffledIndices } from './sampling.js';
 
 describe('shuffledIndices', () => {
   it('gives the order that an independent implementation of the documented generator gives', () => {
@@ -62,5 +62,30 @@ describe('dropFor', () => {
       // 5 % of 40 000 with a standard deviation of 44: five deviations either way.
       for (const count of Object.values(counts)) expect(Math.abs(count - 2000)).toBeLessThan(220);
     }
+  });
+});
+
+describe('captionFor', () => {
+  it('draws every caption equally often, by seed, by epoch and by row; one alone always', () => {
+    const ways = [
+      (i: number) => captionFor(i, 0, 0, 4),
+      (i: number) => captionFor(0, i, 0, 4),
+      (i: number) => captionFor(0, 0, i, 4),
+    ];
+    for (const way of ways) {
+      const counts = [0, 0, 0, 0];
+      for (let i = 0; i < 40_000; i++) counts[way(i)]! += 1;
+      // A quarter with a standard deviation of 87: five deviations either way.
+      for (const count of counts) expect(Math.abs(count - 10_000)).toBeLessThan(435);
+    }
+    for (let i = 0; i < 100; i++) expect(captionFor(i, i, i, 1)).toBe(0);
+  });
+
+  it('does not go with the drop', () => {
+    let together = 0;
+    for (let row = 0; row < 40_000; row++)
+      if (captionFor(0, 0, row, 2) === 0 && dropFor(0, 0, row).dropImage) together++;
+    // Half of a tenth, with a standard deviation of 44.
+    expect(Math.abs(together - 2000)).toBeLessThan(220);
   });
 });

@@ -1,10 +1,11 @@
 /**
- * @file The random choices about rows, each a pure function of (seed, epoch, …): the order of an epoch, and which
- * conditions a row drops. A resumed run therefore meets the same rows with the same drops, with no state to save.
+ * @file The random choices about rows, each a pure function of (seed, epoch, …): the order of an epoch, which
+ * conditions a row drops, and which of its captions it has. A resumed run therefore meets the same rows with the same
+ * drops and captions, with no state to save.
  *
  * Numbers come from a hash (the finaliser of MurmurHash3, a bijection of 32 bits that mixes every bit into every
  * other) and, where many are needed, from xoshiro128** (Blackman and Vigna, "Scrambled linear pseudorandom number
- * generators") seeded by that hash. Every choice has its own stream number, so that the order and the drops of one
+ * generators") seeded by that hash. Every choice has its own stream number, so that the choices of one
  * seed are independent. The numbers differ from Python's; only their distribution is the original's.
  */
 
@@ -21,6 +22,7 @@ const BOTH_DROP_RATE = 0.05;
 
 const ORDER_STREAM = 1;
 const DROP_STREAM = 2;
+const CAPTION_STREAM = 3;
 
 /**
  * The order of the rows 0 … n-1 in one epoch: a uniform random permutation (Fisher–Yates).
@@ -46,6 +48,11 @@ export function dropFor(seed: number, epoch: number, index: number): Drop {
   if (u < IMAGE_DROP_RATE + TEXT_DROP_RATE) return { dropImage: false, dropText: true };
   const both = u < IMAGE_DROP_RATE + TEXT_DROP_RATE + BOTH_DROP_RATE;
   return { dropImage: both, dropText: both };
+}
+
+/** Which of its `count` captions row `index` has in `epoch`, 0 … count - 1, each equally often. */
+export function captionFor(seed: number, epoch: number, index: number, count: number): number {
+  return Math.floor((hash([CAPTION_STREAM, seed, epoch, index]) / 2 ** 32) * count);
 }
 
 /** A whole number in [0, 2^32) that depends on every bit of every key; keys are whole numbers in [0, 2^53). */

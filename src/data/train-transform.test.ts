@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readPicture } from './image.js';
+import { fileSource } from './image-source.js';
 import { writePlanar } from './pixels.js';
 import { maxDifference, PICTURES, readGolden } from './test-support.js';
 import { shortestEdge, TRAIN_PIXELS, trainCrop } from './train-transform.js';
@@ -52,7 +53,7 @@ describe('trainCrop', () => {
 describe.skipIf(PICTURES === null)('the train transform on the sample pictures (../shared/images)', () => {
   it.each(results)('%s', async (name, expected) => {
     const [, file, size] = /^(.*)\.(\d+)$/.exec(name)!;
-    const image = await readPicture(join(PICTURES!, file!));
+    const image = await readPicture(fileSource(join(PICTURES!, file!)));
     expect(maxDifference(trainCrop(image, Number(size)).data, expected.data)).toBe(0);
   });
 
@@ -61,7 +62,12 @@ describe.skipIf(PICTURES === null)('the train transform on the sample pictures (
       const file = /^train\.(.*\.png)\.64$/.exec(name)?.[1];
       if (file === undefined) continue;
       const values = new Float32Array(3 * 64 * 64);
-      writePlanar(trainCrop(await readPicture(join(PICTURES!, file)), 64), TRAIN_PIXELS, values, 0);
+      writePlanar(
+        trainCrop(await readPicture(fileSource(join(PICTURES!, file))), 64),
+        TRAIN_PIXELS,
+        values,
+        0,
+      );
       expect(maxDifference(values, expected.data), name).toBe(0);
     }
   });

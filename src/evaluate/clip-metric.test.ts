@@ -6,6 +6,7 @@ import { makeWorld, type World } from '../../test/e2e/world.js';
 import { expectAllclose } from '../../test/golden.js';
 import { ClipTokenizer } from '../data/clip-tokenizer.js';
 import { readPicture } from '../data/image.js';
+import { fileSource } from '../data/image-source.js';
 import { CheckpointError, ConfigError } from '../errors.js';
 import { loadTextEncoder } from '../models/load.js';
 import { clipPixels } from '../pipeline/image-prompt.js';
@@ -66,7 +67,7 @@ afterAll(() => {
 });
 
 const unit = (rows: Tensor) => rows.div(rows.square().sum([-1], true).sqrt());
-const picture = () => readPicture(join(world.root, 'images', '0.png'));
+const picture = () => readPicture(fileSource(join(world.root, 'images', '0.png')));
 
 describe('ClipMetric', () => {
   it('embeds pictures and texts by a whole CLIP, each as a vector of length 1', async () => {

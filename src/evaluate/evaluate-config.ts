@@ -1,14 +1,13 @@
 /** @file The options of an evaluation: names, ranges, defaults. Unknown keys are errors. */
 import { z } from 'zod';
-import { count, path } from '../options.js';
+import { count, datasetOptions, path } from '../options.js';
 import { drawOptionsSchema, pipelineOptionsSchema } from '../pipeline/generate-config.js';
 
 export const evaluateOptionsSchema = z.strictObject({
   ...pipelineOptionsSchema.shape,
   imageEncoder: path.describe('folder of the CLIP image encoder that the adapter was trained with'),
   adapter: path.describe('IP-Adapter Plus: .safetensors, .bin or checkpoint folder'),
-  dataJsonFile: path.describe('dataset: [{"image_file": "1.png", "text": "A dog"}, …]'),
-  dataRootPath: z.string().describe('folder that image_file is relative to'),
+  ...datasetOptions,
   maxRows: z
     .int('must be a whole number')
     .min(2, 'must be at least 2: retrieval is among them')

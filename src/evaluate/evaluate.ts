@@ -4,9 +4,11 @@
  * tells what a cosine cannot: whether the picture is nearer to its own prompt than to every other.
  */
 
-import { type DatasetRow, readDataset } from '../data/dataset.js';
+import type { DatasetRow } from '../data/dataset.js';
 import { readPicture } from '../data/image.js';
+import { openDataset } from '../data/open-dataset.js';
 import { resolveOptions } from '../options.js';
+import type { Job } from '../pipeline/generate-config.js';
 import { type GenerateHooks, IPAdapterPipeline } from '../pipeline/pipeline.js';
 import { resolveTarget } from '../target.js';
 import { cat, type Tensor, tidy } from '../torch/index.js';
@@ -54,13 +56,17 @@ export async function evaluate(
 ): Promise<Evaluation> {
   const config = resolveOptions(evaluateOptionsSchema, options);
   const { model, imageEncoder, adapter, device, dtype, threads, imagesPerRow } = config;
-  const rows = readDataset(config.dataJsonFile, config.dataRootPath).slice(0, config.maxRows);
+  const dataset = await openDataset(config, { signal });
+  const rowCount = Math.min(dataset.rows.length, config.maxRows);
+  const rows = Array.from({ length: rowCount }, (_, i) => dataset.rows.at(i) as DatasetRow);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
   using metric = ClipMetric.load(metricEncoder, config.metricTextEncoder, resolveTarget(config));
   using pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter, device, dtype, threads });
 
   const prompts = await embedPictures(rows, metric);
-  const captions = metric.readsText ? metric.embedTexts(rows.map(({ text }) => text)) : null;
+  const captions = metric.readsText
+    ? metric.embedTexts(rows.map(({ captions }) => captions[0] as string))
+    : null;
   const scores: Scores[] = [];
   for (const [i, scale] of config.scale.entries()) {
     const report: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
@@ -82,7 +88,7 @@ export async function evaluate(
 /** [rows, d]; one picture in memory at a time */
 async function embedPictures(rows: readonly DatasetRow[], metric: ClipMetric): Promise<Tensor> {
   const embeddings: Tensor[] = [];
-  for (const { imageFile } of rows) embeddings.push(metric.embedImages([await readPicture(imageFile)]));
+  for (const { promptImage } of rows) embeddings.push(metric.embedImages([await readPicture(promptImage)]));
   return catAndDispose(embeddings);
 }
 
@@ -111,8 +117,8 @@ async function drawAndEmbed(
   };
   const jobs = rows.flatMap((row, i) =>
     Array.from({ length: imagesPerRow }, (_, k) => ({
-      prompt: text === 'caption' ? row.text : '',
-      imagePrompts: scale === 0 ? [] : [row.imageFile],
+      prompt: text === 'caption' ? (row.captions[0] as string) : '',
+      sources: scale === 0 ? [] : [row.promptImage],
       seed: seed + i * imagesPerRow + k,
     })),
   );
@@ -121,7 +127,9 @@ async function drawAndEmbed(
   for (let i = 0; i < batches; i++) {
     const report: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
       onStep?.({ step: i * totalSteps + step, totalSteps: batches * totalSteps });
-    const batch = jobs.slice(i * batchSize, (i + 1) * batchSize);
+    const batch: Job[] = [];
+    for (const { sources, ...job } of jobs.slice(i * batchSize, (i + 1) * batchSize))
+      batch.push({ ...job, imagePrompts: await Promise.all(sources.map(readPicture)) });
     embeddings.push(metric.embedImages(await pipeline.generateEach(batch, { ...draw, onStep: report })));
   }
   return catAndDispose(embeddings);

@@ -1,5 +1,6 @@
 /** @file Image embeddings made once: `generate` takes their file in place of pictures, and needs no image encoder. */
 import { readPicture } from '../data/image.js';
+import { fileSource } from '../data/image-source.js';
 import { ConfigError } from '../errors.js';
 import { resolveOptions } from '../options.js';
 import { resolveTarget } from '../target.js';
@@ -23,7 +24,7 @@ export async function embed(options: EmbedOptions): Promise<void> {
     throw new ConfigError(`Expected pictures for images but ${saved} holds embeddings already`);
   const target = resolveTarget(device);
   if (threads !== undefined) setNumThreads(threads);
-  const pictures = await Promise.all(images.map(readPicture));
+  const pictures = await Promise.all(images.map((file) => readPicture(fileSource(file))));
   const encoder = loadEncoder(imageEncoder, target);
   tidy(() => writeImageFeatures(out, allFeatures(encoder, pictures, imageFit)));
 }

@@ -4,6 +4,7 @@
  */
 import type { ClipImageProcessor } from '../data/clip-image-processor.js';
 import { type RgbImage, readPicture } from '../data/image.js';
+import { fileSource } from '../data/image-source.js';
 import { resizeAndCrop } from '../data/resample.js';
 import { CheckpointError, ConfigError } from '../errors.js';
 import type { ImageProjection } from '../ip-adapter/image-projection.js';
@@ -66,7 +67,7 @@ export type LoadedSource = RgbImage | string;
 
 /** @throws PictureError where the picture cannot be read */
 export async function loadSource(source: ImageSource): Promise<LoadedSource> {
-  return typeof source === 'string' && !isFeaturesFile(source) ? readPicture(source) : source;
+  return typeof source === 'string' && !isFeaturesFile(source) ? readPicture(fileSource(source)) : source;
 }
 
 /**

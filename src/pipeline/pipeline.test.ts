@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import { readPicture } from '../data/image.js';
+import { fileSource } from '../data/image-source.js';
 import { CheckpointError, ConfigError } from '../errors.js';
 import { memoryStats, readSafetensors, writeSafetensors, zeros } from '../torch/index.js';
 import { embed } from './embed.js';
@@ -73,7 +74,7 @@ describe('generate', () => {
 
   it('takes files, pictures in memory and embeddings alike', async () => {
     const expected = await draw({});
-    const image = await readPicture(world.picture(0));
+    const image = await readPicture(fileSource(world.picture(0)));
     expect(await draw({ imagePrompts: [image] })).toEqual(expected);
     const file = join(world.root, 'one.safetensors');
     await embed({ imageEncoder: world.imageEncoder, images: [world.picture(0)], out: file });

@@ -1,0 +1,45 @@
+/** @file Where the bytes of a picture are. */
+import { closeSync, openSync, read } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+
+/** Where the bytes of a picture are: a file, or a member of a tar or Parquet file. */
+export interface ImageSource {
+  /** Shown in messages: a path, or `shard.tar/000123.jpg`. */
+  readonly name: string;
+  /** The whole file's path, where the picture is one: sharp reads it in its own thread, without a turn of ours. */
+  readonly file?: string;
+  read(): Promise<Uint8Array>;
+}
+
+/** A picture that is a file. */
+export function fileSource(file: string): ImageSource {
+  return { name: file, file, read: () => readFile(file) };
+}
+
+/** A picture that is part of a file. */
+export function sliceSource(name: string, file: string, offset: number, length: number): ImageSource {
+  return { name, read: () => readSlice(file, offset, length) };
+}
+
+const readAsync = promisify(read);
+
+/**
+ * Bytes of a file. It is opened anew each time, so that nothing has to be closed however many shards there are; only the
+ * read leaves our thread, and takes one turn of it.
+ * @throws where the file is missing or ends before
+ */
+export async function readSlice(file: string, offset: number, length: number): Promise<Uint8Array> {
+  const descriptor = openSync(file, 'r');
+  try {
+    const bytes = new Uint8Array(length);
+    for (let done = 0; done < length; ) {
+      const { bytesRead } = await readAsync(descriptor, bytes, done, length - done, offset + done);
+      if (bytesRead === 0) throw new Error(`${file} ends before byte ${offset + length}`);
+      done += bytesRead;
+    }
+    return bytes;
+  } finally {
+    closeSync(descriptor);
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * @file Datasets whose rows are JSON beside pictures: an array of `{"image_file": "1.png", "text": "A dog"}`, as the
+ * original's `MyDataset` reads it; JSON Lines, an object a line; and `metadata.jsonl` of Hugging Face's ImageFolder,
+ * where the picture is `file_name`. Every row is checked before anything else starts.
+ */
+import { createReadStream, readFileSync, statSync } from 'node:fs';
+import { dirname, relative, resolve } from 'node:path';
+import { DatasetError } from '../errors.js';
+import { listed } from './bad-rows.js';
+import { captionsOf, utf8 } from './captions.js';
+import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
+import { fileSource } from './image-source.js';
+import { jsonErrorPosition } from './json-position.js';
+import { PackedList } from './packed-list.js';
+
+/** A value that may be a row, and where it stands. */
+type Found = [where: string, value: unknown];
+
+/** What is kept of a row: the picture, the prompt picture or null, captions. */
+type Packed = [image: string, prompt: string | null, ...captions: string[]];
+
+/**
+ * Reads and checks a JSON array. Keys that are not known are ignored.
+ * @param imageRoot the folder that paths of pictures are relative to; default: the file's
+ * @throws DatasetError naming the file, and the line or the rows that are wrong
+ */
+export async function openJson(file: string, imageRoot = dirname(file)): Promise<Dataset> {
+  const rows = parseArray(file);
+  const found = rows.map((row, index): Found => [`row ${index}`, row]);
+  return collect(file, imageRoot, 'image_file', 'JSON', found);
+}
+
+/**
+ * Reads and checks JSON Lines, a line at a time.
+ * @param pictureKey the key that names the picture
+ */
+export async function openJsonLines(
+  file: string,
+  imageRoot = dirname(file),
+  pictureKey: 'image_file' | 'file_name' = 'image_file',
+): Promise<Dataset> {
+  const kind = pictureKey === 'file_name' ? 'ImageFolder' : 'JSON Lines';
+  return collect(file, imageRoot, pictureKey, kind, parseLines(file));
+}
+
+async function collect(
+  file: string,
+  imageRoot: string,
+  pictureKey: string,
+  kind: string,
+  found: Iterable<Found> | AsyncIterable<Found>,
+): Promise<Dataset> {
+  const root = resolve(imageRoot);
+  const packed = new PackedList<Packed>();
+  const hash = new ListHash();
+  const wrong: string[] = [];
+  let wrongCount = 0;
+  for await (const [where, value] of found) {
+    const row = readRow(value, pictureKey);
+    if (typeof row === 'string') {
+      wrongCount++;
+      if (wrong.length < 5) wrong.push(`${where}: ${row}: ${show(value)}`);
+      continue;
+    }
+    const [image, prompt, ...captions] = row;
+    packed.push(row);
+    const shown = (path: string): string => relative(root, resolve(root, path));
+    // Without a prompt picture this is what earlier versions wrote into their checkpoints.
+    hash.add([shown(image), ...(prompt === null ? [] : [{ prompt: shown(prompt) }]), ...captions]);
+  }
+  if (wrongCount > 0) {
+    throw new DatasetError(
+      `Expected "${pictureKey}" (a path) and "text" (a string, or an array of strings) in every row of ${file}, ` +
+        `but ${wrongCount} of ${wrongCount + packed.length} rows are wrong${kind === 'JSON' ? ' (counted from 0)' : ''}:\n${listed(wrong, wrongCount)}`,
+    );
+  }
+  if (packed.length === 0) throw new DatasetError(`Expected at least one row in ${file} but it has none.`);
+  if (!statSync(root, { throwIfNoEntry: false })?.isDirectory())
+    throw new DatasetError(`Expected a folder of pictures at ${root} but there is none.`);
+  const rows = lazyRows(packed.length, (index) => {
+    const [image, prompt, ...captions] = packed.at(index);
+    const source = fileSource(resolve(root, image));
+    return {
+      image: source,
+      promptImage: prompt === null ? source : fileSource(resolve(root, prompt)),
+      captions,
+    };
+  });
+  const description = `${kind}: ${counted(rows.length, 'row')} in ${file}`;
+  return { rows, description, fingerprint: hash.digest(), incomplete: [] };
+}
+
+/** What a row says, or what is wrong with it. */
+function readRow(row: unknown, pictureKey: string): Packed | string {
+  if (typeof row !== 'object' || row === null || Array.isArray(row)) return 'not an object';
+  const { [pictureKey]: image, text, prompt_image_file: prompt } = row as Record<string, unknown>;
+  if (image === undefined) return `"${pictureKey}" is missing`;
+  if (typeof image !== 'string' || image === '') return `"${pictureKey}" is not a path`;
+  if (prompt !== undefined && (typeof prompt !== 'string' || prompt === ''))
+    return '"prompt_image_file" is not a path';
+  if ([image, prompt].some((path) => typeof path === 'string' && /^[a-z][a-z0-9+.-]+:\/\//i.test(path)))
+    return 'pictures are not fetched: download them (img2dataset makes a WebDataset of such a list)';
+  if (text === undefined) return '"text" is missing';
+  const captions = captionsOf(text);
+  if (captions === null) return '"text" is not a string or an array of strings';
+  return [image, prompt ?? null, ...captions];
+}
+
+function parseArray(file: string): unknown[] {
+  let text: string;
+  try {
+    text = utf8(readFileSync(file));
+  } catch (error) {
+    throw new DatasetError(`Expected a dataset in UTF-8 at ${file} but ${(error as Error).message}.`, {
+      cause: error,
+    });
+  }
+  const rows = parseJson(text, file, 1);
+  if (Array.isArray(rows)) return rows;
+  throw new DatasetError(
+    `Expected an array of rows like {"image_file": "1.png", "text": "A dog"} in ${file} but received ${show(rows)}.`,
+  );
+}
+
+async function* parseLines(file: string): AsyncGenerator<Found> {
+  let number = 0;
+  for await (const bytes of linesOf(file)) {
+    number++;
+    let line: string;
+    try {
+      line = utf8(bytes);
+    } catch (cause) {
+      throw new DatasetError(`Expected UTF-8 at ${file}:${number}.`, { cause });
+    }
+    if (line.trim() !== '') yield [`${file}:${number}`, parseJson(line, file, number)];
+  }
+}
+
+/** The lines of a file as bytes, in the memory of one. */
+async function* linesOf(file: string): AsyncGenerator<Uint8Array> {
+  let begun: Buffer[] = [];
+  try {
+    for await (const chunk of createReadStream(file) as AsyncIterable<Buffer>) {
+      let start = 0;
+      for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
+        yield Buffer.concat([...begun, chunk.subarray(start, end)]);
+        begun = [];
+        start = end + 1;
+      }
+      begun.push(chunk.subarray(start));
+    }
+  } catch (error) {
+    if (error instanceof DatasetError) throw error;
+    throw new DatasetError(`Expected a dataset at ${file} but ${(error as Error).message}.`, {
+      cause: error,
+    });
+  }
+  yield Buffer.concat(begun);
+}
+
+/** @param firstLine the number of the text's first line in the file */
+function parseJson(text: string, file: string, firstLine: number): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const { line, column, excerpt } = jsonErrorPosition(text);
+    const place = `${firstLine + line - 1}:${column}`;
+    throw new DatasetError(`Expected JSON in ${file} but it breaks at ${place}, near: ${excerpt}`, { cause });
+  }
+}
+
+/** A value as JSON, cut to what fits on a line. */
+function show(value: unknown): string {
+  const json = JSON.stringify(value);
+  return json.length > 120 ? `${json.slice(0, 120)}…` : json;
+}

@@ -1,0 +1,138 @@
+/** @file One value names a dataset; what it is shows from what is there. */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join, sep } from 'node:path';
+import type { Readable } from 'node:stream';
+import { ConfigError, DatasetError } from '../errors.js';
+import type { Dataset } from './dataset.js';
+import { openJson, openJsonLines } from './json-dataset.js';
+import { openParquet } from './parquet.js';
+import { isPicture, openPictureFolder } from './picture-folder.js';
+import { spool } from './spool.js';
+import { openWebDataset } from './webdataset.js';
+
+/** One of the first two names the dataset. */
+export interface DatasetOptions {
+  dataset?: string | undefined;
+  /** The original's name for it. */
+  dataJsonFile?: string | undefined;
+  /** What paths in a JSON file are relative to; default: the file's folder. */
+  dataRootPath?: string | undefined;
+}
+
+export interface OpenHooks {
+  signal?: AbortSignal | undefined;
+  onMessage?: ((message: string) => void) | undefined;
+  /** Where standard input is kept; without it `-` is refused. */
+  spoolFolder?: string;
+  stdin?: Readable;
+}
+
+const FORMATS = 'a JSON, JSONL, Parquet or tar file, a folder of pictures with captions, or of such files';
+
+/**
+ * Opens and checks a dataset: no picture is read, and faults that would stop a run later stop it here.
+ * @throws ConfigError where the options do not go together; DatasetError naming the file and what is wrong in it
+ */
+export async function openDataset(options: DatasetOptions, hooks: OpenHooks = {}): Promise<Dataset> {
+  const { dataset, dataJsonFile, dataRootPath } = options;
+  const path = dataset ?? dataJsonFile;
+  if (path === undefined)
+    throw new ConfigError(`--dataset (dataset) is required: ${FORMATS}; or --data-json-file (dataJsonFile)`);
+  if (dataset !== undefined && dataJsonFile !== undefined)
+    throw new ConfigError(
+      `Expected either --dataset or --data-json-file but received both: ${dataset} and ${dataJsonFile}`,
+    );
+  const isJson = dataJsonFile !== undefined || /\.(json|jsonl|ndjson)$/i.test(path);
+  if (dataRootPath !== undefined && !isJson)
+    throw new ConfigError(
+      `Expected --data-root-path (dataRootPath) with a JSON file only but received it with ${path}`,
+    );
+  const opened = isJson
+    ? await (/\.(jsonl|ndjson)$/i.test(path) ? openJsonLines : openJson)(path, dataRootPath)
+    : await openFiles(path, hooks);
+  hooks.onMessage?.(opened.description);
+  for (const { file, reason } of opened.incomplete.slice(0, 5))
+    hooks.onMessage?.(`Skipped ${file}: ${reason}`);
+  if (opened.incomplete.length > 5)
+    hooks.onMessage?.(`Skipped ${opened.incomplete.length - 5} more incomplete samples`);
+  return opened;
+}
+
+async function openFiles(path: string, hooks: OpenHooks): Promise<Dataset> {
+  if (path === '-') {
+    if (hooks.spoolFolder === undefined)
+      throw new ConfigError(
+        'Expected a file or folder for --dataset but received -, which train alone takes',
+      );
+    const file = await spool(hooks.stdin ?? process.stdin, hooks.spoolFolder, hooks);
+    return openWebDataset([file], hooks.signal);
+  }
+  if (/^[a-z][a-z0-9+.-]+:\/\//i.test(path))
+    throw new DatasetError(
+      `Expected ${FORMATS} but received ${path}; download it first, or pipe a tar: curl -L … | ip-adapter train --dataset -`,
+    );
+  if (existsSync(path) && statSync(path).isDirectory()) return openFolder(path, hooks.signal);
+  const files = existsSync(path) ? [path] : expandBraces(path);
+  const absent = files.find((file) => !existsSync(file));
+  if (absent !== undefined) throw new DatasetError(`Expected ${FORMATS} at ${absent} but there is nothing.`);
+  const kind = kindOf(path);
+  if (kind === 'tar') return openWebDataset(files, hooks.signal);
+  if (kind === 'Parquet') return openParquet(files, hooks.signal);
+  throw new DatasetError(`Expected ${FORMATS} but received ${path}.`);
+}
+
+/** Folders inside are included; what is hidden is not. */
+function openFolder(folder: string, signal: AbortSignal | undefined): Promise<Dataset> | Dataset {
+  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => !name.split(sep).some((part) => part.startsWith('.')))
+    .sort();
+  if (names.includes('metadata.jsonl'))
+    return openJsonLines(join(folder, 'metadata.jsonl'), folder, 'file_name');
+  if (names.includes('metadata.csv'))
+    throw new DatasetError(
+      `Expected metadata.jsonl in ${folder} but received metadata.csv; write a line {"file_name": "1.png", "text": "A dog"} for each row.`,
+    );
+  const byKind = new Map<string, string[]>();
+  for (const name of names) {
+    const kind = kindOf(name);
+    if (kind === null) continue;
+    const files = byKind.get(kind) ?? [];
+    byKind.set(kind, files);
+    files.push(name);
+  }
+  const [kind] = byKind.keys();
+  if (kind === undefined || byKind.size > 1) {
+    const received =
+      [...byKind].map(([one, { length }]) => `${length} of kind ${one}`).join(', ') || 'nothing';
+    throw new DatasetError(
+      `Expected pictures with captions, or tar files, or Parquet files in ${folder} but received ${received}.`,
+    );
+  }
+  const files = (byKind.get(kind) as string[]).map((name) => join(folder, name));
+  if (kind === 'tar') return openWebDataset(files, signal);
+  if (kind === 'Parquet') return openParquet(files, signal);
+  return openPictureFolder(folder, names);
+}
+
+/** @throws DatasetError for what is compressed as a whole */
+function kindOf(name: string): 'tar' | 'Parquet' | 'picture' | null {
+  if (/\.(tar\.(gz|xz|bz2|zst)|tgz)$/i.test(name))
+    throw new DatasetError(
+      `Expected a tar but received ${name}, which is compressed: its pictures can only be read one after another. Decompress it (gunzip); pictures hardly grow.`,
+    );
+  if (/\.tar$/i.test(name)) return 'tar';
+  if (/\.parquet$/i.test(name)) return 'Parquet';
+  return isPicture(name) ? 'picture' : null;
+}
+
+/** 'a-{000..002}.tar' → 'a-000.tar', 'a-001.tar', 'a-002.tar', as the shell and WebDataset read it. */
+function expandBraces(pattern: string): string[] {
+  const match = /^(.*?)\{(\d+)\.\.(\d+)\}(.*)$/s.exec(pattern);
+  if (match === null) return [pattern];
+  const [, before, first, last, after] = match as unknown as [string, string, string, string, string];
+  const count = Math.max(0, Number(last) - Number(first) + 1);
+  const numbers = Array.from({ length: count }, (_, i) =>
+    String(Number(first) + i).padStart(first.length, '0'),
+  );
+  return numbers.flatMap((number) => expandBraces(after).map((rest) => `${before}${number}${rest}`));
+}

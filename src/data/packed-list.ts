@@ -1,0 +1,35 @@
+/**
+ * @file A list of small values that takes the room of their JSON: a million rows as objects take three times as much,
+ * and slow down every garbage collection of a run.
+ */
+
+/** Values that share a buffer: few enough to be searched for one in microseconds. */
+const BLOCK = 64;
+const NEWLINE = 10;
+
+export class PackedList<T> {
+  /** JSON lines, `BLOCK` in each. */
+  readonly #blocks: Buffer[] = [];
+  #pending: string[] = [];
+
+  get length(): number {
+    return this.#blocks.length * BLOCK + this.#pending.length;
+  }
+
+  push(value: T): void {
+    this.#pending.push(JSON.stringify(value));
+    if (this.#pending.length < BLOCK) return;
+    this.#blocks.push(Buffer.from(`${this.#pending.join('\n')}\n`));
+    this.#pending = [];
+  }
+
+  /** @param index 0 … length - 1 */
+  at(index: number): T {
+    const block = this.#blocks[Math.floor(index / BLOCK)];
+    const place = index % BLOCK;
+    if (block === undefined) return JSON.parse(this.#pending[place] as string) as T;
+    let start = 0;
+    for (let i = 0; i < place; i++) start = block.indexOf(NEWLINE, start) + 1;
+    return JSON.parse(block.toString('utf8', start, block.indexOf(NEWLINE, start))) as T;
+  }
+}

@@ -1,0 +1,121 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type ParquetCodec, type ParquetTestRow, parquetOf } from '../../test/write-parquet.js';
+import { DatasetError } from '../errors.js';
+import { openParquet } from './parquet.js';
+
+let dir: string;
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'ip-adapter-parquet-'));
+});
+afterEach(() => rmSync(dir, { recursive: true }));
+
+function written(name: string, groups: ParquetTestRow[][], codec?: ParquetCodec): string {
+  writeFileSync(join(dir, name), parquetOf(groups, codec));
+  return join(dir, name);
+}
+
+const row = (name: string, text: ParquetTestRow['text'] = `caption ${name}`): ParquetTestRow => ({
+  image: { bytes: Buffer.from(`\xff\xd8 ${name}`, 'latin1'), path: `${name}.jpg` },
+  text,
+});
+const latin1 = async (bytes: Promise<Uint8Array>) => Buffer.from(await bytes).toString('latin1');
+
+describe('openParquet', () => {
+  it.each(['none', 'snappy', 'gzip', 'zstd'] as const)(
+    'reads pictures as bytes in any order, over files and row groups (%s)',
+    async (codec) => {
+      const files = [
+        written('0.parquet', [[row('a'), row('b')], [row('c')]], codec),
+        written('1.parquet', [[row('d'), row('e', '')]], codec),
+      ];
+      const { rows, description, incomplete } = await openParquet(files);
+      expect([description, incomplete]).toEqual(['Parquet: 2 files, 5 rows', []]);
+      expect([...rows].map(({ captions }) => captions)).toEqual(
+        ['caption a', 'caption b', 'caption c', 'caption d', ''].map((caption) => [caption]),
+      );
+      for (const i of [4, 0, 2, 1, 3, 0])
+        expect(await latin1(rows.at(i)!.image.read())).toBe(`\xff\xd8 ${'abcde'[i]}`);
+      expect(rows.at(2)!.image.name).toBe(`${files[0]}/2/image`);
+      const { image, promptImage } = rows.at(2)!;
+      expect(promptImage).toBe(image);
+      const all = await Promise.all([...rows].map(({ promptImage }) => latin1(promptImage.read())));
+      expect(all).toEqual([...'abcde'].map((name) => `\xff\xd8 ${name}`));
+    },
+  );
+
+  it('reads several captions, and the prompt image', async () => {
+    const file = written('0.parquet', [
+      [
+        { ...row('a', ['one', 'two']), prompt: { bytes: Buffer.from('prompt a') } },
+        { ...row('b', ['three']), prompt: { bytes: Buffer.from('prompt b') } },
+      ],
+    ]);
+    const { rows } = await openParquet([file]);
+    expect([...rows].map(({ captions }) => captions)).toEqual([['one', 'two'], ['three']]);
+    expect(await latin1(rows.at(1)!.promptImage.read())).toBe('prompt b');
+    expect(await latin1(rows.at(1)!.image.read())).toBe('\xff\xd8 b');
+  });
+
+  it('skips, counts and names rows without text, and stops at too many', async () => {
+    const file = written('0.parquet', [[row('a'), row('b', null)], [row('c')]]);
+    const { rows, incomplete } = await openParquet([file]);
+    expect([...rows].map(({ captions }) => captions)).toEqual([['caption a'], ['caption c']]);
+    expect(await latin1(rows.at(1)!.image.read())).toBe('\xff\xd8 c');
+    expect(incomplete).toEqual([{ file: `${file}/1`, reason: 'its "text" is no string or strings' }]);
+    const none = written('1.parquet', [Array.from({ length: 9 }, () => row('x', null))]);
+    await expect(openParquet([file, none])).rejects.toThrow(/10 of 12 have none \(at most 8 are skipped\)/);
+  });
+
+  it('says where the bytes are not in the file', async () => {
+    const file = written('0.parquet', [[{ ...row('a'), image: { bytes: null, path: 'a.jpg' } }]]);
+    const { rows } = await openParquet([file]);
+    await expect(rows.at(0)!.image.read()).rejects.toThrow(/bytes are not in the Parquet file/);
+  });
+
+  it('names a file that is none, and columns that are missing', async () => {
+    const broken = join(dir, 'broken.parquet');
+    writeFileSync(broken, parquetOf([[row('a')]]).subarray(0, -9));
+    await expect(openParquet([broken])).rejects.toThrow(DatasetError);
+    await expect(openParquet([broken])).rejects.toThrow(/a Parquet file at .*broken\.parquet but /);
+    const other = parquetOf([[row('a')]])
+      .toString('latin1')
+      .replaceAll('text', 'name');
+    writeFileSync(broken, other, 'latin1');
+    await expect(openParquet([broken])).rejects.toThrow(/"image" and "text" in .* are image, name; rename/);
+  });
+
+  it('has a fingerprint of sizes and captions, wherever the files are', async () => {
+    const of = async (file: string) => (await openParquet([file])).fingerprint;
+    const first = await of(written('0.parquet', [[row('a'), row('b')]]));
+    expect(await of(written('0.parquet', [[row('a'), row('b')]]))).toBe(first);
+    expect(await of(written('0.parquet', [[row('a'), row('b', 'caption B')]]))).not.toBe(first);
+    expect(await of(written('0.parquet', [[row('a'), row('long b', 'caption b')]]))).not.toBe(first);
+  });
+
+  it('decodes one row group at a time, and keeps those that were used last', async () => {
+    const size = 3e6;
+    const groups = Array.from({ length: 60 }, (_, i) => [
+      { image: { bytes: Buffer.alloc(size, i) }, text: String(i) },
+    ]);
+    const file = written('large.parquet', groups);
+    groups.length = 0;
+    const { rows } = await openParquet([file], undefined, 3 * size);
+    const before = process.memoryUsage().arrayBuffers;
+    let most = 0;
+    const readAll = [...rows].map(async ({ image }, i) => {
+      const bytes = await image.read();
+      most = Math.max(most, process.memoryUsage().arrayBuffers - before);
+      return bytes[0] === i && bytes.length === size;
+    });
+    expect((await Promise.all(readAll)).every(Boolean)).toBe(true);
+    // Three groups and what the collector has not met yet; all of them are 180 MB, and twice that with their copies.
+    expect(most).toBeLessThan(120e6);
+    // The last ones need no file any more.
+    rmSync(file);
+    for (const i of [59, 58]) expect((await rows.at(i)!.image.read())[0]).toBe(i);
+    await expect(rows.at(40)!.image.read()).rejects.toThrow(/ENOENT/);
+  });
+});

@@ -1,0 +1,181 @@
+/**
+ * @file Parquet files as Hugging Face's `datasets` writes them: a column `image` of {bytes, path}, a column `text` of a
+ * string or strings, and perhaps a column `prompt_image` like `image`.
+ *
+ * A row group is the least that can be decoded. Rows come shuffled, so a picture may cost its whole group: groups of some
+ * hundred rows, `datasets`' default, do well.
+ */
+import { statSync } from 'node:fs';
+import { basename } from 'node:path';
+import {
+  type AsyncBuffer,
+  type FileMetaData,
+  parquetMetadataAsync,
+  parquetReadObjects,
+  parquetSchema,
+} from 'hyparquet';
+import { compressors } from 'hyparquet-compressors';
+import { DatasetError } from '../errors.js';
+import { type BadRow, borneBadRows, listed } from './bad-rows.js';
+import { captionsOf } from './captions.js';
+import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
+import { type ImageSource, readSlice } from './image-source.js';
+import { PackedList } from './packed-list.js';
+
+interface ParquetFile {
+  readonly path: string;
+  readonly buffer: AsyncBuffer;
+  readonly metadata: FileMetaData;
+  /** The first row of each row group, and the end of the last. */
+  readonly starts: readonly number[];
+  /** Those with pictures. */
+  readonly pictureColumns: readonly string[];
+}
+
+/** A row's place, and its captions. */
+type Packed = [file: number, group: number, rowInGroup: number, ...captions: string[]];
+
+/**
+ * Opens files, in their order, and reads their captions.
+ * @param signal ends it between two row groups, by throwing its reason
+ * @param cachedBytes decoded row groups take so much memory at most, or are one
+ * @throws DatasetError where a file is no Parquet file, a column is missing, or too many rows have no caption
+ */
+export async function openParquet(
+  paths: readonly string[],
+  signal?: AbortSignal,
+  cachedBytes = 256 * 2 ** 20,
+): Promise<Dataset> {
+  const files: ParquetFile[] = [];
+  const packed = new PackedList<Packed>();
+  const hash = new ListHash();
+  const incomplete: BadRow[] = [];
+  for (const [number, path] of paths.entries()) {
+    const file = await openFile(path);
+    files.push(file);
+    hash.add([basename(path), file.buffer.byteLength]);
+    let rowInFile = 0;
+    for (const group of file.metadata.row_groups.keys()) {
+      signal?.throwIfAborted();
+      const rows = await readGroup(file, group, ['text']);
+      for (const [rowInGroup, { text }] of rows.entries()) {
+        const captions = captionsOf(text);
+        if (captions === null)
+          incomplete.push({ file: `${path}/${rowInFile}`, reason: 'its "text" is no string or strings' });
+        else {
+          packed.push([number, group, rowInGroup, ...captions]);
+          hash.add(captions);
+        }
+        rowInFile++;
+      }
+    }
+  }
+  const total = packed.length + incomplete.length;
+  const borne = borneBadRows(total);
+  if (packed.length === 0 || incomplete.length > borne) {
+    const lines = incomplete.map(({ file, reason }) => `${file}: ${reason}`);
+    throw new DatasetError(
+      `Expected "text" in every row of ${paths[0]}${paths.length > 1 ? ' …' : ''} ` +
+        `but ${incomplete.length} of ${total} have none (at most ${borne} are skipped):\n${listed(lines)}`,
+    );
+  }
+  const groups = new RowGroups(cachedBytes);
+  const rows = lazyRows(packed.length, (index) => {
+    const [number, group, rowInGroup, ...captions] = packed.at(index);
+    const file = files[number] as ParquetFile;
+    const sourceOf = (column: string): ImageSource => ({
+      name: `${file.path}/${(file.starts[group] as number) + rowInGroup}/${column}`,
+      read: async () => bytesOf((await groups.read(file, group))[rowInGroup]?.[column]),
+    });
+    const image = sourceOf('image');
+    const hasPrompt = file.pictureColumns.includes('prompt_image');
+    return { image, promptImage: hasPrompt ? sourceOf('prompt_image') : image, captions };
+  });
+  const description = `Parquet: ${counted(files.length, 'file')}, ${counted(rows.length, 'row')}`;
+  return { rows, description, fingerprint: hash.digest(), incomplete };
+}
+
+async function openFile(path: string): Promise<ParquetFile> {
+  const buffer: AsyncBuffer = {
+    byteLength: statSync(path).size,
+    slice: async (start, end = buffer.byteLength) =>
+      (await readSlice(path, start, end - start)).buffer as ArrayBuffer,
+  };
+  let metadata: FileMetaData;
+  try {
+    metadata = await parquetMetadataAsync(buffer);
+  } catch (cause) {
+    throw new DatasetError(`Expected a Parquet file at ${path} but ${(cause as Error).message}.`, { cause });
+  }
+  const columns = parquetSchema(metadata).children.map(({ element }) => element.name);
+  const missing = ['image', 'text'].filter((column) => !columns.includes(column));
+  if (missing.length > 0)
+    throw new DatasetError(
+      `Expected columns "image" and "text" in ${path} but its columns are ${columns.join(', ')}; rename them, with rename_column of Hugging Face's datasets.`,
+    );
+  const pictureColumns = ['image', 'prompt_image'].filter((column) => columns.includes(column));
+  const starts = [0];
+  for (const { num_rows } of metadata.row_groups) starts.push((starts.at(-1) as number) + Number(num_rows));
+  return { path, buffer, metadata, starts, pictureColumns };
+}
+
+type Row = Record<string, unknown>;
+
+function readGroup(file: ParquetFile, group: number, columns: readonly string[]): Promise<Row[]> {
+  return parquetReadObjects({
+    file: file.buffer,
+    metadata: file.metadata,
+    columns: [...columns],
+    rowStart: file.starts[group] as number,
+    rowEnd: file.starts[group + 1] as number,
+    compressors,
+    // Byte arrays that are not said to be text stay bytes.
+    utf8: false,
+  });
+}
+
+/** A copy, so that the group it came from can go. */
+function bytesOf(value: unknown): Uint8Array {
+  const bytes = value instanceof Uint8Array ? value : (value as { bytes?: unknown } | null)?.bytes;
+  if (bytes instanceof Uint8Array) return bytes.slice();
+  throw new Error('its bytes are not in the Parquet file (datasets: push_to_hub embeds them)');
+}
+
+/** The row groups that were used last, decoded one at a time: pictures in flight would otherwise hold one each. */
+class RowGroups {
+  readonly #decoded = new Map<string, { rows: Row[]; bytes: number }>();
+  readonly #cachedBytes: number;
+  #bytes = 0;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(cachedBytes: number) {
+    this.#cachedBytes = cachedBytes;
+  }
+
+  read(file: ParquetFile, group: number): Promise<Row[]> {
+    const rows = this.#last.then(() => this.#decode(file, group));
+    this.#last = rows.catch(() => {});
+    return rows;
+  }
+
+  async #decode(file: ParquetFile, group: number): Promise<Row[]> {
+    const key = `${group} ${file.path}`;
+    const found = this.#decoded.get(key);
+    if (found !== undefined) {
+      // To the end of the order in which they go.
+      this.#decoded.delete(key);
+      this.#decoded.set(key, found);
+      return found.rows;
+    }
+    const bytes = Number(file.metadata.row_groups[group]?.total_byte_size);
+    for (const [oldest, { bytes: freed }] of this.#decoded) {
+      if (this.#bytes + bytes <= this.#cachedBytes) break;
+      this.#decoded.delete(oldest);
+      this.#bytes -= freed;
+    }
+    const rows = await readGroup(file, group, file.pictureColumns);
+    this.#decoded.set(key, { rows, bytes });
+    this.#bytes += bytes;
+    return rows;
+  }
+}

@@ -1,0 +1,56 @@
+/**
+ * @file A tar from a pipe, kept in a file: a pipe can be read once and in order, while training shuffles, comes back in
+ * every epoch, and goes on after an interruption.
+ */
+import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { addAbortSignal, type Readable } from 'node:stream';
+import { DatasetError } from '../errors.js';
+
+const NAME = 'dataset.tar';
+const MESSAGE_INTERVAL_MS = 5000;
+
+/**
+ * Writes what comes to `folder/dataset.tar`, in the memory of a chunk; the file is whole or not there.
+ * @returns the file
+ * @throws DatasetError where nothing comes, or what is compressed; the signal's reason when it is aborted
+ */
+export async function spool(
+  input: Readable,
+  folder: string,
+  { signal, onMessage }: { signal?: AbortSignal | undefined; onMessage?: (message: string) => void } = {},
+): Promise<string> {
+  const file = join(folder, NAME);
+  const partial = `${file}.partial`;
+  mkdirSync(folder, { recursive: true });
+  onMessage?.(`Standard input is kept in ${file}: rows come shuffled, and again in every epoch`);
+  if (signal !== undefined) addAbortSignal(signal, input);
+  const descriptor = openSync(partial, 'w');
+  let bytes = 0;
+  let toldAt = performance.now();
+  try {
+    for await (const chunk of input as AsyncIterable<Buffer>) {
+      if (bytes === 0 && chunk[0] === 0x1f && chunk[1] === 0x8b)
+        throw new DatasetError('Expected a tar on standard input but it is gzip; pipe it through gunzip.');
+      for (let done = 0; done < chunk.length; ) done += writeSync(descriptor, chunk, done);
+      bytes += chunk.length;
+      if (performance.now() - toldAt < MESSAGE_INTERVAL_MS) continue;
+      toldAt = performance.now();
+      onMessage?.(`Standard input: ${gigabytes(bytes)} so far`);
+    }
+    if (bytes === 0) throw new DatasetError('Expected a tar on standard input but nothing came.');
+    renameSync(partial, file);
+  } catch (error) {
+    rmSync(partial, { force: true });
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    closeSync(descriptor);
+  }
+  onMessage?.(`Standard input: ${gigabytes(bytes)} in all; --dataset ${file} has it from now on`);
+  return file;
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(2)} GB`;
+}

@@ -1,0 +1,142 @@
+/**
+ * @file What is in a tar file, from its headers alone: where each member begins and how long it is. Streaming readers go
+ * through every byte; training needs members in any order, and a shard of gigabytes indexed in milliseconds.
+ *
+ * The format: POSIX.1-2017 `pax` ("ustar Interchange Format", "pax Header Block"), and the GNU tar manual ("Basic Tar
+ * Format") for long names and base-256 sizes.
+ */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { DatasetError } from '../errors.js';
+
+const BLOCK = 512;
+/** One read brings a header, a caption and the next header. */
+const WINDOW = 16 * 1024;
+
+export interface TarMember {
+  readonly name: string;
+  /** Where its bytes begin in the file. */
+  readonly offset: number;
+  readonly size: number;
+  /** Its bytes, valid until the next member. */
+  read(): Uint8Array;
+}
+
+/**
+ * Visits the members that are regular files and wholly there, in the file's order. Blocks of zeros, which end a tar, are
+ * passed over: `cat *.tar` is one, too.
+ * @returns null where the file ends as a tar does; where it is cut, the member that it is cut in, or '' where only the
+ * end mark is missing
+ * @throws DatasetError where a header's checksum is wrong, with the place
+ */
+export function visitTar(file: string, visit: (member: TarMember) => void): string | null {
+  const descriptor = openSync(file, 'r');
+  try {
+    return visitMembers(new Window(descriptor), file, visit);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function visitMembers(bytes: Window, file: string, visit: (member: TarMember) => void): string | null {
+  /** What the next member's own header has no room for. */
+  let long: { path?: string; size?: number } = {};
+  let hasEnd = false;
+  let at = 0;
+  while (at + BLOCK <= bytes.size) {
+    const header = bytes.read(at, BLOCK);
+    hasEnd = header.every((byte) => byte === 0);
+    if (hasEnd) {
+      at += BLOCK;
+      continue;
+    }
+    checkSum(header, file, at);
+    const type = String.fromCharCode(header[156] as number);
+    const isForNext = 'xgLK'.includes(type);
+    const path = long.path ?? pathField(header);
+    const size = (isForNext ? undefined : long.size) ?? numberField(header, 124, 12);
+    const offset = at + BLOCK;
+    if (offset + size > bytes.size) return isForNext ? '' : path;
+    at = offset + Math.ceil(size / BLOCK) * BLOCK;
+    if (type === 'x') long = { ...long, ...paxRecords(bytes.read(offset, size)) };
+    else if (type === 'L') long = { ...long, path: text(bytes.read(offset, size)) };
+    // Left are the long names of links, and settings for all members, such as a comment: nothing that we use.
+    else if (!isForNext) {
+      long = {};
+      if (type === '0' || type === '\0')
+        visit({ name: path, offset, size, read: () => bytes.read(offset, size) });
+    }
+  }
+  return hasEnd && at === bytes.size ? null : '';
+}
+
+/** The sum of a header's bytes, with spaces in place of the sum itself. */
+function checkSum(header: Uint8Array, file: string, at: number): void {
+  const stored = numberField(header, 148, 8);
+  let sum = 8 * 32;
+  for (let i = 0; i < BLOCK; i++) if (i < 148 || i >= 156) sum += header[i] as number;
+  if (sum !== stored)
+    throw new DatasetError(
+      `Expected the header of a tar's member in ${file} at byte ${at} but its checksum is ${sum}, not ${stored}: the file is damaged or no tar. Make or download it again.`,
+    );
+}
+
+/** In octal digits; or, where they do not suffice, in bytes after a first one with the highest bit set. */
+function numberField(header: Uint8Array, start: number, length: number): number {
+  const field = header.subarray(start, start + length);
+  if ((field[0] as number) < 0x80) return Number.parseInt(text(field).trim() || '0', 8);
+  return field.subarray(1).reduce((value, byte) => value * 256 + byte, (field[0] as number) & 0x7f);
+}
+
+/** ustar's prefix and name; GNU tar has other fields in the prefix's place. */
+function pathField(header: Uint8Array): string {
+  const name = text(header.subarray(0, 100));
+  const isUstar = text(header.subarray(257, 263)) === 'ustar';
+  const prefix = isUstar ? text(header.subarray(345, 500)) : '';
+  return prefix === '' ? name : `${prefix}/${name}`;
+}
+
+/** Of records like '25 path=very/long/name\n', their length first, those that matter. */
+function paxRecords(bytes: Uint8Array): { path?: string; size?: number } {
+  const found: { path?: string; size?: number } = {};
+  for (let at = 0; at < bytes.length; ) {
+    const length = Number.parseInt(text(bytes.subarray(at, at + 20)), 10);
+    // Not a record: the rest is padding.
+    if (!(length > 0)) break;
+    const record = text(bytes.subarray(at, at + length - 1));
+    const [, key, value] = /^\d+ ([^=]+)=(.*)$/s.exec(record) ?? [];
+    if (key === 'path' && value !== undefined) found.path = value;
+    if (key === 'size') found.size = Number(value);
+    at += length;
+  }
+  return found;
+}
+
+/** Up to the first NUL. */
+function text(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('utf8');
+}
+
+/** A file, of which the neighbourhood of the last read is in memory. */
+class Window {
+  readonly size: number;
+  readonly #descriptor: number;
+  #bytes = new Uint8Array(0);
+  #start = 0;
+
+  constructor(descriptor: number) {
+    this.#descriptor = descriptor;
+    this.size = fstatSync(descriptor).size;
+  }
+
+  /** Bytes that must be in the file; valid until the next read. */
+  read(offset: number, length: number): Uint8Array {
+    const isHere = offset >= this.#start && offset + length <= this.#start + this.#bytes.length;
+    if (!isHere) {
+      const wanted = new Uint8Array(Math.min(Math.max(length, WINDOW), this.size - offset));
+      this.#bytes = wanted.subarray(0, readSync(this.#descriptor, wanted, 0, wanted.length, offset));
+      this.#start = offset;
+    }
+    return this.#bytes.subarray(offset - this.#start, offset - this.#start + length);
+  }
+}

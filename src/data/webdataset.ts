@@ -1,0 +1,151 @@
+/**
+ * @file WebDataset: tar files ("shards") whose members belong together by their name up to its first dot
+ * (webdataset/webdataset, docs "The WebDataset Format"). A sample here is
+ *
+ *     000123.jpg          the picture: .jpg, .jpeg, .png or .webp
+ *     000123.txt          captions, one a line; or
+ *     000123.json         {"text": …} or {"caption": …}, a string or an array of strings, where there is no .txt
+ *     000123.prompt.jpg   the picture that the adapter sees, where it is another
+ *
+ * Members of other kinds are passed over. Shards are indexed from their headers; a picture is read when its turn comes.
+ */
+import { statSync } from 'node:fs';
+import { basename } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { DatasetError } from '../errors.js';
+import { type BadRow, borneBadRows, listed } from './bad-rows.js';
+import { captionLines, captionsOf, utf8 } from './captions.js';
+import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
+import { type ImageSource, sliceSource } from './image-source.js';
+import { PackedList } from './packed-list.js';
+import { isPicture } from './picture-folder.js';
+import { type TarMember, visitTar } from './tar.js';
+
+/** Where a member is in its shard. */
+type Place = [name: string, offset: number, size: number];
+
+type Packed = [shard: number, image: Place, prompt: Place | null, ...captions: string[]];
+
+/** Members of one key that were met so far. */
+interface Draft {
+  readonly key: string;
+  readonly extensions: Set<string>;
+  image?: Place;
+  prompt?: Place;
+  text?: string[];
+  json?: string[];
+  /** Why a file of captions gave none. */
+  fault?: string;
+}
+
+/**
+ * Indexes shards, in their order.
+ * @param signal ends it between two shards, by throwing its reason
+ * @throws DatasetError where a file is no tar, or too many samples lack a picture or a caption
+ */
+export async function openWebDataset(shards: readonly string[], signal?: AbortSignal): Promise<Dataset> {
+  const packed = new PackedList<Packed>();
+  const hash = new ListHash();
+  const incomplete: BadRow[] = [];
+  let withoutEnd = 0;
+  for (const [number, shard] of shards.entries()) {
+    await setImmediate();
+    signal?.throwIfAborted();
+    hash.add([basename(shard), statSync(shard).size]);
+    const add = (draft: Draft, isCut: boolean): void => {
+      const captions = draft.text ?? draft.json;
+      if (draft.image !== undefined && captions !== undefined) {
+        const row: Packed = [number, draft.image, draft.prompt ?? null, ...captions];
+        packed.push(row);
+        hash.add(row);
+        return;
+      }
+      const lacks =
+        draft.image === undefined
+          ? 'it has no picture (.jpg, .jpeg, .png, .webp)'
+          : (draft.fault ?? 'it has no caption (.txt, or .json with "text" or "caption")');
+      incomplete.push({ file: `${shard}/${draft.key}`, reason: isCut ? 'the shard is cut in it' : lacks });
+    };
+    withoutEnd += visitSamples(shard, add) ? 0 : 1;
+  }
+  const total = packed.length + incomplete.length;
+  const borne = borneBadRows(total);
+  if (packed.length === 0 || incomplete.length > borne) {
+    const lines = incomplete.map(({ file, reason }) => `${file}: ${reason}`);
+    throw new DatasetError(
+      `Expected a picture and a caption in every sample of ${shards[0]}${shards.length > 1 ? ' …' : ''} ` +
+        `but ${incomplete.length} of ${total} samples are incomplete (at most ${borne} are skipped):\n${listed(lines)}\n` +
+        'The members of a sample have one name up to the first dot and stand together: pack with tar --sort=name.',
+    );
+  }
+  const rows = lazyRows(packed.length, (index) => {
+    const [number, image, prompt, ...captions] = packed.at(index);
+    const sourceOf = ([name, offset, size]: Place): ImageSource => {
+      const shard = shards[number] as string;
+      return sliceSource(`${shard}/${name}`, shard, offset, size);
+    };
+    const source = sourceOf(image);
+    return { image: source, promptImage: prompt === null ? source : sourceOf(prompt), captions };
+  });
+  const cut = withoutEnd === 0 ? '' : `; cut, or without an end mark: ${counted(withoutEnd, 'shard')}`;
+  return {
+    rows,
+    description: `WebDataset: ${counted(shards.length, 'shard')}, ${counted(rows.length, 'sample')}${cut}`,
+    fingerprint: hash.digest(),
+    incomplete,
+  };
+}
+
+/** @returns whether the shard is whole */
+function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void): boolean {
+  let draft: Draft | null = null;
+  const cutIn = visitTar(shard, (member) => {
+    const [key, extension] = split(member.name);
+    if (!isPicture(`.${extension}`) && !isCaption(extension)) return;
+    // Where tars were joined, the next sample may have the last one's name.
+    if (draft?.key !== key || draft.extensions.has(extension)) {
+      if (draft !== null) add(draft, false);
+      draft = { key, extensions: new Set() };
+    }
+    draft.extensions.add(extension);
+    put(draft, extension, member);
+  });
+  const last = draft as Draft | null;
+  const cutKey = cutIn ? split(cutIn)[0] : undefined;
+  // What the last sample lacks was to follow; and one with a member that is cut is not used, even as far as it goes.
+  if (last !== null && last.key !== cutKey) add(last, cutIn !== null);
+  if (cutKey !== undefined) add({ key: cutKey, extensions: new Set() }, true);
+  return cutIn === null;
+}
+
+/** 'a/000123.prompt.jpg' → ['a/000123', 'prompt.jpg'] */
+function split(name: string): [key: string, extension: string] {
+  const dot = name.indexOf('.', name.lastIndexOf('/') + 1);
+  return dot < 0 ? [name, ''] : [name.slice(0, dot), name.slice(dot + 1).toLowerCase()];
+}
+
+function isCaption(extension: string): boolean {
+  return extension === 'txt' || extension === 'json';
+}
+
+function put(draft: Draft, extension: string, member: TarMember): void {
+  const place: Place = [member.name, member.offset, member.size];
+  if (isCaption(extension)) {
+    try {
+      const text = utf8(member.read());
+      if (extension === 'txt') draft.text = captionLines(text);
+      else draft.json = captionsOfJson(text);
+    } catch (error) {
+      draft.fault = `its .${extension} gives no caption: ${(error as Error).message}`;
+    }
+  } else if (extension.startsWith('prompt.')) draft.prompt = place;
+  else if (!extension.includes('.')) draft.image = place;
+}
+
+/** @throws Error where there is none */
+function captionsOfJson(text: string): string[] {
+  const { text: first, caption } = Object(JSON.parse(text)) as Record<string, unknown>;
+  const captions = captionsOf(first ?? caption);
+  if (captions === null) throw new Error('"text" or "caption" is no string or array of strings');
+  return captions;
+}

@@ -1,0 +1,148 @@
+import { spawn } from 'node:child_process';
+import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { compileTypeScript } from '../../tools/compile-typescript.mjs';
+import { parquetOf } from '../write-parquet.js';
+import { tarOf } from '../write-tar.js';
+import type { Ended } from './command.js';
+import { makeWorld, type World } from './world.js';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+let world: World;
+let rows: { image_file: string; text: string }[];
+const at = (...names: string[]): string => join(world.root, ...names);
+const picture = (name: string): Buffer => readFileSync(at('images', name));
+
+beforeAll(async () => {
+  compileTypeScript(root, console.log);
+  world = await makeWorld(8);
+  rows = JSON.parse(readFileSync(at('data.json'), 'utf8'));
+  writeFileSync(at('images', 'data.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
+  cpSync(at('images'), at('folder'), { recursive: true, filter: (file) => !file.endsWith('l') });
+  mkdirSync(at('parquet'));
+  mkdirSync(at('shards'));
+  for (const { image_file, text } of rows)
+    writeFileSync(at('folder', image_file.replace('png', 'txt')), `${text}\n`);
+  const parquetRows = rows.map(({ image_file, text }) => ({ image: { bytes: picture(image_file) }, text }));
+  writeFileSync(
+    at('parquet', '0.parquet'),
+    parquetOf([parquetRows.slice(0, 3), parquetRows.slice(3)], 'snappy'),
+  );
+  for (const [shard, part] of [rows.slice(0, 5), rows.slice(5)].entries())
+    writeFileSync(at('shards', `a-${shard}.tar`), await tarOf(part.flatMap(membersOf)));
+});
+afterAll(() => world.remove());
+
+function membersOf({ image_file, text }: { image_file: string; text: string }) {
+  return [
+    [image_file, picture(image_file)],
+    [image_file.replace('png', 'txt'), text],
+  ] as const;
+}
+
+/** Runs `ip-adapter train` into the folder `name`, with the world's models and the given dataset. */
+function train(name: string, args: string[], stdin = Buffer.alloc(0)): Promise<Ended & { losses: number[] }> {
+  const models = world.flags.slice(0, 4);
+  const rest = ['--output-dir', at(name), '--resolution', '64', '--train-batch-size', '3'];
+  const command = [join(root, 'dist', 'cli', 'main.js'), 'train', ...models, ...rest, ...args];
+  const child = spawn(process.execPath, command);
+  let [stdout, stderr] = ['', ''];
+  child.stdout.on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk;
+  });
+  child.stdin.on('error', () => {});
+  child.stdin.end(stdin);
+  return new Promise((resolve) =>
+    child.on('close', (exitCode) =>
+      resolve({ exitCode, stdout, stderr, losses: exitCode === 0 ? lossesOf(name) : [] }),
+    ),
+  );
+}
+
+function lossesOf(name: string): number[] {
+  const lines = readFileSync(at(name, 'metrics.jsonl'), 'utf8').trim().split('\n');
+  return lines.map((line) => JSON.parse(line).loss);
+}
+
+const adapterOf = (name: string): Buffer => readFileSync(at(name, 'checkpoint-7', 'ip_adapter.safetensors'));
+
+describe('ip-adapter train', () => {
+  const steps = ['--max-train-steps', '7', '--learning-rate', '1e-3'];
+  let expected: number[];
+  beforeAll(async () => {
+    const json = ['--data_json_file', at('data.json'), '--data_root_path', at('images')];
+    const { exitCode, losses, stderr } = await train('json', [...json, ...steps]);
+    expect(exitCode, stderr).toBe(0);
+    expected = losses;
+    expect(expected).toHaveLength(7);
+  });
+
+  it.each([
+    ['jsonl', () => at('images', 'data.jsonl'), 'JSON Lines: 8 rows'],
+    ['a folder', () => at('folder'), 'Folder: 8 pictures'],
+    ['parquet', () => at('parquet'), 'Parquet: 1 file, 8 rows'],
+    ['shards', () => at('shards', 'a-{0..1}.tar'), 'WebDataset: 2 shards, 8 samples'],
+  ])('has the losses and weights of JSON from %s, to the bit', async (name, dataset, told) => {
+    const { exitCode, losses, stderr } = await train(name, ['--dataset', dataset(), ...steps]);
+    expect(exitCode, stderr).toBe(0);
+    expect(stderr).toContain(told);
+    expect(losses).toEqual(expected);
+    expect(adapterOf(name).equals(adapterOf('json'))).toBe(true);
+  });
+
+  it('trains on a tar from a pipe, and goes on from what is kept of it, to the bit', async () => {
+    const joined = Buffer.concat(['a-0.tar', 'a-1.tar'].map((name) => readFileSync(at('shards', name))));
+    const first = await train('pipe', ['--dataset', '-', ...steps, '--max-train-steps', '4'], joined);
+    expect(first.exitCode, first.stderr).toBe(0);
+    const kept = at('pipe', 'dataset.tar');
+    expect(first.stderr).toContain(`Standard input is kept in ${kept}`);
+    expect(first.losses).toEqual(expected.slice(0, 4));
+    const rest = await train('pipe', ['--dataset', kept, ...steps, '--resume']);
+    expect(rest.exitCode, rest.stderr).toBe(0);
+    expect(rest.losses).toEqual(expected);
+    expect(adapterOf('pipe').equals(adapterOf('json'))).toBe(true);
+  });
+
+  it('uses the whole samples of a cut shard, names the cut one, and goes on to the bit', async () => {
+    cpSync(at('shards', 'a-0.tar'), at('cut.tar'));
+    const members = await tarOf(rows.slice(0, 4).flatMap(membersOf));
+    // The end mark of the first four is where the fifth sample begins.
+    truncateSync(at('cut.tar'), members.length - 1024 + 700);
+    const data = ['--dataset', at('cut.tar'), ...steps];
+    const whole = await train('cut', data);
+    expect(whole.exitCode, whole.stderr).toBe(0);
+    expect(whole.stderr).toContain('1 shard, 4 samples; cut, or without an end mark: 1 shard');
+    expect(whole.stderr).toMatch(/Skipped .*cut\.tar\/4: the shard is cut in it/);
+    expect(whole.stderr).toContain('1 picture could not be read and was skipped');
+    const first = await train('cut again', [...data, '--max-train-steps', '3']);
+    const rest = await train('cut again', [...data, '--resume']);
+    expect(first.losses).toEqual(whole.losses.slice(0, 3));
+    expect(rest.losses).toEqual(whole.losses);
+    cpSync(at('shards', 'a-0.tar'), at('cut.tar'));
+    const mended = await train('cut again', [...data, '--max-train-steps', '9', '--resume']);
+    expect([mended.exitCode, mended.stderr]).toEqual([2, expect.stringContaining('dataset is not the one')]);
+  });
+
+  it('ends with code 2 at a dataset that it cannot use', async () => {
+    const spoilt = readFileSync(at('shards', 'a-0.tar'));
+    spoilt[100]! ^= 1;
+    writeFileSync(at('spoilt.tar'), spoilt);
+    const cases: [string[], RegExp][] = [
+      [[], /ConfigError: --dataset \(dataset\) is required/],
+      [['--dataset', at('spoilt.tar')], /DatasetError: .*spoilt\.tar at byte 0 .*checksum/],
+      [['--dataset', 'https://a.example/x.tar'], /DatasetError: .*download it first/],
+      [['--dataset', '-'], /DatasetError: .*nothing came/],
+    ];
+    for (const [args, message] of cases) {
+      const { exitCode, stderr } = await train('refused', args);
+      expect(stderr).toMatch(message);
+      expect(exitCode).toBe(2);
+    }
+  });
+});
