@@ -18,11 +18,15 @@ sharp.concurrency(1);
 // Each picture is read once an epoch: libvips's cache of open files and operations would only grow.
 sharp.cache(false);
 
-/** A picture in memory: `data` holds height × width × 3 bytes (row-major, R G B), each 0…255. */
-export interface RgbImage {
-  readonly data: Uint8Array;
+/** In pixels. */
+export interface Size {
   readonly width: number;
   readonly height: number;
+}
+
+/** A picture in memory: `data` holds height × width × 3 bytes (row-major, R G B), each 0…255. */
+export interface RgbImage extends Size {
+  readonly data: Uint8Array;
 }
 
 /** A picture cannot be read; `reason` is the bare cause, for reports that give the picture's name themselves. */
