@@ -9,6 +9,7 @@ import { basename, join } from 'node:path';
 import type { Part } from '../config.js';
 import type { Sample } from '../data/data-loader.js';
 import type { DatasetRow, Rows } from '../data/dataset.js';
+import type { Size } from '../data/image.js';
 import type { ImageSource } from '../data/image-source.js';
 
 /** To be raised when our own code comes to encode, crop or resize differently. */
@@ -127,10 +128,19 @@ const NO_IMAGE = 'none';
 /** The key of a sample's encoding by each encoder. */
 export type EntryKeys = Record<Part, (sample: Sample) => string>;
 
-export function entryKeys({ images, promptImages }: PictureKeys): EntryKeys {
+/** @param buckets the size of each row's training picture, where rows differ in that */
+export function entryKeys(
+  { images, promptImages }: PictureKeys,
+  buckets: readonly Size[] | undefined,
+): EntryKeys {
+  const sizeOf = (row: number): string => {
+    const size = buckets?.[row];
+    return size === undefined ? '' : `-${size.width}x${size.height}`;
+  };
+  const flipped = ({ flip }: Sample): string => (flip ? '-flipped' : '');
   return {
-    latents: ({ row }) => images[row] as string,
-    image: ({ row, drop }) => (drop.dropImage ? NO_IMAGE : (promptImages[row] as string)),
+    latents: (sample) => images[sample.row] + sizeOf(sample.row) + flipped(sample),
+    image: (sample) => (sample.drop.dropImage ? NO_IMAGE : promptImages[sample.row] + flipped(sample)),
     text: ({ caption }) => digest(caption),
   };
 }

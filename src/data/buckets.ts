@@ -92,3 +92,10 @@ export function countByBucket(buckets: readonly Size[]): Map<Size, number> {
   for (const bucket of buckets) counts.set(bucket, (counts.get(bucket) ?? 0) + 1);
   return counts;
 }
+
+/** How many batches `bucketedOrder` makes. */
+export function countBatches(buckets: readonly Size[], batchSize: number): number {
+  let batches = 0;
+  for (const rows of countByBucket(buckets).values()) batches += Math.ceil(rows / batchSize);
+  return batches;
+}
