@@ -7,6 +7,7 @@ import { createHash, randomUUID, webcrypto } from 'node:crypto';
 import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Part } from '../config.js';
+import { forEachConcurrently } from '../data/concurrently.js';
 import type { Sample } from '../data/data-loader.js';
 import type { DatasetRow, Rows } from '../data/dataset.js';
 import type { Size } from '../data/image.js';
@@ -94,18 +95,12 @@ export async function pictureKeys(rows: Rows, signal: AbortSignal | undefined): 
     byFile.set(source.file, key);
     return key;
   };
-  let next = 0;
-  const work = async (): Promise<void> => {
-    while (next < rows.length) {
-      signal?.throwIfAborted();
-      const index = next++;
-      const { image, promptImage } = rows.at(index) as DatasetRow;
-      const key = await keyOf(image);
-      images[index] = key;
-      promptImages[index] = promptImage === image ? key : await keyOf(promptImage);
-    }
+  const work = async ({ image, promptImage }: DatasetRow, index: number): Promise<void> => {
+    const key = await keyOf(image);
+    images[index] = key;
+    promptImages[index] = promptImage === image ? key : await keyOf(promptImage);
   };
-  await Promise.all(Array.from({ length: HASHED_AT_ONCE }, work));
+  await forEachConcurrently(rows, HASHED_AT_ONCE, work, signal);
   return { images, promptImages };
 }
 
