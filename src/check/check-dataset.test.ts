@@ -116,13 +116,20 @@ describe('checkDataset', () => {
 
   it('reads the prompt picture too, and reports a dataset without one readable picture', async () => {
     mkdirSync(at('none'));
-    const rows = [{ image_file: '1.png', text: 'a' }];
+    copyFileSync(at('images', '7.png'), at('none', '0.png'));
+    const rows = [
+      { image_file: '0.png', prompt_image_file: 'prompt.png', text: 'a' },
+      { image_file: '1.png', text: 'a' },
+    ];
     writeFileSync(at('none', 'data.json'), JSON.stringify(rows));
     const { badRows, pictures, stepsPerEpoch, buckets } = await checkDataset({
       dataset: at('none', 'data.json'),
-      dataRootPath: at('none'),
     });
-    expect(badRows).toEqual([{ row: 0, file: at('none', '1.png'), reason: 'the file is missing' }]);
+    const reason = 'the file is missing';
+    expect(badRows).toEqual([
+      { row: 0, file: at('none', 'prompt.png'), reason },
+      { row: 1, file: at('none', '1.png'), reason },
+    ]);
     expect([pictures.width, stepsPerEpoch, buckets]).toEqual([null, 0, []]);
   });
 
