@@ -29,6 +29,16 @@ export const trainOptionsSchema = z.strictObject({
     .refine((value) => value % 8 === 0, 'must be a multiple of 8: the VAE makes 1 latent of 8 × 8 pixels')
     .default(512)
     .describe('width and height of the training pictures, pixels'),
+  buckets: z
+    .boolean()
+    .default(false)
+    .describe(
+      'train pictures in shapes near their own, of up to the area of resolution × resolution, not cut to squares',
+    ),
+  randomFlip: z
+    .boolean()
+    .default(false)
+    .describe('mirror half of the pictures in each epoch, with their prompts'),
   learningRate: z.number().positive('must be above 0').default(1e-4).describe('AdamW learning rate'),
   weightDecay: z.number().min(0, 'must be at least 0').default(1e-2).describe('AdamW weight decay'),
   numTrainEpochs: count.default(100).describe('times that each row is seen'),

@@ -23,7 +23,7 @@ import {
 /**
  * The encodings of a batch's rows, on the device:
  *
- *     latents   the VAE's distribution, mean and std [b, 2, 4, resolution / 8, resolution / 8], not scaled
+ *     latents   the VAE's distribution, mean and std [b, 2, 4, height / 8, width / 8], not scaled
  *     text      the text encoder's last hidden state [b, 77, crossAttentionDim]
  *     image     the image encoder's last hidden state but one [b, n, hiddenSize]
  */
@@ -136,7 +136,7 @@ function encoder<M extends { parameters(): Tensor[] }>(
 
 /** A batch as the adapter and the UNet take it. */
 export interface EncodedBatch {
-  /** Sampled from the VAE's distribution and scaled, float32 [b, 4, resolution / 8, resolution / 8]. */
+  /** Sampled from the VAE's distribution and scaled, float32 [b, 4, height / 8, width / 8]. */
   latents: Tensor;
   /** The text encoder's last hidden state [b, 77, crossAttentionDim]. */
   textStates: Tensor;

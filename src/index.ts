@@ -1,4 +1,7 @@
 /** @file The library: `import { IPAdapterPipeline, train } from 'ip-adapter'`. */
+export type { CheckOptions } from './check/check-config.js';
+export { type CheckHooks, checkDataset } from './check/check-dataset.js';
+export type { DatasetReport } from './check/report.js';
 export type { TrainOptions } from './config.js';
 export type { BadRow } from './data/bad-rows.js';
 export type { RgbImage } from './data/image.js';

@@ -21,7 +21,9 @@ import { parts, type ResolvedTrainOptions, type TrainOptions, trainOptionsSchema
 import type { BadRow } from './data/bad-rows.js';
 import { type Batch, DataLoader } from './data/data-loader.js';
 import type { Rows } from './data/dataset.js';
+import type { Size } from './data/image.js';
 import { openDataset } from './data/open-dataset.js';
+import { readBuckets } from './data/row-buckets.js';
 import { ConfigError } from './errors.js';
 import { type EncodedBatch, encodeBatch, type FrozenModels, loadFrozenModels } from './frozen-models.js';
 import { loadAdapter } from './ip-adapter/adapter-file.js';
@@ -47,7 +49,7 @@ import {
 
 /** What a caller can watch and stop. */
 export interface TrainHooks extends ReportHooks {
-  /** Ends training after the step under way, with a checkpoint; while a cache is filled, by throwing its reason. */
+  /** Ends training after the step under way, with a checkpoint; while a cache is filled or sizes are read, by throwing its reason. */
   signal?: AbortSignal;
 }
 
@@ -84,7 +86,8 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     learningRate: config.learningRate,
     weightDecay: config.weightDecay,
   });
-  const loader = createLoader(models, config, rows);
+  const buckets = config.buckets ? await readBuckets(rows, config.resolution, hooks) : undefined;
+  const loader = createLoader(models, config, rows, buckets);
   const state: TrainingState = {
     step: 0,
     epoch: 0,
@@ -97,16 +100,17 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     cached: config.cache ?? [],
     cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
     resolution: config.resolution,
+    randomFlip: config.randomFlip,
+    buckets,
     rows,
     loader,
     target,
     ...hooks,
   });
 
-  const stepsPerEpoch = Math.ceil(rows.length / config.trainBatchSize);
   const totalSteps = Math.min(
     config.maxTrainSteps ?? Number.POSITIVE_INFINITY,
-    config.numTrainEpochs * stepsPerEpoch,
+    config.numTrainEpochs * loader.batchesPerEpoch,
   );
   let checkpoint = resumed;
   let savedStep = resumed === undefined ? -1 : state.step;
@@ -236,13 +240,16 @@ function createLoader(
   { tokenizer, imageProcessor, encoders }: FrozenModels,
   config: ResolvedTrainOptions,
   rows: Rows,
+  buckets: Size[] | undefined,
 ): DataLoader {
-  const { resolution, trainBatchSize: batchSize, seed, cache = [] } = config;
+  const { resolution, randomFlip, trainBatchSize: batchSize, seed, cache = [] } = config;
   return new DataLoader({
     rows,
     tokenizer,
     imageProcessor,
     resolution,
+    buckets,
+    randomFlip,
     batchSize,
     // A picture in a tar takes three turns: read, header, pixels; and the engine gives one a step.
     prefetch: config.dataloaderNumWorkers || 3,
@@ -253,16 +260,27 @@ function createLoader(
 }
 
 /** Options without which a resumed run would be another run. */
-const bindingOptions = ['numTokens', 'resolution', 'trainBatchSize', 'mixedPrecision', 'seed'] as const;
+const bindingOptions = [
+  'numTokens',
+  'resolution',
+  'buckets',
+  'randomFlip',
+  'trainBatchSize',
+  'mixedPrecision',
+  'seed',
+] as const;
 
 function restore(path: string, state: TrainingState, optimizer: AdamW, generator: Generator): void {
   const checkpoint = loadCheckpoint(path);
   const saved = checkpoint.state;
-  for (const key of bindingOptions)
-    if (saved.options[key] !== state.options[key])
+  for (const key of bindingOptions) {
+    // What a checkpoint says nothing of came later, and had its default.
+    const before = trainOptionsSchema.shape[key].parse(saved.options[key]);
+    if (before !== state.options[key])
       throw new ConfigError(
-        `${flagOf(key)} is ${state.options[key]} but ${path} was trained with ${saved.options[key]}; give the same to resume`,
+        `${flagOf(key)} is ${state.options[key]} but ${path} was trained with ${before}; give the same to resume`,
       );
+  }
   if (saved.dataset !== state.dataset)
     throw new ConfigError(
       `The dataset is not the one that ${path} was trained on; give the same to resume, or start afresh from its adapter with --pretrained-ip-adapter-path`,

@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import { type Part, parts } from '../config.js';
 import type { DataLoader, Examples, Sample } from '../data/data-loader.js';
 import type { DatasetRow, Rows } from '../data/dataset.js';
+import type { Size } from '../data/image.js';
 import type { Drop } from '../data/sampling.js';
 import type { Encode, FrozenEncoder, FrozenModels } from '../frozen-models.js';
 import { type Device, type DType, tidy, trimMemory } from '../torch/index.js';
@@ -18,8 +19,12 @@ export interface EncoderOptions {
   cached: readonly Part[];
   cacheDir: string;
   rows: Rows;
-  /** Side of the pictures that the VAE sees, in pixels. */
+  /** Side of the pictures that the VAE sees, in pixels; not used where there are buckets. */
   resolution: number;
+  /** The size of each row's training picture, where rows differ in that. */
+  buckets?: readonly Size[] | undefined;
+  /** Whether pictures are wanted mirrored, too. */
+  randomFlip?: boolean;
   /** Reads the rows that are not in the cache; it records those whose picture cannot be read. */
   loader: DataLoader;
   /** Where encoders run, and in which precision. */
@@ -45,7 +50,7 @@ export async function openEncoders(
   models: Pick<FrozenModels, 'encoders' | 'tokenizer'>,
   options: EncoderOptions,
 ): Promise<Encoders> {
-  const { cached, rows, signal, onMessage, target } = options;
+  const { cached, rows, buckets, signal, onMessage, target } = options;
   const encode: Partial<Record<Part, Encode>> = {};
   for (const part of parts) if (!cached.includes(part)) encode[part] = models.encoders[part].load().encode;
   const stores: EncodingStore[] = [];
@@ -54,7 +59,7 @@ export async function openEncoders(
     onMessage?.(`Cache: reading ${rows.length} pictures, to know them by their content`);
     pictures = await pictureKeys(rows, signal);
   }
-  const keys = entryKeys(pictures);
+  const keys = entryKeys(pictures, buckets);
   for (const part of parts) {
     if (!cached.includes(part)) continue;
     const store = await fill(part, models, keys, options);
@@ -72,8 +77,13 @@ export async function openEncoders(
   };
 }
 
-function samplesOf({ rows, drops, captions }: Examples): Sample[] {
-  return rows.map((row, i) => ({ row, drop: drops[i] as Drop, caption: captions[i] as string }));
+function samplesOf({ rows, drops, captions, flips }: Examples): Sample[] {
+  return rows.map((row, i) => ({
+    row,
+    drop: drops[i] as Drop,
+    caption: captions[i] as string,
+    flip: flips[i] as boolean,
+  }));
 }
 
 /** Opens a part's cache, and has the encoder make what is missing in it. */
@@ -81,10 +91,14 @@ async function fill(
   part: Part,
   { encoders, tokenizer }: Pick<FrozenModels, 'encoders' | 'tokenizer'>,
   keys: EntryKeys,
-  { cacheDir, resolution, loader, rows, target, onMessage, signal }: EncoderOptions,
+  options: EncoderOptions,
 ): Promise<EncodingStore> {
+  const { cacheDir, resolution, buckets, randomFlip = false, loader, rows, target } = options;
+  const { onMessage, signal } = options;
   const source = encoders[part];
-  const preprocessing = { latents: resolution, text: tokenizer.fingerprint(), image: null }[part];
+  // Latents of a bucket have their size in the entry's key.
+  const size = buckets === undefined ? resolution : 'buckets';
+  const preprocessing = { latents: size, text: tokenizer.fingerprint(), image: null }[part];
   const folder = join(cacheDir, folderName(part, source.path, [target.dtype, preprocessing]));
   // Image features are the largest by far, and half precision has more digits than they need.
   const dtype = part === 'image' && target.dtype === 'float32' ? 'float16' : target.dtype;
@@ -98,7 +112,7 @@ async function fill(
     const found = new Map<string, Sample>();
     for (let row = 0; row < rows.length; row++) {
       if (loader.badRows.has(row)) continue;
-      for (const sample of samplesFor(part, rows, row, drop)) {
+      for (const sample of samplesFor(part, rows, row, drop, randomFlip)) {
         const key = keys[part](sample);
         if (!store.has(key)) found.set(key, sample);
       }
@@ -136,8 +150,9 @@ async function fill(
   return store;
 }
 
-/** Every form in which a part meets a row with this drop: one, but of a text each caption. */
-function samplesFor(part: Part, rows: Rows, row: number, drop: Drop): Sample[] {
+/** Every form in which a part meets a row with this drop: of a text each caption, of a picture also the mirrored one. */
+function samplesFor(part: Part, rows: Rows, row: number, drop: Drop, randomFlip: boolean): Sample[] {
   const captions = part === 'text' && !drop.dropText ? (rows.at(row) as DatasetRow).captions : [''];
-  return captions.map((caption) => ({ row, drop, caption }));
+  const flips = part !== 'text' && randomFlip ? [false, true] : [false];
+  return captions.flatMap((caption) => flips.map((flip) => ({ row, drop, caption, flip })));
 }

@@ -7,8 +7,10 @@ import { createHash, randomUUID, webcrypto } from 'node:crypto';
 import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Part } from '../config.js';
+import { forEachConcurrently } from '../data/concurrently.js';
 import type { Sample } from '../data/data-loader.js';
 import type { DatasetRow, Rows } from '../data/dataset.js';
+import type { Size } from '../data/image.js';
 import type { ImageSource } from '../data/image-source.js';
 
 /** To be raised when our own code comes to encode, crop or resize differently. */
@@ -93,18 +95,12 @@ export async function pictureKeys(rows: Rows, signal: AbortSignal | undefined): 
     byFile.set(source.file, key);
     return key;
   };
-  let next = 0;
-  const work = async (): Promise<void> => {
-    while (next < rows.length) {
-      signal?.throwIfAborted();
-      const index = next++;
-      const { image, promptImage } = rows.at(index) as DatasetRow;
-      const key = await keyOf(image);
-      images[index] = key;
-      promptImages[index] = promptImage === image ? key : await keyOf(promptImage);
-    }
+  const work = async ({ image, promptImage }: DatasetRow, index: number): Promise<void> => {
+    const key = await keyOf(image);
+    images[index] = key;
+    promptImages[index] = promptImage === image ? key : await keyOf(promptImage);
   };
-  await Promise.all(Array.from({ length: HASHED_AT_ONCE }, work));
+  await forEachConcurrently(rows, HASHED_AT_ONCE, work, signal);
   return { images, promptImages };
 }
 
@@ -127,10 +123,19 @@ const NO_IMAGE = 'none';
 /** The key of a sample's encoding by each encoder. */
 export type EntryKeys = Record<Part, (sample: Sample) => string>;
 
-export function entryKeys({ images, promptImages }: PictureKeys): EntryKeys {
+/** @param buckets the size of each row's training picture, where rows differ in that */
+export function entryKeys(
+  { images, promptImages }: PictureKeys,
+  buckets: readonly Size[] | undefined,
+): EntryKeys {
+  const sizeOf = (row: number): string => {
+    const size = buckets?.[row];
+    return size === undefined ? '' : `-${size.width}x${size.height}`;
+  };
+  const flipped = ({ flip }: Sample): string => (flip ? '-flipped' : '');
   return {
-    latents: ({ row }) => images[row] as string,
-    image: ({ row, drop }) => (drop.dropImage ? NO_IMAGE : (promptImages[row] as string)),
+    latents: (sample) => images[sample.row] + sizeOf(sample.row) + flipped(sample),
+    image: (sample) => (sample.drop.dropImage ? NO_IMAGE : promptImages[sample.row] + flipped(sample)),
     text: ({ caption }) => digest(caption),
   };
 }

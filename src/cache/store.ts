@@ -1,6 +1,6 @@
 /**
- * @file Encodings on disk: a folder of safetensors shards, each with up to some hundred rows in one tensor and their keys
- * in the metadata. A shard is complete or absent. Shards are mapped, so what is not read takes no memory.
+ * @file Encodings on disk: a folder of safetensors shards, each with up to some hundred rows of one shape in one tensor
+ * and their keys in the metadata. A shard is complete or absent. Shards are mapped, so what is not read takes no memory.
  */
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
@@ -55,7 +55,7 @@ export class EncodingStore {
     return this.#places.has(key) || this.#pending.has(key);
   }
 
-  /** The rows of the keys, each of which must have been written: [b, …] on the CPU. */
+  /** The rows of the keys, each of which must have been written, all of one shape: [b, …] on the CPU. */
   get(keys: readonly string[]): Tensor {
     return tidy(() =>
       stack(
@@ -86,14 +86,23 @@ export class EncodingStore {
   flush(): void {
     this.#flushedAt = performance.now();
     if (this.#pending.size === 0) return;
+    const byShape = new Map<string, string[]>();
+    for (const [key, { shape }] of this.#pending) {
+      const keys = byShape.get(shape.join());
+      if (keys === undefined) byShape.set(shape.join(), [key]);
+      else keys.push(key);
+    }
+    for (const keys of byShape.values()) this.#write(keys);
+  }
+
+  /** Writes a shard of rows that wait and have one shape. */
+  #write(keys: readonly string[]): void {
     // A name that no other run on the same cache has.
     const file = join(this.#folder, randomUUID() + EXTENSION);
-    const rows = [...this.#pending.values()];
-    tidy(() =>
-      writeSafetensors(file, new Map([['rows', stack(rows)]]), { keys: [...this.#pending.keys()].join(' ') }),
-    );
+    const rows = keys.map((key) => this.#pending.get(key) as Tensor);
+    tidy(() => writeSafetensors(file, new Map([['rows', stack(rows)]]), { keys: keys.join(' ') }));
     for (const row of rows) row.dispose();
-    this.#pending.clear();
+    for (const key of keys) this.#pending.delete(key);
     this.#map(file);
   }
 

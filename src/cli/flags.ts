@@ -28,6 +28,8 @@ function optionOf(
   // What may also be true has its value left out for that.
   const isOptional = anyOf?.some((one) => one.type === 'boolean') ?? false;
   const value = isList ? `<${name}...>` : isOptional ? `[${name}]` : `<${name}>`;
+  // A switch is off unless it is given.
+  if (type === 'boolean') return new Option(flagOf(key), description);
   const option = new Option(`${flagOf(key)} ${value}`, description);
   if (choices !== undefined) option.choices(choices);
   // Defaults are filled in by the schema; commander only shows them.

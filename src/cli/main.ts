@@ -2,6 +2,7 @@
 /** @file `ip-adapter`: the commands, and what each way of ending means to the shell. */
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { UserError } from '../errors.js';
+import { dataCommand } from './data-check.js';
 import { embedCommand } from './embed.js';
 import { evaluateCommand } from './evaluate.js';
 import { exportCommand } from './export.js';
@@ -22,8 +23,9 @@ const program = new Command('ip-adapter')
   .addCommand(embedCommand())
   .addCommand(evaluateCommand())
   .addCommand(exportCommand())
-  .addCommand(inspectCommand());
-for (const command of program.commands)
+  .addCommand(inspectCommand())
+  .addCommand(dataCommand());
+for (const command of program.commands.flatMap((one) => [one, ...one.commands]))
   command.exitOverride().showHelpAfterError('(--help lists the options)');
 
 try {

@@ -74,6 +74,14 @@ describe('ClipTokenizer', () => {
     ]);
   });
 
+  it('counts the tokens that a text has before it is truncated or padded', () => {
+    write();
+    const tokenizer = ClipTokenizer.load(dir);
+    expect(
+      ['', 'cat', 'a b c a b c', 'a b c a b c a b c'].map((text) => tokenizer.countTokens(text)),
+    ).toEqual([2, 3, 8, 11]);
+  });
+
   it('takes special tokens in the text for themselves', () => {
     write();
     expect(tokens(`a${EOS}b`)).toEqual([BOS, 'a</w>', EOS, 'b</w>', EOS, EOS, EOS, EOS]);

@@ -75,6 +75,11 @@ export class ClipTokenizer {
     return createHash('sha256').update(JSON.stringify(this.#origin)).digest('hex');
   }
 
+  /** Tokens of `text` with BOS and EOS, before it is padded or loses its end: above `maxLength`, it will. */
+  countTokens(text: string): number {
+    return this.#tokenizer.encode(text, { add_special_tokens: false }).ids.length + 2;
+  }
+
   /** Token ids of `text`: `maxLength` integers. A text that is too long loses its end, never the EOS. */
   encode(text: string): number[] {
     const { ids } = this.#tokenizer.encode(text, { add_special_tokens: false });

@@ -7,25 +7,31 @@
  */
 import { DatasetError } from '../errors.js';
 import { type BadRow, borneBadRows, listed } from './bad-rows.js';
+import { bucketedOrder, countBatches } from './buckets.js';
 import type { ClipImageProcessor } from './clip-image-processor.js';
 import type { ClipTokenizer } from './clip-tokenizer.js';
 import type { Rows } from './dataset.js';
-import { PictureError, type RgbImage, readPicture } from './image.js';
+import { PictureError, type RgbImage, readPicture, type Size } from './image.js';
+import { mirror } from './mirror.js';
 import { type PixelTable, writePlanar } from './pixels.js';
-import { captionFor, type Drop, dropFor, shuffledIndices } from './sampling.js';
+import { captionFor, type Drop, dropFor, flipFor, shuffledIndices } from './sampling.js';
 import { TRAIN_PIXELS, trainCrop } from './train-transform.js';
 
 export interface DataLoaderOptions {
   readonly rows: Rows;
   readonly tokenizer: ClipTokenizer;
   readonly imageProcessor: ClipImageProcessor;
-  /** Side of the training pictures, in pixels. */
+  /** Side of the training pictures, in pixels; not used where there are buckets. */
   readonly resolution: number;
+  /** The size of each row's training picture, one object for each size; a batch then has one size. Default: squares. */
+  readonly buckets?: readonly Size[] | undefined;
+  /** Whether half of the rows are mirrored in each epoch, both pictures of a row together. Default: none. */
+  readonly randomFlip?: boolean;
   /** Rows in a batch, 1 or more. */
   readonly batchSize: number;
   /** Batches read ahead, 1 or more; memory holds `prefetch × batchSize` pictures besides the batch in use. */
   readonly prefetch: number;
-  /** Decides the order, the drops and the captions of every epoch. */
+  /** Decides the order, the drops, the captions and the mirroring of every epoch. */
   readonly seed: number;
   /** What batches hold; where that is nothing of the pictures, none is read. Default: everything. */
   readonly inputs?: readonly Input[];
@@ -43,7 +49,7 @@ interface Values<T> {
 
 /** b rows of the dataset; an input that was not asked for is null. */
 export interface Examples {
-  /** [b, 3, resolution, resolution], in [-1, 1]. */
+  /** [b, 3, height, width], in [-1, 1]: the resolution, or the size of the rows' bucket. */
   readonly pixelValues: Values<Float32Array> | null;
   /** [b, 3, c, c] as CLIP normalises; all zero where the image is dropped. */
   readonly clipPixelValues: Values<Float32Array> | null;
@@ -55,6 +61,8 @@ export interface Examples {
   readonly rows: readonly number[];
   /** The caption of each row of the batch; empty where the text is dropped. */
   readonly captions: readonly string[];
+  /** Whether each row's pictures are mirrored. */
+  readonly flips: readonly boolean[];
 }
 
 /** A row of the dataset as it is used once. */
@@ -64,9 +72,11 @@ export interface Sample {
   readonly drop: Drop;
   /** Empty where the text is dropped. */
   readonly caption: string;
+  /** Whether the pictures are mirrored. */
+  readonly flip: boolean;
 }
 
-/** One batch of b rows; b is below the batch size only in an epoch's last batch. */
+/** One batch of b rows; b is below the batch size only in an epoch's last batch, or where the next row has another bucket. */
 export interface Batch extends Examples {
   readonly epoch: number;
   /** Where the epoch goes on after this batch: `batches(epoch, nextPosition)` yields the batches that follow. */
@@ -90,21 +100,32 @@ export class DataLoader {
   /** Rows that were skipped so far, by index into the dataset; each is read, and recorded, once. */
   readonly badRows = new Map<number, BadRow>();
   readonly #options: DataLoaderOptions;
+  readonly #square: Size;
 
   constructor(options: DataLoaderOptions) {
     this.#options = options;
+    this.#square = { width: options.resolution, height: options.resolution };
+  }
+
+  /** Batches of an epoch in which every row can be read. */
+  get batchesPerEpoch(): number {
+    const { rows, buckets, batchSize } = this.#options;
+    return buckets === undefined ? Math.ceil(rows.length / batchSize) : countBatches(buckets, batchSize);
   }
 
   /**
    * The batches of one epoch from `position` on, in the epoch's shuffled order. A row that cannot be read is
-   * skipped and the next one takes its place.
+   * skipped and the next one takes its place, if it has the same bucket.
    * Leaving the loop early (`break`, `return()`) waits for the pictures in flight and leaves nothing running.
    * @param position how many rows of the epoch's order are used up: 0, or a batch's `nextPosition`
    * @throws DatasetError when too many rows are bad, or all of an epoch
    */
   async *batches(epoch: number, position = 0): AsyncGenerator<Batch, void, void> {
-    const { rows, seed, inputs = ALL_INPUTS } = this.#options;
-    const order = shuffledIndices(seed, epoch, rows.length);
+    const { rows, buckets, batchSize, seed, inputs = ALL_INPUTS } = this.#options;
+    const order =
+      buckets === undefined
+        ? shuffledIndices(seed, epoch, rows.length)
+        : bucketedOrder(seed, epoch, buckets, batchSize);
     const sampleAt = (position: number) => this.#sample(epoch, order[position]!);
     let anyReadable = false;
     for await (const batch of this.#pass({ length: rows.length, sampleAt, inputs }, position)) {
@@ -115,20 +136,33 @@ export class DataLoader {
   }
 
   /**
-   * The given samples in batches, in their order.
+   * The given samples in batches, in their order; where there are buckets, one bucket after another.
    * @param inputs what the batches hold
    * @throws DatasetError when too many rows are bad
    */
   read(samples: readonly Sample[], inputs: readonly Input[]): AsyncGenerator<Examples, void, void> {
-    return this.#pass({ length: samples.length, sampleAt: (i) => samples[i]!, inputs }, 0);
+    const bySize = new Map<Size, Sample[]>();
+    for (const sample of samples) {
+      const size = this.#sizeOf(sample.row);
+      const alike = bySize.get(size) ?? [];
+      alike.push(sample);
+      bySize.set(size, alike);
+    }
+    const ordered = [...bySize.values()].flat();
+    return this.#pass({ length: ordered.length, sampleAt: (i) => ordered[i]!, inputs }, 0);
+  }
+
+  /** The size of a row's training picture: the same object for rows that can share a batch. */
+  #sizeOf(row: number): Size {
+    return this.#options.buckets?.[row] ?? this.#square;
   }
 
   #sample(epoch: number, row: number): Sample {
-    const { rows, seed } = this.#options;
+    const { rows, seed, randomFlip = false } = this.#options;
     const { captions } = rows.at(row)!;
     const drop = dropFor(seed, epoch, row);
     const caption = drop.dropText ? '' : captions[captionFor(seed, epoch, row, captions.length)]!;
-    return { row, drop, caption };
+    return { row, drop, caption, flip: randomFlip && flipFor(seed, epoch, row) };
   }
 
   async *#pass(pass: Pass, position: number): AsyncGenerator<Omit<Batch, 'epoch'>, void, void> {
@@ -149,9 +183,11 @@ export class DataLoader {
       for (let next = position; next < pass.length; next++) {
         startMore();
         const example = await inFlight.shift()!;
-        if (example instanceof PictureError) this.#recordBad(pass.sampleAt(next).row, example);
+        const { row } = pass.sampleAt(next);
+        if (example instanceof PictureError) this.#recordBad(row, example);
         else if (example !== null) examples.push(example);
-        const isLast = next === pass.length - 1;
+        const isLast =
+          next === pass.length - 1 || this.#sizeOf(pass.sampleAt(next + 1).row) !== this.#sizeOf(row);
         if (examples.length === batchSize || (isLast && examples.length > 0)) {
           startMore();
           yield { ...this.#assemble(examples, pass.inputs), nextPosition: next + 1 };
@@ -169,7 +205,7 @@ export class DataLoader {
    */
   async #load(sample: Sample, inputs: readonly Input[]): Promise<Example | PictureError | null> {
     if (this.badRows.has(sample.row)) return null;
-    const { rows, resolution, imageProcessor } = this.#options;
+    const { rows, imageProcessor } = this.#options;
     const { image, promptImage } = rows.at(sample.row)!;
     const reading = inputs.includes('pixelValues') ? readPicture(image) : null;
     let readingPrompt: Promise<RgbImage> | null = null;
@@ -180,10 +216,11 @@ export class DataLoader {
     readingPrompt?.catch(() => {});
     try {
       const [picture, prompt] = [await reading, await readingPrompt];
+      const turned = (crop: RgbImage) => (sample.flip ? mirror(crop) : crop);
       return {
         ...sample,
-        picture: picture && trainCrop(picture, resolution),
-        clipPicture: prompt && !sample.drop.dropImage ? imageProcessor.crop(prompt) : null,
+        picture: picture && turned(trainCrop(picture, this.#sizeOf(sample.row))),
+        clipPicture: prompt && !sample.drop.dropImage ? turned(imageProcessor.crop(prompt)) : null,
       };
     } catch (error) {
       if (error instanceof PictureError) return error;
@@ -207,21 +244,23 @@ export class DataLoader {
   }
 
   #assemble(examples: readonly Example[], inputs: readonly Input[]): Examples {
-    const { imageProcessor, resolution } = this.#options;
+    const { imageProcessor } = this.#options;
     const where = <T>(input: Input, make: () => T): T | null => (inputs.includes(input) ? make() : null);
     return {
       pixelValues: where('pixelValues', () => {
         const pictures = examples.map(({ picture }) => picture);
-        return planar(pictures, TRAIN_PIXELS, resolution);
+        return planar(pictures, TRAIN_PIXELS, this.#sizeOf(examples[0]!.row));
       }),
       clipPixelValues: where('clipPixelValues', () => {
         const pictures = examples.map(({ clipPicture }) => clipPicture);
-        return planar(pictures, imageProcessor.pixels, imageProcessor.cropSize);
+        const { pixels, cropSize } = imageProcessor;
+        return planar(pictures, pixels, { width: cropSize, height: cropSize });
       }),
       inputIds: where('inputIds', () => this.#tokenize(examples)),
       drops: examples.map(({ drop }) => drop),
       rows: examples.map(({ row }) => row),
       captions: examples.map(({ caption }) => caption),
+      flips: examples.map(({ flip }) => flip),
     };
   }
 
@@ -235,15 +274,16 @@ export class DataLoader {
   }
 }
 
-/** [b, 3, side, side] of square pictures; zero where there is none. */
+/** [b, 3, height, width] of pictures of one size; zero where there is none. */
 function planar(
   pictures: readonly (RgbImage | null)[],
   table: PixelTable,
-  side: number,
+  { width, height }: Size,
 ): Values<Float32Array> {
-  const data = new Float32Array(pictures.length * 3 * side ** 2);
+  const values = 3 * width * height;
+  const data = new Float32Array(pictures.length * values);
   pictures.forEach((picture, i) => {
-    if (picture !== null) writePlanar(picture, table, data, i * 3 * side ** 2);
+    if (picture !== null) writePlanar(picture, table, data, i * values);
   });
-  return { data, shape: [pictures.length, 3, side, side] };
+  return { data, shape: [pictures.length, 3, height, width] };
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { PictureError, readPicture } from './image.js';
+import { PictureError, readPicture, readPictureSize } from './image.js';
 import { fileSource } from './image-source.js';
 import { maxDifference, PICTURES, readGolden } from './test-support.js';
 
@@ -119,6 +119,34 @@ describe('readPicture', () => {
       /absent\.png but the file is missing/,
     );
     await expect(readPicture(fileSource(dir))).rejects.toThrow(PictureError);
+  });
+});
+
+describe('readPictureSize', () => {
+  it('is the size of the decoded picture, turned by EXIF or not, of every format', async () => {
+    for (const format of ['png', 'jpg', 'webp', 'gif', 'tiff', 'avif']) {
+      const file = join(dir, `size.${format}`);
+      const raw = { width: 33, height: 20, channels: 3 as const };
+      await sharp(new Uint8Array(33 * 20 * 3), { raw })
+        .withMetadata({ orientation: 6 })
+        .toFile(file);
+      const { width, height } = await readPicture(fileSource(file));
+      expect(await readPictureSize(fileSource(file)), format).toEqual({ width, height });
+      expect(await readPictureSize({ name: 'member', read: async () => readFileSync(file) })).toEqual({
+        width,
+        height,
+      });
+    }
+  });
+
+  it('does not need the pixels, but a header', async () => {
+    const noise = Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 2654435761) >>> 24);
+    const whole = readFileSync(await save('header.png', noise, 64, 3));
+    writeFileSync(join(dir, 'cut.png'), whole.subarray(0, whole.length / 2));
+    expect(await readPictureSize(fileSource(join(dir, 'cut.png')))).toEqual({ width: 64, height: 64 });
+    writeFileSync(join(dir, 'text.png'), 'text');
+    await expect(readPictureSize(fileSource(join(dir, 'text.png')))).rejects.toThrow(PictureError);
+    await expect(readPictureSize(fileSource(join(dir, 'absent.png')))).rejects.toThrow(/file is missing/);
   });
 });
 

@@ -9,7 +9,7 @@
  * Known differences: BMP is not read; the colour under a GIF's transparent pixels is black; AVIF decodes a few
  * levels off; a PNG with a wrong checksum is refused where Pillow reads it.
  */
-import sharp from 'sharp';
+import sharp, { type Metadata, type Sharp } from 'sharp';
 import { DatasetError } from '../errors.js';
 import type { ImageSource } from './image-source.js';
 
@@ -18,11 +18,15 @@ sharp.concurrency(1);
 // Each picture is read once an epoch: libvips's cache of open files and operations would only grow.
 sharp.cache(false);
 
-/** A picture in memory: `data` holds height × width × 3 bytes (row-major, R G B), each 0…255. */
-export interface RgbImage {
-  readonly data: Uint8Array;
+/** In pixels. */
+export interface Size {
   readonly width: number;
   readonly height: number;
+}
+
+/** A picture in memory: `data` holds height × width × 3 bytes (row-major, R G B), each 0…255. */
+export interface RgbImage extends Size {
+  readonly data: Uint8Array;
 }
 
 /** A picture cannot be read; `reason` is the bare cause, for reports that give the picture's name themselves. */
@@ -46,23 +50,43 @@ const FORMATS = new Set(['jpeg', 'png', 'webp', 'gif', 'tiff', 'heif']);
  * Decodes a picture (the first frame of an animated one).
  * @throws PictureError when the file is missing, truncated, corrupt, too large or not a picture.
  */
-export async function readPicture(source: ImageSource): Promise<RgbImage> {
+export function readPicture(source: ImageSource): Promise<RgbImage> {
+  return orPictureError(source, () => decode(source));
+}
+
+/**
+ * The size that `readPicture` gives, from the header alone: the rest of the picture may be damaged.
+ * @throws PictureError as `readPicture`, where that shows in the header
+ */
+export function readPictureSize(source: ImageSource): Promise<Size> {
+  return orPictureError(source, async () => {
+    const { width, height } = (await open(source)).header;
+    return { width, height };
+  });
+}
+
+async function orPictureError<T>(source: ImageSource, read: () => Promise<T>): Promise<T> {
   try {
-    return await decode(source);
+    return await read();
   } catch (error) {
     if (error instanceof PictureError) throw error;
     throw new PictureError(source.name, reasonOf(error), { cause: error });
   }
 }
 
-async function decode(source: ImageSource): Promise<RgbImage> {
+async function open(source: ImageSource): Promise<{ picture: Sharp; header: Metadata }> {
   const input = source.file ?? (await source.read());
   // 'error' refuses what Pillow refuses, truncated files above all. The stricter default, 'warning', would also
   // refuse pictures that Pillow reads, such as a JPEG with a few damaged blocks.
   const picture = sharp(input, { failOn: 'error', ignoreIcc: true, limitInputPixels: MAX_PIXELS });
-  const { format, space, channels } = await picture.metadata();
-  if (!FORMATS.has(format)) throw new PictureError(source.name, `its format is ${format}`);
+  const header = await picture.metadata();
+  if (!FORMATS.has(header.format)) throw new PictureError(source.name, `its format is ${header.format}`);
+  return { picture, header };
+}
 
+async function decode(source: ImageSource): Promise<RgbImage> {
+  const { picture, header } = await open(source);
+  const { space, channels } = header;
   if (space === 'cmyk') {
     // Without the pipeline colour space libvips would go through an ICC profile, and not by Pillow's formula.
     const { data, info } = await picture

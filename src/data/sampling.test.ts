@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { captionFor, dropFor, shuffledIndices } from './sampling.js';
+import { captionFor, dropFor, flipFor, shuffledBatches, shuffledIndices } from './sampling.js';
 
 describe('shuffledIndices', () => {
   it('gives the order that an independent implementation of the documented generator gives', () => {
@@ -88,4 +88,36 @@ describe('captionFor', () => {
     // Half of a tenth, with a standard deviation of 44.
     expect(Math.abs(together - 2000)).toBeLessThan(220);
   });
+});
+
+describe('flipFor', () => {
+  it('mirrors every second row, by seed, by epoch and by row', () => {
+    for (const flip of [
+      (i: number) => flipFor(i, 0, 0),
+      (i: number) => flipFor(0, i, 0),
+      (i: number) => flipFor(0, 0, i),
+    ]) {
+      let flips = 0;
+      for (let i = 0; i < 40_000; i++) flips += Number(flip(i));
+      // Half with a standard deviation of 100: five deviations either way.
+      expect(Math.abs(flips - 20_000)).toBeLessThan(500);
+    }
+  });
+
+  it('does not go with the drop or the caption', () => {
+    const together = { drop: 0, caption: 0 };
+    for (let row = 0; row < 40_000; row++) {
+      if (!flipFor(0, 0, row)) continue;
+      together.drop += Number(dropFor(0, 0, row).dropImage);
+      together.caption += Number(captionFor(0, 0, row, 2) === 0);
+    }
+    // Half of a tenth with a standard deviation of 44, and a quarter with one of 87.
+    expect(Math.abs(together.drop - 2000)).toBeLessThan(220);
+    expect(Math.abs(together.caption - 10_000)).toBeLessThan(435);
+  });
+});
+
+it('shuffledBatches gives another order than the rows have', () => {
+  expect([...shuffledBatches(42, 0, 12)].sort((a, b) => a - b)).toEqual([...Array(12).keys()]);
+  expect(shuffledBatches(42, 0, 12)).not.toEqual(shuffledIndices(42, 0, 12));
 });

@@ -1,7 +1,7 @@
 /**
  * @file The random choices about rows, each a pure function of (seed, epoch, …): the order of an epoch, which
- * conditions a row drops, and which of its captions it has. A resumed run therefore meets the same rows with the same
- * drops and captions, with no state to save.
+ * conditions a row drops, which of its captions it has, and whether it is mirrored. A resumed run therefore meets the
+ * same rows with the same drops, captions and mirroring, with no state to save.
  *
  * Numbers come from a hash (the finaliser of MurmurHash3, a bijection of 32 bits that mixes every bit into every
  * other) and, where many are needed, from xoshiro128** (Blackman and Vigna, "Scrambled linear pseudorandom number
@@ -23,15 +23,31 @@ const BOTH_DROP_RATE = 0.05;
 const ORDER_STREAM = 1;
 const DROP_STREAM = 2;
 const CAPTION_STREAM = 3;
+const BATCH_ORDER_STREAM = 4;
+const FLIP_STREAM = 5;
 
 /**
  * The order of the rows 0 … n-1 in one epoch: a uniform random permutation (Fisher–Yates).
  * @param seed and `epoch`: whole numbers, 0 to 2^53 - 1
  */
 export function shuffledIndices(seed: number, epoch: number, n: number): Uint32Array {
+  return permutation([ORDER_STREAM, seed, epoch], n);
+}
+
+/** The order of the batches 0 … n-1 in one epoch, where they are put together before: as `shuffledIndices`. */
+export function shuffledBatches(seed: number, epoch: number, n: number): Uint32Array {
+  return permutation([BATCH_ORDER_STREAM, seed, epoch], n);
+}
+
+/** Whether row `index` is mirrored in `epoch`: of every two, one. */
+export function flipFor(seed: number, epoch: number, index: number): boolean {
+  return hash([FLIP_STREAM, seed, epoch, index]) < 2 ** 31;
+}
+
+function permutation(keys: readonly number[], n: number): Uint32Array {
   const order = new Uint32Array(n);
   for (let i = 0; i < n; i++) order[i] = i;
-  const next = xoshiro128(hash([ORDER_STREAM, seed, epoch]));
+  const next = xoshiro128(hash(keys));
   for (let i = n - 1; i > 0; i--) {
     const j = below(next, i + 1);
     const row = order[i]!;

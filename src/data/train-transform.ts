@@ -1,34 +1,38 @@
 /**
- * @file The picture a diffusion model trains on: shorter side to `size`, centre square, values in [-1, 1].
+ * @file The picture a diffusion model trains on: resized to cover a square, or the shape of a bucket, the centre cut out,
+ * values in [-1, 1].
  *
  * Source: torchvision `transforms/functional.py` (`resize` with one number, `center_crop`) with a PIL picture and
  * bilinear interpolation, then `ToTensor` and `Normalize([0.5], [0.5])`.
  */
-import type { RgbImage } from './image.js';
+import type { RgbImage, Size } from './image.js';
 import { pixelTable } from './pixels.js';
 import { resizeAndCrop } from './resample.js';
 
 /** Byte → (byte/255 − 0.5) / 0.5, in [-1, 1]. */
 export const TRAIN_PIXELS = pixelTable(1 / 255, [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]);
 
-/** The centre `size` × `size` square of `image`, after its shorter side is resized to `size` (up or down). */
-export function trainCrop(image: RgbImage, size: number): RgbImage {
-  const { width, height } = shortestEdge(image, size);
+/** The centre of `image` that has `size`, after `image` is resized to cover just that (up or down). */
+export function trainCrop(image: RgbImage, size: Size): RgbImage {
+  const { width, height } = covering(image, size);
   const crop = {
-    left: roundHalfToEven((width - size) / 2),
-    top: roundHalfToEven((height - size) / 2),
-    width: size,
-    height: size,
+    left: roundHalfToEven((width - size.width) / 2),
+    top: roundHalfToEven((height - size.height) / 2),
+    ...size,
   };
   return resizeAndCrop(image, width, height, crop, 'bilinear');
 }
 
-/** The size of `image` with its shorter side at `size`; the longer side is cut to a whole number, not rounded. */
-export function shortestEdge(image: RgbImage, size: number): { width: number; height: number } {
-  const { width, height } = image;
-  return width <= height
-    ? { width: size, height: Math.trunc((size * height) / width) }
-    : { width: Math.trunc((size * width) / height), height: size };
+/** The size of `image` with its shorter side at `size`. */
+export function shortestEdge(image: Size, size: number): Size {
+  return covering(image, { width: size, height: size });
+}
+
+/** The smallest size of `image` that covers `size`: one side is equal, the longer one is cut to a whole number, not rounded. */
+function covering(image: Size, { width, height }: Size): Size {
+  return image.width * height <= width * image.height
+    ? { width, height: Math.trunc((width * image.height) / image.width) }
+    : { width: Math.trunc((height * image.width) / image.height), height };
 }
 
 /** Python's `round`: the crop's offset is a multiple of one half, and halves go to the even neighbour. */

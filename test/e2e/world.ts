@@ -55,6 +55,15 @@ export async function makeWorld(pictures = 8): Promise<World> {
   return { root, flags, remove: () => rmSync(root, { recursive: true, force: true }) };
 }
 
+/** Stretches the pictures of a world, one after another, to these widths and heights. */
+export async function stretchPictures(world: World, sizes: readonly [number, number][]): Promise<void> {
+  for (const [i, [width, height]] of sizes.entries()) {
+    const file = join(world.root, 'images', `${i}.png`);
+    const stretched = await sharp(file).resize(width, height, { fit: 'fill' }).png().toBuffer();
+    writeFileSync(file, stretched);
+  }
+}
+
 /** CLIP's kind of vocabulary with single characters only, below the golden text encoder's 1000 ids. */
 function writeTokenizer(folder: string): void {
   const characters = [...'abcdefghijklmnopqrstuvwxyz0123456789'];

@@ -1,0 +1,78 @@
+/** @file The report on a dataset. */
+import type { BadRow } from '../data/bad-rows.js';
+
+export interface DatasetReport {
+  /** What the dataset is, in words. */
+  dataset: string;
+  rows: number;
+  /** Rows with a picture that cannot be read, which training skips. */
+  badRows: BadPicture[];
+  /** Samples without a picture or a caption, which are no rows. */
+  incomplete: BadRow[];
+  /** Of the rows that can be read. */
+  pictures: PicturesReport;
+  captions: CaptionsReport;
+  /** The sizes that rows are trained in: without buckets the square alone. */
+  buckets: BucketReport[];
+  /** Batches of an epoch without the bad rows. */
+  stepsPerEpoch: number;
+  /** Batches of an epoch that are smaller than the batch size. */
+  partialBatches: number;
+  /** Time to read and decode all pictures once, as each epoch does; it crops and resizes them, too. */
+  readSeconds: number;
+  rowsPerSecond: number;
+}
+
+export interface BadPicture extends BadRow {
+  /** Index into the dataset. */
+  row: number;
+}
+
+export interface PicturesReport {
+  /** In pixels; null where no picture can be read. */
+  width: Spread | null;
+  height: Spread | null;
+  /** Rows whose picture is smaller than what it is trained in, and is enlarged. */
+  enlarged: number;
+  /** Rows whose picture is another row's, byte for byte: each list has the rows of one picture. */
+  duplicates: number[][];
+}
+
+export interface CaptionsReport {
+  /** A row may have several. */
+  count: number;
+  /** White space counts as nothing. */
+  empty: number;
+  /** BOS and EOS included; null without a tokenizer. */
+  tokens: (Spread & { limit: number; truncated: number }) | null;
+}
+
+export interface Spread {
+  min: number;
+  median: number;
+  max: number;
+}
+
+export interface BucketReport {
+  /** In pixels. */
+  width: number;
+  height: number;
+  rows: number;
+  /** In an epoch. */
+  batches: number;
+  /** Rows of the last, smaller batch; 0 where all are full. */
+  partial: number;
+}
+
+/** Null of nothing. */
+export function spreadOf(values: readonly number[]): Spread | null {
+  if (values.length === 0) return null;
+  const sorted = Float64Array.from(values).sort();
+  const at = (index: number): number => sorted[index] as number;
+  const middle = (sorted.length - 1) / 2;
+  return {
+    min: at(0),
+    median: (at(Math.floor(middle)) + at(Math.ceil(middle))) / 2,
+    max: at(sorted.length - 1),
+  };
+}

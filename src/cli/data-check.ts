@@ -1,0 +1,129 @@
+/** @file `ip-adapter data check`: the report on a dataset as a table on stdout, and as JSON in a file. */
+import { statSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { Command } from '@commander-js/extra-typings';
+import { checkOptionsSchema } from '../check/check-config.js';
+import type { BucketReport, DatasetReport, Spread } from '../check/report.js';
+import { ConfigError, DatasetError } from '../errors.js';
+import { path, resolveOptions } from '../options.js';
+import { withCtrlC } from './abort.js';
+import { addFlags } from './flags.js';
+import { duration } from './progress.js';
+import { StepProgress } from './step-progress.js';
+
+const schema = checkOptionsSchema.extend({
+  out: path.optional().describe('JSON file to write, with every bad row and duplicate'),
+});
+
+export function dataCommand(): Command {
+  const check = new Command('check')
+    .description('Read every picture of a dataset, and say what training would make of it.')
+    .addHelpText(
+      'after',
+      '\nExit code: 0 where every picture can be read; 2 where one cannot, or an option or the dataset as a whole is wrong.',
+    );
+  addFlags(check as unknown as Command, schema);
+  check.action((flags) => run(flags));
+  return new Command('data').description('Look into datasets.').addCommand(check as unknown as Command);
+}
+
+async function run(flags: object): Promise<void> {
+  const { out, ...options } = resolveOptions(schema, flags);
+  if (out !== undefined && !statSync(dirname(out), { throwIfNoEntry: false })?.isDirectory())
+    throw new ConfigError(`Expected a folder for --out (out) at ${dirname(out)} but there is none`);
+  const progress = new StepProgress(process.stderr);
+  await withCtrlC(async (signal) => {
+    try {
+      // Loaded now: --help should not need LibTorch.
+      const { checkDataset } = await import('../check/check-dataset.js');
+      const report = await checkDataset(options, { signal, onStep: progress.update.bind(progress) });
+      progress.stop();
+      if (out !== undefined) await writeFile(out, `${JSON.stringify(report, null, 2)}\n`);
+      process.stdout.write(`${table(report, options.buckets)}\n`);
+      const { badRows, incomplete, rows } = report;
+      const bad = badRows.length + incomplete.length;
+      if (bad > 0)
+        throw new DatasetError(
+          `Expected a picture that can be read and a caption for every row but ${bad} of ${rows + incomplete.length} lack them; ` +
+            'mend these files or take their rows out of the dataset. Training would skip them.',
+        );
+    } finally {
+      progress.stop();
+    }
+  });
+}
+
+/** How many bad rows and duplicates are shown. */
+const SHOWN = 10;
+
+function table(report: DatasetReport, hasBuckets: boolean): string {
+  const { rows, badRows, incomplete, pictures, captions, buckets, stepsPerEpoch, readSeconds } = report;
+  const { tokens } = captions;
+  const repeated = pictures.duplicates.reduce((sum, { length }) => sum + length - 1, 0);
+  const count = (n: number): string => n.toLocaleString('en');
+  const facts: [name: string, value: string][] = [
+    ['dataset', report.dataset],
+    ['rows', `${count(rows)}, bad ${count(badRows.length)}, incomplete ${count(incomplete.length)}`],
+    ['width', spread(pictures.width)],
+    ['height', spread(pictures.height)],
+    ['enlarged', `${count(pictures.enlarged)} smaller than what they are trained in`],
+    ['duplicates', `${count(repeated)} the same as an earlier row's picture`],
+    ['captions', `${count(captions.count)}, empty ${count(captions.empty)}`],
+    [
+      'tokens',
+      tokens === null
+        ? 'not counted: --pretrained-model-name-or-path has the tokenizer'
+        : `${spread(tokens)}; truncated at ${tokens.limit}: ${count(tokens.truncated)}`,
+    ],
+    [
+      'epoch',
+      `${count(stepsPerEpoch)} steps, ${count(report.partialBatches)} of them smaller than the batch size`,
+    ],
+    [
+      'reading',
+      `${report.rowsPerSecond.toFixed(1)} rows/s here; an epoch's pictures take ${duration(readSeconds)}`,
+    ],
+  ];
+  const lines = facts.map(([name, value]) => `${name.padEnd(12)}${value}`);
+  if (hasBuckets) lines.push('', ...bucketTable(buckets));
+  const bad = [
+    ...badRows.map(({ row, ...rest }) => ({ name: `row ${row}`, ...rest })),
+    ...incomplete.map((row) => ({ name: 'incomplete', ...row })),
+  ];
+  lines.push(
+    ...shown(
+      'Bad rows',
+      bad.map(({ name, file, reason }) => `${name}: ${file}: ${reason}`),
+    ),
+  );
+  lines.push(
+    ...shown(
+      'Rows of one picture',
+      pictures.duplicates.map((same) => same.join(', ')),
+    ),
+  );
+  return lines.join('\n');
+}
+
+function spread(values: Spread | null): string {
+  return values === null ? '–' : `min ${values.min}, median ${values.median}, max ${values.max}`;
+}
+
+function bucketTable(buckets: readonly BucketReport[]): string[] {
+  const title = ['bucket', 'rows', 'batches', 'last batch'];
+  const body = buckets.map(({ width, height, rows, batches, partial }) => [
+    `${width}x${height}`,
+    String(rows),
+    String(batches),
+    partial === 0 ? 'full' : String(partial),
+  ]);
+  return [title, ...body].map((cells) => cells.map((cell) => cell.padStart(10)).join(' '));
+}
+
+function shown(title: string, lines: readonly string[]): string[] {
+  if (lines.length === 0) return [];
+  const more = lines.length - SHOWN;
+  const rest = more > 0 ? [`  and ${more} more; --out has them all`] : [];
+  return ['', `${title}:`, ...lines.slice(0, SHOWN).map((line) => `  ${line}`), ...rest];
+}

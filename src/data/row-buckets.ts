@@ -1,0 +1,54 @@
+/** @file The bucket of each row of a dataset, by the size in the header of its picture. */
+import { bucketSizes, countByBucket, nearestBucket } from './buckets.js';
+import { forEachConcurrently } from './concurrently.js';
+import type { Rows } from './dataset.js';
+import { PictureError, readPictureSize, type Size } from './image.js';
+import type { ImageSource } from './image-source.js';
+
+export interface ReadBucketsHooks {
+  onMessage?: ((message: string) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Headers that are read at the same time, in libuv's threads. */
+const READ_AT_ONCE = 16;
+
+/** Progress is told at most so often. */
+const MESSAGE_INTERVAL_MS = 5000;
+
+/**
+ * Reads the header of every row's training picture, at each start. A row whose header cannot be read gets the square: it
+ * is skipped and told like any bad row when its turn comes.
+ * @returns by row; rows of one bucket have the same object
+ * @throws the signal's reason when it is aborted
+ */
+export async function readBuckets(
+  rows: Rows,
+  resolution: number,
+  { onMessage, signal }: ReadBucketsHooks = {},
+): Promise<Size[]> {
+  const sizes = bucketSizes(resolution);
+  const square = nearestBucket({ width: 1, height: 1 }, sizes);
+  const buckets = new Array<Size>(rows.length).fill(square);
+  let done = 0;
+  let toldAt = performance.now();
+  onMessage?.(`Buckets: reading the sizes of ${rows.length} pictures`);
+  const read = async (index: number, image: ImageSource): Promise<void> => {
+    try {
+      buckets[index] = nearestBucket(await readPictureSize(image), sizes);
+    } catch (error) {
+      if (!(error instanceof PictureError)) throw error;
+    }
+    done++;
+    if (performance.now() - toldAt < MESSAGE_INTERVAL_MS) return;
+    toldAt = performance.now();
+    onMessage?.(`Buckets: ${done} of ${rows.length} sizes read`);
+  };
+  await forEachConcurrently(rows, READ_AT_ONCE, ({ image }, index) => read(index, image), signal);
+  const counts = countByBucket(buckets);
+  const told = sizes
+    .filter((size) => counts.has(size))
+    .map((size) => `${size.width}x${size.height}: ${counts.get(size)}`);
+  onMessage?.(`Buckets: ${told.join(', ')}`);
+  return buckets;
+}

@@ -1,0 +1,73 @@
+import { readFileSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { compileTypeScript } from '../../tools/compile-typescript.mjs';
+import { runProgram } from './command.js';
+import { makeWorld, stretchPictures, type World } from './world.js';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const command = join(root, 'dist/cli/main.js');
+
+let world: World;
+beforeAll(async () => {
+  compileTypeScript(root, console.log);
+  world = await makeWorld(8);
+  // A tiny one, a wide one.
+  await stretchPictures(world, [
+    [10, 12],
+    [400, 100],
+  ]);
+});
+afterAll(() => world.remove());
+
+const run = (...args: string[]) => runProgram(process.execPath, [command, ...args], { cwd: world.root });
+const check = (...args: string[]) =>
+  run('data', 'check', '--data_json_file', 'data.json', '--data-root-path', 'images', ...args);
+
+describe('ip-adapter data check', () => {
+  it('tells what is in the dataset, and exits with 0 where all can be read', async () => {
+    const { exitCode, stdout, stderr } = await check('--resolution', '64', '--train-batch-size=3');
+    expect(stderr).not.toContain('Error');
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(/rows +8, bad 0, incomplete 0/);
+    expect(stdout).toMatch(/width +min 10, median 80, max 400/);
+    expect(stdout).toMatch(/enlarged +1 smaller/);
+    expect(stdout).toMatch(/tokens +not counted: --pretrained-model-name-or-path/);
+    expect(stdout).toMatch(/epoch +3 steps, 1 of them smaller/);
+    expect(stdout).toMatch(/reading +[\d.]+ rows\/s here; an epoch's pictures take 0:\d\d/);
+    expect(stdout).not.toContain('bucket');
+  });
+
+  it('with a corrupt picture it names it, writes all into the file, and exits with 2', async () => {
+    const own = join(world.root, 'images', '5.png');
+    truncateSync(own, 60);
+    const options = ['--buckets', '--resolution=64', '--train_batch_size', '3'];
+    const tokenizer = ['--pretrained_model_name_or_path', 'model'];
+    const { exitCode, stdout, stderr } = await check(...options, ...tokenizer, '--out', 'report.json');
+    expect(exitCode).toBe(2);
+    expect(stdout).toMatch(/Bad rows:\n {2}row 5: .*5\.png: it is damaged or incomplete/);
+    expect(stdout).toMatch(/64x64 +6 +2 +full\n +64x32 +1 +1 +1/);
+    expect(stdout).toMatch(/tokens +min 11, median 11, max 11; truncated at 77: 0/);
+    expect(stderr).toMatch(/^DatasetError: Expected a picture .* but 1 of 8 lack/m);
+    const report = JSON.parse(readFileSync(join(world.root, 'report.json'), 'utf8'));
+    expect(report.badRows).toEqual([{ row: 5, file: own, reason: expect.stringContaining('damaged') }]);
+    expect(report.stepsPerEpoch).toBe(3);
+  });
+
+  it('refuses a wrong option and a missing dataset in its own words, and says in --help what the exit code means', async () => {
+    const folder = await check('--out', '/nowhere/report.json');
+    expect([folder.exitCode, folder.stderr]).toEqual([2, expect.stringContaining('--out (out) at /nowhere')]);
+    const missing = await run('data', 'check', '--data-json-file', '/nowhere/data.json');
+    expect([missing.exitCode, missing.stderr]).toEqual([2, expect.stringMatching(/DatasetError: .*nowhere/)]);
+    const unknown = await check('--bucket');
+    expect([unknown.exitCode, unknown.stderr]).toEqual([
+      2,
+      expect.stringContaining("unknown option '--bucket'"),
+    ]);
+    const help = await run('data', 'check', '--help');
+    expect(help.exitCode).toBe(0);
+    expect(help.stdout).toMatch(/--buckets +train pictures in shapes/);
+    expect(help.stdout).toMatch(/Exit code: 0 where every picture can be read; 2 where one cannot/);
+  });
+});
