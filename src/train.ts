@@ -29,6 +29,7 @@ import { Resampler } from './ip-adapter/resampler.js';
 import { mseLoss } from './nn/functional.js';
 import { AdamW } from './optim/adamw.js';
 import { flagOf, resolveOptions } from './options.js';
+import { saveOptions } from './saved-options.js';
 import { type ReportHooks, StepReporter } from './step-reporter.js';
 import { resolveTarget } from './target.js';
 import {
@@ -101,6 +102,7 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     ...hooks,
   });
 
+  saveOptions(config.outputDir, config);
   const stepsPerEpoch = Math.ceil(rows.length / config.trainBatchSize);
   const totalSteps = Math.min(
     config.maxTrainSteps ?? Number.POSITIVE_INFINITY,
