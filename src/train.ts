@@ -13,6 +13,7 @@ import { setImmediate } from 'node:timers/promises';
 import { openEncoders } from './cache/encoders.js';
 import {
   adapterFile,
+  adapterFileOf,
   findCheckpoint,
   loadCheckpoint,
   saveCheckpoint,
@@ -21,6 +22,7 @@ import {
 import { parts, type ResolvedTrainOptions, type TrainOptions, trainOptionsSchema } from './config.js';
 import { type BadRow, type Batch, DataLoader } from './data/data-loader.js';
 import { type DatasetRow, readDataset } from './data/dataset.js';
+import { downloadModels } from './download-models.js';
 import { ConfigError } from './errors.js';
 import { type EncodedBatch, encodeBatch, type FrozenModels, loadFrozenModels } from './frozen-models.js';
 import { loadAdapter } from './ip-adapter/adapter-file.js';
@@ -47,7 +49,7 @@ import {
 
 /** What a caller can watch and stop. */
 export interface TrainHooks extends ReportHooks {
-  /** Ends training after the step under way, with a checkpoint; while a cache is filled, by throwing its reason. */
+  /** Ends training after the step under way, with a checkpoint; before the first step, by throwing its reason. */
   signal?: AbortSignal;
 }
 
@@ -71,7 +73,9 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   // Everything that can be wrong is found before anything is written.
   const resumed = findCheckpoint(config.outputDir, config.resume);
   const rows = readDataset(config.dataJsonFile, config.dataRootPath);
-  const models = loadFrozenModels(config.pretrainedModelNameOrPath, config.imageEncoderPath, {
+  const { pretrainedModelNameOrPath: stableDiffusion, imageEncoderPath: imageEncoder } = config;
+  await downloadModels({ stableDiffusion, imageEncoder, adapter: config.pretrainedIpAdapterPath }, hooks);
+  const models = loadFrozenModels(stableDiffusion, imageEncoder, {
     ...target,
     onMessage: hooks.onMessage,
   });
@@ -226,7 +230,7 @@ function createAdapter(
     }),
   );
   if (startFrom === undefined) adapter.init(new Generator('cpu', config.seed));
-  else loadAdapter(adapter, startFrom);
+  else loadAdapter(adapter, adapterFileOf(startFrom));
   adapter.to({ device });
   return adapter.requiresGrad_(true);
 }

@@ -1,6 +1,7 @@
 /** @file `ip-adapter embed`: pictures to image embeddings, which `ip-adapter generate --image` takes in their place. */
 import { Command } from '@commander-js/extra-typings';
 import { embedOptionsSchema } from '../pipeline/generate-config.js';
+import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
 
 export function embedCommand(): Command {
@@ -13,7 +14,10 @@ export function embedCommand(): Command {
     // Loaded now: --help should not need LibTorch.
     const { embed } = await import('../pipeline/embed.js');
     const options = resolveFlags(schema, flags);
-    await embed({ ...options, images });
-    process.stdout.write(`${options.out}\n`);
+    await withCtrlC(async (signal) => {
+      const onMessage = (message: string) => process.stderr.write(`${message}\n`);
+      await embed({ ...options, images }, { signal, onMessage });
+      process.stdout.write(`${options.out}\n`);
+    });
   }) as unknown as Command;
 }

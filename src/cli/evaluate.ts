@@ -32,7 +32,11 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     try {
       // Loaded now: --help should not need LibTorch.
       const { evaluate } = await import('../evaluate/evaluate.js');
-      const evaluation = await evaluate(options, { signal, onStep: progress.update.bind(progress) });
+      const evaluation = await evaluate(options, {
+        signal,
+        onStep: progress.update.bind(progress),
+        onMessage: (message) => process.stderr.write(`${message}\n`),
+      });
       progress.stop();
       await writeFile(out, `${JSON.stringify(evaluation, null, 2)}\n`);
       process.stdout.write(`${table(evaluation)}\n\n${out}\n`);

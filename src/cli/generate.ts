@@ -54,7 +54,10 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     try {
       // Loaded now: --help should not need LibTorch.
       const { IPAdapterPipeline } = await import('../pipeline/pipeline.js');
-      const pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter, device, dtype, threads });
+      const pipeline = await IPAdapterPipeline.load(
+        { model, imageEncoder, adapter, device, dtype, threads },
+        { signal, onMessage: (message) => process.stderr.write(`${message}\n`) },
+      );
       for (const line of pipeline.summary) process.stderr.write(`${line}\n`);
       if (image.length === 0) process.stderr.write('No --image: pictures follow the text alone.\n');
       const imagePrompts = image.map((file, i) => ({ image: file, weight: imageWeight[i] ?? 1 }));

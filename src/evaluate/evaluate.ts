@@ -6,6 +6,9 @@
 
 import { type DatasetRow, readDataset } from '../data/dataset.js';
 import { readPicture } from '../data/image.js';
+import { downloadModels } from '../download-models.js';
+import { resolveModelPath } from '../hub/cache.js';
+import type { DownloadHooks } from '../hub/download.js';
 import { resolveOptions } from '../options.js';
 import { type GenerateHooks, IPAdapterPipeline } from '../pipeline/pipeline.js';
 import { resolveTarget } from '../target.js';
@@ -50,14 +53,24 @@ export interface Evaluation {
  */
 export async function evaluate(
   options: EvaluateOptions,
-  { signal, onStep }: GenerateHooks = {},
+  { signal, onStep, onMessage }: GenerateHooks & DownloadHooks = {},
 ): Promise<Evaluation> {
   const config = resolveOptions(evaluateOptionsSchema, options);
   const { model, imageEncoder, adapter, device, dtype, threads, imagesPerRow } = config;
   const rows = readDataset(config.dataJsonFile, config.dataRootPath).slice(0, config.maxRows);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
-  using metric = ClipMetric.load(metricEncoder, config.metricTextEncoder, resolveTarget(config));
-  using pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter, device, dtype, threads });
+  const hooks = { signal, onMessage };
+  const textEncoder = config.metricTextEncoder;
+  await downloadModels({ imageEncoder: metricEncoder, textEncoder }, hooks);
+  using metric = ClipMetric.load(
+    resolveModelPath(metricEncoder),
+    textEncoder && resolveModelPath(textEncoder),
+    resolveTarget(config),
+  );
+  using pipeline = await IPAdapterPipeline.load(
+    { model, imageEncoder, adapter, device, dtype, threads },
+    hooks,
+  );
 
   const prompts = await embedPictures(rows, metric);
   const captions = metric.readsText ? metric.embedTexts(rows.map(({ text }) => text)) : null;
