@@ -16,11 +16,13 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { CheckpointError, ConfigError } from './errors.js';
+import { resolveModelPath } from './hub/cache.js';
 import { readSafetensors, type Tensor, tensor, writeSafetensors } from './torch/index.js';
 
 const stateSchema = z.strictObject({
@@ -50,6 +52,12 @@ export const adapterFile = 'ip_adapter.safetensors';
 const optimizerFile = 'optimizer.safetensors';
 const stateFile = 'training_state.json';
 const generatorKey = 'generator';
+
+/** The file of an adapter that a user names: a checkpoint's, or itself. @throws CheckpointError as resolveModelPath */
+export function adapterFileOf(nameOrPath: string): string {
+  const path = resolveModelPath(nameOrPath);
+  return statSync(path).isDirectory() ? join(path, adapterFile) : path;
+}
 
 /** Writes `outputDir/checkpoint-N` and returns its path. One of the same name is replaced. */
 export function saveCheckpoint(

@@ -60,8 +60,8 @@ export const trainOptionsSchema = z.strictObject({
     .optional()
     .describe('go on from this checkpoint; without a value, from the newest in the output folder'),
   cache: z
-    .string()
-    .transform((list) => list.split(','))
+    // A list is what it resolves to: resolved options are options again, and a run can be repeated from them.
+    .union([z.string().transform((list) => list.split(',')), z.array(z.string())])
     .pipe(z.array(z.enum(parts)))
     .optional()
     .describe('encode each row once and keep it on disk: latents, text, image, or several with commas'),

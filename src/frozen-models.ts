@@ -3,7 +3,7 @@ import type { Part } from './config.js';
 import { ClipImageProcessor } from './data/clip-image-processor.js';
 import type { ClipTokenizer } from './data/clip-tokenizer.js';
 import type { Examples, Input } from './data/data-loader.js';
-import { resolveModelPath } from './hub-cache.js';
+import { resolveModelPath } from './hub/cache.js';
 import { sampleLatents } from './models/autoencoder-kl.js';
 import { type LoadOptions, loadImageEncoder, readImageEncoderConfig } from './models/load.js';
 import type { UNet2DConditionModel } from './models/unet-2d-condition.js';

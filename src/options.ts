@@ -1,6 +1,7 @@
 /** @file Options of every command: how they are checked, and what they have in common. */
 import { z } from 'zod';
 import { ConfigError } from './errors.js';
+import { nearestName } from './nearest.js';
 
 export const path = z.string().min(1, 'must not be empty');
 export const count = z.int('must be a whole number').min(1, 'must be at least 1');
@@ -43,20 +44,42 @@ export const targetOptions = {
 
 /**
  * With every default filled in.
+ * @param places where options were written, `run.yaml:3:16`, of those that came from a file
  * @throws ConfigError that names every option at fault, what it takes and what it got
  */
-export function resolveOptions<S extends z.ZodObject>(schema: S, options: unknown): z.output<S> {
+export function resolveOptions<S extends z.ZodObject>(
+  schema: S,
+  options: unknown,
+  places?: ReadonlyMap<string, string>,
+): z.output<S> {
   const parsed = schema.safeParse(options);
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map((issue) => {
-    if (issue.code === 'unrecognized_keys') return `Unknown option ${issue.keys.join(', ')}`;
+    if (issue.code === 'unrecognized_keys') {
+      // Those of an option's own parts have other names beside them.
+      const known = issue.path.length === 0 ? Object.keys(schema.shape) : [];
+      return issue.keys.map((key) => `Unknown option ${key}${suggestion(key, known)}`).join('\n');
+    }
     const key = String(issue.path[0]);
     const value = (options as Record<string, unknown>)[key];
     const description = schema.shape[key]?.description ?? '';
     if (value === undefined) return `${flagOf(key)} (${key}) is required: ${description}`;
-    return `Expected ${flagOf(key)} (${key}) to be right but received ${shown(value)}: ${issue.message}`;
+    const place = places?.get(key);
+    return `Expected ${flagOf(key)} (${key}) to be right${place === undefined ? '' : ` in ${place}`} but received ${shown(value)}: ${issue.message}`;
   });
   throw new ConfigError(faults.join('\n'));
+}
+
+/** '; did you mean learning_rate?', written as the unknown name is; nothing where no key is near. */
+export function suggestion(unknown: string, keys: readonly string[]): string {
+  const nearest = nearestName(unknown, keys);
+  if (nearest === undefined) return '';
+  const separator = /[-_]/.exec(unknown)?.[0];
+  const written =
+    separator === undefined
+      ? nearest
+      : nearest.replace(/[A-Z]/g, (letter) => `${separator}${letter.toLowerCase()}`);
+  return `; did you mean ${written}?`;
 }
 
 /** As JSON; the bytes of a picture are left out. */

@@ -3,7 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ClipTokenizer } from './data/clip-tokenizer.js';
 import { CheckpointError } from './errors.js';
-import { cachedSnapshot, resolveModelPath } from './hub-cache.js';
+import { cachedSnapshot, resolveModelPath } from './hub/cache.js';
 import { type AutoencoderKL, type AutoencoderKLConfig, parseVAEConfig } from './models/autoencoder-kl.js';
 import type { CLIPTextModel } from './models/clip-text-model.js';
 import { readDiffusersConfig } from './models/config-file.js';
@@ -118,20 +118,25 @@ const sd15Scheduler = {
 };
 
 /** The model whose tokenizer the original code takes (CompVis/stable-diffusion `ldm/modules/encoders/modules.py`). */
-const tokenizerRepo = 'openai/clip-vit-large-patch14';
+export const tokenizerRepo = 'openai/clip-vit-large-patch14';
 
 /** A file of weights has no vocabulary: the folder `tokenizer` beside it, its own folder, or the Hub's cache has. */
 function tokenizerFor(file: string): string {
-  const beside = dirname(file);
-  const folders = [join(beside, 'tokenizer'), beside, cachedSnapshot(tokenizerRepo)];
-  const found = folders.find(
-    (folder) =>
-      folder !== null && ['vocab.json', 'tokenizer.json'].some((name) => existsSync(join(folder, name))),
-  );
-  if (found) return found;
+  const found = tokenizerBeside(file) ?? cachedSnapshot(tokenizerRepo);
+  if (found !== null && hasTokenizer(found)) return found;
   throw new CheckpointError(
     `Expected a tokenizer for ${file} but there is none: a checkpoint file has no vocabulary. Put vocab.json and merges.txt ` +
-      `of ${tokenizerRepo}, or of any Stable Diffusion 1.x in the layout of diffusers, into ${folders[0]}; or let the Hub's ` +
+      `of ${tokenizerRepo}, or of any Stable Diffusion 1.x in the layout of diffusers, into ${join(dirname(file), 'tokenizer')}; or let the Hub's ` +
       `cache have them: hf download ${tokenizerRepo} vocab.json merges.txt`,
   );
+}
+
+/** The folder with a tokenizer for a file of weights, if it is beside it. */
+export function tokenizerBeside(file: string): string | null {
+  const beside = dirname(file);
+  return [join(beside, 'tokenizer'), beside].find(hasTokenizer) ?? null;
+}
+
+function hasTokenizer(folder: string): boolean {
+  return ['vocab.json', 'tokenizer.json'].some((name) => existsSync(join(folder, name)));
 }

@@ -12,6 +12,7 @@ import { setImmediate } from 'node:timers/promises';
 import { openEncoders } from './cache/encoders.js';
 import {
   adapterFile,
+  adapterFileOf,
   findCheckpoint,
   loadCheckpoint,
   saveCheckpoint,
@@ -24,6 +25,7 @@ import type { Rows } from './data/dataset.js';
 import type { Size } from './data/image.js';
 import { openDataset } from './data/open-dataset.js';
 import { readBuckets } from './data/row-buckets.js';
+import { downloadModels } from './download-models.js';
 import { ConfigError } from './errors.js';
 import { type EncodedBatch, encodeBatch, type FrozenModels, loadFrozenModels } from './frozen-models.js';
 import { loadAdapter } from './ip-adapter/adapter-file.js';
@@ -32,6 +34,7 @@ import { Resampler } from './ip-adapter/resampler.js';
 import { mseLoss } from './nn/functional.js';
 import { AdamW } from './optim/adamw.js';
 import { flagOf, resolveOptions } from './options.js';
+import { saveOptions } from './saved-options.js';
 import { type ReportHooks, StepReporter } from './step-reporter.js';
 import { resolveTarget } from './target.js';
 import {
@@ -49,7 +52,7 @@ import {
 
 /** What a caller can watch and stop. */
 export interface TrainHooks extends ReportHooks {
-  /** Ends training after the step under way, with a checkpoint; while a cache is filled or sizes are read, by throwing its reason. */
+  /** Ends training after the step under way, with a checkpoint; before the first step, by throwing its reason. */
   signal?: AbortSignal;
 }
 
@@ -74,7 +77,9 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   const resumed = findCheckpoint(config.outputDir, config.resume);
   const dataset = await openDataset(config, { ...hooks, spoolFolder: config.outputDir });
   const { rows } = dataset;
-  const models = loadFrozenModels(config.pretrainedModelNameOrPath, config.imageEncoderPath, {
+  const { pretrainedModelNameOrPath: stableDiffusion, imageEncoderPath: imageEncoder } = config;
+  await downloadModels({ stableDiffusion, imageEncoder, adapter: config.pretrainedIpAdapterPath }, hooks);
+  const models = loadFrozenModels(stableDiffusion, imageEncoder, {
     ...target,
     onMessage: hooks.onMessage,
   });
@@ -108,6 +113,7 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     ...hooks,
   });
 
+  saveOptions(config.outputDir, config);
   const totalSteps = Math.min(
     config.maxTrainSteps ?? Number.POSITIVE_INFINITY,
     config.numTrainEpochs * loader.batchesPerEpoch,
@@ -231,7 +237,7 @@ function createAdapter(
     }),
   );
   if (startFrom === undefined) adapter.init(new Generator('cpu', config.seed));
-  else loadAdapter(adapter, startFrom);
+  else loadAdapter(adapter, adapterFileOf(startFrom));
   adapter.to({ device });
   return adapter.requiresGrad_(true);
 }

@@ -1,18 +1,23 @@
 /** @file `ip-adapter embed`: pictures to image embeddings, which `ip-adapter generate --image` takes in their place. */
 import { Command } from '@commander-js/extra-typings';
 import { embedOptionsSchema } from '../pipeline/generate-config.js';
-import { addFlags } from './flags.js';
+import { withCtrlC } from './abort.js';
+import { addFlags, resolveFlags } from './flags.js';
 
 export function embedCommand(): Command {
   const command = new Command('embed')
     .description('Encode pictures once; generate takes the file as --image, and needs no image encoder then.')
     .argument('<pictures...>', 'picture files');
-  addFlags(command as unknown as Command, embedOptionsSchema.omit({ images: true }));
+  const schema = embedOptionsSchema.omit({ images: true });
+  addFlags(command as unknown as Command, schema);
   return command.action(async (images, flags) => {
     // Loaded now: --help should not need LibTorch.
     const { embed } = await import('../pipeline/embed.js');
-    const options = { ...flags, images } as unknown as Parameters<typeof embed>[0];
-    await embed(options);
-    process.stdout.write(`${options.out}\n`);
+    const options = resolveFlags(schema, flags);
+    await withCtrlC(async (signal) => {
+      const onMessage = (message: string) => process.stderr.write(`${message}\n`);
+      await embed({ ...options, images }, { signal, onMessage });
+      process.stdout.write(`${options.out}\n`);
+    });
   }) as unknown as Command;
 }

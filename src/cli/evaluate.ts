@@ -6,9 +6,9 @@ import { Command } from '@commander-js/extra-typings';
 import { ConfigError } from '../errors.js';
 import type { Evaluation } from '../evaluate/evaluate.js';
 import { evaluateOptionsSchema } from '../evaluate/evaluate-config.js';
-import { path, resolveOptions } from '../options.js';
+import { path } from '../options.js';
 import { withCtrlC } from './abort.js';
-import { addFlags } from './flags.js';
+import { addFlags, resolveFlags } from './flags.js';
 import { StepProgress } from './step-progress.js';
 
 const schema = evaluateOptionsSchema.extend({
@@ -23,8 +23,8 @@ export function evaluateCommand(): Command {
   return command.action((flags) => run(flags));
 }
 
-async function run(flags: object): Promise<void> {
-  const { out, ...options } = resolveOptions(schema, flags);
+async function run(flags: Record<string, unknown>): Promise<void> {
+  const { out, ...options } = resolveFlags(schema, flags);
   if (!statSync(dirname(out), { throwIfNoEntry: false })?.isDirectory())
     throw new ConfigError(`Expected a folder for --out (out) at ${dirname(out)} but there is none`);
   const progress = new StepProgress(process.stderr);
@@ -32,7 +32,11 @@ async function run(flags: object): Promise<void> {
     try {
       // Loaded now: --help should not need LibTorch.
       const { evaluate } = await import('../evaluate/evaluate.js');
-      const evaluation = await evaluate(options, { signal, onStep: progress.update.bind(progress) });
+      const evaluation = await evaluate(options, {
+        signal,
+        onStep: progress.update.bind(progress),
+        onMessage: (message) => process.stderr.write(`${message}\n`),
+      });
       progress.stop();
       await writeFile(out, `${JSON.stringify(evaluation, null, 2)}\n`);
       process.stdout.write(`${table(evaluation)}\n\n${out}\n`);

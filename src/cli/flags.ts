@@ -1,7 +1,8 @@
-/** @file From an options schema to a command's flags. */
+/** @file From an options schema to a command's flags, and from flags and a file to options. */
 import { type Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
-import { flagOf } from '../options.js';
+import { flagOf, resolveOptions } from '../options.js';
+import { readOptionsFile } from '../options-file.js';
 
 interface JsonSchema {
   type?: string;
@@ -12,11 +13,29 @@ interface JsonSchema {
   description?: string;
 }
 
-/** Adds a flag for each key of the schema, with its description and default. */
+/** Adds `--config`, and a flag for each key of the schema with its description and default. */
 export function addFlags(command: Command, schema: z.ZodObject): void {
   const { properties = {} } = z.toJSONSchema(schema, { io: 'input' });
   for (const [key, property] of Object.entries(properties))
     command.addOption(optionOf(key, property as JsonSchema));
+  command.addOption(
+    new Option(
+      '--config <file>',
+      'YAML or JSON file with any of these options by name; flags win, and relative paths count from the current directory',
+    ),
+  );
+}
+
+/**
+ * What flags and the file of `--config` say together, with every default filled in.
+ * @throws ConfigError as `readOptionsFile` and `resolveOptions`
+ */
+export function resolveFlags<S extends z.ZodObject>(schema: S, flags: Record<string, unknown>): z.output<S> {
+  const { config, ...given } = flags;
+  if (config === undefined) return resolveOptions(schema, given);
+  const { options, places } = readOptionsFile(config as string, schema);
+  const fromFile = new Map([...places].filter(([key]) => !(key in given)));
+  return resolveOptions(schema, { ...options, ...given }, fromFile);
 }
 
 function optionOf(

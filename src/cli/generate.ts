@@ -6,11 +6,11 @@ import { Command } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import { contactSheet, encodePng } from '../data/png.js';
 import { ConfigError } from '../errors.js';
-import { path, resolveOptions } from '../options.js';
+import { path } from '../options.js';
 import { generateOptionsSchema, pipelineOptionsSchema } from '../pipeline/generate-config.js';
 import type { Picture } from '../pipeline/picture.js';
 import { withCtrlC } from './abort.js';
-import { addFlags } from './flags.js';
+import { addFlags, resolveFlags } from './flags.js';
 import { StepProgress } from './step-progress.js';
 
 const schema = z.strictObject({
@@ -36,8 +36,8 @@ export function generateCommand(): Command {
   return command.action((flags) => run(flags));
 }
 
-async function run(flags: object): Promise<void> {
-  const { image, imageWeight, out, ...options } = resolveOptions(schema, flags);
+async function run(flags: Record<string, unknown>): Promise<void> {
+  const { image, imageWeight, out, ...options } = resolveFlags(schema, flags);
   if (imageWeight.length > 0 && imageWeight.length !== image.length)
     throw new ConfigError(
       `Expected a weight for each --image in --image-weight (imageWeight): ${image.length}, but received ${imageWeight.length}`,
@@ -54,7 +54,10 @@ async function run(flags: object): Promise<void> {
     try {
       // Loaded now: --help should not need LibTorch.
       const { IPAdapterPipeline } = await import('../pipeline/pipeline.js');
-      const pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter, device, dtype, threads });
+      const pipeline = await IPAdapterPipeline.load(
+        { model, imageEncoder, adapter, device, dtype, threads },
+        { signal, onMessage: (message) => process.stderr.write(`${message}\n`) },
+      );
       for (const line of pipeline.summary) process.stderr.write(`${line}\n`);
       if (image.length === 0) process.stderr.write('No --image: pictures follow the text alone.\n');
       const imagePrompts = image.map((file, i) => ({ image: file, weight: imageWeight[i] ?? 1 }));

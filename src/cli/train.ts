@@ -1,8 +1,8 @@
 /** @file `ip-adapter train`: flags to options, progress to the terminal, Ctrl-C to a checkpoint. */
 import { Command, Option } from '@commander-js/extra-typings';
-import { type TrainOptions, trainOptionsSchema } from '../config.js';
+import { trainOptionsSchema } from '../config.js';
 import { withCtrlC } from './abort.js';
-import { addFlags } from './flags.js';
+import { addFlags, resolveFlags } from './flags.js';
 import { TrainProgress } from './progress.js';
 
 /** Flags of the original that it accepts and never uses, or that concern its launcher. */
@@ -21,19 +21,20 @@ export function trainCommand(): Command {
 }
 
 async function run(flags: Record<string, unknown>): Promise<void> {
-  const options = { ...flags };
+  const used = { ...flags };
   for (const flag of ignoredFlags) {
     const key = flag.replace(/-[a-z]/g, (letter) => letter.slice(1).toUpperCase());
-    if (key in options) process.stderr.write(`--${flag} has no effect.\n`);
-    delete options[key];
+    if (key in used) process.stderr.write(`--${flag} has no effect.\n`);
+    delete used[key];
   }
+  const options = resolveFlags(trainOptionsSchema, used);
 
   const progress = new TrainProgress(process.stderr);
   try {
     await withCtrlC(async (signal) => {
       // Loaded now: --help should not need LibTorch.
       const { train } = await import('../train.js');
-      const { step, checkpoint, badRows } = await train(options as TrainOptions, {
+      const { step, checkpoint, badRows } = await train(options, {
         signal,
         onMessage: (message) => progress.message(message),
         onSteps: (report) => progress.steps(report),

@@ -7,6 +7,9 @@
 import type { DatasetRow } from '../data/dataset.js';
 import { readPicture } from '../data/image.js';
 import { openDataset } from '../data/open-dataset.js';
+import { downloadModels } from '../download-models.js';
+import { resolveModelPath } from '../hub/cache.js';
+import type { DownloadHooks } from '../hub/download.js';
 import { resolveOptions } from '../options.js';
 import type { Job } from '../pipeline/generate-config.js';
 import { type GenerateHooks, IPAdapterPipeline } from '../pipeline/pipeline.js';
@@ -52,7 +55,7 @@ export interface Evaluation {
  */
 export async function evaluate(
   options: EvaluateOptions,
-  { signal, onStep }: GenerateHooks = {},
+  { signal, onStep, onMessage }: GenerateHooks & DownloadHooks = {},
 ): Promise<Evaluation> {
   const config = resolveOptions(evaluateOptionsSchema, options);
   const { model, imageEncoder, adapter, device, dtype, threads, imagesPerRow } = config;
@@ -60,8 +63,18 @@ export async function evaluate(
   const rowCount = Math.min(dataset.rows.length, config.maxRows);
   const rows = Array.from({ length: rowCount }, (_, i) => dataset.rows.at(i) as DatasetRow);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
-  using metric = ClipMetric.load(metricEncoder, config.metricTextEncoder, resolveTarget(config));
-  using pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter, device, dtype, threads });
+  const hooks = { signal, onMessage };
+  const textEncoder = config.metricTextEncoder;
+  await downloadModels({ imageEncoder: metricEncoder, textEncoder }, hooks);
+  using metric = ClipMetric.load(
+    resolveModelPath(metricEncoder),
+    textEncoder && resolveModelPath(textEncoder),
+    resolveTarget(config),
+  );
+  using pipeline = await IPAdapterPipeline.load(
+    { model, imageEncoder, adapter, device, dtype, threads },
+    hooks,
+  );
 
   const prompts = await embedPictures(rows, metric);
   const captions = metric.readsText

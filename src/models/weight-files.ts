@@ -36,11 +36,16 @@ export interface FoundWeights {
  * @throws CheckpointError where none is there, or shards are missing or do not agree with their index
  */
 export function readWeights(folder: string, names: WeightNames): FoundWeights {
-  const forms = [...formsOf(`${names.safetensors}.safetensors`), ...formsOf(`${names.bin}.bin`)];
+  const forms = weightForms(names);
   const [first, ...passedOver] = forms.filter((name) => existsSync(join(folder, name)));
   if (first === undefined) throw new CheckpointError(missingWeights(folder, forms));
   const file = join(folder, first);
   return { tensors: first.endsWith('.json') ? readShards(folder, file) : readFile(file), file, passedOver };
+}
+
+/** The files that may hold a model's weights, or list their shards, in the order in which `readWeights` looks for them. */
+export function weightForms(names: WeightNames): string[] {
+  return [...formsOf(`${names.safetensors}.safetensors`), ...formsOf(`${names.bin}.bin`)];
 }
 
 /** The tensors of one file, which its ending tells how to read. */
@@ -101,6 +106,11 @@ function readShards(folder: string, indexFile: string): Map<string, Tensor> {
       ].join(' and ')}; the shards are of another version than the index: download the folder again`,
     );
   return tensors;
+}
+
+/** The files that an index lists, without their folder. @throws CheckpointError where it is no index */
+export function shardsOf(indexFile: string): string[] {
+  return [...new Set(readIndex(indexFile).values())];
 }
 
 /** Which file holds each tensor. */

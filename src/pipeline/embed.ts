@@ -1,7 +1,9 @@
 /** @file Image embeddings made once: `generate` takes their file in place of pictures, and needs no image encoder. */
 import { readPicture } from '../data/image.js';
 import { fileSource } from '../data/image-source.js';
+import { downloadModels } from '../download-models.js';
 import { ConfigError } from '../errors.js';
+import type { DownloadHooks } from '../hub/download.js';
 import { resolveOptions } from '../options.js';
 import { resolveTarget } from '../target.js';
 import { setNumThreads, tidy } from '../torch/index.js';
@@ -12,9 +14,10 @@ import { loadEncoder } from './pipeline-models.js';
 /**
  * Writes what the image encoder says of the pictures, a row for each, to one `.safetensors` file. It serves every
  * adapter that was trained with this encoder.
- * @throws ConfigError, CheckpointError where an option or the encoder is at fault; PictureError for a picture
+ * @throws ConfigError, CheckpointError where an option or the encoder is at fault; PictureError for a picture; the signal's
+ * reason where it ended a download
  */
-export async function embed(options: EmbedOptions): Promise<void> {
+export async function embed(options: EmbedOptions, hooks: DownloadHooks = {}): Promise<void> {
   const { imageEncoder, images, imageFit, out, threads, ...device } = resolveOptions(
     embedOptionsSchema,
     options,
@@ -25,6 +28,7 @@ export async function embed(options: EmbedOptions): Promise<void> {
   const target = resolveTarget(device);
   if (threads !== undefined) setNumThreads(threads);
   const pictures = await Promise.all(images.map((file) => readPicture(fileSource(file))));
+  await downloadModels({ imageEncoder }, hooks);
   const encoder = loadEncoder(imageEncoder, target);
   tidy(() => writeImageFeatures(out, allFeatures(encoder, pictures, imageFit)));
 }

@@ -1,12 +1,10 @@
 /** @file The models of a pipeline, from the user's folders; what does not go together is found before the first picture. */
-import { statSync } from 'node:fs';
-import { join } from 'node:path';
 import type { z } from 'zod';
-import { adapterFile } from '../checkpoint.js';
+import { adapterFileOf } from '../checkpoint.js';
 import { ClipImageProcessor } from '../data/clip-image-processor.js';
 import type { ClipTokenizer } from '../data/clip-tokenizer.js';
 import { ConfigError } from '../errors.js';
-import { resolveModelPath } from '../hub-cache.js';
+import { resolveModelPath } from '../hub/cache.js';
 import { assertFeaturesFit, type OpenedAdapter, openAdapter } from '../ip-adapter/open-adapter.js';
 import type { AutoencoderKL } from '../models/autoencoder-kl.js';
 import type { CLIPTextModel } from '../models/clip-text-model.js';
@@ -82,10 +80,4 @@ export function loadEncoder(nameOrPath: string, target: LoadOptions): Encoder {
   const folder = resolveModelPath(nameOrPath);
   const model = loadImageEncoder(folder, target);
   return { folder, model, processor: ClipImageProcessor.load(folder, model.config.imageSize) };
-}
-
-/** A checkpoint's adapter, or the file itself. */
-function adapterFileOf(nameOrPath: string): string {
-  const path = resolveModelPath(nameOrPath);
-  return statSync(path).isDirectory() ? join(path, adapterFile) : path;
 }

@@ -1,7 +1,9 @@
 /** @file IPAdapterPipeline: models loaded once, pictures drawn as often as one likes. Nothing is printed. */
 
+import { downloadModels } from '../download-models.js';
 import { ConfigError } from '../errors.js';
 import { decodeLatents, denoise } from '../generate.js';
+import type { DownloadHooks } from '../hub/download.js';
 import type { OpenedAdapter } from '../ip-adapter/open-adapter.js';
 import { resolveOptions } from '../options.js';
 import { createSampler } from '../schedulers/create.js';
@@ -41,11 +43,14 @@ export class IPAdapterPipeline implements Disposable {
   }
 
   /**
+   * Models that are names on the Hub are downloaded where they are not in its cache.
    * @throws ConfigError, CheckpointError where a file is missing or damaged, or model, encoder and adapter do not go
-   * together
+   * together; the signal's reason where it ended a download
    */
-  static async load(options: PipelineOptions): Promise<IPAdapterPipeline> {
+  static async load(options: PipelineOptions, hooks: DownloadHooks = {}): Promise<IPAdapterPipeline> {
     const resolved = resolveOptions(pipelineOptionsSchema, options);
+    const { model: stableDiffusion, imageEncoder, adapter } = resolved;
+    await downloadModels({ stableDiffusion, imageEncoder, adapter }, hooks);
     if (resolved.threads !== undefined) setNumThreads(resolved.threads);
     return new IPAdapterPipeline(options, loadPipelineModels(resolved));
   }

@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { CheckpointError } from './errors.js';
-import { cachedSnapshot, resolveModelPath } from './hub-cache.js';
+import { CheckpointError } from '../errors.js';
+import { cachedSnapshot, resolveModelPath } from './cache.js';
 
 const root = mkdtempSync(join(tmpdir(), 'ip-adapter-hub-'));
 afterAll(() => rmSync(root, { recursive: true }));

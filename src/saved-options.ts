@@ -1,0 +1,19 @@
+/** @file The options of a training run beside its checkpoints, to look up and to repeat it with `--config`. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ResolvedTrainOptions } from './config.js';
+import { optionsYaml } from './options-file.js';
+
+const savedOptionsFile = 'config.yaml';
+
+const heading = `# The options of this run, every default filled in. To repeat it, from the same current directory:
+#     ip-adapter train --config <this file> --output-dir <another folder>
+`;
+
+/** Writes `outputDir/config.yaml`; one of an earlier start is replaced. */
+export function saveOptions(outputDir: string, options: ResolvedTrainOptions): void {
+  // Where a run went on from does not belong to what it is: repeated, it starts afresh and ends the same.
+  const { resume: _, ...repeatable } = options;
+  mkdirSync(outputDir, { recursive: true });
+  writeFileSync(join(outputDir, savedOptionsFile), heading + optionsYaml(repeatable));
+}

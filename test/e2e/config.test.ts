@@ -1,0 +1,135 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse, stringify } from 'yaml';
+import { compileTypeScript } from '../../tools/compile-typescript.mjs';
+import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
+import { runProgram } from './command.js';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const command = join(root, 'dist/cli/main.js');
+
+let world: Adapted;
+/** The world's flags, by their names. */
+let options: Record<string, string | number>;
+beforeAll(async () => {
+  compileTypeScript(root, console.log);
+  world = await makeAdaptedWorld();
+  options = {
+    pretrained_model_name_or_path: 'model',
+    image_encoder_path: 'image_encoder',
+    data_json_file: 'data.json',
+    data_root_path: 'images',
+    resolution: 64,
+    train_batch_size: 3,
+    max_train_steps: 4,
+  };
+});
+afterAll(() => world.remove());
+
+const run = (...args: string[]) => runProgram(process.execPath, [command, ...args], { cwd: world.root });
+const at = (...names: string[]) => join(world.root, ...names);
+const write = (name: string, content: string | object): string => {
+  writeFileSync(at(name), typeof content === 'string' ? content : stringify(content));
+  return name;
+};
+const sameBytes = (a: string, b: string) => {
+  for (const file of ['ip_adapter.safetensors', 'optimizer.safetensors'])
+    expect(readFileSync(at(a, 'checkpoint-4', file)).equals(readFileSync(at(b, 'checkpoint-4', file)))).toBe(
+      true,
+    );
+};
+
+describe('ip-adapter train --config', () => {
+  it('trains from a file, flags win, and the options that it keeps repeat the run to the byte', async () => {
+    const file = write('run.yaml', { ...options, seed: 7, output_dir: 'from file', cache: 'latents,text' });
+    const first = await run('train', '--config', file, '--output_dir', 'first', '--save_steps=2');
+    expect(first.stderr).toContain('step 4/4');
+    expect(first.stdout).toBe(join('first', 'checkpoint-4'));
+    expect(existsSync(at('from file'))).toBe(false);
+
+    const kept = parse(readFileSync(at('first', 'config.yaml'), 'utf8'));
+    expect(kept).toMatchObject({ ...options, seed: 7, save_steps: 2, output_dir: 'first', num_tokens: 16 });
+    expect(kept).toMatchObject({ learning_rate: 1e-4, mixed_precision: 'no', cache: ['latents', 'text'] });
+    const second = await run('train', '--config', join('first', 'config.yaml'), '--output-dir', 'second');
+    expect(second.exitCode).toBe(0);
+    sameBytes('first', 'second');
+    const again = parse(readFileSync(at('second', 'config.yaml'), 'utf8'));
+    expect(again).toEqual({ ...kept, output_dir: 'second' });
+  });
+
+  it('keeps the options of a resumed run, and repeated it starts afresh', async () => {
+    const file = write('resumed.yaml', { ...options, output_dir: 'resumed', max_train_steps: 2 });
+    expect((await run('train', '--config', file)).exitCode).toBe(0);
+    const resumed = await run('train', '--config', file, '--resume', '--max-train-steps', '4');
+    expect(resumed.stderr).toContain('from step 2');
+    const kept = parse(readFileSync(at('resumed', 'config.yaml'), 'utf8'));
+    expect(kept.max_train_steps).toBe(4);
+    expect(kept).not.toHaveProperty('resume');
+    const repeated = await run('train', '--config', join('resumed', 'config.yaml'), '--output-dir', 'afresh');
+    expect(repeated.exitCode).toBe(0);
+    sameBytes('resumed', 'afresh');
+  });
+
+  it.each([
+    [
+      'an unknown name',
+      { lerning_rate: 1 },
+      /^ConfigError: Unknown option lerning_rate in bad\.yaml:\d+:1; did you mean learning_rate\?$/m,
+    ],
+    [
+      'a wrong value',
+      { resolution: 60 },
+      /--resolution \(resolution\) to be right in bad\.yaml:5:13 but received 60: must be a multiple of 8/,
+    ],
+  ])('refuses %s with its place, and writes nothing', async (_, change, message) => {
+    const file = write('bad.yaml', { ...options, output_dir: 'nothing', ...change });
+    const { exitCode, stderr } = await run('train', '--config', file);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/\n {4}at /);
+    expect(exitCode).toBe(2);
+    expect(existsSync(at('nothing'))).toBe(false);
+  });
+
+  it('a flag in place of a wrong value of the file is what counts, and what is named', async () => {
+    const file = write('bad.yaml', { ...options, resolution: 60, output_dir: 'nothing' });
+    const { stderr } = await run('train', '--config', file, '--resolution', '61');
+    expect(stderr).toMatch(/to be right but received 61/);
+  });
+
+  it('suggests the flag that was meant, with underscores too', async () => {
+    const { stderr, exitCode } = await run('train', '--lerning_rate', '1');
+    expect(stderr).toMatch(/unknown option '--lerning-rate'\s+\(Did you mean --learning-rate\?\)/);
+    expect(exitCode).toBe(2);
+  });
+});
+
+describe('--config of the other commands', () => {
+  it('draws the same picture as the flags do', async () => {
+    const drawing = { model: world.model, image_encoder: world.imageEncoder, adapter: world.adapter };
+    const size = { steps: 2, width: 64, height: 64, seed: 3 };
+    const file = write('draw.json', JSON.stringify({ ...drawing, ...size, image: [world.picture(0)] }));
+    const flags = Object.entries({ ...drawing, ...size }).flatMap(([name, value]) => [
+      `--${name}`,
+      `${value}`,
+    ]);
+    const fromFile = await run('generate', '--config', file, '--out', 'file.png');
+    expect(fromFile.stderr).not.toContain('No --image');
+    expect(fromFile.exitCode).toBe(0);
+    await run('generate', ...flags, '--image', world.picture(0), '--out', 'flags.png');
+    expect(readFileSync(at('file.png')).equals(readFileSync(at('flags.png')))).toBe(true);
+  });
+
+  it('evaluates, and embeds', async () => {
+    const pipeline = { model: world.model, image_encoder: world.imageEncoder, adapter: world.adapter };
+    const rows = { data_json_file: 'data.json', data_root_path: 'images', max_rows: 2 };
+    const drawing = { steps: 1, width: 64, height: 64, scale: [0.5] };
+    const file = write('evaluate.yaml', { ...pipeline, ...rows, ...drawing, out: 'scores.json' });
+    expect((await run('evaluate', '--config', file)).exitCode).toBe(0);
+    const { scores, options: used } = JSON.parse(readFileSync(at('scores.json'), 'utf8'));
+    expect([scores.length, scores[0].scale, used.maxRows]).toEqual([1, 0.5, 2]);
+    const embed = write('embed.yaml', { image_encoder: world.imageEncoder, out: 'embedded.safetensors' });
+    expect((await run('embed', world.picture(0), '--config', embed)).stdout).toBe('embedded.safetensors');
+  });
+});
