@@ -44,7 +44,7 @@ async function open(
   resolution = 64,
   adapt: (models: FrozenModels) => FrozenModels['encoders'] = ({ encoders }) => encoders,
 ): Promise<Opened> {
-  const models = loadFrozenModels(at('model'), at('image_encoder'), target);
+  const models = loadFrozenModels(at('model'), at('image_encoder'), { ...target, rowsAtOnce: 3 });
   const rows = readDataset(at('data.json'), at('images'));
   const { tokenizer, imageProcessor } = models;
   const loader = new DataLoader({

@@ -27,11 +27,12 @@ function optionOf(
   const name = isNumeric(items?.type ?? type) ? 'number' : 'value';
   // What may also be true has its value left out for that.
   const isOptional = anyOf?.some((one) => one.type === 'boolean') ?? false;
-  const value = isList ? `<${name}...>` : isOptional ? `[${name}]` : `<${name}>`;
-  const option = new Option(`${flagOf(key)} ${value}`, description);
+  const value = isList ? ` <${name}...>` : isOptional ? ` [${name}]` : ` <${name}>`;
+  // A switch is false where it is not given.
+  const option = new Option(`${flagOf(key)}${type === 'boolean' ? '' : value}`, description);
   if (choices !== undefined) option.choices(choices);
   // Defaults are filled in by the schema; commander only shows them.
-  const isShown = fallback !== undefined && fallback !== '' && !isList;
+  const isShown = fallback !== undefined && fallback !== '' && fallback !== false && !isList;
   if (isShown) option.description += ` (default: ${String(fallback)})`;
   if (isList) {
     const read = name === 'number' ? toNumber : (text: string) => text;
