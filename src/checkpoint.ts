@@ -3,6 +3,7 @@
  * complete or absent: it is written under another name, synced, then renamed.
  *
  *     checkpoint-N/ip_adapter.safetensors   the adapter, official keys: what ComfyUI and diffusers load
+ *     checkpoint-N/ip_adapter_ema.safetensors   its moving average, with --use-ema; the same keys
  *     checkpoint-N/optimizer.safetensors    AdamW's moments and the noise generator's state
  *     checkpoint-N/training_state.json      step, place in the data, options
  */
@@ -26,8 +27,13 @@ import { resolveModelPath } from './hub/cache.js';
 import { readSafetensors, type Tensor, tensor, writeSafetensors } from './torch/index.js';
 
 const stateSchema = z.strictObject({
-  /** Optimizer steps done. */
+  /** Steps done, of all that the run is to have. */
   step: z.int().min(0),
+  totalSteps: z.int().min(1),
+  /** Steps whose update was done; fewer than `step` where float16 overflowed. */
+  updates: z.int().min(0),
+  /** Of float16 only. */
+  gradScaler: z.strictObject({ scale: z.number(), goodSteps: z.int().min(0) }).optional(),
   /** Where the next batch starts: the epoch, and the position in its shuffled order. */
   epoch: z.int().min(0),
   position: z.int().min(0),
@@ -43,12 +49,15 @@ export interface Checkpoint {
   state: TrainingState;
   /** Official keys: `image_proj.*`, `ip_adapter.N.to_k_ip.weight`, … */
   adapter: ReadonlyMap<string, Tensor>;
+  /** Its moving average, the same keys, where the run keeps one. */
+  ema: ReadonlyMap<string, Tensor> | undefined;
   optimizer: ReadonlyMap<string, Tensor>;
   /** State of the generator of noise and timesteps. */
   generator: Uint8Array;
 }
 
 export const adapterFile = 'ip_adapter.safetensors';
+export const emaFile = 'ip_adapter_ema.safetensors';
 const optimizerFile = 'optimizer.safetensors';
 const stateFile = 'training_state.json';
 const generatorKey = 'generator';
@@ -62,7 +71,7 @@ export function adapterFileOf(nameOrPath: string): string {
 /** Writes `outputDir/checkpoint-N` and returns its path. One of the same name is replaced. */
 export function saveCheckpoint(
   outputDir: string,
-  { state, adapter, optimizer, generator }: Checkpoint,
+  { state, adapter, ema, optimizer, generator }: Checkpoint,
 ): string {
   const path = join(outputDir, `checkpoint-${state.step}`);
   const partial = join(outputDir, `.checkpoint-${state.step}.partial`);
@@ -73,6 +82,7 @@ export function saveCheckpoint(
   try {
     // Loaders of PyTorch files look for this mark.
     writeSafetensors(join(partial, adapterFile), adapter, { format: 'pt' });
+    if (ema !== undefined) writeSafetensors(join(partial, emaFile), ema, { format: 'pt' });
     writeSafetensors(join(partial, optimizerFile), new Map([...optimizer, [generatorKey, generatorState]]));
     writeFileSync(join(partial, stateFile), `${JSON.stringify(state, null, 2)}\n`, { flush: true });
     syncFolder(partial);
@@ -99,10 +109,10 @@ function syncFolder(path: string): void {
 }
 
 /**
- * All but the adapter, which is read like any adapter file.
+ * All but the adapter and its moving average, which are read like any adapter file.
  * @throws CheckpointError where a file is missing, damaged or of another kind.
  */
-export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter'> {
+export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter' | 'ema'> {
   if (!existsSync(join(path, stateFile)))
     throw new CheckpointError(`Expected a checkpoint folder at ${path} but there is no ${stateFile} in it`);
   let state: TrainingState;

@@ -3,7 +3,12 @@
  * (tencent-ailab/IP-Adapter tutorial_train_plus.py), in camelCase. Unknown keys are errors.
  */
 import { z } from 'zod';
+import { lrSchedulers } from './optim/lr-scheduler.js';
 import { count, datasetOptions, path, targetOptions } from './options.js';
+
+const positive = z.number().positive('must be above 0');
+const notNegative = z.number().min(0, 'must be at least 0');
+const decayRate = notNegative.lt(1, 'must be below 1');
 
 /**
  * What the UNet and the adapter take of a row, each from a frozen encoder of its own. Pictures come first: a row whose
@@ -39,8 +44,48 @@ export const trainOptionsSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe('mirror half of the pictures in each epoch, with their prompts'),
-  learningRate: z.number().positive('must be above 0').default(1e-4).describe('AdamW learning rate'),
-  weightDecay: z.number().min(0, 'must be at least 0').default(1e-2).describe('AdamW weight decay'),
+
+  learningRate: positive.default(1e-4).describe('AdamW learning rate'),
+  imageProjLearningRate: positive.optional().describe('that of the Resampler; default: --learning-rate'),
+  ipAdapterLearningRate: positive
+    .optional()
+    .describe('that of to_k_ip and to_v_ip; default: --learning-rate'),
+  scaleLr: z
+    .boolean()
+    .default(false)
+    .describe('multiply the learning rates by --train-batch-size × --gradient-accumulation-steps'),
+  lrScheduler: z
+    .enum(lrSchedulers)
+    .default('constant')
+    .describe('how the learning rate changes over the run, as in diffusers'),
+  lrWarmupSteps: notNegative
+    .int()
+    .default(500)
+    .describe('steps in which the learning rate rises from 0; constant has none'),
+  lrNumCycles: count.default(1).describe('falls to 0 of cosine_with_restarts'),
+  lrPower: positive.default(1).describe('exponent of polynomial'),
+  adamBeta1: decayRate.default(0.9).describe("decay of AdamW's mean gradient"),
+  adamBeta2: decayRate.default(0.999).describe("decay of AdamW's mean squared gradient"),
+  adamEpsilon: positive.default(1e-8).describe("added to AdamW's denominator"),
+  weightDecay: notNegative.default(1e-2).describe('AdamW weight decay'),
+  gradientAccumulationSteps: count
+    .default(1)
+    .describe('batches whose gradients make one step, as one batch so many times as large'),
+  maxGradNorm: positive.optional().describe('clip gradients to this global norm; default: no clipping'),
+  useEma: z
+    .boolean()
+    .default(false)
+    .describe('keep a moving average of the adapter: ip_adapter_ema.safetensors in each checkpoint'),
+  emaDecay: decayRate.default(0.9999).describe('what the decay of the moving average grows to'),
+  snrGamma: positive.optional().describe('weigh losses by Min-SNR with this γ, 5 say; default: all the same'),
+  noiseOffset: notNegative.default(0).describe('noise that a channel has in common, 0.05 say; 0: none'),
+  timestepSampling: z
+    .enum(['uniform', 'logit_normal'])
+    .default('uniform')
+    .describe('which timesteps are trained'),
+  logitMean: z.number().default(0).describe('of logit_normal; above 0, noisy timesteps are more frequent'),
+  logitStd: positive.default(1).describe('of logit_normal'),
+
   numTrainEpochs: count.default(100).describe('times that each row is seen'),
   maxTrainSteps: count.optional().describe('stop after so many optimizer steps, whatever the epochs'),
   trainBatchSize: count.default(8).describe('rows per step'),

@@ -10,6 +10,7 @@ import type { UNet2DConditionModel } from './models/unet-2d-condition.js';
 import { DDPMScheduler } from './schedulers/ddpm.js';
 import { openStableDiffusion } from './stable-diffusion.js';
 import {
+  cat,
   type Device,
   type DType,
   type Generator,
@@ -28,6 +29,13 @@ import {
  *     image     the image encoder's last hidden state but one [b, n, hiddenSize]
  */
 export type Encode = (examples: Examples) => Tensor;
+
+interface FrozenOptions extends LoadOptions {
+  dtype: DType;
+  device: Device;
+  /** Rows that an encoder takes at once, 1 or more: its memory grows with them. */
+  rowsAtOnce: number;
+}
 
 /** An encoder, not loaded yet. */
 export interface EncoderSource {
@@ -66,7 +74,7 @@ export interface FrozenModels {
 export function loadFrozenModels(
   modelNameOrPath: string,
   imageEncoderNameOrPath: string,
-  options: LoadOptions & { dtype: DType; device: Device },
+  options: FrozenOptions,
 ): FrozenModels {
   const model = openStableDiffusion(modelNameOrPath);
   const imageEncoderFolder = resolveModelPath(imageEncoderNameOrPath);
@@ -109,13 +117,13 @@ export function loadFrozenModels(
   };
 }
 
-/** @param encode is given what batches hold under the name `input`, on the device */
+/** @param encode is given what batches hold under the name `input`, on the device, a few rows at a time */
 function encoder<M extends { parameters(): Tensor[] }>(
   path: string,
   loadModel: () => M,
   input: Input,
   encode: (model: M, input: Tensor) => Tensor,
-  { device }: { device: Device },
+  { device, rowsAtOnce }: Pick<FrozenOptions, 'device' | 'rowsAtOnce'>,
 ): EncoderSource {
   const load = (): FrozenEncoder => {
     const model = loadModel();
@@ -124,7 +132,13 @@ function encoder<M extends { parameters(): Tensor[] }>(
         const values = examples[input];
         if (values === null) throw new Error(`the loader was not asked for ${input}`);
         using _ = noGrad();
-        return tidy(() => encode(model, tensor(values.data, values.shape).to(device)));
+        return tidy(() => {
+          const [first, ...others] = tensor(values.data, values.shape)
+            .split(rowsAtOnce)
+            .map((rows) => tidy(() => encode(model, rows.to(device)))) as [Tensor, ...Tensor[]];
+          // cat would change the strides, and with them the last bits of what follows.
+          return others.length === 0 ? first : cat([first, ...others]);
+        });
       },
       dispose: () => {
         for (const parameter of model.parameters()) parameter.dispose();

@@ -96,7 +96,10 @@ describe('a name in the Hub’s cache', () => {
         recursive: true,
       }),
     );
-    const models = loadFrozenModels('org/sd', 'h94/IP-Adapter/models/image_encoder', target);
+    const models = loadFrozenModels('org/sd', 'h94/IP-Adapter/models/image_encoder', {
+      ...target,
+      rowsAtOnce: 3,
+    });
     expect(models.imageFeatureSize).toBe(48);
     expect(models.scheduler.numTrainTimesteps).toBe(1000);
     const { sample_size } = JSON.parse(readFileSync(join(world.root, 'model/unet/config.json'), 'utf8'));

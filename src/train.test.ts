@@ -7,7 +7,8 @@ import { loadUNet } from './models/load.js';
 import { AdamW } from './optim/adamw.js';
 import { DDPMScheduler } from './schedulers/ddpm.js';
 import { backward, readSafetensors, type Tensor, tidy } from './torch/index.js';
-import { type StepInputs, train, trainingLoss } from './train.js';
+import { train } from './train.js';
+import { type StepInputs, trainingLoss } from './training-loss.js';
 
 const folder = golden('train') as string;
 const read = (name: string): Map<string, Tensor> => readSafetensors(`${folder}/${name}.safetensors`).tensors;
@@ -22,10 +23,10 @@ describe('the original run, step by step', () => {
     adapter.requiresGrad_(true).attach();
     const parameters = adapter.namedParameters();
     expect([...parameters.keys()]).toEqual(config.parameter_order);
-    const optimizer = new AdamW(parameters, {
-      learningRate: config.learning_rate,
-      weightDecay: config.weight_decay,
-    });
+    const optimizer = new AdamW(
+      { adapter: { parameters, learningRate: config.learning_rate } },
+      { weightDecay: config.weight_decay },
+    );
 
     const frozen = [...unet.namedParameters()];
     const before = frozen.map(([, value]) => value.toBytes());

@@ -5,7 +5,8 @@
  *     picture ─► image encoder ─► Resampler ─► image tokens ─► UNet with both attentions ─► loss ─► AdamW
  *     caption ─► text encoder ─► text states ─────────────┘
  *
- * Trained are the Resampler and the UNet's new `to_k_ip`, `to_v_ip`; everything else is frozen.
+ * That is one step, see train-step.ts. Trained are the Resampler and the UNet's new `to_k_ip`, `to_v_ip`; everything
+ * else is frozen.
  */
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -27,28 +28,22 @@ import { openDataset } from './data/open-dataset.js';
 import { readBuckets } from './data/row-buckets.js';
 import { downloadModels } from './download-models.js';
 import { ConfigError } from './errors.js';
-import { type EncodedBatch, encodeBatch, type FrozenModels, loadFrozenModels } from './frozen-models.js';
+import { type FrozenModels, loadFrozenModels } from './frozen-models.js';
 import { loadAdapter } from './ip-adapter/adapter-file.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { Resampler } from './ip-adapter/resampler.js';
-import { mseLoss } from './nn/functional.js';
-import { AdamW } from './optim/adamw.js';
+import {
+  createOptimization,
+  describeSchedule,
+  type Optimization,
+  restoreOptimization,
+} from './optimization.js';
 import { flagOf, resolveOptions } from './options.js';
 import { saveOptions } from './saved-options.js';
 import { type ReportHooks, StepReporter } from './step-reporter.js';
 import { resolveTarget } from './target.js';
-import {
-  backward,
-  cat,
-  type Device,
-  Generator,
-  randint,
-  randn,
-  setNumThreads,
-  type Tensor,
-  tidy,
-  torchVersion,
-} from './torch/index.js';
+import { type Device, Generator, setNumThreads, torchVersion } from './torch/index.js';
+import { type Training, trainStep } from './train-step.js';
 
 /** What a caller can watch and stop. */
 export interface TrainHooks extends ReportHooks {
@@ -81,26 +76,31 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   await downloadModels({ stableDiffusion, imageEncoder, adapter: config.pretrainedIpAdapterPath }, hooks);
   const models = loadFrozenModels(stableDiffusion, imageEncoder, {
     ...target,
+    rowsAtOnce: config.trainBatchSize,
     onMessage: hooks.onMessage,
   });
   const generator = new Generator(target.device, config.seed);
   const startFrom = resumed === undefined ? config.pretrainedIpAdapterPath : join(resumed, adapterFile);
   const adapter = createAdapter(models, config, startFrom, target.device);
   const parameters = adapter.namedParameters();
-  const optimizer = new AdamW(parameters, {
-    learningRate: config.learningRate,
-    weightDecay: config.weightDecay,
-  });
   const buckets = config.buckets ? await readBuckets(rows, config.resolution, hooks) : undefined;
   const loader = createLoader(models, config, rows, buckets);
+  const totalSteps = Math.min(
+    config.maxTrainSteps ?? Number.POSITIVE_INFINITY,
+    config.numTrainEpochs * loader.batchesPerEpoch,
+  );
+  const optimization = createOptimization(parameters, config, totalSteps);
   const state: TrainingState = {
     step: 0,
+    totalSteps,
+    updates: 0,
     epoch: 0,
     position: 0,
     dataset: dataset.fingerprint,
     options: config,
   };
-  if (resumed !== undefined) restore(resumed, state, optimizer, generator);
+  const savedTotalSteps =
+    resumed === undefined ? totalSteps : restore(resumed, state, optimization, generator);
   using encoders = await openEncoders(models, {
     cached: config.cache ?? [],
     cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
@@ -114,16 +114,15 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   });
 
   saveOptions(config.outputDir, config);
-  const totalSteps = Math.min(
-    config.maxTrainSteps ?? Number.POSITIVE_INFINITY,
-    config.numTrainEpochs * loader.batchesPerEpoch,
-  );
+  const training: Training = { config, models, encoders, adapter, generator, ...optimization };
+  const { optimizer, ema, scaler } = training;
   let checkpoint = resumed;
   let savedStep = resumed === undefined ? -1 : state.step;
   const save = (): void => {
     const content = {
-      state,
+      state: { ...state, updates: optimizer.steps, gradScaler: scaler?.stateDict() },
       adapter: parameters,
+      ema: ema?.stateDict(),
       optimizer: optimizer.stateDict(),
       generator: generator.getState(),
     };
@@ -137,6 +136,8 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     `Training ${trained.toLocaleString('en')} parameters on ${rows.length} rows, ${target.device}, LibTorch ${torchVersion}` +
       (resumed === undefined ? '' : `, from step ${state.step} of ${resumed}`),
   );
+  const schedule = describeSchedule(config, totalSteps, savedTotalSteps);
+  if (schedule !== null) hooks.onMessage?.(schedule);
   const reporter = new StepReporter(config.outputDir, hooks, loader.badRows, {
     step: state.step,
     totalSteps,
@@ -145,21 +146,12 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   try {
     for await (const batch of batchesFrom(loader, state, config.numTrainEpochs)) {
       if (state.step >= totalSteps) break;
-      const loss = tidy(() => {
-        const encoded = encodeBatch(encoders, models, batch, generator);
-        const loss = trainingLoss(models, adapter, {
-          ...encoded,
-          ...drawNoise(models, encoded.latents, generator),
-        });
-        backward(loss);
-        optimizer.step();
-        optimizer.zeroGrad();
-        return loss.detach();
-      });
+      const { loss, gradNorm } = trainStep(training, batch);
       state.step++;
       state.epoch = batch.epoch;
       state.position = batch.nextPosition;
       reporter.add(loss, batch.rows.length);
+      gradNorm.dispose();
       if (state.step % config.saveSteps === 0) save();
       // Here pictures arrive and Ctrl-C is heard: the engine holds the thread for a whole step.
       await setImmediate();
@@ -182,37 +174,6 @@ async function* batchesFrom(
 ): AsyncGenerator<Batch> {
   yield* loader.batches(epoch, position);
   for (let next = epoch + 1; next < epochs; next++) yield* loader.batches(next);
-}
-
-/** What the loss of a step is made of. */
-export interface StepInputs extends EncodedBatch {
-  /** Standard normal, the latents' shape. */
-  noise: Tensor;
-  /** int64 [b], 0 ≤ t < num_train_timesteps */
-  timesteps: Tensor;
-}
-
-function drawNoise(
-  { scheduler }: FrozenModels,
-  { shape, device }: Tensor,
-  generator: Generator,
-): Pick<StepInputs, 'noise' | 'timesteps'> {
-  return {
-    noise: randn(shape, { generator, device }),
-    timesteps: randint(0, scheduler.numTrainTimesteps, [shape[0] as number], { generator, device }),
-  };
-}
-
-/** The mean squared error between the UNet's prediction and its target, a float32 scalar. */
-export function trainingLoss(
-  { unet, scheduler }: Pick<FrozenModels, 'unet' | 'scheduler'>,
-  adapter: IPAdapter,
-  { latents, noise, timesteps, textStates, imageFeatures }: StepInputs,
-): Tensor {
-  const noisyLatents = scheduler.addNoise(latents, noise, timesteps).to(textStates.dtype);
-  const imageTokens = adapter.call(imageFeatures).to(textStates.dtype);
-  const prediction = unet.call(noisyLatents, timesteps, cat([textStates, imageTokens], 1));
-  return mseLoss(prediction.to('float32'), scheduler.target(latents, noise, timesteps));
 }
 
 /** The original's: SD 1.5 and ViT-H give 49,087,488 parameters. */
@@ -248,7 +209,7 @@ function createLoader(
   rows: Rows,
   buckets: Size[] | undefined,
 ): DataLoader {
-  const { resolution, randomFlip, trainBatchSize: batchSize, seed, cache = [] } = config;
+  const { resolution, randomFlip, trainBatchSize, gradientAccumulationSteps, seed, cache = [] } = config;
   return new DataLoader({
     rows,
     tokenizer,
@@ -256,7 +217,7 @@ function createLoader(
     resolution,
     buckets,
     randomFlip,
-    batchSize,
+    batchSize: trainBatchSize * gradientAccumulationSteps,
     // A picture in a tar takes three turns: read, header, pixels; and the engine gives one a step.
     prefetch: config.dataloaderNumWorkers || 3,
     seed,
@@ -272,11 +233,33 @@ const bindingOptions = [
   'buckets',
   'randomFlip',
   'trainBatchSize',
+  'gradientAccumulationSteps',
   'mixedPrecision',
   'seed',
+  'lrScheduler',
+  'lrWarmupSteps',
+  'lrNumCycles',
+  'lrPower',
+  'adamBeta1',
+  'adamBeta2',
+  'adamEpsilon',
+  'maxGradNorm',
+  'useEma',
+  'emaDecay',
+  'snrGamma',
+  'noiseOffset',
+  'timestepSampling',
+  'logitMean',
+  'logitStd',
 ] as const;
 
-function restore(path: string, state: TrainingState, optimizer: AdamW, generator: Generator): void {
+/** @returns the steps that the checkpoint's run was to have */
+function restore(
+  path: string,
+  state: TrainingState,
+  optimization: Optimization,
+  generator: Generator,
+): number {
   const checkpoint = loadCheckpoint(path);
   const saved = checkpoint.state;
   for (const key of bindingOptions) {
@@ -291,7 +274,8 @@ function restore(path: string, state: TrainingState, optimizer: AdamW, generator
     throw new ConfigError(
       `The dataset is not the one that ${path} was trained on; give the same to resume, or start afresh from its adapter with --pretrained-ip-adapter-path`,
     );
-  optimizer.loadStateDict(checkpoint.optimizer, saved.step, path);
+  restoreOptimization(optimization, checkpoint, path);
   generator.setState(checkpoint.generator);
   Object.assign(state, { step: saved.step, epoch: saved.epoch, position: saved.position });
+  return saved.totalSteps;
 }

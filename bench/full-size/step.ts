@@ -13,7 +13,7 @@ import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/
 import { AdamW } from '../../src/optim/adamw.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
 import { backward, memoryStats, noGrad, readSafetensors, type Tensor, tidy } from '../../src/torch/index.js';
-import { trainingLoss } from '../../src/train.js';
+import { trainingLoss } from '../../src/training-loss.js';
 import { flop } from './flop.js';
 import type { Measured, Phase } from './measured.js';
 import { newAdapter } from './models.js';
@@ -31,7 +31,7 @@ const adapter = newAdapter(unet);
 loadAdapter(adapter, join(models, 'ip_adapter.safetensors'));
 adapter.requiresGrad_(true);
 adapter.attach();
-const optimizer = new AdamW(adapter.namedParameters(), { learningRate: 1e-4 });
+const optimizer = new AdamW({ adapter: { parameters: adapter.namedParameters(), learningRate: 1e-4 } });
 const inputs = readSafetensors(inputsFile).tensors;
 const input = (name: string): Tensor => inputs.get(name) as Tensor;
 

@@ -48,13 +48,13 @@ const LOG_EVERY = 25;
  */
 export function runTraining({ parameters, steps, learningRate, losses, save, saveEvery }: Training): void {
   for (const parameter of parameters.values()) parameter.requiresGrad = true;
-  const optimizer = new AdamW(parameters, { learningRate, betas: [0.9, 0.99] });
+  const optimizer = new AdamW({ model: { parameters, learningRate } }, { betas: [0.9, 0.99] });
   const averages = copies(parameters);
   const sums = new Map<string, number>();
   const start = performance.now();
   for (let step = 1; step <= steps; step++) {
     const cosine = 0.5 + 0.5 * Math.cos((Math.PI * step) / steps);
-    optimizer.learningRate = learningRate * Math.min(1, step / WARM_UP) * (0.02 + 0.98 * cosine);
+    optimizer.learningRateFactor = Math.min(1, step / WARM_UP) * (0.02 + 0.98 * cosine);
     tidy(() => {
       const parts = Object.entries(losses());
       backward(parts.map(([, loss]) => loss).reduce((sum, loss) => sum.add(loss)));

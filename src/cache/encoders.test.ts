@@ -46,7 +46,7 @@ async function open(
   adapt: (models: FrozenModels) => FrozenModels['encoders'] = ({ encoders }) => encoders,
   dataset = at('data.json'),
 ): Promise<Opened> {
-  const models = loadFrozenModels(at('model'), at('image_encoder'), target);
+  const models = loadFrozenModels(at('model'), at('image_encoder'), { ...target, rowsAtOnce: 3 });
   const dataRootPath = dataset.endsWith('json') ? at('images') : undefined;
   const { rows } = await openDataset({ dataset, dataRootPath });
   const { tokenizer, imageProcessor } = models;

@@ -52,7 +52,7 @@ function optionOf(
   const option = new Option(`${flagOf(key)} ${value}`, description);
   if (choices !== undefined) option.choices(choices);
   // Defaults are filled in by the schema; commander only shows them.
-  const isShown = fallback !== undefined && fallback !== '' && !isList;
+  const isShown = fallback !== undefined && fallback !== '' && fallback !== false && !isList;
   if (isShown) option.description += ` (default: ${String(fallback)})`;
   if (isList) {
     const read = name === 'number' ? toNumber : (text: string) => text;

@@ -4,11 +4,16 @@ import { CheckpointError } from '../errors.js';
 import { backward, Generator, randn, type Tensor, tensor, tidy } from '../torch/index.js';
 import { AdamW } from './adamw.js';
 
-const options = { learningRate: 0.1, betas: [0.8, 0.9], eps: 1e-3, weightDecay: 0.05 } as const;
+const learningRate = 0.1;
+const options = { betas: [0.8, 0.9], eps: 1e-3, weightDecay: 0.05 } as const;
+
+function adamW(parameters: Map<string, Tensor>): AdamW {
+  return new AdamW({ all: { parameters, learningRate } }, options);
+}
 
 /** One parameter of one element, by the paper's algorithm in float64. */
 function byHand(start: number, grads: readonly number[]): number {
-  const { learningRate, betas, eps, weightDecay } = options;
+  const { betas, eps, weightDecay } = options;
   let [x, m, v] = [start, 0, 0];
   grads.forEach((g, i) => {
     m = betas[0] * m + (1 - betas[0]) * g;
@@ -38,7 +43,7 @@ describe('AdamW', () => {
   it('is the algorithm of the paper', () => {
     const x = tensor([0.7], [1]);
     x.requiresGrad = true;
-    const optimizer = new AdamW(new Map([['x', x]]), options);
+    const optimizer = adamW(new Map([['x', x]]));
     const grads = [0.5, -2, 0.01, 3];
     for (const grad of grads) {
       x.grad = tensor([grad], [1]);
@@ -50,7 +55,7 @@ describe('AdamW', () => {
 
   it('leaves a parameter without a gradient as it is', () => {
     const values = parameters();
-    const optimizer = new AdamW(values, options);
+    const optimizer = adamW(values);
     const before = (values.get('p1') as Tensor).detach().clone();
     backward((values.get('p0') as Tensor).sum());
     optimizer.step();
@@ -61,20 +66,20 @@ describe('AdamW', () => {
 
   it('goes on from a saved state to the bit', () => {
     const [whole, parts] = [parameters(), parameters()];
-    const first = new AdamW(whole, options);
+    const first = adamW(whole);
     for (let i = 0; i < 6; i++) stepOn(whole, first);
 
-    const second = new AdamW(parts, options);
+    const second = adamW(parts);
     for (let i = 0; i < 3; i++) stepOn(parts, second);
     const saved = new Map(Array.from(second.stateDict(), ([key, value]) => [key, value.clone()]));
-    const third = new AdamW(parts, options);
+    const third = adamW(parts);
     third.loadStateDict(saved, second.steps, 'here');
     for (let i = 0; i < 3; i++) stepOn(parts, third);
     for (const [key, value] of whole) expectSameBytes((parts.get(key) as Tensor).detach(), value.detach());
   });
 
   it('refuses the state of other parameters, by name and shape', () => {
-    const optimizer = new AdamW(parameters(), options);
+    const optimizer = adamW(parameters());
     const state = optimizer.stateDict();
     state.delete('exp_avg.p0');
     state.set('exp_avg_sq.p1', tensor([1], [1]));
@@ -87,8 +92,8 @@ describe('AdamW', () => {
   it('the learning rate may change between steps', () => {
     const values = parameters();
     const before = (values.get('p0') as Tensor).detach().clone();
-    const optimizer = new AdamW(values, options);
-    optimizer.learningRate = 0;
+    const optimizer = adamW(values);
+    optimizer.learningRateFactor = 0;
     stepOn(values, optimizer);
     expectSameBytes((values.get('p0') as Tensor).detach(), before);
   });

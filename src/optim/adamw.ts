@@ -1,11 +1,17 @@
 /**
  * @file AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2), with the update of torch/optim/adamw.py.
  */
-import { CheckpointError } from '../errors.js';
 import { noGrad, op, type Tensor, tidy, torchVersion, zeros } from '../torch/index.js';
+import { copyState } from './state.js';
+
+/** Parameters that share a learning rate. */
+export interface ParameterGroup {
+  /** By name, in the order of the update; the names are the keys of the state. */
+  readonly parameters: ReadonlyMap<string, Tensor>;
+  readonly learningRate: number;
+}
 
 export interface AdamWOptions {
-  learningRate: number;
   /** Decay rates of the two moments. Default: [0.9, 0.999] */
   betas?: readonly [number, number];
   /** Default: 1e-8 */
@@ -26,24 +32,27 @@ interface Update extends Moments {
 
 /** Updates parameters in place from their `.grad`. A parameter without one is left as it is. */
 export class AdamW {
-  readonly #parameters: ReadonlyMap<string, Tensor>;
+  readonly #groups: Readonly<Record<string, ParameterGroup>>;
   readonly #moments: ReadonlyMap<string, Moments>;
   readonly #options: Required<AdamWOptions>;
-  /** May change between steps. */
-  learningRate: number;
+  /** What the groups' learning rates are multiplied by; may change between steps. */
+  learningRateFactor = 1;
   #steps = 0;
 
-  /** @param parameters by name, in the order of the update; the names are the keys of the state. */
-  constructor(parameters: ReadonlyMap<string, Tensor>, options: AdamWOptions) {
-    this.#parameters = parameters;
+  /** @param groups by name, in the order of the update; no two have a parameter's name in common */
+  constructor(groups: Readonly<Record<string, ParameterGroup>>, options: AdamWOptions = {}) {
+    this.#groups = groups;
     this.#options = { betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01, ...options };
-    this.learningRate = options.learningRate;
     this.#moments = new Map(
-      Array.from(parameters, ([name, { shape, device }]) => [
+      Array.from(this.#parameters(), ([name, { shape, device }]) => [
         name,
         { expAvg: zeros(shape, { device }), expAvgSq: zeros(shape, { device }) },
       ]),
     );
+  }
+
+  #parameters(): [string, Tensor][] {
+    return Object.values(this.#groups).flatMap(({ parameters }) => [...parameters]);
   }
 
   /** Updates so far. */
@@ -51,23 +60,35 @@ export class AdamW {
     return this.#steps;
   }
 
-  step(): void {
-    using _ = noGrad();
-    tidy(() => {
-      this.#steps++;
-      const updates: Update[] = [];
-      for (const [name, parameter] of this.#parameters) {
-        const { grad } = parameter;
-        if (grad !== null) updates.push({ parameter, grad, ...(this.#moments.get(name) as Moments) });
-      }
-      if (updates[0] !== undefined && fusedOn(updates[0].parameter.device)) this.#updateFused(updates);
-      // One parameter at a time: the temporaries of all at once would be as large as the model.
-      else for (const update of updates) tidy(() => this.#update(update));
-    });
+  /** That of each group in the next update. */
+  get learningRates(): Record<string, number> {
+    const rates = Object.entries(this.#groups).map(([name, { learningRate }]) => [
+      name,
+      learningRate * this.learningRateFactor,
+    ]);
+    return Object.fromEntries(rates);
   }
 
-  #update({ parameter, grad, expAvg, expAvgSq }: Update): void {
-    const { learningRate } = this;
+  step(): void {
+    using _ = noGrad();
+    this.#steps++;
+    for (const { parameters, learningRate } of Object.values(this.#groups))
+      tidy(() => this.#updateGroup(parameters, learningRate * this.learningRateFactor));
+  }
+
+  #updateGroup(parameters: ReadonlyMap<string, Tensor>, learningRate: number): void {
+    const updates: Update[] = [];
+    for (const [name, parameter] of parameters) {
+      const { grad } = parameter;
+      if (grad !== null) updates.push({ parameter, grad, ...(this.#moments.get(name) as Moments) });
+    }
+    if (updates[0] !== undefined && fusedOn(updates[0].parameter.device))
+      this.#updateFused(updates, learningRate);
+    // One parameter at a time: the temporaries of all at once would be as large as the model.
+    else for (const update of updates) tidy(() => this.#update(update, learningRate));
+  }
+
+  #update({ parameter, grad, expAvg, expAvgSq }: Update, learningRate: number): void {
     const { betas, eps, weightDecay } = this.#options;
     const [beta1, beta2] = betas;
     const correction1 = 1 - beta1 ** this.#steps;
@@ -82,8 +103,7 @@ export class AdamW {
     aten.addcdiv_(parameter, expAvg, denominator, -learningRate / correction1);
   }
 
-  #updateFused(updates: readonly Update[]): void {
-    const { learningRate } = this;
+  #updateFused(updates: readonly Update[], learningRate: number): void {
     const { betas, eps, weightDecay } = this.#options;
     const [first] = updates as [Update];
     const step = zeros([], { device: first.parameter.device }).add_(this.#steps);
@@ -104,7 +124,7 @@ export class AdamW {
   }
 
   zeroGrad(): void {
-    for (const parameter of this.#parameters.values()) parameter.grad = null;
+    for (const [, parameter] of this.#parameters()) parameter.grad = null;
   }
 
   /** The moments: `exp_avg.NAME` and `exp_avg_sq.NAME`. With `steps`, all that the next update depends on. */
@@ -123,20 +143,7 @@ export class AdamW {
    * @throws CheckpointError where the state is of other parameters
    */
   loadStateDict(state: ReadonlyMap<string, Tensor>, steps: number, where: string): void {
-    using _ = noGrad();
-    const moments = this.stateDict();
-    const faults = [...moments].flatMap(([key, { shape }]) =>
-      String(state.get(key)?.shape) === String(shape)
-        ? []
-        : `${key}: expected [${shape}] but received [${state.get(key)?.shape ?? 'nothing'}]`,
-    );
-    if (faults.length > 0)
-      throw new CheckpointError(
-        `The optimizer state in ${where} does not fit: ${faults.slice(0, 8).join('; ')}`,
-      );
-    tidy(() => {
-      for (const [key, moment] of moments) moment.copy_(state.get(key) as Tensor);
-    });
+    copyState(this.stateDict(), state, 'optimizer state', where);
     this.#steps = steps;
   }
 }

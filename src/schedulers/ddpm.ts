@@ -58,6 +58,14 @@ export class DDPMScheduler implements Sampler {
     return this.config.prediction_type === 'epsilon' ? noise : this.getVelocity(latents, noise, timesteps);
   }
 
+  /** ᾱ / (1−ᾱ) of the timesteps, their shape. */
+  signalToNoise(timesteps: Tensor): Tensor {
+    return tidy(() => {
+      const signal = this.alphasCumprod.indexSelect(0, timesteps);
+      return signal.div(signal.neg().add(1));
+    });
+  }
+
   /** √ᾱ and √(1−ᾱ) of the timesteps in the latents' dtype, shaped to multiply them. */
   #weights({ dtype, ndim }: Tensor, timesteps: Tensor): { signal: Tensor; rest: Tensor } {
     const perRow = this.alphasCumprod

@@ -1,0 +1,90 @@
+/**
+ * @file One step of training, from the rows to the new weights:
+ *
+ *     rows ─► encoders ─► + noise ─► micro-batches ─► loss ─► backward ─► clip ─► AdamW ─► moving average
+ *
+ * The gradients of the micro-batches add up to those of the whole batch: only the memory is that of a small one.
+ */
+import type { Part, ResolvedTrainOptions } from './config.js';
+import type { Batch } from './data/data-loader.js';
+import { type Encode, encodeBatch, type FrozenModels } from './frozen-models.js';
+import type { IPAdapter } from './ip-adapter/ip-adapter.js';
+import { drawNoise } from './noise.js';
+import { clipGradNorm, gradientsOf, gradNorm } from './optim/clip-grad-norm.js';
+import type { Optimization } from './optimization.js';
+import { backward, type Generator, type Tensor, tidy } from './torch/index.js';
+import { type StepInputs, trainingLoss } from './training-loss.js';
+
+/** All that a step works with. */
+export interface Training extends Optimization {
+  config: ResolvedTrainOptions;
+  models: FrozenModels;
+  encoders: Record<Part, Encode>;
+  adapter: IPAdapter;
+  /** Draws the VAE's samples, noise and timesteps. */
+  generator: Generator;
+}
+
+export interface StepResult {
+  /** Of the whole batch, a scalar. */
+  loss: Tensor;
+  /** The global norm of the gradients before clipping, a scalar. */
+  gradNorm: Tensor;
+  /** Of the update, by parameter group. */
+  learningRates: Record<string, number>;
+}
+
+/** The results are on the device, which is not waited for, except in float16. */
+export function trainStep(training: Training, batch: Batch): StepResult {
+  const { config, models, adapter, generator, optimizer, ema, scaler } = training;
+  return tidy(() => {
+    const encoded = encodeBatch(training.encoders, models, batch, generator);
+    const { shape, device } = encoded.latents;
+    const noise = drawNoise(shape, models.scheduler.numTrainTimesteps, config, { generator, device });
+    const loss = accumulateGradients(training, { ...encoded, ...noise });
+    const gradients = gradientsOf(adapter.parameters());
+    scaler?.unscale(gradients);
+    const norm = gradNorm(gradients);
+    if (config.maxGradNorm !== undefined) clipGradNorm(gradients, norm, config.maxGradNorm);
+
+    optimizer.learningRateFactor = training.schedule(optimizer.steps);
+    const { learningRates } = optimizer;
+    // A skipped update does not count: neither the schedule nor the moving average goes on.
+    if (scaler === null || scaler.update(norm)) {
+      optimizer.step();
+      ema?.step(optimizer.steps);
+    }
+    optimizer.zeroGrad();
+    return { loss, gradNorm: norm, learningRates };
+  });
+}
+
+/** Runs backward for one micro-batch after another, each with its share of the rows, and gives the loss of all. */
+function accumulateGradients({ config, models, adapter, scaler }: Training, inputs: StepInputs): Tensor {
+  const [rows = 0] = inputs.latents.shape;
+  return microBatches(inputs, config.trainBatchSize)
+    .map((micro) =>
+      tidy(() => {
+        const [microRows = 0] = micro.latents.shape;
+        const loss = trainingLoss(models, adapter, micro, config).mul(microRows / rows);
+        backward(scaler === null ? loss : loss.mul(scaler.scale));
+        return loss.detach();
+      }),
+    )
+    .reduce((sum, loss) => sum.add(loss));
+}
+
+/** Slices of at most `size` rows. */
+function microBatches(inputs: StepInputs, size: number): StepInputs[] {
+  const [rows = 0] = inputs.latents.shape;
+  return Array.from({ length: Math.ceil(rows / size) }, (_, i) => {
+    const rowsOf = (tensor: Tensor): Tensor => tensor.slice(0, i * size, (i + 1) * size);
+    return {
+      latents: rowsOf(inputs.latents),
+      noise: rowsOf(inputs.noise),
+      timesteps: rowsOf(inputs.timesteps),
+      textStates: rowsOf(inputs.textStates),
+      imageFeatures: rowsOf(inputs.imageFeatures),
+    };
+  });
+}

@@ -1,0 +1,43 @@
+/** @file The loss: how far the UNet with the adapter is from predicting the noise, or the velocity. */
+import type { EncodedBatch, FrozenModels } from './frozen-models.js';
+import type { IPAdapter } from './ip-adapter/ip-adapter.js';
+import { mseLoss } from './nn/functional.js';
+import type { Noise } from './noise.js';
+import type { DDPMScheduler } from './schedulers/ddpm.js';
+import { cat, type Tensor } from './torch/index.js';
+
+/** What the loss of a step is made of. */
+export interface StepInputs extends EncodedBatch, Noise {}
+
+export interface LossOptions {
+  /** γ of Min-SNR weights; without it every row counts the same. */
+  snrGamma?: number | undefined;
+}
+
+/** The mean squared error between the UNet's prediction and its target, a float32 scalar. */
+export function trainingLoss(
+  { unet, scheduler }: Pick<FrozenModels, 'unet' | 'scheduler'>,
+  adapter: IPAdapter,
+  { latents, noise, timesteps, textStates, imageFeatures }: StepInputs,
+  { snrGamma }: LossOptions = {},
+): Tensor {
+  const noisyLatents = scheduler.addNoise(latents, noise, timesteps).to(textStates.dtype);
+  const imageTokens = adapter.call(imageFeatures).to(textStates.dtype);
+  const prediction = unet.call(noisyLatents, timesteps, cat([textStates, imageTokens], 1)).to('float32');
+  const target = scheduler.target(latents, noise, timesteps);
+  if (snrGamma === undefined) return mseLoss(prediction, target);
+  const perRow = prediction.sub(target).square().mean([1, 2, 3]);
+  return perRow.mul(minSnrWeights(scheduler, timesteps, snrGamma)).mean();
+}
+
+/**
+ * The weight of each row, [b]: min(SNR, γ) / SNR where the UNet predicts the noise, min(SNR, γ) / (SNR + 1) where it
+ * predicts the velocity (Hang et al., arXiv 2303.09556; diffusers
+ * `examples/text_to_image/train_text_to_image.py`).
+ */
+export function minSnrWeights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: number): Tensor {
+  const snr = scheduler.signalToNoise(timesteps);
+  if (scheduler.config.prediction_type === 'v_prediction') return snr.clamp(null, gamma).div(snr.add(1));
+  // The same as min(SNR, γ) / SNR, and 1 where no signal is left.
+  return snr.pow(-1).mul(gamma).clamp(null, 1);
+}
