@@ -19,14 +19,16 @@ export type Part = (typeof parts)[number];
 
 export const trainOptionsSchema = z.strictObject({
   pretrainedModelNameOrPath: path.describe(
-    "Stable Diffusion: a folder in the diffusers layout, a .safetensors or .ckpt file of 1.x, or a name in the Hub's cache",
+    'Stable Diffusion: a folder in the diffusers layout, a .safetensors or .ckpt file of 1.x, or a name on the Hub, maybe with a file in it',
   ),
   pretrainedIpAdapterPath: path
     .optional()
-    .describe('adapter to start from (.safetensors or .bin); default: a new one'),
+    .describe(
+      'adapter to start from: .safetensors, .bin, checkpoint folder or name on the Hub; default: a new one',
+    ),
   numTokens: count.default(16).describe('image tokens that the Resampler makes'),
   imageEncoderPath: path.describe(
-    "CLIP image encoder: a folder in the transformers layout, or a name in the Hub's cache with the folder in it",
+    'CLIP image encoder: a folder in the transformers layout, or a name on the Hub with the folder in it',
   ),
   ...datasetOptions,
   outputDir: path.default('sd-ip_adapter').describe('folder for the checkpoints'),

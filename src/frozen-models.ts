@@ -69,7 +69,7 @@ export interface FrozenModels {
  * Loads what every step needs of a Stable Diffusion and a CLIP image encoder; encoders are left to be loaded by those
  * who need them. Cheap faults come first: the small files are read before the weights.
  * @param modelNameOrPath see `openStableDiffusion`
- * @param imageEncoderNameOrPath a folder in the layout of transformers, or where the Hub's cache has one
+ * @param imageEncoderNameOrPath a folder in the layout of transformers, or a name in the Hub's cache
  */
 export function loadFrozenModels(
   modelNameOrPath: string,

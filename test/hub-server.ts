@@ -1,6 +1,6 @@
 /**
  * @file The Hub as its clients see it, on this machine: the commit of the main branch, the list of files, and their
- * bytes, whole or in ranges. Large files are stored apart (LFS) and reached by a redirect, as there.
+ * bytes, whole or in ranges. Large files are stored on another host (LFS) and reached by a redirect, as there.
  */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -45,7 +45,11 @@ export class HubServer {
 
   async start(): Promise<string> {
     await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  get #port(): number {
+    return (this.#server.address() as AddressInfo).port;
   }
 
   stop(): void {
@@ -89,8 +93,16 @@ export class HubServer {
     const files = this.#repos.get(api?.[1] ?? store?.[1] ?? repo);
     if (files === undefined) return fail(response, 401, 'RepoNotFound');
     if (api?.[2] === 'revision')
-      return json(response, { _id: '1', id: api[1], sha: commit, siblings: [], lastModified: '2024-01-01' });
+      return json(response, {
+        _id: '1',
+        id: api[1],
+        sha: commit,
+        siblings: [],
+        lastModified: '2024-01-01T00:00:00.000Z',
+      });
     if (api?.[2] === 'tree') return json(response, tree(files, this.claimedSize));
+    // A store on another host, which must not get the token.
+    if (store && request.headers.authorization !== undefined) return fail(response, 400, 'InvalidArgument');
     if (store)
       return this.#send(store[2] as string, files.get(store[2] as string) as Stored, request, response);
 
@@ -104,7 +116,8 @@ export class HubServer {
     if (!file.isLfs) return this.#send(path, file, request, response);
     response.setHeader('x-linked-etag', `"${file.etag}"`);
     response.setHeader('x-linked-size', file.bytes.length);
-    return response.writeHead(302, { location: `/lfs/${repo}/${path}` }).end();
+    const location = `http://localhost:${this.#port}/lfs/${repo}/${path}`;
+    return response.writeHead(302, { location }).end();
   }
 
   async #send(
@@ -132,7 +145,11 @@ export class HubServer {
       const chunk = body.subarray(transfer.sent, Math.min(transfer.sent + chunkSize, cut ?? length));
       await new Promise((resolve) => response.write(chunk, resolve));
       transfer.sent += chunk.length;
-      if (transfer.sent === cut) return response.destroy();
+      if (transfer.sent === cut) {
+        // A client throws away what it has not read when the connection breaks.
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        return response.destroy();
+      }
       if (this.rate < Number.POSITIVE_INFINITY)
         await new Promise((resolve) => setTimeout(resolve, (1000 * chunk.length) / this.rate));
     }

@@ -5,8 +5,10 @@ import { drawOptionsSchema, pipelineOptionsSchema } from '../pipeline/generate-c
 
 export const evaluateOptionsSchema = z.strictObject({
   ...pipelineOptionsSchema.shape,
-  imageEncoder: path.describe('folder of the CLIP image encoder that the adapter was trained with'),
-  adapter: path.describe('IP-Adapter Plus: .safetensors, .bin or checkpoint folder'),
+  imageEncoder: path.describe(
+    'CLIP image encoder that the adapter was trained with: folder or name on the Hub',
+  ),
+  adapter: path.describe('IP-Adapter Plus: .safetensors, .bin, checkpoint folder or name on the Hub'),
   ...datasetOptions,
   maxRows: z
     .int('must be a whole number')
@@ -32,11 +34,13 @@ export const evaluateOptionsSchema = z.strictObject({
   batchSize: count.default(16).describe('pictures drawn at the same time'),
   metricEncoder: path
     .optional()
-    .describe('what measures: folder of a whole CLIP model or of an image encoder; default: --image-encoder'),
+    .describe(
+      'what measures: a whole CLIP model or an image encoder, folder or name on the Hub; default: --image-encoder',
+    ),
   metricTextEncoder: path
     .optional()
     .describe(
-      'for CLIP-T where --metric-encoder has no text: folder of the CLIP text encoder that belongs to it',
+      'for CLIP-T where --metric-encoder has no text: the CLIP text encoder that belongs to it, folder or name on the Hub',
     ),
 });
 

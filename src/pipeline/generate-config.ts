@@ -5,15 +5,19 @@ import { count, fraction, path, targetOptions } from '../options.js';
 import { samplerNames } from '../schedulers/config.js';
 
 export const pipelineOptionsSchema = z.strictObject({
-  model: path.describe('folder of the Stable Diffusion model in the diffusers layout'),
+  model: path.describe(
+    'Stable Diffusion: a folder in the diffusers layout, a file of 1.x, or a name on the Hub',
+  ),
   imageEncoder: path
     .optional()
     .describe(
-      'folder of the CLIP image encoder that the adapter was trained with; not needed for saved embeddings',
+      'CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings',
     ),
   adapter: path
     .optional()
-    .describe('IP-Adapter Plus: .safetensors, .bin or checkpoint folder; default: none, text alone'),
+    .describe(
+      'IP-Adapter Plus: .safetensors, .bin, checkpoint folder or name on the Hub; default: none, text alone',
+    ),
   ...targetOptions,
 });
 
@@ -80,7 +84,9 @@ export const generateOptionsSchema = z.strictObject({
 });
 
 export const embedOptionsSchema = z.strictObject({
-  imageEncoder: path.describe('folder of the CLIP image encoder in the transformers layout'),
+  imageEncoder: path.describe(
+    'CLIP image encoder: a folder in the transformers layout, or a name on the Hub',
+  ),
   images: z.array(path).min(1, 'must not be empty').describe('pictures'),
   imageFit,
   out: z

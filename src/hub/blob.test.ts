@@ -1,0 +1,58 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { CheckpointError } from '../errors.js';
+import { downloadBlob } from './blob.js';
+
+let root: string;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'ip-adapter-blob-'));
+});
+afterEach(() => rmSync(root, { recursive: true }));
+
+const bytes = Buffer.from('0123456789'.repeat(3));
+const etag = createHash('sha256').update(bytes).digest('hex');
+const file = { path: 'a.bin', size: bytes.length, etag, isLfs: true };
+const download = (read: (from: number) => AsyncIterable<Uint8Array>) => {
+  const seen: [number, number][] = [];
+  const onBytes = (there: number, isNew: number) => seen.push([there, isNew]);
+  const ended = downloadBlob(join(root, etag), file, {
+    read: async (from) => read(from),
+    onBytes,
+    onWait: () => {},
+    pauseMs: 0,
+  });
+  return { ended, seen };
+};
+
+describe('downloadBlob', () => {
+  it('gives up where nothing comes any more, and keeps what came', async () => {
+    let connections = 0;
+    const { ended, seen } = download(async function* (from) {
+      connections++;
+      if (from === 0) yield bytes.subarray(0, 12);
+      throw new TypeError('fetch failed', { cause: new Error('socket hang up') });
+    });
+    await expect(ended).rejects.toThrow(CheckpointError);
+    await expect(ended).rejects.toThrow(
+      /Expected 30 bytes of a\.bin .* broke after 12: socket hang up; the next start goes on from there/,
+    );
+    // The first brought something; after it, seven brought nothing.
+    expect(connections).toBe(1 + 7);
+    expect(seen).toEqual([[12, 12]]);
+    expect(readdirSync(root)).toEqual([`${etag}.incomplete`]);
+    expect(readFileSync(join(root, `${etag}.incomplete`), 'utf8')).toBe('012345678901');
+  });
+
+  it('does not give up as long as something comes, though connections end early', async () => {
+    const { ended, seen } = download(async function* (from) {
+      yield bytes.subarray(from, from + 2);
+    });
+    await ended;
+    expect(seen.map(([there]) => there)).toEqual(Array.from({ length: 15 }, (_, i) => 2 * (i + 1)));
+    expect(readFileSync(join(root, etag)).equals(bytes)).toBe(true);
+    expect(readdirSync(root)).toEqual([etag]);
+  });
+});
