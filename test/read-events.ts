@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 
-export interface ReadImage {
+interface ReadImage {
   width: number;
   height: number;
   colorspace: number;
