@@ -115,6 +115,37 @@ export const trainOptionsSchema = z.strictObject({
   cacheDir: path
     .optional()
     .describe('folder for --cache, which runs may share; default: cache in the output folder'),
+
+  reportTo: z
+    .string()
+    .pipe(
+      z.enum(['tensorboard', 'none'], {
+        error: ({ input }) =>
+          input === 'wandb'
+            ? 'Weights & Biases is not supported: its client for JavaScript, @wandb/sdk, is an unfinished beta without resume or pictures; use tensorboard, or read metrics.jsonl'
+            : undefined,
+      }),
+    )
+    .default('tensorboard')
+    .describe('tensorboard: event files beside metrics.jsonl, which is always written; or none'),
+  loggingDir: path.default('logs').describe('folder for the event files, inside the output folder'),
+  validationImage: z
+    .array(path)
+    .default([])
+    .describe('pictures as prompts for what is drawn while training goes; a row of the sheet each'),
+  validationPrompt: z
+    .array(z.string())
+    .default([])
+    .describe('text beside each validation picture, or one for all; default: none'),
+  validationSteps: count
+    .default(500)
+    .describe('steps between validation drawings; one is always made at the end'),
+  numValidationImages: count.default(1).describe('drawings of each validation picture'),
+  validationScale: notNegative
+    .default(1)
+    .describe('strength of the image prompt in validation drawings: 0 none, 1 as trained'),
+  validationSamplingSteps: count.default(30).describe('denoising steps of a validation drawing'),
+
   device: targetOptions.device,
   threads: targetOptions.threads,
 });

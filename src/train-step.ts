@@ -12,8 +12,9 @@ import type { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { drawNoise } from './noise.js';
 import { clipGradNorm, gradientsOf, gradNorm } from './optim/clip-grad-norm.js';
 import type { Optimization } from './optimization.js';
-import { backward, type Generator, type Tensor, tidy } from './torch/index.js';
-import { type StepInputs, trainingLoss } from './training-loss.js';
+import type { StepMetrics } from './step-reporter.js';
+import { backward, cat, type Generator, type Tensor, tidy } from './torch/index.js';
+import { type StepInputs, type TrainingLoss, trainingLoss } from './training-loss.js';
 
 /** All that a step works with. */
 export interface Training extends Optimization {
@@ -25,23 +26,14 @@ export interface Training extends Optimization {
   generator: Generator;
 }
 
-export interface StepResult {
-  /** Of the whole batch, a scalar. */
-  loss: Tensor;
-  /** The global norm of the gradients before clipping, a scalar. */
-  gradNorm: Tensor;
-  /** Of the update, by parameter group. */
-  learningRates: Record<string, number>;
-}
-
 /** The results are on the device, which is not waited for, except in float16. */
-export function trainStep(training: Training, batch: Batch): StepResult {
+export function trainStep(training: Training, batch: Batch): StepMetrics {
   const { config, models, adapter, generator, optimizer, ema, scaler } = training;
   return tidy(() => {
     const encoded = encodeBatch(training.encoders, models, batch, generator);
     const { shape, device } = encoded.latents;
     const noise = drawNoise(shape, models.scheduler.numTrainTimesteps, config, { generator, device });
-    const loss = accumulateGradients(training, { ...encoded, ...noise });
+    const { loss, rowLosses } = accumulateGradients(training, { ...encoded, ...noise });
     const gradients = gradientsOf(adapter.parameters());
     scaler?.unscale(gradients);
     const norm = gradNorm(gradients);
@@ -55,23 +47,29 @@ export function trainStep(training: Training, batch: Batch): StepResult {
       ema?.step(optimizer.steps);
     }
     optimizer.zeroGrad();
-    return { loss, gradNorm: norm, learningRates };
+    return { loss, rowLosses, timesteps: noise.timesteps, gradNorm: norm, learningRates };
   });
 }
 
 /** Runs backward for one micro-batch after another, each with its share of the rows, and gives the loss of all. */
-function accumulateGradients({ config, models, adapter, scaler }: Training, inputs: StepInputs): Tensor {
+function accumulateGradients(
+  { config, models, adapter, scaler }: Training,
+  inputs: StepInputs,
+): TrainingLoss {
   const [rows = 0] = inputs.latents.shape;
-  return microBatches(inputs, config.trainBatchSize)
-    .map((micro) =>
-      tidy(() => {
-        const [microRows = 0] = micro.latents.shape;
-        const loss = trainingLoss(models, adapter, micro, config).mul(microRows / rows);
-        backward(scaler === null ? loss : loss.mul(scaler.scale));
-        return loss.detach();
-      }),
-    )
-    .reduce((sum, loss) => sum.add(loss));
+  const losses = microBatches(inputs, config.trainBatchSize).map((micro) =>
+    tidy(() => {
+      const [microRows = 0] = micro.latents.shape;
+      const { loss, rowLosses } = trainingLoss(models, adapter, micro, config);
+      const share = loss.mul(microRows / rows);
+      backward(scaler === null ? share : share.mul(scaler.scale));
+      return { loss: share.detach(), rowLosses };
+    }),
+  );
+  return {
+    loss: losses.map(({ loss }) => loss).reduce((sum, loss) => sum.add(loss)),
+    rowLosses: cat(losses.map(({ rowLosses }) => rowLosses)),
+  };
 }
 
 /** Slices of at most `size` rows. */

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../test/e2e/world.js';
 import { expectAllclose, golden, goldenResampler } from '../test/golden.js';
+import { readRun } from '../test/read-events.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { loadUNet } from './models/load.js';
 import { AdamW } from './optim/adamw.js';
@@ -43,8 +44,11 @@ describe('the original run, step by step', () => {
         imageFeatures: at('image_embeds'),
       };
       tidy(() => {
-        const loss = trainingLoss({ unet, scheduler }, adapter, stepInputs);
+        const { loss, rowLosses } = trainingLoss({ unet, scheduler }, adapter, stepInputs);
         expect(Math.abs(loss.item() / expected - 1)).toBeLessThan(1e-6);
+        expect(rowLosses.shape).toEqual([stepInputs.timesteps.shape[0]]);
+        expect(rowLosses.requiresGrad).toBe(false);
+        expect(Math.abs(rowLosses.mean().item() / loss.item() - 1)).toBeLessThan(1e-6);
         backward(loss);
         if (step === 0)
           for (const [key, grad] of read('grads_step0'))
@@ -157,8 +161,11 @@ describe('train', () => {
     const told = readFileSync(`${world.root}/parts/metrics.jsonl`, 'utf8')
       .trim()
       .split('\n')
-      .map((line) => JSON.parse(line));
-    expect(told).toEqual(whole.map((loss, i) => ({ step: i + 1, loss })));
+      .map((line) => JSON.parse(line))
+      .map((line) => [line.step, line.loss, line['lr/image_proj'], line['lr/ip_adapter']]);
+    expect(told).toEqual(whole.map((loss, i) => [i + 1, loss, 1e-4, 1e-4]));
+    const shown = readRun(`${world.root}/parts/logs`).map(({ step, scalars }) => [step, scalars.loss]);
+    expect(shown).toEqual(whole.map((loss, i) => [i + 1, loss]));
     for (const file of ['ip_adapter', 'optimizer'])
       expect(
         Buffer.compare(

@@ -44,6 +44,7 @@ import { type ReportHooks, StepReporter } from './step-reporter.js';
 import { resolveTarget } from './target.js';
 import { type Device, Generator, setNumThreads, torchVersion } from './torch/index.js';
 import { type Training, trainStep } from './train-step.js';
+import { openValidation } from './validation.js';
 
 /** What a caller can watch and stop. */
 export interface TrainHooks extends ReportHooks {
@@ -101,6 +102,11 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   };
   const savedTotalSteps =
     resumed === undefined ? totalSteps : restore(resumed, state, optimization, generator);
+  using validation = await openValidation(models.unet, adapter, config, {
+    ...hooks,
+    ...target,
+    step: state.step,
+  });
   using encoders = await openEncoders(models, {
     cached: config.cache ?? [],
     cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
@@ -138,27 +144,29 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   );
   const schedule = describeSchedule(config, totalSteps, savedTotalSteps);
   if (schedule !== null) hooks.onMessage?.(schedule);
-  const reporter = new StepReporter(config.outputDir, hooks, loader.badRows, {
+  using reporter = new StepReporter(config, hooks, loader.badRows, {
     step: state.step,
     totalSteps,
+    numTrainTimesteps: models.scheduler.numTrainTimesteps,
   });
   adapter.attach();
   try {
-    for await (const batch of batchesFrom(loader, state, config.numTrainEpochs)) {
+    for await (const batch of reporter.timed(batchesFrom(loader, state, config.numTrainEpochs))) {
       if (state.step >= totalSteps) break;
-      const { loss, gradNorm } = trainStep(training, batch);
+      const metrics = trainStep(training, batch);
       state.step++;
       state.epoch = batch.epoch;
       state.position = batch.nextPosition;
-      reporter.add(loss, batch.rows.length);
-      gradNorm.dispose();
+      reporter.add(metrics, batch.rows.length);
       if (state.step % config.saveSteps === 0) save();
+      if (state.step % config.validationSteps === 0) await validation?.draw(state.step, reporter);
       // Here pictures arrive and Ctrl-C is heard: the engine holds the thread for a whole step.
       await setImmediate();
       if (hooks.signal?.aborted) break;
     }
     reporter.flush();
     if (savedStep !== state.step) save();
+    await validation?.draw(state.step, reporter);
   } finally {
     adapter.detach();
   }

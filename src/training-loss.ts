@@ -1,7 +1,7 @@
 /** @file The loss: how far the UNet with the adapter is from predicting the noise, or the velocity. */
 import type { EncodedBatch, FrozenModels } from './frozen-models.js';
 import type { IPAdapter } from './ip-adapter/ip-adapter.js';
-import { mseLoss } from './nn/functional.js';
+import { mseLoss, mseLossPerRow } from './nn/functional.js';
 import type { Noise } from './noise.js';
 import type { DDPMScheduler } from './schedulers/ddpm.js';
 import { cat, type Tensor } from './torch/index.js';
@@ -14,20 +14,30 @@ export interface LossOptions {
   snrGamma?: number | undefined;
 }
 
-/** The mean squared error between the UNet's prediction and its target, a float32 scalar. */
+export interface TrainingLoss {
+  /** The mean over the rows, by their weights, a float32 scalar. */
+  loss: Tensor;
+  /** Each row's own without its weight, float32 [b]; to look at, without gradients. */
+  rowLosses: Tensor;
+}
+
+/** The mean squared error between the UNet's prediction and its target. */
 export function trainingLoss(
   { unet, scheduler }: Pick<FrozenModels, 'unet' | 'scheduler'>,
   adapter: IPAdapter,
   { latents, noise, timesteps, textStates, imageFeatures }: StepInputs,
   { snrGamma }: LossOptions = {},
-): Tensor {
+): TrainingLoss {
   const noisyLatents = scheduler.addNoise(latents, noise, timesteps).to(textStates.dtype);
   const imageTokens = adapter.call(imageFeatures).to(textStates.dtype);
   const prediction = unet.call(noisyLatents, timesteps, cat([textStates, imageTokens], 1)).to('float32');
   const target = scheduler.target(latents, noise, timesteps);
-  if (snrGamma === undefined) return mseLoss(prediction, target);
-  const perRow = prediction.sub(target).square().mean([1, 2, 3]);
-  return perRow.mul(minSnrWeights(scheduler, timesteps, snrGamma)).mean();
+  const perRow = mseLossPerRow(prediction, target);
+  const loss =
+    snrGamma === undefined
+      ? mseLoss(prediction, target)
+      : perRow.mul(minSnrWeights(scheduler, timesteps, snrGamma)).mean();
+  return { loss, rowLosses: perRow.detach() };
 }
 
 /**

@@ -73,7 +73,7 @@ function step(): void {
       ? input('text')
       : frozen('text encoder', () => textEncoder.call(input('input_ids')).lastHiddenState);
   const { noise, timesteps } = { noise: input('noise'), timesteps: input('timesteps') };
-  const loss = timed('UNet forward', () =>
+  const { loss } = timed('UNet forward', () =>
     trainingLoss({ unet, scheduler }, adapter, { latents, noise, timesteps, textStates, imageFeatures }),
   );
   const backwardFlop = flop.backward;

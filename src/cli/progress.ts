@@ -1,17 +1,18 @@
 /** @file Progress of training: one line that moves in a terminal, plain lines elsewhere. */
 import type { WriteStream } from 'node:tty';
 import { SingleBar } from 'cli-progress';
+import { MovingAverage } from '../reports/moving-average.js';
 import type { StepsReport } from '../step-reporter.js';
 
 /** Without a terminal, a line at most so often. */
 const plainIntervalMs = 5000;
-/** How fast the shown loss forgets: a single step's loss says little, since it depends most on its timestep. */
+/** Of a step; about the last fifty steps count. */
 const lossDecay = 0.98;
 
 export class TrainProgress {
   readonly #out: WriteStream;
+  readonly #loss = new MovingAverage(lossDecay);
   #bar: SingleBar | undefined;
-  #loss: number | undefined;
   #images = 0;
   #seconds = 0;
   #steps = 0;
@@ -27,14 +28,15 @@ export class TrainProgress {
     this.#out.write(`${text}\n`);
   }
 
-  steps({ step, totalSteps, losses, images, seconds }: StepsReport): void {
-    for (const loss of losses)
-      this.#loss = this.#loss === undefined ? loss : lossDecay * this.#loss + (1 - lossDecay) * loss;
+  steps({ step, totalSteps, losses, learningRates, images, seconds }: StepsReport): void {
+    for (const loss of losses) this.#loss.add(loss);
     this.#images += images;
     this.#steps += losses.length;
     this.#seconds += seconds;
     const figures = {
-      loss: (this.#loss ?? Number.NaN).toFixed(4),
+      loss: this.#loss.value.toFixed(4),
+      // Groups often have the same.
+      lr: [...new Set(Object.values(learningRates))].map((rate) => rate.toExponential(2)).join(' '),
       rate: (this.#images / this.#seconds).toFixed(2),
       left: duration(((totalSteps - step) * this.#seconds) / this.#steps),
     };
@@ -42,7 +44,7 @@ export class TrainProgress {
     else if (performance.now() - this.#lastLine >= plainIntervalMs || step === totalSteps) {
       this.#lastLine = performance.now();
       this.#out.write(
-        `step ${step}/${totalSteps}  loss ${figures.loss}  ${figures.rate} images/s  ${figures.left} left\n`,
+        `step ${step}/${totalSteps}  loss ${figures.loss}  lr ${figures.lr}  ${figures.rate} images/s  ${figures.left} left\n`,
       );
     }
   }
@@ -50,7 +52,7 @@ export class TrainProgress {
   #draw(step: number, totalSteps: number, figures: Record<string, string>): void {
     if (this.#bar === undefined) {
       this.#bar = new SingleBar({
-        format: '{bar} step {value}/{total}  loss {loss}  {rate} images/s  {left} left',
+        format: '{bar} step {value}/{total}  loss {loss}  lr {lr}  {rate} images/s  {left} left',
         stream: this.#out,
         hideCursor: true,
       });

@@ -5,8 +5,8 @@ import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
 import { TrainProgress } from './progress.js';
 
-/** Flags of the original that it accepts and never uses, or that concern its launcher. */
-const ignoredFlags = ['logging-dir', 'report-to', 'local-rank'];
+/** Flags of the original that concern its launcher. */
+const ignoredFlags = ['local-rank'];
 
 export function trainCommand(): Command {
   const command = new Command('train').description(

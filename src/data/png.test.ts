@@ -69,4 +69,10 @@ describe('contactSheet', () => {
     expect([sheet.width, sheet.height]).toEqual([4, 2]);
     expect([...sheet.data]).toEqual(rows.flatMap((byte) => [byte, byte, byte]));
   });
+
+  it('has as many columns as it is told', () => {
+    const one = (byte: number) => ({ data: new Uint8Array(3).fill(byte), width: 1, height: 1 });
+    const { width, height, data } = contactSheet([1, 2, 3].map(one), 3);
+    expect([width, height, [...data]]).toEqual([3, 1, [1, 1, 1, 2, 2, 2, 3, 3, 3]]);
+  });
 });

@@ -36,10 +36,15 @@ function chunk(type: string, data: Buffer): Buffer {
   return Buffer.concat([length, body, check]);
 }
 
-/** The pictures, all of one size, row by row in as square a grid as fits; places left over are white. */
-export function contactSheet(images: readonly RgbImage[]): RgbImage {
+/**
+ * The pictures, all of one size, row by row in a grid; places left over are white.
+ * @param columns default: as square as fits
+ */
+export function contactSheet(
+  images: readonly RgbImage[],
+  columns: number = Math.ceil(Math.sqrt(images.length)),
+): RgbImage {
   const { width, height } = images[0] as RgbImage;
-  const columns = Math.ceil(Math.sqrt(images.length));
   const sheet = { width: columns * width, height: Math.ceil(images.length / columns) * height };
   const data = new Uint8Array(sheet.width * sheet.height * 3).fill(255);
   for (const [i, image] of images.entries()) {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { expectAllclose } from '../../test/golden.js';
 import { backward, full, Generator, memoryStats, randn, type Tensor, tensor, tidy } from '../torch/index.js';
-import { attention, gelu, interpolateNearest, mseLoss, pad, quickGelu } from './functional.js';
+import { attention, gelu, interpolateNearest, mseLoss, mseLossPerRow, pad, quickGelu } from './functional.js';
 
 const generator = new Generator('cpu', 3);
 const random = (...shape: number[]) => randn(shape, { generator });
@@ -148,6 +148,11 @@ describe('functions', () => {
 
   it('mseLoss is the mean of squared differences', () => {
     expect(mseLoss(tensor([1, 2, 3], [3]), tensor([1, 4, 0], [3])).item()).toBeCloseTo(13 / 3);
+  });
+
+  it('mseLossPerRow is that of each row', () => {
+    const [a, b] = [tensor([1, 2, 3, 4], [2, 1, 1, 2]), tensor([1, 4, 0, 0], [2, 1, 1, 2])];
+    expect(mseLossPerRow(a, b).toNumbers()).toEqual([2, 12.5]);
   });
 
   it('interpolateNearest repeats pixels, by a factor or to a size', () => {

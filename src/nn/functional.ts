@@ -80,6 +80,12 @@ export function mseLoss(prediction: Tensor, target: Tensor): Tensor {
   return aten.mseLoss(prediction, target);
 }
 
+/** The mean of each row's squared differences, [batch] */
+export function mseLossPerRow(prediction: Tensor, target: Tensor): Tensor {
+  const reduction = 0; // none
+  return tidy(() => aten.mseLoss(prediction, target, reduction).flatten(1).mean([1]));
+}
+
 /** [batch, channels, h, w] → the given [height, width], or that many times the size, each pixel repeated. */
 export function interpolateNearest(
   x: Tensor,

@@ -1,8 +1,12 @@
-/** @file From prompts to what the denoising loop takes: text states, and one set of image tokens for each picture. */
+/**
+ * @file From prompts to what the denoising loop takes: text states, and one set of image tokens for each picture. Two
+ * stages, since an adapter that is being trained needs only the second one anew.
+ */
 import { ConfigError } from '../errors.js';
 import type { Conditions } from '../generate.js';
+import type { IPAdapter } from '../ip-adapter/ip-adapter.js';
 import { assertFeaturesFit, type OpenedAdapter } from '../ip-adapter/open-adapter.js';
-import { cat, noGrad, type Tensor, tensor, tidy } from '../torch/index.js';
+import { cat, type DType, noGrad, type Tensor, tensor, tidy } from '../torch/index.js';
 import type { ImageFit, ResolvedJob } from './generate-config.js';
 import {
   featuresOf,
@@ -14,17 +18,59 @@ import {
 } from './image-prompt.js';
 import type { PipelineModels } from './pipeline-models.js';
 
+/** What encoders make of the prompts of n jobs. */
+export interface EncodedPrompts {
+  /** The text encoder's last hidden state, [n, 77, crossAttentionDim] both. */
+  text: Tensor;
+  negativeText: Tensor;
+  images?: EncodedImages;
+}
+
+interface EncodedImages {
+  /** Each list of image prompts: its features, a row for each picture, and the rows' weights. */
+  lists: { features: Tensor; weights: number[] }[];
+  /** For each job the number of its list. */
+  listOf: number[];
+  /** Features that stand for no picture, one row. */
+  zero: Tensor;
+}
+
+type PromptModels = Pick<PipelineModels, 'textEncoder' | 'tokenizer' | 'encoder' | 'adapter' | 'device'>;
+
 /**
  * The conditions of a batch of pictures, to be given to `releaseConditions` after use.
- * @throws ConfigError where adapter or encoder are missing, or only some jobs have image prompts; PictureError,
- * CheckpointError where a file cannot be read, or holds features of another encoder
+ * @throws as `encodePrompts`
  */
 export async function makeConditions(
-  models: PipelineModels,
+  models: PromptModels,
   jobs: readonly ResolvedJob[],
   negativePrompt: string,
   fit: ImageFit,
 ): Promise<Conditions> {
+  const encoded = await encodePrompts(models, jobs, negativePrompt, fit);
+  const conditions = conditionsOf(models.adapter?.module, encoded);
+  releaseImages(encoded);
+  return conditions;
+}
+
+/** Lets go of what `makeConditions` made. */
+export function releaseConditions(conditions: Conditions): void {
+  conditions.text.dispose();
+  conditions.negativeText.dispose();
+  releaseTokens(conditions);
+}
+
+/**
+ * All that needs the encoders, to be given to `releasePrompts` after use.
+ * @throws ConfigError where adapter or encoder are missing, or only some jobs have image prompts; PictureError,
+ * CheckpointError where a file cannot be read, or holds features of another encoder
+ */
+export async function encodePrompts(
+  models: PromptModels,
+  jobs: readonly ResolvedJob[],
+  negativePrompt: string,
+  fit: ImageFit,
+): Promise<EncodedPrompts> {
   // Several pictures of one prompt share its list, which is then encoded once.
   const lists = [...new Set(jobs.map(({ imagePrompts }) => imagePrompts))];
   const prompts = await Promise.all(
@@ -48,34 +94,52 @@ export async function makeConditions(
     if (adapter === undefined)
       throw new ConfigError('Expected an adapter for image prompts: give --adapter (adapter)');
 
-    const sets = prompts.map((list) => tokensOf(models, adapter, list, fit));
-    const tokens = cat(jobs.map(({ imagePrompts }) => sets[lists.indexOf(imagePrompts)] as Tensor));
     const { takes, embeddingDim } = adapter.module.image_proj;
     const file = prompts
       .flat()
       .map(({ source }) => source)
       .find((source) => typeof source === 'string');
-    const zero = zeroFeatures(takes, models.encoder, file, embeddingDim);
-    const negative = projectFeatures(adapter.module, zero);
-    return {
-      text,
-      negativeText,
-      image: {
-        adapter: adapter.module,
-        tokens: tokens.to(text.dtype),
-        negativeTokens: negative.to(text.dtype).expand(jobs.length, -1, -1).contiguous(),
-      },
+    const images = {
+      lists: prompts.map((list) => encodeImages(models, adapter, list, fit)),
+      listOf: jobs.map(({ imagePrompts }) => lists.indexOf(imagePrompts)),
+      zero: zeroFeatures(takes, models.encoder, file, embeddingDim),
     };
+    return { text, negativeText, images };
   });
 }
 
-/** Lets go of what `makeConditions` made. */
-export function releaseConditions({ text, negativeText, image }: Conditions): void {
-  for (const one of [text, negativeText, image?.tokens, image?.negativeTokens]) one?.dispose();
+/**
+ * The rest, by the adapter as it is now. Texts are shared with the prompts, image tokens are new.
+ * @param adapter needed for image prompts
+ */
+export function conditionsOf(
+  adapter: IPAdapter | undefined,
+  { text, negativeText, images }: EncodedPrompts,
+): Conditions {
+  if (adapter === undefined || images === undefined) return { text, negativeText };
+  return { text, negativeText, image: { adapter, ...tokensOf(adapter, images, text.dtype) } };
+}
+
+/** Lets go of what `conditionsOf` made. */
+export function releaseTokens({ image }: Conditions): void {
+  image?.tokens.dispose();
+  image?.negativeTokens.dispose();
+}
+
+/** Lets go of what `encodePrompts` made. */
+export function releasePrompts(encoded: EncodedPrompts): void {
+  encoded.text.dispose();
+  encoded.negativeText.dispose();
+  releaseImages(encoded);
+}
+
+function releaseImages({ images }: EncodedPrompts): void {
+  images?.zero.dispose();
+  for (const { features } of images?.lists ?? []) features.dispose();
 }
 
 /** The text encoder's last hidden state of each text, [n, 77, crossAttentionDim]; equal texts are encoded once. */
-function encodeTexts({ textEncoder, tokenizer, device }: PipelineModels, texts: readonly string[]): Tensor {
+function encodeTexts({ textEncoder, tokenizer, device }: PromptModels, texts: readonly string[]): Tensor {
   using _ = noGrad();
   return tidy(() => {
     const distinct = [...new Set(texts)];
@@ -96,13 +160,12 @@ interface LoadedPrompt {
   weight: number;
 }
 
-/** [1, numTokens, crossAttentionDim], of all pictures of one prompt */
-function tokensOf(
-  { encoder }: PipelineModels,
+function encodeImages(
+  { encoder }: PromptModels,
   adapter: OpenedAdapter,
   prompts: readonly LoadedPrompt[],
   fit: ImageFit,
-): Tensor {
+): { features: Tensor; weights: number[] } {
   // What counts not at all must not change a bit.
   const counting = prompts.filter(({ weight }) => weight > 0);
   if (counting.length === 0) throw new ConfigError('Expected a weight above 0 for at least one image prompt');
@@ -118,5 +181,23 @@ function tokensOf(
   const weights = counting.flatMap(({ weight }, i) =>
     Array<number>(features[i]?.shape[0] as number).fill(weight),
   );
-  return weightedMean(projectFeatures(adapter.module, cat(features)), weights);
+  return { features: cat(features), weights };
+}
+
+/** Of the image prompts and of the zero image, [n, numTokens, crossAttentionDim] both */
+function tokensOf(
+  adapter: IPAdapter,
+  { lists, listOf, zero }: EncodedImages,
+  dtype: DType,
+): { tokens: Tensor; negativeTokens: Tensor } {
+  return tidy(() => {
+    const ofLists = lists.map(({ features, weights }) =>
+      weightedMean(projectFeatures(adapter, features), weights),
+    );
+    const negative = projectFeatures(adapter, zero);
+    return {
+      tokens: cat(listOf.map((list) => ofLists[list] as Tensor)).to(dtype),
+      negativeTokens: negative.to(dtype).expand(listOf.length, -1, -1).contiguous(),
+    };
+  });
 }

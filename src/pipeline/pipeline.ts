@@ -1,14 +1,15 @@
 /** @file IPAdapterPipeline: models loaded once, pictures drawn as often as one likes. Nothing is printed. */
 
+import type { Size } from '../data/image.js';
 import { downloadModels } from '../download-models.js';
 import { ConfigError } from '../errors.js';
-import { decodeLatents, denoise } from '../generate.js';
 import type { DownloadHooks } from '../hub/download.js';
 import type { OpenedAdapter } from '../ip-adapter/open-adapter.js';
 import { resolveOptions } from '../options.js';
 import { createSampler } from '../schedulers/create.js';
-import { Generator, randn, setNumThreads, stack, type Tensor, tidy } from '../torch/index.js';
+import { setNumThreads } from '../torch/index.js';
 import { makeConditions, releaseConditions } from './conditions.js';
+import { drawPictures } from './draw.js';
 import {
   type DrawOptions,
   drawOptionsSchema,
@@ -116,26 +117,17 @@ export class IPAdapterPipeline implements Disposable {
     draw: ResolvedDrawOptions & Size,
     hooks: GenerateHooks,
   ): Promise<Picture[]> {
-    const { unet, vae, scheduler, latentPixels, device } = this.#models;
-    const { width, height } = draw;
     hooks.signal?.throwIfAborted();
-    // Noise comes from the CPU, each picture's from its own seed: the same on every device and in every batch.
-    const generators = jobs.map(({ seed }) => new Generator('cpu', seed));
-    const shape = [unet.config.inChannels, height / latentPixels, width / latentPixels];
-    const noise = (): Tensor =>
-      tidy(() => stack(generators.map((generator) => randn(shape, { generator }))).to(device));
-
-    const sampler = createSampler(scheduler, draw.scheduler);
+    const sampler = createSampler(this.#models.scheduler, draw.scheduler);
+    const name = draw.scheduler ?? sampler.constructor.name;
     const conditions = await makeConditions(this.#models, jobs, draw.negativePrompt, draw.imageFit);
     try {
-      const latents = await denoise(unet, sampler, conditions, draw, noise, hooks);
-      const pixels = tidy(() => decodeLatents(vae, latents).toBytes());
-      latents.dispose();
-      const bytes = width * height * 3;
-      const name = draw.scheduler ?? sampler.constructor.name;
-      return jobs.map((job, i) => {
+      const seeds = jobs.map(({ seed }) => seed);
+      const pictures = await drawPictures(this.#models, sampler, conditions, seeds, draw, hooks);
+      return pictures.map(({ data, width, height }, i) => {
+        const job = jobs[i] as ResolvedJob;
         const parameters = parametersOf(job, draw, { ...this.#options, sampler: name });
-        return new Picture(pixels.slice(i * bytes, (i + 1) * bytes), width, height, job.seed, parameters);
+        return new Picture(data, width, height, job.seed, parameters);
       });
     } finally {
       releaseConditions(conditions);
@@ -152,12 +144,6 @@ export class IPAdapterPipeline implements Disposable {
         );
     return sides;
   }
-}
-
-/** In pixels. */
-interface Size {
-  width: number;
-  height: number;
 }
 
 function describe({ title, module: { image_proj: projection } }: OpenedAdapter): string {

@@ -11,8 +11,10 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compileTypeScript } from '../../tools/compile-typescript.mjs';
+import { readRun } from '../read-events.js';
 import { makeWorld, type World } from './world.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -71,11 +73,11 @@ describe('ip-adapter train', () => {
       '--train_batch_size=2',
       '--max-train-steps',
       '3',
-      '--report_to',
-      'tensorboard',
+      '--local_rank',
+      '0',
     ]);
-    expect(err).toContain('--report-to has no effect');
-    expect(err).toMatch(/step 3\/3 {2}loss \d\.\d{4} {2}[\d.]+ images\/s {2}0:00 left/);
+    expect(err).toContain('--local-rank has no effect');
+    expect(err).toMatch(/step 3\/3 {2}loss \d\.\d{4} {2}lr 1\.00e-4 {2}[\d.]+ images\/s {2}0:00 left/);
     expect(code).toBe(0);
     expect(printed.trim()).toBe(join(out, 'checkpoint-3'));
     expect(readdirSync(join(out, 'checkpoint-3')).sort()).toEqual([
@@ -95,6 +97,69 @@ describe('ip-adapter train', () => {
     );
     const again = await start(['export', join(out, 'checkpoint-3'), bin]);
     expect([again.code, again.err]).toEqual([2, expect.stringContaining('--force')]);
+  });
+
+  it('draws as it goes, and leaves pictures and numbers to be read', async () => {
+    const out = join(world.root, 'watched');
+    const pictures = ['0.png', '4.png'].map((name) => join(world.root, 'images', name));
+    const { code, err } = await start([
+      'train',
+      ...flags({ output_dir: out, report_to: 'tensorboard', logging_dir: 'events' }),
+      ...['--max-train-steps', '3', '--save-steps', '2'],
+      ...['--validation_image', ...pictures, '--validation-prompt', 'a b'],
+      ...['--validation_steps', '2', '--num_validation_images', '1', '--validation-scale', '0.8'],
+      ...['--validation-sampling-steps', '2'],
+    ]);
+    expect(err).toMatch(/Drew .*step-2\.png[\s\S]*Drew .*step-3\.png/);
+    expect(code).toBe(0);
+
+    const lines = readFileSync(join(out, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
+    const told = lines.map((line): Record<string, number> => JSON.parse(line));
+    expect(told.map((line) => [line.step, line['lr/ip_adapter']])).toEqual(
+      [1, 2, 3].map((step) => [step, 1e-4]),
+    );
+    expect(told.every(({ grad_norm }) => (grad_norm ?? 0) > 0)).toBe(true);
+    expect(told[2]?.['speed/images_per_second']).toBeGreaterThan(0);
+    expect(told[2]?.['memory/cpu_peak_bytes']).toBeGreaterThan(0);
+    const events = readRun(join(out, 'events'));
+    for (const { step, loss } of told)
+      expect(events.find((event) => event.step === step)?.scalars.loss).toBe(loss);
+
+    const drawn = events.flatMap(({ step, images: { validation } }) =>
+      validation === undefined ? [] : [[step, validation.png] as const],
+    );
+    expect(drawn.map(([step]) => step)).toEqual([2, 3]);
+    for (const [step, png] of drawn) {
+      const file = join(out, 'validation', `step-${step}.png`);
+      expect(readFileSync(file).equals(png)).toBe(true);
+      // Two prompts, each beside its drawing.
+      expect(await sharp(file).metadata()).toMatchObject({ format: 'png', width: 128, height: 128 });
+    }
+
+    // The same picture by the other command, from the checkpoint of that step.
+    const again = join(world.root, 'again.png');
+    const generated = await start([
+      ...['generate', '--model', join(world.root, 'model'), '--adapter', join(out, 'checkpoint-2')],
+      ...['--image-encoder', join(world.root, 'image_encoder'), '--image', pictures[1] as string],
+      ...[
+        '--prompt',
+        'a b',
+        '--scale',
+        '0.8',
+        '--steps',
+        '2',
+        '--width',
+        '64',
+        '--height',
+        '64',
+        '--out',
+        again,
+      ],
+    ]);
+    expect(generated.code).toBe(0);
+    const cell = { left: 64, top: 64, width: 64, height: 64 };
+    const sheet = join(out, 'validation', 'step-2.png');
+    expect(await sharp(sheet).extract(cell).raw().toBuffer()).toEqual(await sharp(again).raw().toBuffer());
   });
 
   it('killed and resumed, it ends as if it had not been killed, to the bit', async () => {
@@ -287,6 +352,11 @@ describe('bad input: its own words, exit code 2, nothing written', () => {
       'a part to cache that is none',
       () => ({ cache: 'latents,vae' }),
       /ConfigError: .*--cache .*"latents,vae": .*"latents"\|"image"\|"text"/,
+    ],
+    [
+      'a tracker that has no client',
+      () => ({ report_to: 'wandb' }),
+      /ConfigError: .*--report-to .*"wandb".*@wandb\/sdk/,
     ],
     ['a number that is none', () => ({ learning_rate: 'fast' }), /ConfigError: .*--learning-rate .*"fast"/],
     [
