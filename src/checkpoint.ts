@@ -1,27 +1,18 @@
 /**
  * @file Checkpoints: all that training needs to go on to the bit. A checkpoint is a folder `checkpoint-N` that is
- * complete or absent: it is written under another name, synced, then renamed.
+ * complete or absent (see checkpoint-folder.ts), and whose every byte is checked before it is used.
  *
  *     checkpoint-N/ip_adapter.safetensors   the adapter, official keys: what ComfyUI and diffusers load
  *     checkpoint-N/ip_adapter_ema.safetensors   its moving average, with --use-ema; the same keys
  *     checkpoint-N/optimizer.safetensors    AdamW's moments and the noise generator's state
  *     checkpoint-N/training_state.json      step, place in the data, options
+ *     checkpoint-N/SHA256SUMS               of the files above
  */
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
+import { checkpointPath, listCheckpoints, writeFolder } from './checkpoint-folder.js';
+import { verifyChecksums, writeChecksums } from './checksums.js';
 import { CheckpointError, ConfigError } from './errors.js';
 import { resolveModelPath } from './hub/cache.js';
 import { readSafetensors, type Tensor, tensor, writeSafetensors } from './torch/index.js';
@@ -37,8 +28,8 @@ const stateSchema = z.strictObject({
   /** Where the next batch starts: the epoch, and the position in its shuffled order. */
   epoch: z.int().min(0),
   position: z.int().min(0),
-  /** SHA-256 of the dataset's rows. */
-  dataset: z.string(),
+  /** What it was trained on: how many rows, and a hash of their names and captions in their order. */
+  dataset: z.strictObject({ rows: z.int().min(1), fingerprint: z.string() }),
   /** The resolved options of the run. */
   options: z.record(z.string(), z.unknown()),
 });
@@ -73,53 +64,36 @@ export function saveCheckpoint(
   outputDir: string,
   { state, adapter, ema, optimizer, generator }: Checkpoint,
 ): string {
-  const path = join(outputDir, `checkpoint-${state.step}`);
-  const partial = join(outputDir, `.checkpoint-${state.step}.partial`);
-  mkdirSync(outputDir, { recursive: true });
-  rmSync(partial, { recursive: true, force: true });
-  mkdirSync(partial);
+  const path = checkpointPath(outputDir, state.step);
   const generatorState = tensor(generator, [generator.length]);
   try {
-    // Loaders of PyTorch files look for this mark.
-    writeSafetensors(join(partial, adapterFile), adapter, { format: 'pt' });
-    if (ema !== undefined) writeSafetensors(join(partial, emaFile), ema, { format: 'pt' });
-    writeSafetensors(join(partial, optimizerFile), new Map([...optimizer, [generatorKey, generatorState]]));
-    writeFileSync(join(partial, stateFile), `${JSON.stringify(state, null, 2)}\n`, { flush: true });
-    syncFolder(partial);
-  } catch (error) {
-    rmSync(partial, { recursive: true, force: true });
-    throw error;
+    writeFolder(path, (folder) => {
+      // Loaders of PyTorch files look for this mark.
+      writeSafetensors(join(folder, adapterFile), adapter, { format: 'pt' });
+      if (ema !== undefined) writeSafetensors(join(folder, emaFile), ema, { format: 'pt' });
+      writeSafetensors(join(folder, optimizerFile), new Map([...optimizer, [generatorKey, generatorState]]));
+      writeFileSync(join(folder, stateFile), `${JSON.stringify(state, null, 2)}\n`, { flush: true });
+      writeChecksums(folder);
+    });
   } finally {
     generatorState.dispose();
   }
-  rmSync(path, { recursive: true, force: true });
-  renameSync(partial, path);
-  syncFolder(outputDir);
   return path;
-}
-
-// A rename is lasting only when the folder that holds the name is.
-function syncFolder(path: string): void {
-  const folder = openSync(path, 'r');
-  try {
-    fsyncSync(folder);
-  } finally {
-    closeSync(folder);
-  }
 }
 
 /**
  * All but the adapter and its moving average, which are read like any adapter file.
- * @throws CheckpointError where a file is missing, damaged or of another kind.
+ * @throws CheckpointError where a file is missing or of another kind.
  */
 export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter' | 'ema'> {
-  if (!existsSync(join(path, stateFile)))
-    throw new CheckpointError(`Expected a checkpoint folder at ${path} but there is no ${stateFile} in it`);
   let state: TrainingState;
   try {
     state = stateSchema.parse(JSON.parse(readFileSync(join(path, stateFile), 'utf8')));
   } catch (cause) {
-    throw new CheckpointError(`${join(path, stateFile)} is damaged: ${(cause as Error).message}`, { cause });
+    throw new CheckpointError(
+      `${join(path, stateFile)} is not of this version of ip-adapter: ${(cause as Error).message}`,
+      { cause },
+    );
   }
   const optimizer = readSafetensors(join(path, optimizerFile)).tensors;
   const generator = optimizer.get(generatorKey);
@@ -129,26 +103,15 @@ export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter' | 'ema'
   return { state, optimizer, generator: generator.toBytes() };
 }
 
-/** The checkpoints of an output folder, oldest first; none where the folder is not there. */
-function listCheckpoints(outputDir: string): string[] {
-  if (!existsSync(outputDir)) return [];
-  return readdirSync(outputDir)
-    .filter((name) => /^checkpoint-\d+$/.test(name))
-    .sort((a, b) => stepOf(a) - stepOf(b))
-    .map((name) => join(outputDir, name));
-}
-
-function stepOf(path: string): number {
-  return Number(basename(path).slice('checkpoint-'.length));
-}
-
 /**
- * The checkpoint that `resume` means, or undefined for a fresh start.
+ * The checkpoint that `resume` means, every byte of it checked, or undefined for a fresh start.
  * @param resume a path; true for the newest of the output folder; undefined for none
  * @throws ConfigError where there is none to resume, or where a fresh start would mix with an older run's checkpoints.
+ * @throws CheckpointError where a file of it is missing or damaged; it names the newest checkpoint that is whole.
  */
 export function findCheckpoint(outputDir: string, resume: string | true | undefined): string | undefined {
-  const newest = listCheckpoints(outputDir).at(-1);
+  const all = listCheckpoints(outputDir);
+  const newest = all.at(-1);
   if (resume === true && newest === undefined)
     throw new ConfigError(
       `Expected a checkpoint to resume in ${outputDir} but there is none; leave --resume out to start afresh`,
@@ -157,5 +120,31 @@ export function findCheckpoint(outputDir: string, resume: string | true | undefi
     throw new ConfigError(
       `${outputDir} holds the checkpoints of another run, up to ${basename(newest)}; give --resume to go on from there, or another --output-dir`,
     );
-  return resume === true ? newest : resume;
+  const path = resume === true ? newest : resume;
+  if (path === undefined) return undefined;
+  const fault = faultOf(path);
+  if (fault === undefined) return path;
+  const good = all.reverse().find((other) => other !== path && faultOf(other) === undefined);
+  const remedy =
+    good === undefined
+      ? 'no other checkpoint is whole; start afresh in another --output-dir'
+      : `the newest that is whole is ${basename(good)}: give --resume ${good} to go on from there`;
+  throw new CheckpointError(`${fault.message}; ${remedy}`, { cause: fault });
+}
+
+/** @throws CheckpointError that names the file which is missing or damaged */
+export function verifyCheckpoint(path: string): void {
+  if (!existsSync(path))
+    throw new CheckpointError(`Expected a checkpoint folder at ${path} but there is none`);
+  verifyChecksums(path, [adapterFile, optimizerFile, stateFile]);
+}
+
+function faultOf(path: string): CheckpointError | undefined {
+  try {
+    verifyCheckpoint(path);
+    return undefined;
+  } catch (error) {
+    if (error instanceof CheckpointError) return error;
+    throw error;
+  }
 }

@@ -92,6 +92,16 @@ export const trainOptionsSchema = z.strictObject({
   maxTrainSteps: count.optional().describe('stop after so many optimizer steps, whatever the epochs'),
   trainBatchSize: count.default(8).describe('rows per step'),
   saveSteps: count.default(2000).describe('steps between checkpoints; one is always written at the end'),
+  checkpointsTotalLimit: count
+    .optional()
+    .describe('checkpoints to keep; older ones are deleted when a newer one is whole; default: all'),
+  maxNanSteps: z
+    .int()
+    .min(0, 'must be at least 0')
+    .default(0)
+    .describe(
+      'batches that may be skipped because their loss or a gradient is NaN or infinite; one more stops the run',
+    ),
   mixedPrecision: z
     .enum(['no', 'fp16', 'bf16'])
     .default('no')

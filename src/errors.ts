@@ -20,10 +20,18 @@ export class DatasetError extends UserError {}
 /** A model or adapter file cannot be used; the message names the file, the keys and both shapes. */
 export class CheckpointError extends UserError {}
 
+/** Training cannot go on; the message names the step, and how to go on from the newest checkpoint. */
+export class TrainingError extends UserError {}
+
 /** LibTorch refused an operation; the message names the operator and the arguments' shapes and dtypes. */
 export class TorchError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'TorchError';
   }
+}
+
+/** Whether the system refused something: no room, no permission, a disk that fails. */
+export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error;
 }

@@ -6,7 +6,14 @@ export type { TrainOptions } from './config.js';
 export type { BadRow } from './data/bad-rows.js';
 export type { RgbImage } from './data/image.js';
 export { contactSheet, encodePng } from './data/png.js';
-export { CheckpointError, ConfigError, DatasetError, TorchError, UserError } from './errors.js';
+export {
+  CheckpointError,
+  ConfigError,
+  DatasetError,
+  TorchError,
+  TrainingError,
+  UserError,
+} from './errors.js';
 export { type Evaluation, evaluate, type Scores } from './evaluate/evaluate.js';
 export type { EvaluateOptions } from './evaluate/evaluate-config.js';
 export { embed } from './pipeline/embed.js';

@@ -73,7 +73,7 @@ export class StepReporter implements Disposable {
     badRows: ReadonlyMap<number, BadRow>,
     run: { step: number; totalSteps: number; numTrainTimesteps: number },
   ) {
-    this.#log = new RunLog(log, run.step + 1);
+    this.#log = new RunLog(log, run.step + 1, hooks.onMessage);
     this.#hooks = hooks;
     this.#badRows = badRows;
     this.#totalSteps = run.totalSteps;

@@ -9,6 +9,7 @@ import type { Part, ResolvedTrainOptions } from './config.js';
 import type { Batch } from './data/data-loader.js';
 import { type Encode, encodeBatch, type FrozenModels } from './frozen-models.js';
 import type { IPAdapter } from './ip-adapter/ip-adapter.js';
+import type { NanGuard } from './nan-guard.js';
 import { drawNoise } from './noise.js';
 import { clipGradNorm, gradientsOf, gradNorm } from './optim/clip-grad-norm.js';
 import type { Optimization } from './optimization.js';
@@ -24,10 +25,16 @@ export interface Training extends Optimization {
   adapter: IPAdapter;
   /** Draws the VAE's samples, noise and timesteps. */
   generator: Generator;
+  guard: NanGuard;
 }
 
-/** The results are on the device, which is not waited for, except in float16. */
-export function trainStep(training: Training, batch: Batch): StepMetrics {
+/**
+ * The results are on the device.
+ * @param step its number, from 1
+ * @returns null where the guard had the batch skipped: nothing has changed
+ * @throws TrainingError where a loss or gradient is NaN or infinite, and may not be skipped
+ */
+export function trainStep(training: Training, batch: Batch, step: number): StepMetrics | null {
   const { config, models, adapter, generator, optimizer, ema, scaler } = training;
   return tidy(() => {
     const encoded = encodeBatch(training.encoders, models, batch, generator);
@@ -37,6 +44,12 @@ export function trainStep(training: Training, batch: Batch): StepMetrics {
     const gradients = gradientsOf(adapter.parameters());
     scaler?.unscale(gradients);
     const norm = gradNorm(gradients);
+    // What float16 makes infinite is the scaler's to skip; elsewhere it is a fault.
+    const details = { step, timesteps: noise.timesteps, rows: batch.rows };
+    if (scaler === null && !training.guard.accepts(loss, adapter.namedParameters(), details)) {
+      optimizer.zeroGrad();
+      return null;
+    }
     if (config.maxGradNorm !== undefined) clipGradNorm(gradients, norm, config.maxGradNorm);
 
     optimizer.learningRateFactor = training.schedule(optimizer.steps);

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../test/e2e/world.js';
 import { expectAllclose, golden, goldenResampler } from '../test/golden.js';
@@ -174,6 +174,13 @@ describe('train', () => {
           ) as [Buffer, Buffer]),
         ),
       ).toBe(0);
+  });
+
+  it('stopped before its first step, it throws the reason and leaves nothing', async () => {
+    const reason = new Error('enough');
+    const hooks = { signal: AbortSignal.abort(reason) };
+    await expect(train({ ...optionsFor('early'), maxTrainSteps: 1 }, hooks)).rejects.toBe(reason);
+    expect(existsSync(`${world.root}/early`)).toBe(false);
   });
 
   it('refuses to resume as another run, and to mix two runs in a folder', async () => {

@@ -11,39 +11,27 @@
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { openEncoders } from './cache/encoders.js';
-import {
-  adapterFile,
-  adapterFileOf,
-  findCheckpoint,
-  loadCheckpoint,
-  saveCheckpoint,
-  type TrainingState,
-} from './checkpoint.js';
-import { parts, type ResolvedTrainOptions, type TrainOptions, trainOptionsSchema } from './config.js';
+import { adapterFile, findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoint.js';
+import { CheckpointKeeper } from './checkpoint-keeper.js';
+import { type TrainOptions, trainOptionsSchema } from './config.js';
 import type { BadRow } from './data/bad-rows.js';
-import { type Batch, DataLoader } from './data/data-loader.js';
-import type { Rows } from './data/dataset.js';
-import type { Size } from './data/image.js';
+import type { Batch, DataLoader } from './data/data-loader.js';
+import type { DatasetRow } from './data/dataset.js';
 import { openDataset } from './data/open-dataset.js';
 import { readBuckets } from './data/row-buckets.js';
 import { downloadModels } from './download-models.js';
-import { ConfigError } from './errors.js';
-import { type FrozenModels, loadFrozenModels } from './frozen-models.js';
-import { loadAdapter } from './ip-adapter/adapter-file.js';
-import { IPAdapter } from './ip-adapter/ip-adapter.js';
-import { Resampler } from './ip-adapter/resampler.js';
-import {
-  createOptimization,
-  describeSchedule,
-  type Optimization,
-  restoreOptimization,
-} from './optimization.js';
-import { flagOf, resolveOptions } from './options.js';
+import { loadFrozenModels } from './frozen-models.js';
+import { NanGuard } from './nan-guard.js';
+import { createOptimization, describeSchedule, restoreOptimization } from './optimization.js';
+import { resolveOptions } from './options.js';
+import { assertSameRun } from './resume.js';
+import { lockRun } from './run-lock.js';
 import { saveOptions } from './saved-options.js';
 import { type ReportHooks, StepReporter } from './step-reporter.js';
 import { resolveTarget } from './target.js';
-import { type Device, Generator, setNumThreads, torchVersion } from './torch/index.js';
+import { Generator, setNumThreads, torchVersion } from './torch/index.js';
 import { type Training, trainStep } from './train-step.js';
+import { createAdapter, createLoader } from './training-parts.js';
 import { openValidation } from './validation.js';
 
 /** What a caller can watch and stop. */
@@ -69,10 +57,23 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   const target = resolveTarget({ device: config.device, dtype: dtypes[config.mixedPrecision] });
   if (config.threads !== undefined) setNumThreads(config.threads);
 
-  // Everything that can be wrong is found before anything is written.
+  // Everything that can be wrong is found before anything is written, but for the lock, which goes again.
+  using _ = lockRun(config.outputDir, hooks.onMessage);
   const resumed = findCheckpoint(config.outputDir, config.resume);
   const dataset = await openDataset(config, { ...hooks, spoolFolder: config.outputDir });
   const { rows } = dataset;
+  const state: TrainingState = {
+    step: 0,
+    totalSteps: 0,
+    updates: 0,
+    epoch: 0,
+    position: 0,
+    dataset: { rows: rows.length, fingerprint: dataset.fingerprint },
+    // The noise of a GPU is another than that of the CPU; which GPU does not matter.
+    options: { ...config, device: target.device.replace(/:.*/, '') },
+  };
+  const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
+  if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...hooks });
   const { pretrainedModelNameOrPath: stableDiffusion, imageEncoderPath: imageEncoder } = config;
   await downloadModels({ stableDiffusion, imageEncoder, adapter: config.pretrainedIpAdapterPath }, hooks);
   const models = loadFrozenModels(stableDiffusion, imageEncoder, {
@@ -86,22 +87,18 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   const parameters = adapter.namedParameters();
   const buckets = config.buckets ? await readBuckets(rows, config.resolution, hooks) : undefined;
   const loader = createLoader(models, config, rows, buckets);
-  const totalSteps = Math.min(
+  state.totalSteps = Math.min(
     config.maxTrainSteps ?? Number.POSITIVE_INFINITY,
     config.numTrainEpochs * loader.batchesPerEpoch,
   );
+  const { totalSteps } = state;
   const optimization = createOptimization(parameters, config, totalSteps);
-  const state: TrainingState = {
-    step: 0,
-    totalSteps,
-    updates: 0,
-    epoch: 0,
-    position: 0,
-    dataset: dataset.fingerprint,
-    options: config,
-  };
-  const savedTotalSteps =
-    resumed === undefined ? totalSteps : restore(resumed, state, optimization, generator);
+  if (saved !== undefined) {
+    restoreOptimization(optimization, saved, resumed as string);
+    generator.setState(saved.generator);
+    const { step, epoch, position } = saved.state;
+    Object.assign(state, { step, epoch, position });
+  }
   using validation = await openValidation(models.unet, adapter, config, {
     ...hooks,
     ...target,
@@ -119,12 +116,40 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     ...hooks,
   });
 
+  // Loading held the thread: a signal of that time is heard in the next turn of the event loop, not in this one.
+  for (let turn = 0; turn < 2; turn++) await setImmediate();
+  hooks.signal?.throwIfAborted();
   saveOptions(config.outputDir, config);
-  const training: Training = { config, models, encoders, adapter, generator, ...optimization };
-  const { optimizer, ema, scaler } = training;
-  let checkpoint = resumed;
+  const keeper = new CheckpointKeeper(
+    config.outputDir,
+    config.checkpointsTotalLimit,
+    resumed,
+    hooks.onMessage,
+  );
+  const guard = new NanGuard(
+    config.maxNanSteps,
+    (row) => (rows.at(row) as DatasetRow).image.name,
+    hooks.onMessage,
+  );
+  const training: Training = { config, models, encoders, adapter, generator, guard, ...optimization };
+
+  const trained = adapter.parameters().reduce((sum, { numel }) => sum + numel, 0);
+  hooks.onMessage?.(
+    `Training ${trained.toLocaleString('en')} parameters on ${rows.length} rows, ${target.device}, LibTorch ${torchVersion}` +
+      (resumed === undefined ? '' : `, from step ${state.step} of ${resumed}`),
+  );
+  const schedule = describeSchedule(config, totalSteps, saved?.state.totalSteps);
+  if (schedule !== null) hooks.onMessage?.(schedule);
+  using reporter = new StepReporter(config, hooks, loader.badRows, {
+    step: state.step,
+    totalSteps,
+    numTrainTimesteps: models.scheduler.numTrainTimesteps,
+  });
   let savedStep = resumed === undefined ? -1 : state.step;
-  const save = (): void => {
+  const save = (isLast: boolean): void => {
+    // First, so that a run that is killed and resumed has told of every step.
+    reporter.flush();
+    const { optimizer, ema, scaler } = training;
     const content = {
       state: { ...state, updates: optimizer.steps, gradScaler: scaler?.stateDict() },
       adapter: parameters,
@@ -132,46 +157,35 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
       optimizer: optimizer.stateDict(),
       generator: generator.getState(),
     };
-    checkpoint = saveCheckpoint(config.outputDir, content);
-    savedStep = state.step;
-    hooks.onMessage?.(`Saved ${checkpoint}`);
+    if (keeper.save(content, isLast)) savedStep = state.step;
   };
 
-  const trained = adapter.parameters().reduce((sum, { numel }) => sum + numel, 0);
-  hooks.onMessage?.(
-    `Training ${trained.toLocaleString('en')} parameters on ${rows.length} rows, ${target.device}, LibTorch ${torchVersion}` +
-      (resumed === undefined ? '' : `, from step ${state.step} of ${resumed}`),
-  );
-  const schedule = describeSchedule(config, totalSteps, savedTotalSteps);
-  if (schedule !== null) hooks.onMessage?.(schedule);
-  using reporter = new StepReporter(config, hooks, loader.badRows, {
-    step: state.step,
-    totalSteps,
-    numTrainTimesteps: models.scheduler.numTrainTimesteps,
-  });
   adapter.attach();
   try {
     for await (const batch of reporter.timed(batchesFrom(loader, state, config.numTrainEpochs))) {
       if (state.step >= totalSteps) break;
-      const metrics = trainStep(training, batch);
-      state.step++;
+      const metrics = trainStep(training, batch, state.step + 1);
       state.epoch = batch.epoch;
       state.position = batch.nextPosition;
-      reporter.add(metrics, batch.rows.length);
-      if (state.step % config.saveSteps === 0) save();
-      if (state.step % config.validationSteps === 0) await validation?.draw(state.step, reporter);
+      // A batch that was skipped is no step.
+      if (metrics !== null) {
+        state.step++;
+        reporter.add(metrics, batch.rows.length);
+        if (state.step % config.saveSteps === 0) save(false);
+        if (state.step % config.validationSteps === 0) await validation?.draw(state.step, reporter);
+      }
       // Here pictures arrive and Ctrl-C is heard: the engine holds the thread for a whole step.
       await setImmediate();
       if (hooks.signal?.aborted) break;
     }
-    reporter.flush();
-    if (savedStep !== state.step) save();
+    if (savedStep !== state.step) save(true);
     await validation?.draw(state.step, reporter);
   } finally {
+    reporter.flush();
     adapter.detach();
   }
   const badRows = [...dataset.incomplete, ...loader.badRows.values()];
-  return { step: state.step, checkpoint: checkpoint as string, badRows };
+  return { step: state.step, checkpoint: keeper.newest as string, badRows };
 }
 
 /** The batches of all epochs that are left, from the place in the data that `state` has at the start. */
@@ -182,108 +196,4 @@ async function* batchesFrom(
 ): AsyncGenerator<Batch> {
   yield* loader.batches(epoch, position);
   for (let next = epoch + 1; next < epochs; next++) yield* loader.batches(next);
-}
-
-/** The original's: SD 1.5 and ViT-H give 49,087,488 parameters. */
-function createAdapter(
-  { unet, imageFeatureSize }: FrozenModels,
-  config: ResolvedTrainOptions,
-  startFrom: string | undefined,
-  device: Device,
-): IPAdapter {
-  const dim = unet.config.crossAttentionDim[0] as number;
-  const adapter = new IPAdapter(
-    unet,
-    new Resampler({
-      dim,
-      depth: 4,
-      dimHead: 64,
-      heads: 12,
-      numQueries: config.numTokens,
-      embeddingDim: imageFeatureSize,
-      outputDim: dim,
-      ffMult: 4,
-    }),
-  );
-  if (startFrom === undefined) adapter.init(new Generator('cpu', config.seed));
-  else loadAdapter(adapter, adapterFileOf(startFrom));
-  adapter.to({ device });
-  return adapter.requiresGrad_(true);
-}
-
-function createLoader(
-  { tokenizer, imageProcessor, encoders }: FrozenModels,
-  config: ResolvedTrainOptions,
-  rows: Rows,
-  buckets: Size[] | undefined,
-): DataLoader {
-  const { resolution, randomFlip, trainBatchSize, gradientAccumulationSteps, seed, cache = [] } = config;
-  return new DataLoader({
-    rows,
-    tokenizer,
-    imageProcessor,
-    resolution,
-    buckets,
-    randomFlip,
-    batchSize: trainBatchSize * gradientAccumulationSteps,
-    // A picture in a tar takes three turns: read, header, pixels; and the engine gives one a step.
-    prefetch: config.dataloaderNumWorkers || 3,
-    seed,
-    // What is cached takes nothing of the rows.
-    inputs: parts.filter((part) => !cache.includes(part)).map((part) => encoders[part].input),
-  });
-}
-
-/** Options without which a resumed run would be another run. */
-const bindingOptions = [
-  'numTokens',
-  'resolution',
-  'buckets',
-  'randomFlip',
-  'trainBatchSize',
-  'gradientAccumulationSteps',
-  'mixedPrecision',
-  'seed',
-  'lrScheduler',
-  'lrWarmupSteps',
-  'lrNumCycles',
-  'lrPower',
-  'adamBeta1',
-  'adamBeta2',
-  'adamEpsilon',
-  'maxGradNorm',
-  'useEma',
-  'emaDecay',
-  'snrGamma',
-  'noiseOffset',
-  'timestepSampling',
-  'logitMean',
-  'logitStd',
-] as const;
-
-/** @returns the steps that the checkpoint's run was to have */
-function restore(
-  path: string,
-  state: TrainingState,
-  optimization: Optimization,
-  generator: Generator,
-): number {
-  const checkpoint = loadCheckpoint(path);
-  const saved = checkpoint.state;
-  for (const key of bindingOptions) {
-    // What a checkpoint says nothing of came later, and had its default.
-    const before = trainOptionsSchema.shape[key].parse(saved.options[key]);
-    if (before !== state.options[key])
-      throw new ConfigError(
-        `${flagOf(key)} is ${state.options[key]} but ${path} was trained with ${before}; give the same to resume`,
-      );
-  }
-  if (saved.dataset !== state.dataset)
-    throw new ConfigError(
-      `The dataset is not the one that ${path} was trained on; give the same to resume, or start afresh from its adapter with --pretrained-ip-adapter-path`,
-    );
-  restoreOptimization(optimization, checkpoint, path);
-  generator.setState(checkpoint.generator);
-  Object.assign(state, { step: saved.step, epoch: saved.epoch, position: saved.position });
-  return saved.totalSteps;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** @file `ip-adapter`: the commands, and what each way of ending means to the shell. */
 import { Command, CommanderError } from '@commander-js/extra-typings';
-import { UserError } from '../errors.js';
+import { isSystemError, UserError } from '../errors.js';
 import { dataCommand } from './data-check.js';
 import { embedCommand } from './embed.js';
 import { evaluateCommand } from './evaluate.js';
@@ -34,7 +34,7 @@ try {
   if (error instanceof CommanderError) {
     // It has said what is wrong already; help and version end well.
     process.exitCode = error.exitCode === 0 ? 0 : 2;
-  } else if (error instanceof UserError) {
+  } else if (error instanceof UserError || isSystemError(error)) {
     process.stderr.write(`${error.name}: ${error.message}\n`);
     process.exitCode = 2;
   } else {

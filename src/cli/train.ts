@@ -1,7 +1,7 @@
 /** @file `ip-adapter train`: flags to options, progress to the terminal, Ctrl-C to a checkpoint. */
 import { Command, Option } from '@commander-js/extra-typings';
 import { trainOptionsSchema } from '../config.js';
-import { withCtrlC } from './abort.js';
+import { type StoppedBySignal, withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
 import { TrainProgress } from './progress.js';
 
@@ -29,6 +29,8 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   }
   const options = resolveFlags(trainOptionsSchema, used);
 
+  // Words that no one reads any more, since the terminal or the pipe is closed, must not end a run of many hours.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   const progress = new TrainProgress(process.stderr);
   try {
     await withCtrlC(async (signal) => {
@@ -43,7 +45,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       if (badRows.length > 0) process.stderr.write(`${skipped(badRows.length)}\n`);
       if (signal.aborted) {
         process.stderr.write(`Stopped after step ${step}. Go on with the same command and --resume.\n`);
-        process.exitCode = 130;
+        process.exitCode = (signal.reason as StoppedBySignal).exitCode;
       }
       process.stdout.write(`${checkpoint}\n`);
     });

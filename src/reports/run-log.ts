@@ -7,9 +7,10 @@
  * Steps after the checkpoint that a run resumes from are done again, and told again: their old lines go, and TensorBoard
  * forgets their old events.
  */
-import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { isSystemError } from '../errors.js';
 import { type EncodedImage, EventFile, imageEvent, scalarsEvent } from './event-file.js';
+import { MetricsFile } from './metrics-file.js';
 
 export interface LogEntry {
   /** Seconds since 1970. */
@@ -26,44 +27,48 @@ export interface LogOptions {
 }
 
 export class RunLog implements Disposable {
-  readonly #options: LogOptions;
-  readonly #firstStep: number;
-  #hasBegun = false;
+  readonly #metrics: MetricsFile;
+  readonly #openEvents: () => EventFile;
+  readonly #onMessage: ((message: string) => void) | undefined;
+  #hasEvents: boolean;
   #events: EventFile | undefined;
 
-  /** Files are made with the first entry. @param firstStep the first step that this start of the run does */
-  constructor(options: LogOptions, firstStep: number) {
-    this.#options = options;
-    this.#firstStep = firstStep;
-  }
-
-  get #metricsFile(): string {
-    return join(this.#options.outputDir, 'metrics.jsonl');
+  /**
+   * Files are made with the first entry.
+   * @param firstStep the first step that this start of the run does
+   */
+  constructor(
+    { outputDir, reportTo, loggingDir }: LogOptions,
+    firstStep: number,
+    onMessage?: (message: string) => void,
+  ) {
+    this.#metrics = new MetricsFile(join(outputDir, 'metrics.jsonl'), firstStep - 1, onMessage);
+    this.#openEvents = () => new EventFile(resolve(outputDir, loggingDir), firstStep);
+    this.#hasEvents = reportTo === 'tensorboard';
+    this.#onMessage = onMessage;
   }
 
   write(entries: readonly LogEntry[]): void {
-    if (!this.#hasBegun) this.#begin();
-    const lines = entries.map(({ step, scalars }) => `${JSON.stringify({ step, ...scalars })}\n`);
-    appendFileSync(this.#metricsFile, lines.join(''));
-    this.#events?.write(entries.map(({ time, step, scalars }) => scalarsEvent(time, step, scalars)));
+    this.#metrics.append(entries.map(({ step, scalars }) => ({ step, ...scalars })));
+    this.#writeEvents(entries.map(({ time, step, scalars }) => scalarsEvent(time, step, scalars)));
   }
 
   /** Shows a picture in TensorBoard. */
   image(step: number, tag: string, image: EncodedImage): void {
-    if (!this.#hasBegun) this.#begin();
-    this.#events?.write([imageEvent(Date.now() / 1000, step, tag, image)]);
+    this.#writeEvents([imageEvent(Date.now() / 1000, step, tag, image)]);
   }
 
-  #begin(): void {
-    const { outputDir, reportTo, loggingDir } = this.#options;
-    mkdirSync(outputDir, { recursive: true });
-    const file = this.#metricsFile;
-    const before = existsSync(file) ? readFileSync(file, 'utf8').split('\n') : [];
-    const kept = before.filter((line) => line.endsWith('}') && JSON.parse(line).step < this.#firstStep);
-    writeFileSync(file, kept.map((line) => `${line}\n`).join(''));
-    if (reportTo === 'tensorboard')
-      this.#events = new EventFile(resolve(outputDir, loggingDir), this.#firstStep);
-    this.#hasBegun = true;
+  /** After half a record nothing of the file can be read: where the disk refuses one, it is the last. */
+  #writeEvents(events: Parameters<EventFile['write']>[0]): void {
+    if (!this.#hasEvents) return;
+    try {
+      this.#events ??= this.#openEvents();
+      this.#events.write(events);
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      this.#hasEvents = false;
+      this.#onMessage?.(`TensorBoard is told nothing more of this run: ${error.message}`);
+    }
   }
 
   [Symbol.dispose](): void {

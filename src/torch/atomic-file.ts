@@ -1,5 +1,6 @@
 /** @file A file that is there whole or not at all: written under another name, synced, renamed. */
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { isSystemError } from '../errors.js';
 
 /** Linux takes at most 2 GiB in one write. */
 const MAX_WRITE = 1 << 30;
@@ -20,6 +21,8 @@ export function writeFileAtomically(
     fsyncSync(file);
   } catch (error) {
     rmSync(temporary, { force: true });
+    // The system does not say which file it had no room for.
+    if (isSystemError(error)) error.message += ` '${path}'`;
     throw error;
   } finally {
     closeSync(file);

@@ -1,4 +1,5 @@
 /** @file What the rest of the project uses of LibTorch. */
+export { writeFileAtomically } from './atomic-file.js';
 export { backward, isGradEnabled, noGrad } from './autograd.js';
 export {
   arange,

@@ -81,6 +81,7 @@ describe('ip-adapter train', () => {
     expect(code).toBe(0);
     expect(printed.trim()).toBe(join(out, 'checkpoint-3'));
     expect(readdirSync(join(out, 'checkpoint-3')).sort()).toEqual([
+      'SHA256SUMS',
       'ip_adapter.safetensors',
       'optimizer.safetensors',
       'training_state.json',
@@ -190,9 +191,12 @@ describe('ip-adapter train', () => {
     }
   });
 
-  it.each(['SIGINT', 'SIGTERM'] as const)(
-    '%s ends the step, writes a checkpoint and says how to resume',
-    async (name) => {
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)(
+    '%s ends the step, writes a checkpoint and says how to resume, with exit code %d',
+    async (name, exitCode) => {
       const out = join(world.root, name);
       let sent = false;
       const { code, err } = await start(
@@ -201,7 +205,7 @@ describe('ip-adapter train', () => {
           if (!sent && text.includes('checkpoint-2')) sent = child.kill(name);
         },
       );
-      expect(code).toBe(130);
+      expect(code).toBe(exitCode);
       const step = Number(/Stopped after step (\d+)\. .*--resume/.exec(err)?.[1]);
       expect(existsSync(join(out, `checkpoint-${step}`, 'ip_adapter.safetensors'))).toBe(true);
       const resumed = await start([

@@ -1,0 +1,44 @@
+import { expect, it } from 'vitest';
+import { firstNonFinite } from './finite.js';
+import { NanGuard } from './nan-guard.js';
+import { backward, type Tensor, tensor } from './torch/index.js';
+
+const values = (...of: number[]): Tensor => tensor(Float32Array.from(of), [of.length]);
+const nameOf = (row: number): string => `${row}.png`;
+const details = {
+  step: 12,
+  timesteps: tensor(BigInt64Array.of(31n, 870n), [2]),
+  rows: [3, 5],
+};
+
+it('finds the first tensor that is not finite, and no large one', () => {
+  const named = (...of: Tensor[]): [string, Tensor][] => of.map((one, i) => [String(i), one]);
+  expect(firstNonFinite(named(values(-3e38, -3e38, 1), values(0)))).toBeUndefined();
+  expect(firstNonFinite(named(values(1), values(2, Number.NaN), values(Number.NaN)))?.name).toBe('1');
+  expect(firstNonFinite(named(values(1, Number.NEGATIVE_INFINITY)))).toEqual({ name: '0', value: Infinity });
+  expect(firstNonFinite(named(values(1).to('float16').mul(1e30)))?.name).toBe('0');
+});
+
+it('stops where the loss is finite and a gradient is not, naming both', () => {
+  const weight = values(0, 4);
+  weight.requiresGrad = true;
+  // The loss is 2, and the slope of a square root at 0 is infinite.
+  const loss = weight.sqrt().sum();
+  backward(loss);
+  expect(loss.item()).toBe(2);
+  expect(() => new NanGuard(0, nameOf).accepts(loss, new Map([['w', weight]]), details)).toThrow(
+    'but the gradient of w of step 12 is Infinity; timesteps 31, 870; rows 3 (3.png), 5 (5.png). The weights were left',
+  );
+});
+
+it('skips as many as asked for, and says which of how many', () => {
+  const messages: string[] = [];
+  const guard = new NanGuard(1, nameOf, (text) => messages.push(text));
+  const nan = tensor(Float32Array.of(Number.NaN), []);
+  expect(guard.accepts(tensor(Float32Array.of(1), []), new Map(), details)).toBe(true);
+  expect(guard.accepts(nan, new Map(), details)).toBe(false);
+  expect(messages).toEqual([
+    expect.stringContaining('Skipped a batch (1 of at most 1): the loss of step 12 is NaN'),
+  ]);
+  expect(() => guard.accepts(nan, new Map(), details)).toThrow(/TrainingError|--max-nan-steps/);
+});
