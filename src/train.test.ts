@@ -183,6 +183,20 @@ describe('train', () => {
     expect(existsSync(`${world.root}/early`)).toBe(false);
   });
 
+  it('tells losses by their timesteps, of micro-batches as of whole batches', async () => {
+    const told = async (trainBatchSize: number, gradientAccumulationSteps: number) => {
+      const options = optionsFor(`micro-${trainBatchSize}`);
+      await train({ ...options, trainBatchSize, gradientAccumulationSteps, maxTrainSteps: 1 });
+      const line = JSON.parse(readFileSync(`${options.outputDir}/metrics.jsonl`, 'utf8'));
+      return Object.entries<number>(line).filter(([name]) => name.startsWith('loss_by_timestep/'));
+    };
+    const [whole, parts] = [await told(8, 1), await told(3, 3)];
+    expect(whole.length).toBeGreaterThan(2);
+    expect(parts.map(([name]) => name)).toEqual(whole.map(([name]) => name));
+    for (const [i, [name, loss]] of parts.entries())
+      expect(Math.abs(loss / (whole[i]?.[1] as number) - 1), name).toBeLessThan(1e-4);
+  });
+
   it('refuses to resume as another run, and to mix two runs in a folder', async () => {
     await train({ ...optionsFor('binding'), maxTrainSteps: 1 });
     const again = { ...optionsFor('binding'), maxTrainSteps: 2 };
