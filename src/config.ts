@@ -90,7 +90,7 @@ export const trainOptionsSchema = z.strictObject({
 
   numTrainEpochs: count.default(100).describe('times that each row is seen'),
   maxTrainSteps: count.optional().describe('stop after so many optimizer steps, whatever the epochs'),
-  trainBatchSize: count.default(8).describe('rows per step'),
+  trainBatchSize: count.default(8).describe('rows that are computed at once'),
   saveSteps: count.default(2000).describe('steps between checkpoints; one is always written at the end'),
   checkpointsTotalLimit: count
     .optional()

@@ -89,6 +89,32 @@ describe('AdamW', () => {
     );
   });
 
+  it('groups have learning rates of their own, and are updated as each alone would be', () => {
+    const [together, alone] = [parameters(), parameters()];
+    const group = (values: Map<string, Tensor>, name: string, rate: number) => ({
+      parameters: new Map([[name, values.get(name) as Tensor]]),
+      learningRate: rate,
+    });
+    const both = new AdamW({ a: group(together, 'p0', 0.1), b: group(together, 'p1', 0.02) }, options);
+    const each = [group(alone, 'p0', 0.1), group(alone, 'p1', 0.02)].map(
+      (all) => new AdamW({ all }, options),
+    );
+    both.learningRateFactor = 0.5;
+    expect(both.learningRates).toEqual({ a: 0.05, b: 0.01 });
+    stepOn(together, both);
+    tidy(() => {
+      for (const value of alone.values()) backward(value.pow(3).sum());
+      for (const optimizer of each) {
+        optimizer.learningRateFactor = 0.5;
+        optimizer.step();
+      }
+    });
+    for (const [key, value] of together) expectSameBytes((alone.get(key) as Tensor).detach(), value.detach());
+    expect([...both.stateDict().keys()]).toEqual([
+      ...['exp_avg.p0', 'exp_avg_sq.p0', 'exp_avg.p1', 'exp_avg_sq.p1'],
+    ]);
+  });
+
   it('the learning rate may change between steps', () => {
     const values = parameters();
     const before = (values.get('p0') as Tensor).detach().clone();

@@ -163,6 +163,30 @@ describe('ip-adapter train', () => {
     expect(await sharp(sheet).extract(cell).raw().toBuffer()).toEqual(await sharp(again).raw().toBuffer());
   });
 
+  it('keeps a moving average, trains in micro-batches by a schedule, and exports the average', async () => {
+    const out = join(world.root, 'averaged');
+    const args = ['train', ...flags({ output_dir: out, train_batch_size: '2' })];
+    const options = ['--gradient_accumulation_steps=2', '--max_grad_norm=1', '--lr_scheduler=cosine'];
+    const { code, err } = await start([
+      ...[...args, ...options, '--lr_warmup_steps=1', '--use_ema', '--snr_gamma=5', '--scale_lr'],
+      ...['--max-train-steps', '2'],
+    ]);
+    expect([code, err]).toEqual([
+      0,
+      expect.stringContaining('Learning rate: cosine, 1 warm-up steps, over 2 steps'),
+    ]);
+    const average = join(out, 'checkpoint-2', 'ip_adapter_ema.safetensors');
+    const bin = join(world.root, 'averaged.bin');
+    expect(await start(['export', average, bin])).toMatchObject({ code: 0 });
+    const inspected = (await start(['inspect', bin])).out;
+    expect(inspected).toMatch(/IP-Adapter Plus[\s\S]*ip_adapter\.19\.to_v_ip\.weight +float32 +\[24, 32\]/);
+    const wrong = await start([...args, '--resume', '--ema_decay', '2']);
+    expect([wrong.code, wrong.err]).toEqual([
+      2,
+      expect.stringMatching(/--ema-decay .*received 2: must be below 1/),
+    ]);
+  });
+
   it('killed and resumed, it ends as if it had not been killed, to the bit', async () => {
     const run = (name: string): string[] => [
       'train',

@@ -1,0 +1,219 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { makeWorld, type World } from '../test/e2e/world.js';
+import { expectAllclose, expectSameBytes } from '../test/golden.js';
+import { openEncoders } from './cache/encoders.js';
+import { trainOptionsSchema } from './config.js';
+import { type Batch, DataLoader } from './data/data-loader.js';
+import { openDataset } from './data/open-dataset.js';
+import { loadFrozenModels } from './frozen-models.js';
+import { IPAdapter } from './ip-adapter/ip-adapter.js';
+import { Resampler } from './ip-adapter/resampler.js';
+import { GradScaler } from './optim/grad-scaler.js';
+import { createOptimization } from './optimization.js';
+import { Generator, memoryStats, randn, type Tensor, tidy } from './torch/index.js';
+import { type Training, trainStep } from './train-step.js';
+
+let world: World;
+beforeAll(async () => {
+  world = await makeWorld(8);
+});
+afterAll(() => world.remove());
+
+const target = { dtype: 'float32', device: 'cpu' } as const;
+
+/** All that a step takes, of the world's models; two of the same options are equal to the bit. */
+async function open(options: Record<string, unknown>): Promise<{ training: Training; batches: Batch[] }> {
+  const at = (name: string): string => join(world.root, name);
+  const config = trainOptionsSchema.parse({
+    ...{ pretrainedModelNameOrPath: at('model'), imageEncoderPath: at('image_encoder') },
+    ...{ dataJsonFile: at('data.json'), dataRootPath: at('images'), resolution: 64, learningRate: 1e-3 },
+    ...options,
+  });
+  const { trainBatchSize, gradientAccumulationSteps, resolution } = config;
+  const models = loadFrozenModels(at('model'), at('image_encoder'), {
+    ...target,
+    rowsAtOnce: trainBatchSize,
+  });
+  const { rows } = await openDataset({ dataset: at('data.json'), dataRootPath: at('images') });
+  const { tokenizer, imageProcessor, unet, imageFeatureSize: embeddingDim } = models;
+  const batchSize = trainBatchSize * gradientAccumulationSteps;
+  const loader = new DataLoader({
+    rows,
+    tokenizer,
+    imageProcessor,
+    resolution,
+    batchSize,
+    prefetch: 1,
+    seed: 0,
+  });
+  const encoders = await openEncoders(models, { cached: [], cacheDir: '', resolution, rows, loader, target });
+  const dim = unet.config.crossAttentionDim[0] as number;
+  const adapter = new IPAdapter(
+    unet,
+    new Resampler({
+      dim,
+      embeddingDim,
+      depth: 1,
+      dimHead: 16,
+      heads: 2,
+      numQueries: 4,
+      outputDim: dim,
+      ffMult: 2,
+    }),
+  );
+  adapter.init(new Generator('cpu', 1)).requiresGrad_(true).attach();
+  const optimization = createOptimization(adapter.namedParameters(), config, 100);
+  const generator = new Generator('cpu', 5);
+  const batches: Batch[] = [];
+  for await (const batch of loader.batches(0)) batches.push(batch);
+  return { training: { config, models, encoders, adapter, generator, ...optimization }, batches };
+}
+
+interface Ran {
+  losses: number[];
+  norms: number[];
+  parameters: Map<string, Tensor>;
+  /** AdamW's first moments: a tenth of the gradients after one step. */
+  moments: Map<string, Tensor>;
+}
+
+function run({ training, batches }: Awaited<ReturnType<typeof open>>): Ran {
+  const [losses, norms] = [[] as number[], [] as number[]];
+  for (const batch of batches)
+    tidy(() => {
+      const { loss, gradNorm } = trainStep(training, batch);
+      losses.push(loss.item());
+      norms.push(gradNorm.item());
+    });
+  const moments = [...training.optimizer.stateDict()].filter(([key]) => key.startsWith('exp_avg.'));
+  return { losses, norms, parameters: training.adapter.namedParameters(), moments: new Map(moments) };
+}
+
+function expectClose(actual: readonly number[], expected: readonly number[], relative: number): void {
+  expect(actual.length).toBe(expected.length);
+  for (const [i, value] of actual.entries())
+    expect(Math.abs(value / (expected[i] as number) - 1)).toBeLessThan(relative);
+}
+
+describe('gradient accumulation', () => {
+  it('needs the memory of a small batch', async () => {
+    // Latents of 128 px, without their VAE: its convolutions need the same memory for one row as for many.
+    const generator = new Generator('cpu', 3);
+    const encodings = {
+      latents: randn([8, 2, 4, 16, 16], { generator }),
+      text: randn([8, 77, 32], { generator }),
+      image: randn([8, 5, 48], { generator }),
+    };
+    const peak = async (options: Record<string, number>): Promise<number> => {
+      const { training, batches } = await open(options);
+      const { latents, text, image } = encodings;
+      training.encoders = { latents: () => latents, text: () => text, image: () => image };
+      const before = memoryStats().cpuAllocatedBytes;
+      run({ training, batches });
+      return memoryStats().cpuPeakBytes - before;
+    };
+    // The peak of the process only grows: the smaller one comes first, and this test before the others.
+    const accumulated = await peak({ trainBatchSize: 1, gradientAccumulationSteps: 8 });
+    const whole = await peak({ trainBatchSize: 8 });
+    expect(accumulated).toBeLessThan(whole / 4);
+  });
+
+  // Of 8 rows, so that the last batch is smaller in some, and its last micro-batch too: 3 3 | 2, 3 3 2.
+  it.each([
+    [{ trainBatchSize: 4 }, { trainBatchSize: 1, gradientAccumulationSteps: 4 }],
+    [{ trainBatchSize: 5 }, { trainBatchSize: 1, gradientAccumulationSteps: 5 }],
+    [{ trainBatchSize: 6 }, { trainBatchSize: 3, gradientAccumulationSteps: 2 }],
+    [
+      { trainBatchSize: 8, snrGamma: 5, noiseOffset: 0.1 },
+      { trainBatchSize: 3, gradientAccumulationSteps: 3, snrGamma: 5, noiseOffset: 0.1 },
+    ],
+  ])('%j is %j', async (large, small) => {
+    const [one, many] = [run(await open(large)), run(await open(small))];
+    expectClose(many.losses, one.losses, 1e-5);
+    expectClose(many.norms, one.norms, 1e-4);
+    for (const [key, value] of one.moments) expectAllclose(many.moments.get(key) as Tensor, value, 1e-3);
+    for (const [key, value] of one.parameters)
+      expectAllclose((many.parameters.get(key) as Tensor).detach(), value.detach(), 1e-3);
+  });
+
+  it('gives the gradients of the large batch within float noise', async () => {
+    const [large, small] = [
+      await open({ trainBatchSize: 8 }),
+      await open({ trainBatchSize: 2, gradientAccumulationSteps: 4 }),
+    ];
+    const [one, many] = [run(large), run(small)];
+    for (const [key, value] of one.moments) expectAllclose(many.moments.get(key) as Tensor, value, 1e-5);
+  });
+});
+
+describe('clipping', () => {
+  it('tells the norm before it, and bounds what AdamW gets', async () => {
+    const [free, clipped] = [
+      run(await open({ trainBatchSize: 8 })),
+      run(await open({ trainBatchSize: 8, maxGradNorm: 0.01 })),
+    ];
+    const [norm] = free.norms as [number];
+    expect(clipped.norms).toEqual(free.norms);
+    expect(norm).toBeGreaterThan(0.02);
+    for (const [key, value] of free.moments)
+      expectAllclose(clipped.moments.get(key) as Tensor, value.mul(0.01 / norm), 1e-3);
+    const total = [...clipped.moments.values()].reduce((sum, m) => sum + m.square().sum().item(), 0);
+    expect(Math.sqrt(total) / 0.1).toBeCloseTo(0.01, 5);
+  });
+});
+
+describe('a learning rate of 0', () => {
+  it('is the first of a warm-up, and moves nothing', async () => {
+    const opened = await open({ trainBatchSize: 4, lrScheduler: 'linear', lrWarmupSteps: 2 });
+    const before = tidy(() =>
+      Array.from(opened.training.adapter.parameters(), (value) => value.detach().clone()),
+    );
+    const [first, second] = opened.batches as [Batch, Batch];
+    const rates = [trainStep(opened.training, first).learningRates];
+    for (const [i, value] of opened.training.adapter.parameters().entries())
+      expectSameBytes(value.detach(), before[i] as Tensor);
+    rates.push(trainStep(opened.training, second).learningRates);
+    expect(rates).toEqual([
+      { image_proj: 0, ip_adapter: 0 },
+      { image_proj: 5e-4, ip_adapter: 5e-4 },
+    ]);
+  });
+});
+
+describe('the gradient scaler', () => {
+  // Half precision needs a GPU; the scaler itself does not, and powers of two change no digit.
+  it('changes no bit where nothing overflows', async () => {
+    const [plain, scaled] = [await open({ trainBatchSize: 4 }), await open({ trainBatchSize: 4 })];
+    scaled.training.scaler = new GradScaler();
+    const [one, other] = [run(plain), run(scaled)];
+    expect(other.losses).toEqual(one.losses);
+    expect(other.norms).toEqual(one.norms);
+    for (const [key, value] of one.parameters)
+      expectSameBytes((other.parameters.get(key) as Tensor).detach(), value.detach());
+  });
+
+  it('skips the update after an overflow: weights, average, schedule and count of updates stay', async () => {
+    const opened = await open({ trainBatchSize: 4, useEma: true, lrScheduler: 'linear', lrWarmupSteps: 2 });
+    const { training, batches } = opened;
+    const scaler = new GradScaler();
+    training.scaler = scaler;
+    tidy(() => trainStep(training, batches[0] as Batch));
+    scaler.loadStateDict({ scale: 2 ** 300, goodSteps: 3 });
+    const values = [
+      ...training.adapter.parameters(),
+      ...training.optimizer.stateDict().values(),
+      ...(training.ema?.stateDict().values() ?? []),
+    ];
+    const before = tidy(() => values.map((value) => value.detach().clone()));
+    const [skipped, done] = [1, 1].map(() => tidy(() => trainStep(training, batches[1] as Batch)));
+    expect(skipped?.gradNorm.item()).not.toBeLessThan(Number.POSITIVE_INFINITY);
+    expect(scaler.stateDict()).toEqual({ scale: 2 ** 298, goodSteps: 0 });
+    expect(done?.learningRates).toEqual(skipped?.learningRates);
+    expect(training.optimizer.steps).toBe(1);
+    for (const [i, value] of values.entries()) expectSameBytes(value.detach(), before[i] as Tensor);
+    scaler.loadStateDict({ scale: 65536, goodSteps: 0 });
+    tidy(() => trainStep(training, batches[1] as Batch));
+    expect(training.optimizer.steps).toBe(2);
+  });
+});
