@@ -1,8 +1,9 @@
 /** @file The options of a training run beside its checkpoints, to look up and to repeat it with `--config`. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ResolvedTrainOptions } from './config.js';
 import { optionsYaml } from './options-file.js';
+import { writeFileAtomically } from './torch/index.js';
 
 const savedOptionsFile = 'config.yaml';
 
@@ -15,5 +16,6 @@ export function saveOptions(outputDir: string, options: ResolvedTrainOptions): v
   // Where a run went on from does not belong to what it is: repeated, it starts afresh and ends the same.
   const { resume: _, ...repeatable } = options;
   mkdirSync(outputDir, { recursive: true });
-  writeFileSync(join(outputDir, savedOptionsFile), heading + optionsYaml(repeatable));
+  const content = Buffer.from(heading + optionsYaml(repeatable));
+  writeFileAtomically(join(outputDir, savedOptionsFile), (append) => append(content));
 }

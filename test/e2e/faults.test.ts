@@ -72,13 +72,30 @@ function when(
   };
 }
 
-/** Checks that two runs have written the same, to the byte. */
+/** What a run has left, but for what is written at its start. */
+function leftIn(folder: string): string[] {
+  return readdirSync(folder)
+    .filter((name) => name !== 'config.yaml' && name !== 'logs')
+    .sort();
+}
+
+/** The losses of each step; speed and memory, told beside them, are another in each run. */
+function lossesOf(folder: string): unknown[] {
+  const lines = readFileSync(join(folder, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
+  return lines.map((line) => {
+    const { step, loss, grad_norm } = JSON.parse(line);
+    return { step, loss, grad_norm };
+  });
+}
+
+/** Checks that two runs have written the same weights, to the byte, and the same losses. */
 function expectSame(a: string, b: string, step: number): void {
   const files = ['ip_adapter', 'optimizer'].map((name) => `checkpoint-${step}/${name}.safetensors`);
-  for (const file of [...files, 'metrics.jsonl']) {
+  for (const file of files) {
     const [one, other] = [a, b].map((folder) => readFileSync(join(folder, file))) as [Buffer, Buffer];
     expect(Buffer.compare(one, other), file).toBe(0);
   }
+  expect(lossesOf(a)).toEqual(lossesOf(b));
 }
 
 // The lock is a link to nowhere, which existsSync says is not there.
@@ -147,7 +164,7 @@ describe('kill -9', () => {
       const last = ['--max-train-steps', String(reached + 2)];
       const resumed = await train(words(killed, ...flags, ...last, '--resume'));
       expect(resumed.stderr).toContain(`from step ${reached}`);
-      expect(readdirSync(killed).sort()).toEqual(
+      expect(leftIn(killed)).toEqual(
         [`checkpoint-${reached + 1}`, `checkpoint-${reached + 2}`, 'metrics.jsonl'].sort(),
       );
       expect((await train(words(whole, ...last))).exitCode).toBe(0);
@@ -215,7 +232,7 @@ describe('a full disk', () => {
         /TrainingError: The checkpoint of step 4 could not be written: ENOSPC.* Make room in .*--resume .*checkpoint-2$/m,
       );
       expect(full.stdout).toBe('');
-      expect(readdirSync(folder).sort()).toEqual(['checkpoint-2', 'metrics.jsonl']);
+      expect(leftIn(folder)).toEqual(['checkpoint-2', 'metrics.jsonl']);
       verifyCheckpoint(join(folder, 'checkpoint-2'));
 
       disk.grow('32m');
@@ -248,7 +265,7 @@ describe('a full disk', () => {
       expect(stderr).toMatch(/metrics\.jsonl waits until it can be written again: ENOSPC/);
       expect(stderr).toMatch(/The checkpoint of step 10 could not be written: ENOSPC/);
       expect(exitCode).toBe(0);
-      expect(readdirSync(folder).sort()).toEqual(['checkpoint-60', 'metrics.jsonl']);
+      expect(leftIn(folder)).toEqual(['checkpoint-60', 'metrics.jsonl']);
       expect(stepsToldIn(folder)).toEqual(Array.from({ length: 60 }, (_, i) => i + 1));
     } finally {
       disk.unmount();
@@ -279,7 +296,7 @@ describe('a full disk', () => {
       const started = await train(words(join(disk.path, 'out'), '--max-train-steps', '1'));
       expect([started.exitCode, started.stderr]).toEqual([
         2,
-        expect.stringMatching(/TrainingError: .* step 1 .* ENOSPC: .* there is no checkpoint before it/),
+        expect.stringMatching(/ENOSPC: .*config\.yaml'$/),
       ]);
     } finally {
       disk.unmount();
@@ -334,7 +351,7 @@ describe('NaN', () => {
     const { exitCode, stderr } = await train(words(folder, '--learning-rate', '1e30'));
     expect(exitCode).toBe(2);
     expect(stderr).toMatch(/TrainingError: .* of step 2 is (NaN|Infinity)/);
-    expect(readdirSync(folder)).toEqual(['metrics.jsonl']);
+    expect(leftIn(folder)).toEqual(['metrics.jsonl']);
   });
 });
 
@@ -397,10 +414,10 @@ describe('another run', () => {
       words(folder, '--resume', '--seed', '5', '--resolution', '128', '--data_json_file', data),
     );
     expect(refused.exitCode).toBe(2);
-    expect(refused.stderr.split('\n')).toEqual([
+    expect(refused.stderr.split('\n').slice(1)).toEqual([
       expect.stringMatching(/^ConfigError: --resolution is 128 but \S+checkpoint-1 was trained with 64;/),
       expect.stringMatching(/^--seed is 5 but \S+checkpoint-1 was trained with 0;/),
-      expect.stringMatching(/^The dataset is not the one .*: it had 8 rows and has 7, 1 fewer;/),
+      expect.stringMatching(/^The dataset is not the one .*: it had 8 rows and has 7;/),
     ]);
     const allowed = await train(
       words(folder, '--resume', '--max-train-steps', '2', '--learning-rate', '1e-3'),
