@@ -6,9 +6,9 @@ import { Command } from '@commander-js/extra-typings';
 import { checkOptionsSchema } from '../check/check-config.js';
 import type { BucketReport, DatasetReport, Spread } from '../check/report.js';
 import { ConfigError, DatasetError } from '../errors.js';
-import { path, resolveOptions } from '../options.js';
+import { path } from '../options.js';
 import { withCtrlC } from './abort.js';
-import { addFlags } from './flags.js';
+import { addFlags, resolveFlags } from './flags.js';
 import { duration } from './progress.js';
 import { StepProgress } from './step-progress.js';
 
@@ -28,8 +28,8 @@ export function dataCommand(): Command {
   return new Command('data').description('Look into datasets.').addCommand(check as unknown as Command);
 }
 
-async function run(flags: object): Promise<void> {
-  const { out, ...options } = resolveOptions(schema, flags);
+async function run(flags: Record<string, unknown>): Promise<void> {
+  const { out, ...options } = resolveFlags(schema, flags);
   if (out !== undefined && !statSync(dirname(out), { throwIfNoEntry: false })?.isDirectory())
     throw new ConfigError(`Expected a folder for --out (out) at ${dirname(out)} but there is none`);
   const progress = new StepProgress(process.stderr);

@@ -41,7 +41,7 @@ const sameBytes = (a: string, b: string) => {
     );
 };
 
-describe('ip-adapter train --config', () => {
+describe('ip-adapter train --config', { timeout: 240_000 }, () => {
   it('trains from a file, flags win, and the options that it keeps repeat the run to the byte', async () => {
     const file = write('run.yaml', { ...options, seed: 7, output_dir: 'from file', cache: 'latents,text' });
     const first = await run('train', '--config', file, '--output_dir', 'first', '--save_steps=2');
@@ -105,7 +105,7 @@ describe('ip-adapter train --config', () => {
   });
 });
 
-describe('--config of the other commands', () => {
+describe('--config of the other commands', { timeout: 240_000 }, () => {
   it('draws the same picture as the flags do', async () => {
     const drawing = { model: world.model, image_encoder: world.imageEncoder, adapter: world.adapter };
     const size = { steps: 2, width: 64, height: 64, seed: 3 };
@@ -131,5 +131,23 @@ describe('--config of the other commands', () => {
     expect([scores.length, scores[0].scale, used.maxRows]).toEqual([1, 0.5, 2]);
     const embed = write('embed.yaml', { image_encoder: world.imageEncoder, out: 'embedded.safetensors' });
     expect((await run('embed', world.picture(0), '--config', embed)).stdout).toBe('embedded.safetensors');
+  });
+
+  it('checks a dataset', async () => {
+    const file = write('check.yaml', {
+      data_json_file: 'data.json',
+      data_root_path: 'images',
+      resolution: 64,
+    });
+    const flags = ['--data-json-file', 'data.json', '--data-root-path', 'images', '--resolution', '64'];
+    const check = async (...args: string[]) =>
+      // How fast pictures are read is another each time.
+      (await run('data', 'check', ...args)).stdout.replace(/^.*rows\/s.*$/m, '');
+    const fromFile = await check('--config', file);
+    expect(fromFile).toMatch(/captions +8, empty 0/);
+    expect(fromFile).toBe(await check(...flags));
+    const { exitCode, stderr } = await run('data', 'check', '--config', file, '--resolution', '60');
+    expect(stderr).toContain('multiple of 8');
+    expect(exitCode).toBe(2);
   });
 });
