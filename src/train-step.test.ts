@@ -9,8 +9,10 @@ import { openDataset } from './data/open-dataset.js';
 import { loadFrozenModels } from './frozen-models.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { Resampler } from './ip-adapter/resampler.js';
+import { NanGuard } from './nan-guard.js';
 import { GradScaler } from './optim/grad-scaler.js';
 import { createOptimization } from './optimization.js';
+import type { StepMetrics } from './step-reporter.js';
 import { Generator, memoryStats, randn, type Tensor, tidy } from './torch/index.js';
 import { type Training, trainStep } from './train-step.js';
 
@@ -67,7 +69,13 @@ async function open(options: Record<string, unknown>): Promise<{ training: Train
   const generator = new Generator('cpu', 5);
   const batches: Batch[] = [];
   for await (const batch of loader.batches(0)) batches.push(batch);
-  return { training: { config, models, encoders, adapter, generator, ...optimization }, batches };
+  const guard = new NanGuard(0, String);
+  return { training: { config, models, encoders, adapter, generator, guard, ...optimization }, batches };
+}
+
+/** A step that is not skipped. */
+function step(training: Training, batch: Batch): StepMetrics {
+  return trainStep(training, batch, 1) as StepMetrics;
 }
 
 interface Ran {
@@ -82,7 +90,7 @@ function run({ training, batches }: Awaited<ReturnType<typeof open>>): Ran {
   const [losses, norms] = [[] as number[], [] as number[]];
   for (const batch of batches)
     tidy(() => {
-      const { loss, gradNorm } = trainStep(training, batch);
+      const { loss, gradNorm } = step(training, batch);
       losses.push(loss.item());
       norms.push(gradNorm.item());
     });
@@ -170,10 +178,10 @@ describe('a learning rate of 0', () => {
       Array.from(opened.training.adapter.parameters(), (value) => value.detach().clone()),
     );
     const [first, second] = opened.batches as [Batch, Batch];
-    const rates = [trainStep(opened.training, first).learningRates];
+    const rates = [step(opened.training, first).learningRates];
     for (const [i, value] of opened.training.adapter.parameters().entries())
       expectSameBytes(value.detach(), before[i] as Tensor);
-    rates.push(trainStep(opened.training, second).learningRates);
+    rates.push(step(opened.training, second).learningRates);
     expect(rates).toEqual([
       { image_proj: 0, ip_adapter: 0 },
       { image_proj: 5e-4, ip_adapter: 5e-4 },
@@ -198,7 +206,7 @@ describe('the gradient scaler', () => {
     const { training, batches } = opened;
     const scaler = new GradScaler();
     training.scaler = scaler;
-    tidy(() => trainStep(training, batches[0] as Batch));
+    tidy(() => step(training, batches[0] as Batch));
     scaler.loadStateDict({ scale: 2 ** 300, goodSteps: 3 });
     const values = [
       ...training.adapter.parameters(),
@@ -206,14 +214,14 @@ describe('the gradient scaler', () => {
       ...(training.ema?.stateDict().values() ?? []),
     ];
     const before = tidy(() => values.map((value) => value.detach().clone()));
-    const [skipped, done] = [1, 1].map(() => tidy(() => trainStep(training, batches[1] as Batch)));
+    const [skipped, done] = [1, 1].map(() => tidy(() => step(training, batches[1] as Batch)));
     expect(skipped?.gradNorm.item()).not.toBeLessThan(Number.POSITIVE_INFINITY);
     expect(scaler.stateDict()).toEqual({ scale: 2 ** 298, goodSteps: 0 });
     expect(done?.learningRates).toEqual(skipped?.learningRates);
     expect(training.optimizer.steps).toBe(1);
     for (const [i, value] of values.entries()) expectSameBytes(value.detach(), before[i] as Tensor);
     scaler.loadStateDict({ scale: 65536, goodSteps: 0 });
-    tidy(() => trainStep(training, batches[1] as Batch));
+    tidy(() => step(training, batches[1] as Batch));
     expect(training.optimizer.steps).toBe(2);
   });
 });

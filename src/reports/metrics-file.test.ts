@@ -1,4 +1,4 @@
-import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -27,14 +27,15 @@ it('keeps what was told up to the step that a run resumes from, without the half
 
 it('says once that it cannot write, and has lost nothing when it can', () => {
   rmSync(folder, { recursive: true });
+  writeFileSync(folder, 'a file in the place of the folder');
   const messages: string[] = [];
   const file = new MetricsFile(path, 0, (text) => messages.push(text));
   file.append([{ step: 1 }]);
   file.append([{ step: 2 }]);
   expect(messages).toEqual([
-    expect.stringMatching(/metrics\.jsonl waits until it can be written again: ENOENT/),
+    expect.stringMatching(/metrics\.jsonl waits until it can be written again: (EEXIST|ENOTDIR)/),
   ]);
-  mkdirSync(folder);
+  rmSync(folder);
   file.append([{ step: 3 }]);
   expect(steps()).toEqual([1, 2, 3]);
 });
