@@ -95,7 +95,7 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   const optimization = createOptimization(parameters, config, totalSteps);
   if (saved !== undefined) {
     restoreOptimization(optimization, saved, resumed as string);
-    generator.setState(saved.generator);
+    generator.setState(saved.generator, resumed as string);
     const { step, epoch, position } = saved.state;
     Object.assign(state, { step, epoch, position });
   }

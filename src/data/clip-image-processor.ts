@@ -7,7 +7,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ConfigError } from '../errors.js';
+import { ConfigError, shown } from '../errors.js';
 import type { RgbImage } from './image.js';
 import { type PixelTable, pixelTable, writePlanar } from './pixels.js';
 import { type Rectangle, resizeAndCrop } from './resample.js';
@@ -154,8 +154,7 @@ function readConfig(file: string): z.infer<typeof configSchema> {
   const result = configSchema.safeParse(json);
   if (result.success) return result.data;
   const key = String(result.error.issues[0]!.path[0] ?? '');
-  if (key === '')
-    throw new ConfigError(`Expected a JSON object in ${file} but received ${JSON.stringify(json)}.`);
-  const value = JSON.stringify((json as Record<string, unknown>)[key]);
+  if (key === '') throw new ConfigError(`Expected a JSON object in ${file} but received ${shown(json)}.`);
+  const value = shown((json as Record<string, unknown>)[key]);
   throw new ConfigError(`Expected ${EXPECTED[key]} for ${key} in ${file} but received ${value}.`);
 }

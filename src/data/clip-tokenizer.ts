@@ -10,10 +10,12 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
-import { CheckpointError } from '../errors.js';
+import { CheckpointError, shown } from '../errors.js';
 
 /** Text positions of every CLIP text model; used where the folder does not say. */
 const CLIP_MAX_LENGTH = 77;
+/** Every sequence is padded to its full length. */
+const MAX_LENGTH = 4096;
 
 /** The pieces of text that are encoded on their own: English endings, words, single digits, runs of other signs. */
 const CLIP_PATTERN = String.raw`'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+`;
@@ -30,8 +32,8 @@ interface Settings {
 
 export class ClipTokenizer {
   readonly #tokenizer: Tokenizer;
-  /** All that the ids depend on. */
-  readonly #origin: [description: Json, settings: Settings];
+  /** All that the ids depend on, as JSON. */
+  readonly #origin: string;
   readonly #bosId: number;
   readonly #eosId: number;
   readonly #padId: number;
@@ -50,7 +52,7 @@ export class ClipTokenizer {
       return found;
     };
     this.#tokenizer = tokenizer;
-    this.#origin = [description, settings];
+    this.#origin = jsonOf([description, settings], where);
     this.#bosId = id(settings.bos);
     this.#eosId = id(settings.eos);
     this.#padId = id(settings.pad);
@@ -72,7 +74,7 @@ export class ClipTokenizer {
 
   /** SHA-256 of what it was made of: tokenizers with the same give the same ids. */
   fingerprint(): string {
-    return createHash('sha256').update(JSON.stringify(this.#origin)).digest('hex');
+    return createHash('sha256').update(this.#origin).digest('hex');
   }
 
   /** Tokens of `text` with BOS and EOS, before it is padded or loses its end: above `maxLength`, it will. */
@@ -89,9 +91,20 @@ export class ClipTokenizer {
   }
 }
 
+function jsonOf(origin: [description: Json, settings: Settings], file: string): string {
+  try {
+    return JSON.stringify(origin);
+  } catch (cause) {
+    throw new CheckpointError(`Expected a tokenizer in ${file} but it is nested too deeply.`, { cause });
+  }
+}
+
 function build(description: Json, file: string): Tokenizer {
   try {
-    return new Tokenizer(description, {});
+    const tokenizer = new Tokenizer(description, {});
+    // The library looks at most settings only when there is a text.
+    tokenizer.encode('A dog, 2 cats', { add_special_tokens: false });
+    return tokenizer;
   } catch (error) {
     throw new CheckpointError(`Expected a tokenizer in ${file} but ${(error as Error).message}.`, {
       cause: error,
@@ -144,20 +157,20 @@ function readSettings(dir: string): Settings {
     const content = typeof value === 'object' ? (value as Json).content : value;
     if (typeof content === 'string') return content;
     throw new CheckpointError(
-      `Expected a token for ${key} in ${useMap ? mapFile : configFile} but received ${JSON.stringify(value)}.`,
+      `Expected a token for ${key} in ${useMap ? mapFile : configFile} but received ${shown(value)}.`,
     );
   };
   const maxLength = config.model_max_length ?? CLIP_MAX_LENGTH;
-  if (typeof maxLength !== 'number' || !Number.isSafeInteger(maxLength) || maxLength < 2) {
+  if (!Number.isInteger(maxLength) || (maxLength as number) < 2 || (maxLength as number) > MAX_LENGTH) {
     throw new CheckpointError(
-      `Expected a whole number of 2 or more for model_max_length in ${configFile} but received ${JSON.stringify(maxLength)}.`,
+      `Expected a whole number from 2 to ${MAX_LENGTH} for model_max_length in ${configFile} but received ${shown(maxLength)}.`,
     );
   }
   return {
     bos: token('bos_token', '<|startoftext|>'),
     eos: token('eos_token', '<|endoftext|>'),
     pad: token('pad_token', '<|endoftext|>'),
-    maxLength,
+    maxLength: maxLength as number,
   };
 }
 
@@ -192,7 +205,7 @@ function readVocabulary(file: string): Json {
   for (const [token, id] of Object.entries(vocab)) {
     if (Number.isSafeInteger(id) && (id as number) >= 0) continue;
     throw new CheckpointError(
-      `Expected a whole number for token ${JSON.stringify(token)} in ${file} but received ${JSON.stringify(id)}.`,
+      `Expected a whole number for token ${shown(token)} in ${file} but received ${shown(id)}.`,
     );
   }
   return vocab;
@@ -206,7 +219,7 @@ function readMerges(file: string): [string, string][] {
     const [first, second, ...rest] = line.split(' ');
     if (first && second && rest.length === 0) return [first, second];
     throw new CheckpointError(
-      `Expected two symbols in line ${begin + index + 1} of ${file} but received ${JSON.stringify(line)}.`,
+      `Expected two symbols in line ${begin + index + 1} of ${file} but received ${shown(line)}.`,
     );
   });
 }

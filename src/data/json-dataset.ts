@@ -5,7 +5,7 @@
  */
 import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { dirname, relative, resolve } from 'node:path';
-import { DatasetError } from '../errors.js';
+import { DatasetError, shown } from '../errors.js';
 import { listed } from './bad-rows.js';
 import { captionsOf, utf8 } from './captions.js';
 import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
@@ -59,14 +59,14 @@ async function collect(
     const row = readRow(value, pictureKey);
     if (typeof row === 'string') {
       wrongCount++;
-      if (wrong.length < 5) wrong.push(`${where}: ${row}: ${show(value)}`);
+      if (wrong.length < 5) wrong.push(`${where}: ${row}: ${shown(value)}`);
       continue;
     }
     const [image, prompt, ...captions] = row;
     packed.push(row);
-    const shown = (path: string): string => relative(root, resolve(root, path));
+    const fromRoot = (path: string): string => relative(root, resolve(root, path));
     // Without a prompt picture this is what earlier versions wrote into their checkpoints.
-    hash.add([shown(image), ...(prompt === null ? [] : [{ prompt: shown(prompt) }]), ...captions]);
+    hash.add([fromRoot(image), ...(prompt === null ? [] : [{ prompt: fromRoot(prompt) }]), ...captions]);
   }
   if (wrongCount > 0) {
     throw new DatasetError(
@@ -118,7 +118,7 @@ function parseArray(file: string): unknown[] {
   const rows = parseJson(text, file, 1);
   if (Array.isArray(rows)) return rows;
   throw new DatasetError(
-    `Expected an array of rows like {"image_file": "1.png", "text": "A dog"} in ${file} but received ${show(rows)}.`,
+    `Expected an array of rows like {"image_file": "1.png", "text": "A dog"} in ${file} but received ${shown(rows)}.`,
   );
 }
 
@@ -167,10 +167,4 @@ function parseJson(text: string, file: string, firstLine: number): unknown {
     const place = `${firstLine + line - 1}:${column}`;
     throw new DatasetError(`Expected JSON in ${file} but it breaks at ${place}, near: ${excerpt}`, { cause });
   }
-}
-
-/** A value as JSON, cut to what fits on a line. */
-function show(value: unknown): string {
-  const json = JSON.stringify(value);
-  return json.length > 120 ? `${json.slice(0, 120)}…` : json;
 }

@@ -13,9 +13,10 @@ import {
   parquetMetadataAsync,
   parquetReadObjects,
   parquetSchema,
+  type SchemaTree,
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
-import { DatasetError } from '../errors.js';
+import { DatasetError, shown } from '../errors.js';
 import { type BadRow, borneBadRows, listed } from './bad-rows.js';
 import { captionsOf } from './captions.js';
 import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
@@ -96,14 +97,11 @@ export async function openParquet(
 }
 
 async function openFile(path: string): Promise<ParquetFile> {
-  const buffer: AsyncBuffer = {
-    byteLength: statSync(path).size,
-    slice: async (start, end = buffer.byteLength) =>
-      (await readSlice(path, start, end - start)).buffer as ArrayBuffer,
-  };
+  const buffer = bufferOf(path);
   let metadata: FileMetaData;
   try {
     metadata = await parquetMetadataAsync(buffer);
+    assertColumnsKnown(metadata);
   } catch (cause) {
     throw new DatasetError(`Expected a Parquet file at ${path} but ${(cause as Error).message}.`, { cause });
   }
@@ -119,19 +117,57 @@ async function openFile(path: string): Promise<ParquetFile> {
   return { path, buffer, metadata, starts, pictureColumns };
 }
 
+/** hyparquet would find out when it has begun to read the columns before, and leave their errors to nobody. */
+function assertColumnsKnown(metadata: FileMetaData): void {
+  const schema = parquetSchema(metadata);
+  for (const { columns } of metadata.row_groups)
+    for (const { meta_data } of columns) {
+      let place: SchemaTree | undefined = schema;
+      for (const name of meta_data?.path_in_schema ?? [])
+        place = place?.children.find(({ element }) => element.name === name);
+      if (place === undefined)
+        throw new Error(`it has a column ${shown(meta_data?.path_in_schema)} that its schema lacks`);
+    }
+}
+
+/** A file as hyparquet reads it. */
+function bufferOf(path: string): AsyncBuffer {
+  const byteLength = statSync(path).size;
+  const read = async (start: number, end: number): Promise<ArrayBuffer> => {
+    // Before memory is taken for bytes that a damaged footer invents.
+    if (!(start >= 0 && start <= end && end <= byteLength))
+      throw new Error(`it names bytes ${start} to ${end} of ${byteLength}`);
+    return (await readSlice(path, start, end - start)).buffer as ArrayBuffer;
+  };
+  const slice = (start: number, end = byteLength): Promise<ArrayBuffer> => {
+    const bytes = read(start, end);
+    // hyparquet asks ahead; for what it then does not use nobody waits, and Node would end the process.
+    bytes.catch(() => {});
+    return bytes;
+  };
+  return { byteLength, slice };
+}
+
 type Row = Record<string, unknown>;
 
-function readGroup(file: ParquetFile, group: number, columns: readonly string[]): Promise<Row[]> {
-  return parquetReadObjects({
-    file: file.buffer,
-    metadata: file.metadata,
-    columns: [...columns],
-    rowStart: file.starts[group] as number,
-    rowEnd: file.starts[group + 1] as number,
-    compressors,
-    // Byte arrays that are not said to be text stay bytes.
-    utf8: false,
-  });
+async function readGroup(file: ParquetFile, group: number, columns: readonly string[]): Promise<Row[]> {
+  try {
+    return await parquetReadObjects({
+      file: file.buffer,
+      metadata: file.metadata,
+      columns: [...columns],
+      rowStart: file.starts[group] as number,
+      rowEnd: file.starts[group + 1] as number,
+      compressors,
+      // Byte arrays that are not said to be text stay bytes.
+      utf8: false,
+    });
+  } catch (cause) {
+    throw new DatasetError(
+      `Expected ${columns.join(' and ')} in row group ${group} of ${file.path} but it is damaged: ${(cause as Error).message}. Make or download it again.`,
+      { cause },
+    );
+  }
 }
 
 /** A copy, so that the group it came from can go. */

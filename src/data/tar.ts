@@ -54,6 +54,10 @@ function visitMembers(bytes: Window, file: string, visit: (member: TarMember) =>
     const isForNext = 'xgLK'.includes(type);
     const path = long.path ?? pathField(header);
     const size = (isForNext ? undefined : long.size) ?? numberField(header, 124, 12);
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw new DatasetError(
+        `Expected the size of a tar's member in ${file} at byte ${at} but received ${size}: the file is damaged. Make or download it again.`,
+      );
     const offset = at + BLOCK;
     if (offset + size > bytes.size) return isForNext ? '' : path;
     at = offset + Math.ceil(size / BLOCK) * BLOCK;

@@ -39,7 +39,8 @@ function flatten(path: string, content: unknown): Map<string, Tensor> {
       throw new CheckpointError(
         `Expected the dictionaries ${parts.join(' and ')} in ${path} but there is no ${part}; is it an IP-Adapter?`,
       );
-    for (const [key, value] of dictionary) if (value instanceof Tensor) flat.set(`${part}.${key}`, value);
+    for (const [key, value] of dictionary)
+      if (typeof key === 'string' && value instanceof Tensor) flat.set(`${part}.${key}`, value);
   }
   return flat;
 }

@@ -6,7 +6,7 @@ import { Conv2d, GroupNorm } from '../nn/layers.js';
 import { chain, Module } from '../nn/module.js';
 import { Generator, randn, type Tensor, tidy } from '../torch/index.js';
 import { Attention } from './attention.js';
-import { ConfigReader } from './config.js';
+import { ConfigReader, MAX_LAYERS } from './config.js';
 import { Downsample2D, normSiluConv, ResnetBlock2D, Upsample2D } from './resnet.js';
 
 // Upstream's, in every norm of the autoencoder.
@@ -40,7 +40,7 @@ export function parseVAEConfig(json: unknown, where: string): AutoencoderKLConfi
     outChannels: reader.count('out_channels', 3),
     latentChannels: reader.count('latent_channels', 4),
     blockOutChannels,
-    layersPerBlock: reader.count('layers_per_block', 1),
+    layersPerBlock: reader.count('layers_per_block', 1, MAX_LAYERS),
     groups: reader.count('norm_num_groups', 32),
     scalingFactor: reader.number('scaling_factor', 0.18215),
   };

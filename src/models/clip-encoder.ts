@@ -6,7 +6,7 @@ import { attention, gelu, quickGelu } from '../nn/functional.js';
 import { LayerNorm, Linear } from '../nn/layers.js';
 import { chain, Module } from '../nn/module.js';
 import type { Tensor } from '../torch/index.js';
-import type { ConfigReader } from './config.js';
+import { type ConfigReader, MAX_LAYERS } from './config.js';
 
 export interface CLIPEncoderConfig {
   hiddenSize: number;
@@ -36,7 +36,7 @@ export function readCLIPEncoderConfig(
     hiddenSize,
     heads,
     intermediateSize: reader.count('intermediate_size', defaults.hiddenSize * 4),
-    layers: reader.count('num_hidden_layers', 12),
+    layers: reader.count('num_hidden_layers', 12, MAX_LAYERS),
     eps: reader.number('layer_norm_eps', 1e-5),
     activation: reader.oneOf('hidden_act', 'quick_gelu', ['quick_gelu', 'gelu']),
     isCausal: defaults.isCausal,

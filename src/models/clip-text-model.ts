@@ -20,9 +20,9 @@ export function parseCLIPTextConfig(json: unknown, where: string): CLIPTextConfi
   const reader = new ConfigReader(json, where);
   const config: CLIPTextConfig = {
     ...readCLIPEncoderConfig(reader, { hiddenSize: 512, heads: 8, isCausal: true }),
-    vocabSize: reader.count('vocab_size', 49408),
+    vocabSize: reader.count('vocab_size', 49408, 2 ** 20),
     maxPositions: reader.count('max_position_embeddings', 77),
-    eosTokenId: reader.count('eos_token_id', 49407),
+    eosTokenId: reader.count('eos_token_id', 49407, 2 ** 20),
   };
   // The size of a projection that CLIPTextModel does not have.
   reader.ignore('projection_dim');

@@ -27,7 +27,7 @@ export function parseCLIPVisionConfig(json: unknown, where: string): CLIPVisionC
     ...readCLIPEncoderConfig(reader, { hiddenSize: 768, heads: 12, isCausal: false }),
     channels: reader.count('num_channels', 3),
     imageSize: reader.count('image_size', 224),
-    patchSize: reader.count('patch_size', 32),
+    patchSize: reader.count('patch_size', 32, 1024),
     projectionDim: reader.count('projection_dim', 512),
   };
   reader.finish();

@@ -1,7 +1,7 @@
 /** @file A model folder's config.json, and what it says the folder holds. */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { CheckpointError, ConfigError } from '../errors.js';
+import { CheckpointError, ConfigError, shown } from '../errors.js';
 
 export type Json = Record<string, unknown>;
 
@@ -74,8 +74,4 @@ function refuse({ json, where }: FoundConfig, key: string, expected: string[]): 
 
 function isObject(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function shown(value: unknown): string {
-  return JSON.stringify(value) ?? 'nothing';
 }

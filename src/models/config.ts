@@ -1,5 +1,11 @@
 /** @file Reading a model's config.json: every key is known and checked, so that none that matters is overlooked. */
-import { ConfigError } from '../errors.js';
+import { ConfigError, shown } from '../errors.js';
+
+/** Wider than any model; the product of the sizes of a weight stays a number of bytes that LibTorch can hold. */
+const MAX_SIZE = 2 ** 16;
+/** Every layer is built before its weights are looked for. */
+export const MAX_LAYERS = 128;
+const MAX_BLOCKS = 32;
 
 /** Reads the keys of one config.json; `finish` refuses the keys that nobody read. */
 export class ConfigReader {
@@ -10,14 +16,14 @@ export class ConfigReader {
   /** @param where the file or other origin, for errors */
   constructor(json: unknown, where: string) {
     if (json === null || typeof json !== 'object' || Array.isArray(json))
-      throw new ConfigError(`Expected a JSON object in ${where} but received ${JSON.stringify(json)}`);
+      throw new ConfigError(`Expected a JSON object in ${where} but received ${shown(json)}`);
     this.#values = json as Record<string, unknown>;
     this.#where = where;
   }
 
   /** A whole number above zero. Without a fallback the key is required. */
-  count(key: string, fallback?: number): number {
-    return this.#read(key, fallback, isCount, 'a whole number above 0');
+  count(key: string, fallback?: number, max = MAX_SIZE): number {
+    return this.#read(key, fallback, isCount(max), `a whole number from 1 to ${max}`);
   }
 
   number(key: string, fallback: number): number {
@@ -53,13 +59,19 @@ export class ConfigReader {
   }
 
   counts(key: string, fallback: readonly number[]): readonly number[] {
-    const fits = (value: unknown): value is number[] => isListOf(value, isCount);
-    return this.#read(key, fallback, fits, 'a list of whole numbers above 0');
+    const fits = (value: unknown): value is number[] =>
+      isListOf(value, isCount(MAX_SIZE)) && value.length <= MAX_BLOCKS;
+    return this.#read(
+      key,
+      fallback,
+      fits,
+      `a list of at most ${MAX_BLOCKS} whole numbers from 1 to ${MAX_SIZE}`,
+    );
   }
 
   /** One whole number for every block, or a list with one for each. */
-  countPerBlock(key: string, fallback: number, blocks: number): readonly number[] {
-    return this.#perBlock(key, fallback, blocks, isCount, 'a whole number above 0');
+  countPerBlock(key: string, fallback: number, blocks: number, max = MAX_SIZE): readonly number[] {
+    return this.#perBlock(key, fallback, blocks, isCount(max), `a whole number from 1 to ${max}`);
   }
 
   flagPerBlock(key: string, fallback: boolean, blocks: number): readonly boolean[] {
@@ -90,7 +102,7 @@ export class ConfigReader {
     for (const [key, value] of Object.entries(this.#values))
       if (!this.#known.has(key) && !key.startsWith('_') && value !== null)
         throw new ConfigError(
-          `Expected a known key in ${this.#where} but received ${key} = ${JSON.stringify(value)}, which could change what the model computes; supported are ${[...this.#known].sort().join(', ')}`,
+          `Expected a known key in ${this.#where} but received ${key} = ${shown(value)}, which could change what the model computes; supported are ${[...this.#known].sort().join(', ')}`,
         );
   }
 
@@ -120,7 +132,7 @@ export class ConfigReader {
 
   #fail(key: string, expected: string): never {
     throw new ConfigError(
-      `Expected ${expected} for ${key} in ${this.#where} but received ${JSON.stringify(this.#values[key]) ?? 'nothing'}`,
+      `Expected ${expected} for ${key} in ${this.#where} but received ${shown(this.#values[key])}`,
     );
   }
 }
@@ -129,8 +141,9 @@ function isNumber(value: unknown): value is number {
   return typeof value === 'number' && Number.isFinite(value);
 }
 
-function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) > 0;
+function isCount(max: number): (value: unknown) => value is number {
+  return (value): value is number =>
+    Number.isInteger(value) && (value as number) > 0 && (value as number) <= max;
 }
 
 function isFlag(value: unknown): value is boolean {

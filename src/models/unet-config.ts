@@ -1,6 +1,7 @@
 /** @file The UNet's config.json: what is supported, and its defaults (diffusers `src/diffusers/models/unet_2d_condition.py`). */
-import { ConfigReader } from './config.js';
+import { ConfigReader, MAX_LAYERS } from './config.js';
 
+const MAX_KERNEL = 31;
 const downBlockTypes = ['CrossAttnDownBlock2D', 'DownBlock2D'] as const;
 const upBlockTypes = ['UpBlock2D', 'CrossAttnUpBlock2D'] as const;
 
@@ -72,13 +73,13 @@ export function parseUNetConfig(json: unknown, where: string): UNet2DConditionCo
   const config: UNet2DConditionConfig = {
     inChannels: reader.count('in_channels', 4),
     outChannels: reader.count('out_channels', 4),
-    convInKernel: reader.count('conv_in_kernel', 3),
-    convOutKernel: reader.count('conv_out_kernel', 3),
+    convInKernel: reader.count('conv_in_kernel', 3, MAX_KERNEL),
+    convOutKernel: reader.count('conv_out_kernel', 3, MAX_KERNEL),
     blockOutChannels,
     downHasAttention: down.map((type) => type === 'CrossAttnDownBlock2D'),
     upHasAttention: up.map((type) => type === 'CrossAttnUpBlock2D'),
-    layersPerBlock: reader.countPerBlock('layers_per_block', 2, blocks),
-    transformerLayersPerBlock: reader.countPerBlock('transformer_layers_per_block', 1, blocks),
+    layersPerBlock: reader.countPerBlock('layers_per_block', 2, blocks, MAX_LAYERS),
+    transformerLayersPerBlock: reader.countPerBlock('transformer_layers_per_block', 1, blocks, MAX_LAYERS),
     heads,
     crossAttentionDim: reader.countPerBlock('cross_attention_dim', 1280, blocks),
     onlyCrossAttention: reader.flagPerBlock('only_cross_attention', false, blocks),

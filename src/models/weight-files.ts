@@ -1,7 +1,7 @@
 /** @file The weights in a model folder, in each form in which diffusers and transformers publish them. */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { CheckpointError } from '../errors.js';
+import { CheckpointError, shown } from '../errors.js';
 import { readSafetensors, readTorchZip, Tensor } from '../torch/index.js';
 
 /** A library's name for its weights, without the endings. */
@@ -129,7 +129,7 @@ function readIndex(file: string): Map<string, string> {
   for (const [key, shard] of Object.entries(map)) {
     // A name alone: an index has no business outside its folder.
     const isName = typeof shard === 'string' && /^[^/\\]+\.(safetensors|bin)$/.test(shard);
-    if (!isName) return fail(`it names ${JSON.stringify(shard)} for ${key}, which is no weights file's name`);
+    if (!isName) return fail(`it names ${shown(shard)} for ${key}, which is no weights file's name`);
   }
   return new Map(Object.entries(map as Record<string, string>));
 }

@@ -1,7 +1,7 @@
 /** @file A model's `scheduler_config.json`: what training and every sampler here need of it (diffusers' names). */
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { ConfigError } from '../errors.js';
+import { ConfigError, shown } from '../errors.js';
 
 const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2'] as const;
 const PREDICTION_TYPES = ['epsilon', 'v_prediction'] as const;
@@ -131,8 +131,9 @@ class Values {
   }
 
   fail(key: string, expected: string): never {
-    const received = JSON.stringify(this.#json[key]);
-    throw new ConfigError(`Expected ${expected} for ${key} in ${this.#file} but received ${received}`);
+    throw new ConfigError(
+      `Expected ${expected} for ${key} in ${this.#file} but received ${shown(this.#json[key])}`,
+    );
   }
 
   number(key: string, fits: (value: number) => boolean, expected: string): number | undefined {

@@ -1,4 +1,5 @@
 /** @file Seeded random numbers (at::Generator), whose state can be saved and put back. */
+import { CheckpointError } from '../errors.js';
 import { native } from './native.js';
 import { type Device, Tensor } from './tensor.js';
 
@@ -23,11 +24,19 @@ export class Generator {
     return bytes;
   }
 
-  /** @throws TorchError where the bytes are no state of this kind of generator. */
-  setState(bytes: Uint8Array): void {
+  /**
+   * @param where the file or other origin, for the error
+   * @throws CheckpointError where the bytes are no state of this kind of generator
+   */
+  setState(bytes: Uint8Array, where: string): void {
     const state = new Tensor(native.fromBytes(bytes, 0, [bytes.length]));
     try {
       native.setGeneratorState(this.generatorHandle, state.handle);
+    } catch (cause) {
+      throw new CheckpointError(
+        `Expected the state of a random generator in ${where} but ${(cause as Error).message.split('\n')[0]}`,
+        { cause },
+      );
     } finally {
       state.dispose();
     }

@@ -80,7 +80,7 @@ describe('safetensors', () => {
     ],
     ['offsets that do not fit the shape', () => craft({ a: f32([3], [0, 16]) }, 16), null, /needs 12 bytes/],
     ['a negative size', () => craft({ a: f32([-1], [0, 4]) }, 4), null, /no valid shape/],
-    ['an overflowing shape', () => craft({ a: f32([2 ** 40, 2 ** 40], [0, 4]) }, 4), null, /needs/],
+    ['an overflowing shape', () => craft({ a: f32([2 ** 40, 2 ** 40], [0, 4]) }, 4), null, /no valid shape/],
     ['a null entry', () => craft({ a: null }, 4), null, /dtype/],
   ])('names %s', (_, make, spoil, message) => {
     const path = make();

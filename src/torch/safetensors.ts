@@ -4,7 +4,7 @@
  * never leave the disk. Every field of the header is checked before the file is mapped.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { CheckpointError } from '../errors.js';
+import { CheckpointError, shown } from '../errors.js';
 import { writeFileAtomically } from './atomic-file.js';
 import { type DType, dtypeOfSafetensors, dtypes } from './dtype.js';
 import { native } from './native.js';
@@ -12,6 +12,8 @@ import { Tensor } from './tensor.js';
 
 /** The reference implementation's limit on headers. */
 const maxHeaderBytes = 100_000_000;
+/** LibTorch's own limit in most operators. */
+const maxDimensions = 64;
 
 interface SafetensorsEntry {
   name: string;
@@ -19,6 +21,7 @@ interface SafetensorsEntry {
   shape: readonly number[];
   /** From the start of the file. */
   offset: number;
+  bytes: number;
 }
 
 interface SafetensorsHeader {
@@ -84,7 +87,7 @@ function checkHeader(
   let metadata: Record<string, string> = {};
   for (const [name, value] of Object.entries(header)) {
     if (name === '__metadata__') {
-      if (value === null || typeof value !== 'object') return fail('its __metadata__ is no object');
+      if (!isTexts(value)) return fail('its __metadata__ is no object of texts');
       metadata = value;
       continue;
     }
@@ -95,8 +98,8 @@ function checkHeader(
     } = (value ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
     const known = typeof dtype === 'string' ? dtypeOfSafetensors(dtype) : undefined;
     if (known === undefined)
-      return fail(`tensor '${name}' has the dtype ${JSON.stringify(dtype)}, which is not supported`);
-    if (!isSizes(shape)) return fail(`tensor '${name}' has no valid shape`);
+      return fail(`tensor '${name}' has the dtype ${shown(dtype)}, which is not supported`);
+    if (!isSizes(shape) || !isAddressable(shape)) return fail(`tensor '${name}' has no valid shape`);
     if (!isSizes(offsets) || offsets.length !== 2) return fail(`tensor '${name}' has no valid data_offsets`);
     const [begin = 0, end = 0] = offsets;
     const bytes = shape.reduce((product, size) => product * size, dtypes[known].bytes);
@@ -108,9 +111,35 @@ function checkHeader(
       return fail(
         `tensor '${name}' ends at byte ${dataStart + end}, but the file has ${fileSize}; it is truncated`,
       );
-    entries.push({ name, dtype: known, shape, offset: dataStart + begin });
+    entries.push({ name, dtype: known, shape, offset: dataStart + begin, bytes });
   }
+  assertApart(entries, fail);
   return { entries, metadata };
+}
+
+/** Tensors that share bytes would together take more memory than the file, where they have to be copied. */
+function assertApart(entries: readonly SafetensorsEntry[], fail: (what: string) => never): void {
+  let before: SafetensorsEntry | undefined;
+  for (const entry of entries.filter(({ bytes }) => bytes > 0).sort((a, b) => a.offset - b.offset)) {
+    if (before !== undefined && entry.offset < before.offset + before.bytes)
+      fail(`its tensors '${before.name}' and '${entry.name}' lie over one another`);
+    before = entry;
+  }
+}
+
+function isTexts(value: unknown): value is Record<string, string> {
+  return (
+    value !== null &&
+    typeof value === 'object' &&
+    !Array.isArray(value) &&
+    Object.values(value).every((text) => typeof text === 'string')
+  );
+}
+
+/** Whether LibTorch can have the shape; one with a size of 0 takes no bytes, whatever its other sizes. */
+function isAddressable(shape: readonly number[]): boolean {
+  const span = shape.reduce((product, size) => product * Math.max(size, 1), 1);
+  return shape.length <= maxDimensions && span <= Number.MAX_SAFE_INTEGER;
 }
 
 function isSizes(value: unknown): value is number[] {

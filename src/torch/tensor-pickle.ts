@@ -106,10 +106,10 @@ class TensorBuilder {
     const { storages, fail } = this.#source;
     const [kind, type, key, , numel] = Array.isArray(id) ? id : [];
     const dtype = this.#storageDtype.get(type);
-    if (kind !== 'storage' || dtype === undefined || typeof key !== 'string')
+    if (kind !== 'storage' || dtype === undefined || typeof key !== 'string' || typeof numel !== 'number')
       return fail('it refers to no storage');
     const bytes = storages.get(key) ?? fail(`its storage ${key.slice(0, 100)} is missing`);
-    const expected = Number(numel) * (dtype === null ? 1 : dtypes[dtype].bytes);
+    const expected = numel * (dtype === null ? 1 : dtypes[dtype].bytes);
     if (bytes.numel !== expected)
       fail(`its storage ${key} should have ${expected} bytes but has ${bytes.numel}`);
     return new Storage(key, bytes, dtype);

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
-import { TorchError } from '../errors.js';
+import { CheckpointError, TorchError } from '../errors.js';
 import { makeOperator } from './dispatch.js';
 import {
   arange,
@@ -220,12 +220,15 @@ describe('Generator', () => {
       randint(0, 1000, [4], { generator: first }).toNumbers(),
     ];
     const second = new Generator('cpu', 0);
-    second.setState(state);
+    second.setState(state, 'here');
     expect([
       randn([3], { generator: second }).toNumbers(),
       randint(0, 1000, [4], { generator: second }).toNumbers(),
     ]).toEqual(wanted);
-    expect(() => second.setState(new Uint8Array(3))).toThrow();
+    expect(() => second.setState(new Uint8Array(3), 'a/checkpoint-1')).toThrow(CheckpointError);
+    expect(() => second.setState(new Uint8Array(3), 'a/checkpoint-1')).toThrow('a/checkpoint-1');
+    const impossible = state.slice().fill(255);
+    expect(() => second.setState(impossible, 'a/checkpoint-1')).toThrow(CheckpointError);
   });
 
   it('arange counts', () => {

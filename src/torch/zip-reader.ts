@@ -73,6 +73,7 @@ export class ZipReader {
     if (size > MAX_DIRECTORY) this.fail(`its directory takes ${size} bytes, more than any torch file's`);
     const directory = this.read(offset, size, 'its directory');
     const entries = new Map<string, ZipEntry>();
+    let total = 0;
     for (let at = 0, i = 0; i < count; i++) {
       if (at + 46 > size || directory.readUInt32LE(at) !== CENTRAL)
         this.fail(`its directory ends after ${i} entries`);
@@ -83,6 +84,9 @@ export class ZipReader {
       const entry = this.#readEntry(directory.subarray(at, next), nameLength, extraLength, offset);
       if (entries.has(entry.name)) this.fail(`it holds ${entry.name} twice`);
       entries.set(entry.name, entry);
+      total += entry.size;
+      // A small file could otherwise stand for any amount of data, each entry's the same.
+      if (total > this.#size) this.fail('its entries lie over one another');
       at = next;
     }
     return entries;
