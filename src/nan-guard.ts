@@ -4,7 +4,7 @@
  */
 import { TrainingError } from './errors.js';
 import { firstNonFinite } from './finite.js';
-import type { Tensor } from './torch/index.js';
+import { stack, type Tensor, tidy } from './torch/index.js';
 
 /** What a message tells of a step. */
 interface StepDetails {
@@ -14,6 +14,8 @@ interface StepDetails {
   timesteps: Tensor;
   /** Indices into the dataset. */
   rows: readonly number[];
+  /** With their gradients. */
+  parameters: ReadonlyMap<string, Tensor>;
 }
 
 export class NanGuard {
@@ -22,7 +24,7 @@ export class NanGuard {
   readonly #onMessage: ((message: string) => void) | undefined;
   #skipped = 0;
 
-  /** @param limit steps that may be skipped @param nameOf the picture of a row */
+  /** @param limit batches that may be skipped @param nameOf the picture of a row */
   constructor(limit: number, nameOf: (row: number) => string, onMessage?: (message: string) => void) {
     this.#limit = limit;
     this.#nameOf = nameOf;
@@ -30,25 +32,37 @@ export class NanGuard {
   }
 
   /**
-   * Whether the update may be made: true where the loss and all gradients are finite, false where the step is to be skipped.
+   * Whether the update may be made: true where loss and gradients are finite, false where the batch is to be skipped.
+   * @param loss a scalar
+   * @param gradNorm of all gradients, a scalar; null where they may be infinite
    * @throws TrainingError where no more may be skipped
    */
-  accepts(loss: Tensor, parameters: ReadonlyMap<string, Tensor>, details: StepDetails): boolean {
-    const grads = [...parameters].flatMap(([name, { grad }]): [string, Tensor][] =>
-      grad === null ? [] : [[`the gradient of ${name}`, grad]],
+  accepts(loss: Tensor, gradNorm: Tensor | null, details: StepDetails): boolean {
+    const [lossValue = 0, norm = 0] = tidy(() =>
+      stack(gradNorm === null ? [loss] : [loss, gradNorm]).toNumbers(),
     );
-    const fault = firstNonFinite([['the loss', loss], ...grads]);
-    if (fault === undefined) return true;
+    if (Number.isFinite(lossValue) && Number.isFinite(norm)) return true;
     const { step, timesteps, rows } = details;
+    const fault = Number.isFinite(lossValue) ? describeGradient(norm, details) : `the loss is ${lossValue}`;
     const shown = rows.map((row) => `${row} (${this.#nameOf(row)})`).join(', ');
-    const what = `${fault.name} of step ${step} is ${fault.value}; timesteps ${timesteps.toNumbers().join(', ')}; rows ${shown}`;
+    const what = `${fault} in step ${step}; timesteps ${timesteps.toNumbers().join(', ')}; rows ${shown}`;
     if (this.#skipped === this.#limit)
       throw new TrainingError(
         `Expected a finite loss and finite gradients but ${what}. The weights were left as they were before, and no checkpoint was written. ` +
-          'Go on with --resume and a lower --learning-rate, or with --max-nan-steps to skip such steps',
+          'Go on with --resume and a lower --learning-rate, or with --max-nan-steps to skip such batches',
       );
     this.#skipped++;
     this.#onMessage?.(`Skipped a batch (${this.#skipped} of at most ${this.#limit}): ${what}`);
     return false;
   }
+}
+
+function describeGradient(norm: number, { parameters }: StepDetails): string {
+  const grads = [...parameters].flatMap(([name, { grad }]): [string, Tensor][] =>
+    grad === null ? [] : [[name, grad]],
+  );
+  const first = firstNonFinite(grads);
+  return first === undefined
+    ? `the norm of the gradients is ${norm}`
+    : `the gradient of ${first.name} has ${first.value}`;
 }

@@ -224,4 +224,24 @@ describe('the gradient scaler', () => {
     tidy(() => step(training, batches[1] as Batch));
     expect(training.optimizer.steps).toBe(2);
   });
+
+  it('hides no NaN of the loss, and none of the gradients once there is no scale that could be the cause', async () => {
+    const { training, batches } = await open({ trainBatchSize: 4 });
+    const scaler = new GradScaler();
+    training.scaler = scaler;
+    const batch = batches[0] as Batch;
+    const { latents } = training.encoders;
+    training.encoders.latents = (examples) => tidy(() => latents(examples).mul(Number.NaN));
+    expect(() => tidy(() => step(training, batch))).toThrow(/the loss is NaN in step 1; .* rows \d/);
+    training.encoders.latents = latents;
+    // backward adds to what is there.
+    scaler.loadStateDict({ scale: 1, goodSteps: 0 });
+    const [weight] = training.adapter.parameters() as [Tensor];
+    weight.grad = tidy(() => weight.detach().mul(0).add(Number.POSITIVE_INFINITY));
+    expect(() => tidy(() => step(training, batch))).toThrow(/the gradient of \S+ has Infinity in step 1;/);
+    scaler.loadStateDict({ scale: 2, goodSteps: 0 });
+    weight.grad = tidy(() => weight.detach().mul(0).add(Number.POSITIVE_INFINITY));
+    expect(tidy(() => step(training, batch))).not.toBeNull();
+    expect(scaler.scale).toBe(1);
+  });
 });

@@ -29,7 +29,8 @@ export interface Training extends Optimization {
 }
 
 /**
- * The results are on the device.
+ * The results are on the device, which is waited for once: the weights may not be touched before loss and gradients are
+ * known to be finite.
  * @param step its number, from 1
  * @returns null where the guard had the batch skipped: nothing has changed
  * @throws TrainingError where a loss or gradient is NaN or infinite, and may not be skipped
@@ -44,9 +45,11 @@ export function trainStep(training: Training, batch: Batch, step: number): StepM
     const gradients = gradientsOf(adapter.parameters());
     scaler?.unscale(gradients);
     const norm = gradNorm(gradients);
-    // What float16 makes infinite is the scaler's to skip; elsewhere it is a fault.
-    const details = { step, timesteps: noise.timesteps, rows: batch.rows };
-    if (scaler === null && !training.guard.accepts(loss, adapter.namedParameters(), details)) {
+    // What a scaled loss makes infinite in float16 is the scaler's to skip; all else is a fault.
+    const mayOverflow = scaler !== null && scaler.scale > 1;
+    const parameters = adapter.namedParameters();
+    const details = { step, timesteps: noise.timesteps, rows: batch.rows, parameters };
+    if (!training.guard.accepts(loss, mayOverflow ? null : norm, details)) {
       optimizer.zeroGrad();
       return null;
     }
