@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../test/e2e/world.js';
@@ -134,6 +134,21 @@ describe('validation pictures', () => {
     const messages: string[] = [];
     await train({ ...options, resume: true }, { onMessage: (text) => messages.push(text) });
     expect(messages.filter((text) => text.startsWith('Drew'))).toEqual([]);
+  });
+
+  it('that cannot be written are a message, and the run goes on', async () => {
+    mkdirSync(at('unwritable'));
+    writeFileSync(at('unwritable', 'validation'), 'where the folder should be');
+    const messages: string[] = [];
+    const { step } = await train(
+      { ...optionsFor('unwritable'), ...drawing(), maxTrainSteps: 3 },
+      { onMessage: (text) => messages.push(text) },
+    );
+    expect(step).toBe(3);
+    expect(messages.filter((text) => text.includes('could not be written: E'))).toEqual([
+      expect.stringContaining('step-2.png'),
+      expect.stringContaining('step-3.png'),
+    ]);
   });
 
   it('are given up on a signal, and the run goes on from there as if there had been none', async () => {

@@ -3,14 +3,14 @@
  * seeds. They are what `ip-adapter generate` would draw with the checkpoint of the step, and training does not notice:
  * noise comes from generators of their own.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ResolvedTrainOptions } from './config.js';
 import { type RgbImage, readPicture, type Size } from './data/image.js';
 import { fileSource } from './data/image-source.js';
 import { contactSheet, encodePng } from './data/png.js';
 import { trainCrop } from './data/train-transform.js';
-import { ConfigError } from './errors.js';
+import { ConfigError, isSystemError } from './errors.js';
 import type { DenoiseSettings } from './generate.js';
 import type { IPAdapter } from './ip-adapter/ip-adapter.js';
 import type { AutoencoderKL } from './models/autoencoder-kl.js';
@@ -30,7 +30,7 @@ import type { SchedulerFile } from './schedulers/config.js';
 import { createSampler } from './schedulers/create.js';
 import { openStableDiffusion } from './stable-diffusion.js';
 import type { StepReporter } from './step-reporter.js';
-import { type Device, type DType, type Tensor, trimMemory } from './torch/index.js';
+import { type Device, type DType, type Tensor, trimMemory, writeFileAtomically } from './torch/index.js';
 
 interface ValidationContext {
   device: Device;
@@ -194,11 +194,17 @@ export class Validation implements Disposable {
     const { folder, context } = this.#parts;
     const file = join(folder, `step-${step}.png`);
     const png = await encodePng(sheet);
-    mkdirSync(folder, { recursive: true });
-    writeFileSync(file, png);
     reporter.image('validation', { png, width: sheet.width, height: sheet.height });
     this.#drawnAt = step;
-    context.onMessage?.(`Drew ${file}`);
+    try {
+      mkdirSync(folder, { recursive: true });
+      writeFileAtomically(file, (append) => append(png));
+      context.onMessage?.(`Drew ${file}`);
+    } catch (error) {
+      // A picture is not worth a run.
+      if (!isSystemError(error)) throw error;
+      context.onMessage?.(`${file} could not be written: ${error.message}`);
+    }
   }
 
   [Symbol.dispose](): void {
