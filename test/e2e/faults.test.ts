@@ -129,6 +129,9 @@ describe('kill -9', () => {
       const flags = ['--save-steps', '1', '--checkpoints-total-limit', '2'];
       const random = seeded(1);
       const resume = (): string[] => (listCheckpoints(killed).length > 0 ? ['--resume'] : []);
+      // What is half done has a name that begins with a dot.
+      const isSaving = (): boolean =>
+        existsSync(killed) && readdirSync(killed).some((name) => name.startsWith('.checkpoint'));
       let startUp = 1000;
       const found = { starting: 0, training: 0, saving: 0 };
       for (let i = 0; i < kills; i++) {
@@ -143,19 +146,21 @@ describe('kill -9', () => {
         const has = async (written: string): Promise<void> => {
           while (!text.includes(written) && child.exitCode === null) await sleep(2);
         };
-        // In turn: at any time after the start, after the first step has begun, after the first save.
+        // In turn: at any time after the start, after the first step has begun, while a checkpoint is written.
         if (i % 3 === 0) await sleep(startUp * moment);
         else {
           await has('Training');
           startUp = performance.now() - started;
-          if (i % 3 === 2) await has('Saved');
-          await sleep(400 * moment);
+          if (i % 3 === 2) {
+            await has('Saved');
+            while (!isSaving() && child.exitCode === null) await sleep(1);
+          }
+          await sleep((i % 3 === 2 ? 40 : 400) * moment);
         }
         child.kill('SIGKILL');
         expect(await ended, text).toEqual([null, 'SIGKILL']);
         found[text.includes('Training') ? 'training' : 'starting']++;
-        if (existsSync(killed) && readdirSync(killed).some((name) => name.startsWith('.checkpoint')))
-          found.saving++;
+        if (isSaving()) found.saving++;
         for (const path of listCheckpoints(killed)) verifyCheckpoint(path);
       }
       console.log(`kills by what the run was doing: ${JSON.stringify(found)}`);
