@@ -9,7 +9,7 @@ export default defineConfig({
     maxWorkers: Math.min(2, availableParallelism()),
     // The models are tiny, and the workers share the cores.
     env: { OMP_NUM_THREADS: '1' },
-    testTimeout: 180_000,
-    hookTimeout: 180_000,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
   },
 });

@@ -23,13 +23,11 @@ interface Run {
 
 /** @param abort is aborted when the first checkpoint is there */
 async function run(name: string, options: Partial<TrainOptions>, abort?: AbortController): Promise<Run> {
-  const at = (file: string): string => join(world.root, file);
   const [losses, messages] = [[] as number[], [] as string[]];
   const { checkpoint } = await train(
     {
-      ...{ pretrainedModelNameOrPath: at('model'), imageEncoderPath: at('image_encoder') },
-      ...{ dataJsonFile: at('data.json'), dataRootPath: at('images'), outputDir: at(name) },
-      ...{ resolution: 64, trainBatchSize: 2, maxTrainSteps: 2 },
+      ...world.optionsFor(name),
+      ...{ trainBatchSize: 2, maxTrainSteps: 2 },
       ...options,
     },
     {

@@ -34,13 +34,8 @@ async function run(name: string, options: Record<string, unknown> = {}): Promise
   const told: string[] = [];
   const { step } = await train(
     {
-      pretrainedModelNameOrPath: at('model'),
-      imageEncoderPath: at('image_encoder'),
-      dataJsonFile: at('data.json'),
-      dataRootPath: at('images'),
-      outputDir: at(name),
+      ...world.optionsFor(name),
       cacheDir: at('cache'),
-      resolution: 64,
       trainBatchSize: 2,
       numTrainEpochs: 2,
       learningRate: 1e-3,

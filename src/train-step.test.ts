@@ -28,8 +28,8 @@ const target = { dtype: 'float32', device: 'cpu' } as const;
 async function open(options: Record<string, unknown>): Promise<{ training: Training; batches: Batch[] }> {
   const at = (name: string): string => join(world.root, name);
   const config = trainOptionsSchema.parse({
-    ...{ pretrainedModelNameOrPath: at('model'), imageEncoderPath: at('image_encoder') },
-    ...{ dataJsonFile: at('data.json'), dataRootPath: at('images'), resolution: 64, learningRate: 1e-3 },
+    ...world.optionsFor('out'),
+    learningRate: 1e-3,
     ...options,
   });
   const { trainBatchSize, gradientAccumulationSteps, resolution } = config;

@@ -102,12 +102,7 @@ describe('train', () => {
   afterAll(() => world.remove());
 
   const optionsFor = (name: string) => ({
-    pretrainedModelNameOrPath: `${world.root}/model`,
-    imageEncoderPath: `${world.root}/image_encoder`,
-    dataJsonFile: `${world.root}/data.json`,
-    dataRootPath: `${world.root}/images`,
-    outputDir: `${world.root}/${name}`,
-    resolution: 64,
+    ...world.optionsFor(name),
     trainBatchSize: 3,
   });
 

@@ -18,12 +18,7 @@ afterAll(() => world.remove());
 
 const at = (...parts: string[]): string => join(world.root, ...parts);
 const optionsFor = (name: string): TrainOptions => ({
-  pretrainedModelNameOrPath: at('model'),
-  imageEncoderPath: at('image_encoder'),
-  dataJsonFile: at('data.json'),
-  dataRootPath: at('images'),
-  outputDir: at(name),
-  resolution: 64,
+  ...world.optionsFor(name),
   trainBatchSize: 3,
   learningRate: 1e-3,
   seed: 5,

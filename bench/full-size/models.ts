@@ -2,6 +2,7 @@
  * @file Stable Diffusion 1.5 and CLIP ViT-H/14 in their published sizes and folder layout, with random float32 weights
  * (6.8 GB on disk): how long a step takes does not depend on what the weights are.
  */
+
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeAdapter } from '../../src/ip-adapter/adapter-file.js';
@@ -17,19 +18,7 @@ import { parseUNetConfig } from '../../src/models/unet-config.js';
 import { initParameters } from '../../src/nn/init.js';
 import type { Module } from '../../src/nn/module.js';
 import { Generator, noGrad, writeSafetensors } from '../../src/torch/index.js';
-
-/** The image encoder that is published with IP-Adapter (h94/IP-Adapter `models/image_encoder`). */
-const vitH = {
-  model_type: 'clip_vision_model',
-  hidden_act: 'gelu',
-  hidden_size: 1280,
-  image_size: 224,
-  intermediate_size: 5120,
-  num_attention_heads: 16,
-  num_hidden_layers: 32,
-  patch_size: 14,
-  projection_dim: 1024,
-};
+import { vitH } from '../../test/published-image-encoder.js';
 
 const scheduler = {
   _class_name: 'PNDMScheduler',

@@ -202,13 +202,8 @@ describe('training with a cache', () => {
     const told: string[] = [];
     const result = await train(
       {
-        pretrainedModelNameOrPath: at('model'),
-        imageEncoderPath: at('image_encoder'),
-        dataJsonFile: at('data.json'),
-        dataRootPath: at('images'),
-        outputDir: at(name),
+        ...world.optionsFor(name),
         cacheDir: at('cache'),
-        resolution: 64,
         trainBatchSize: 3,
         maxTrainSteps: 12,
         learningRate: 1e-3,
@@ -275,12 +270,7 @@ describe('training with a cache', () => {
     abort.abort();
     const start = train(
       {
-        pretrainedModelNameOrPath: at('model'),
-        imageEncoderPath: at('image_encoder'),
-        dataJsonFile: at('data.json'),
-        dataRootPath: at('images'),
-        outputDir: at('aborted'),
-        resolution: 64,
+        ...world.optionsFor('aborted'),
         cache: 'latents',
       },
       { signal: abort.signal },

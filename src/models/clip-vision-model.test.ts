@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { expectAllclose, modelCases, recorded } from '../../test/golden.js';
+import { vitH } from '../../test/published-image-encoder.js';
 import { noGrad, zeros } from '../torch/index.js';
 import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from './clip-vision-model.js';
 import { loadImageEncoder } from './load.js';
@@ -27,19 +28,6 @@ describe('CLIPVisionModelWithProjection, as the original computes it', () => {
 });
 
 describe('CLIPVisionModelWithProjection', () => {
-  // The image encoder that IP-Adapter is published with: ViT-H/14.
-  const vitH = {
-    model_type: 'clip_vision_model',
-    hidden_act: 'gelu',
-    hidden_size: 1280,
-    image_size: 224,
-    intermediate_size: 5120,
-    num_attention_heads: 16,
-    num_hidden_layers: 32,
-    patch_size: 14,
-    projection_dim: 1024,
-  };
-
   it('has as many parameters as the published ViT-H', () => {
     const model = new CLIPVisionModelWithProjection(parseCLIPVisionConfig(vitH, 'config.json'));
     expect(model.parameters().reduce((sum, { numel }) => sum + numel, 0)).toBe(632_076_800);

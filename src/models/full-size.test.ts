@@ -1,4 +1,5 @@
 /** @file Files of the published sizes, names and shapes: every tensor is used once, in its place, and costs no memory. */
+
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +7,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { golden } from '../../test/golden.js';
 import { ldmFile, v1 } from '../../test/ldm-layout.js';
 import { sparsePosition, writeJson, writeSparse } from '../../test/model-files.js';
+import { vitH } from '../../test/published-image-encoder.js';
 import { sd15 as sd15UNet } from '../../test/published-unets.js';
 import type { Tensor } from '../torch/index.js';
 import { AutoencoderKL, parseVAEConfig } from './autoencoder-kl.js';
@@ -47,18 +49,7 @@ function origins(model: { namedParameters(): Map<string, Tensor> }, shapes: Shap
 const sameNames = (keys: Iterable<string>) => Object.fromEntries(Array.from(keys, (key) => [key, key]));
 const memory = () => process.memoryUsage().rss;
 
-const vitH = {
-  hidden_act: 'gelu',
-  hidden_size: 1280,
-  image_size: 224,
-  intermediate_size: 5120,
-  num_attention_heads: 16,
-  num_hidden_layers: 32,
-  patch_size: 14,
-};
-const vision = new CLIPVisionModelWithProjection(
-  parseCLIPVisionConfig({ ...vitH, projection_dim: 1024 }, 'ViT-H'),
-);
+const vision = new CLIPVisionModelWithProjection(parseCLIPVisionConfig(vitH, 'ViT-H'));
 const text = new CLIPTextModel(parseCLIPTextConfig(sd15.textEncoder, 'SD 1.5'));
 
 describe('Stable Diffusion 1.5 in the layout of diffusers', () => {
@@ -102,7 +93,7 @@ describe('Stable Diffusion 1.5 in the layout of diffusers', () => {
 describe('CLIP ViT-H/14', () => {
   it('image encoder as published with IP-Adapter', () => {
     const shapes: Shapes = new Map([['vision_model.embeddings.position_ids', [1, 257]], ...shapesOf(vision)]);
-    const config = { model_type: 'clip_vision_model', ...vitH, projection_dim: 1024 };
+    const config = vitH;
     const model = loadImageEncoder(folderOf('image_encoder', config, 'model.safetensors', shapes));
     expect(origins(model, shapes)).toEqual(sameNames(shapesOf(vision).keys()));
     expect(shapes.size).toBe(521);
@@ -130,7 +121,7 @@ describe('CLIP ViT-H/14', () => {
       projection_dim: 1024,
       text_config: { model_type: 'clip_text_model', ...textConfig },
       // The part's own size of the projection is wrong in published files.
-      vision_config: { model_type: 'clip_vision_model', ...vitH, projection_dim: 512 },
+      vision_config: { ...vitH, projection_dim: 512 },
     };
     const folder = folderOf('clip', config, 'model.safetensors', shapes);
     const messages: string[] = [];

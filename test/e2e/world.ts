@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
+import type { TrainOptions } from '../../src/config.js';
 
 const golden = fileURLToPath(new URL('../golden', import.meta.url));
 
@@ -14,6 +15,8 @@ export interface World {
   root: string;
   /** The required flags of `ip-adapter train`, with a resolution and batch size that take milliseconds a step. */
   flags: string[];
+  /** The same as a library takes them, with an output folder of that name in `root`; the batch size is the caller's. */
+  optionsFor(name: string): TrainOptions;
   remove(): void;
 }
 
@@ -52,7 +55,15 @@ export async function makeWorld(pictures = 8): Promise<World> {
     ['resolution', '64'],
     ['train_batch_size', '3'],
   ].flatMap(([name, value]) => [`--${name}`, value as string]);
-  return { root, flags, remove: () => rmSync(root, { recursive: true, force: true }) };
+  const optionsFor = (name: string): TrainOptions => ({
+    pretrainedModelNameOrPath: at('model'),
+    imageEncoderPath: at('image_encoder'),
+    dataJsonFile: at('data.json'),
+    dataRootPath: at('images'),
+    outputDir: at(name),
+    resolution: 64,
+  });
+  return { root, flags, optionsFor, remove: () => rmSync(root, { recursive: true, force: true }) };
 }
 
 /** Stretches the pictures of a world, one after another, to these widths and heights. */

@@ -14,12 +14,7 @@ it('with everything cached holds the UNet and the adapter alone, at the end as a
   const samples: { live: number; bytes: number }[] = [];
   const { checkpoint } = await train(
     {
-      pretrainedModelNameOrPath: `${world.root}/model`,
-      imageEncoderPath: `${world.root}/image_encoder`,
-      dataJsonFile: `${world.root}/data.json`,
-      dataRootPath: `${world.root}/images`,
-      outputDir: `${world.root}/out`,
-      resolution: 64,
+      ...world.optionsFor('out'),
       trainBatchSize: 2,
       maxTrainSteps: 60,
       cache: 'latents,text,image',

@@ -13,12 +13,7 @@ it('holds at step 200 what it held at step 20', async () => {
   const samples: { step: number; live: number; bytes: number; rss: number }[] = [];
   await train(
     {
-      pretrainedModelNameOrPath: `${world.root}/model`,
-      imageEncoderPath: `${world.root}/image_encoder`,
-      dataJsonFile: `${world.root}/data.json`,
-      dataRootPath: `${world.root}/images`,
-      outputDir: `${world.root}/out`,
-      resolution: 64,
+      ...world.optionsFor('out'),
       trainBatchSize: 2,
       maxTrainSteps: 200,
       saveSteps: 50,

@@ -14,12 +14,7 @@ it('validation pictures leave nothing behind, after the first as after the tenth
   const samples: { live: number; bytes: number }[] = [];
   const { step } = await train(
     {
-      pretrainedModelNameOrPath: `${world.root}/model`,
-      imageEncoderPath: `${world.root}/image_encoder`,
-      dataJsonFile: `${world.root}/data.json`,
-      dataRootPath: `${world.root}/images`,
-      outputDir: `${world.root}/out`,
-      resolution: 64,
+      ...world.optionsFor('out'),
       trainBatchSize: 2,
       maxTrainSteps: 20,
       validationImage: [`${world.root}/images/0.png`, `${world.root}/images/1.png`],
