@@ -3,7 +3,6 @@
 // head; backward computes them again, block by block, from what forward got (as in FlashAttention, arXiv 2205.14135,
 // algorithm 4, with the plain softmax of a whole row instead of a running one).
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -17,13 +16,11 @@ int64_t blockRows(const at::Tensor& k) {
   return std::max<int64_t>(16, kBlockBytes / std::max<int64_t>(rowBytes, 1));
 }
 
-// Heads run side by side, each on one thread: small products do not profit from more.
+// One head after another, each product on all threads: heads side by side, on a thread each, are not faster.
 template <typename Body>
 void forEachHead(int64_t heads, Body body) {
-  at::parallel_for(0, heads, 1, [&](int64_t begin, int64_t end) {
-    at::AutoDispatchBelowADInplaceOrView guard;  // a thread-local state, so each thread sets its own
-    for (int64_t head = begin; head < end; head++) body(head);
-  });
+  at::AutoDispatchBelowADInplaceOrView guard;
+  for (int64_t head = 0; head < heads; head++) body(head);
 }
 
 at::Tensor byHead(const at::Tensor& x) { return x.contiguous().flatten(0, 1); }
