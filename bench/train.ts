@@ -1,6 +1,7 @@
 /**
  * @file The training step at full size (SD 1.5, CLIP ViT-H, batch 1, float32) by phase, ours beside the same maths in
- * Python's PyTorch at its defaults, each in processes of its own that take turns.
+ * Python's PyTorch, each in a process of its own. PyTorch's default may be one thread (Debian's is): it is measured with
+ * that, and with every core.
  *
  *     npm run bench -- [--resolution 512] [--resolution 256] [--steps 3] [--models FOLDER]
  *
@@ -36,6 +37,8 @@ const { values } = parseArgs({
 });
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const python = findPython();
+/** The first does not count. */
+const stepCount = String(Number(values.steps) + 1);
 
 mkdirSync(values.models, { recursive: true });
 writeFullSizeModels(values.models);
@@ -46,82 +49,93 @@ console.log(
 for (const resolution of values.resolution.map(Number)) {
   const inputs = join(values.models, `inputs-${resolution}.safetensors`);
   writeInputs(inputs, resolution);
-  const ours = measure('ours', inputs, false);
-  const theirs = measure('python', inputs, false);
-  const oursCached = measure('ours', inputs, true);
-  printSteps(resolution, { ours, theirs, oursCached });
+  printSteps(resolution, {
+    ours: measureOurs(inputs, false),
+    oursCached: measureOurs(inputs, true),
+    python: measurePython(inputs, availableParallelism()),
+    pythonDefault: measurePython(inputs, 0),
+  });
 }
 
-function measure(side: 'ours' | 'python', inputs: string, isCached: boolean): Measured | undefined {
-  if (side === 'python' && python === undefined) return undefined;
-  const args = [values.models, inputs, String(Number(values.steps) + 1), isCached ? '1' : '0'];
-  const [command, ...before] =
-    side === 'ours'
-      ? [
-          process.execPath,
-          '--import',
-          'tsx',
-          '--import',
-          here('full-size/flop.ts'),
-          here('full-size/step.ts'),
-        ]
-      : [python as string, here('reference/step.py')];
-  const { status, stdout } = spawnSync(
-    command as string,
-    [...before, ...args, ...(side === 'python' ? ['0'] : [])],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      encoding: 'utf8',
-    },
-  );
-  if (status !== 0) throw new Error(`${side} ended with ${status}`);
+function measureOurs(inputs: string, isCached: boolean): Measured {
+  const loaders = ['--import', 'tsx', '--import', here('full-size/flop.ts')];
+  return measure(process.execPath, [
+    ...loaders,
+    here('full-size/step.ts'),
+    values.models,
+    inputs,
+    stepCount,
+    isCached ? '1' : '0',
+  ]);
+}
+
+/** @param threads 0: as many as PyTorch takes by itself */
+function measurePython(inputs: string, threads: number): Measured | undefined {
+  if (python === undefined) return undefined;
+  return measure(python, [here('reference/step.py'), values.models, inputs, stepCount, String(threads)]);
+}
+
+function measure(command: string, args: readonly string[]): Measured {
+  const { status, stdout } = spawnSync(command, args, {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`${command} ended with ${status}`);
   return JSON.parse(stdout) as Measured;
 }
 
-type Sides = Record<'ours' | 'theirs' | 'oursCached', Measured | undefined>;
+interface Sides {
+  ours: Measured;
+  oursCached: Measured;
+  python: Measured | undefined;
+  pythonDefault: Measured | undefined;
+}
 
-function printSteps(resolution: number, { ours, theirs, oursCached }: Sides): void {
+function printSteps(resolution: number, { ours, oursCached, python, pythonDefault }: Sides): void {
   console.log(`\n${resolution} px, seconds (median of ${values.steps})`);
   row(['', ...phases, 'step', 'peak RSS', 'start']);
-  for (const [name, measured] of Object.entries({
-    Python: theirs,
-    ours,
-    'ours, encoders cached': oursCached,
-  })) {
-    if (measured === undefined) continue;
-    const seconds = phases.map((phase) => secondsOf(measured, phase));
-    row([
-      name,
-      ...seconds.map((value) => (Number.isNaN(value) ? '' : value.toFixed(2))),
-      stepSeconds(measured).toFixed(2),
-      `${(measured.peakRss / 2 ** 30).toFixed(1)} GiB`,
-      measured.startUp.toFixed(1),
-    ]);
-    const rates = phases.map((phase, i) => (measured.flop[phase] ?? 0) / (seconds[i] as number) / 1e9);
-    if (name === 'Python') continue;
-    const total = Object.values(measured.flop).reduce((sum, count) => sum + count, 0);
-    const rate = total / stepSeconds(measured) / 1e9;
-    row([
-      '  GFLOP/s',
-      ...rates.map((value) => (value > 0 ? value.toFixed(0) : '')),
-      `${rate.toFixed(0)} (${((100 * rate) / peak).toFixed(0)} %)`,
-    ]);
-    const [first = 0, last = 0] = [measured.rss[1], measured.rss.at(-1)];
+  printSide('Python, its defaults', pythonDefault);
+  printSide('Python, every core', python);
+  printSide('ours', ours);
+  printWork(ours);
+  printSide('ours, encoders cached', oursCached);
+  printWork(oursCached);
+  if (python === undefined || pythonDefault === undefined) return;
+  for (const [name, theirs] of Object.entries({ 'every core': python, 'its defaults': pythonDefault })) {
+    const faster = [ours, oursCached].map((mine) => (stepSeconds(theirs) / stepSeconds(mine)).toFixed(2));
+    const smaller = [ours, oursCached].map((mine) => (mine.peakRss / theirs.peakRss).toFixed(2));
     console.log(
-      `  ${(total / 1e9).toFixed(0)} GFLOP a step; tensors at most ${(measured.peakInUse / 2 ** 30).toFixed(2)} GiB; resident after step 2 ${(first / 2 ** 30).toFixed(2)}, after the last ${(last / 2 ** 30).toFixed(2)} GiB`,
+      `Python with ${name} / ours: ${faster.join(', cached ')}; peak RSS, ours / Python: ${smaller.join(', cached ')}`,
     );
   }
-  if (ours === undefined || theirs === undefined) return;
-  const ratio = (measured: Measured | undefined) =>
-    (stepSeconds(theirs) / stepSeconds(measured as Measured)).toFixed(2);
+  const differences = ours.losses.map((loss, i) => Math.abs(loss / (python.losses[i] as number) - 1));
+  console.log(`losses differ by at most ${Math.max(...differences).toExponential(1)} (relative)`);
+}
+
+function printSide(name: string, measured: Measured | undefined): void {
+  if (measured === undefined) return;
+  const seconds = phases.map((phase) => secondsOf(measured, phase));
+  row([
+    name,
+    ...seconds.map((value) => (Number.isNaN(value) ? '' : value.toFixed(2))),
+    stepSeconds(measured).toFixed(2),
+    `${(measured.peakRss / 2 ** 30).toFixed(1)} GiB`,
+    measured.startUp.toFixed(1),
+  ]);
+}
+
+/** How fast the operations of each phase are, and what is in memory. */
+function printWork(measured: Measured): void {
+  const { flop, rss, peakInUse } = measured;
+  const rates = phases.map((phase) => (flop[phase] ?? 0) / secondsOf(measured, phase) / 1e9);
+  const total = Object.values(flop).reduce((sum, count) => sum + count, 0);
+  const rate = total / stepSeconds(measured) / 1e9;
+  const share = `${rate.toFixed(0)} (${((100 * rate) / peak).toFixed(0)} %)`;
+  row(['  GFLOP/s', ...rates.map((value) => (value > 0 ? value.toFixed(0) : '')), share]);
+  const gib = (bytes = 0): string => (bytes / 2 ** 30).toFixed(2);
   console.log(
-    `Python / ours: ${ratio(ours)}; Python without / ours with cached encoders: ${ratio(oursCached)}`,
+    `  ${(total / 1e9).toFixed(0)} GFLOP a step; tensors at most ${gib(peakInUse)} GiB; resident after step 2 ${gib(rss[1])}, after the last ${gib(rss.at(-1))} GiB`,
   );
-  console.log(
-    `peak RSS, ours / Python: ${(ours.peakRss / theirs.peakRss).toFixed(2)}; with cached encoders ${((oursCached?.peakRss ?? 0) / theirs.peakRss).toFixed(2)}`,
-  );
-  const difference = ours.losses.map((loss, i) => Math.abs(loss / (theirs.losses[i] as number) - 1));
-  console.log(`losses differ by at most ${Math.max(...difference).toExponential(1)} (relative)`);
 }
 
 function secondsOf({ steps }: Measured, phase: Phase): number {

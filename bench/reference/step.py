@@ -1,7 +1,7 @@
 """The training step of bench/full-size/step.ts in Python's PyTorch, at its defaults: the maths of
 tencent-ailab/IP-Adapter tutorial_train_plus.py as plain functions over state dictionaries.
 
-    step.py MODELS INPUTS STEPS CACHED THREADS     (THREADS 0: as PyTorch chooses)
+    step.py MODELS INPUTS STEPS THREADS     (THREADS 0: as PyTorch chooses)
 """
 import json
 import resource
@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from unet import UNet, read_safetensors
 
 BEGIN = time.perf_counter()
-models, inputs_file, steps, cached, threads = sys.argv[1:]
-cached = cached == "1"
+models, inputs_file, steps, threads = sys.argv[1:]
 if int(threads) > 0:
     torch.set_num_threads(int(threads))
 
@@ -124,7 +123,7 @@ part = lambda prefix: {key[len(prefix) :]: tensor for key, tensor in adapter.ite
 projection = part("image_proj.")
 with open(models + "/model/unet/config.json") as file:
     unet = UNet(json.load(file), load("model/unet", diffusers), part("ip_adapter."))
-vae, text, vision = (None, None, None) if cached else (load("model/vae", diffusers), load("model/text_encoder", "model.safetensors"), load("image_encoder", "model.safetensors"))
+vae, text, vision = load("model/vae", diffusers), load("model/text_encoder", "model.safetensors"), load("image_encoder", "model.safetensors")
 optimizer = torch.optim.AdamW(adapter.values(), lr=1e-4, weight_decay=1e-2)
 inputs = read_safetensors(inputs_file)
 betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
@@ -142,17 +141,14 @@ def timed(seconds, phase, run):
 
 for _ in range(int(steps)):
     seconds = {}
-    if cached:
-        latents, features, states = inputs["latents"], inputs["image"], inputs["text"]
-    else:
-        with torch.no_grad():
-            def encode():
-                mean, logvar = vae_moments(vae, inputs["pixels"])
-                return (mean + torch.exp(0.5 * logvar.clamp(-30, 20)) * inputs["sample"]) * 0.18215
+    with torch.no_grad():
+        def encode():
+            mean, logvar = vae_moments(vae, inputs["pixels"])
+            return (mean + torch.exp(0.5 * logvar.clamp(-30, 20)) * inputs["sample"]) * 0.18215
 
-            latents = timed(seconds, "VAE", encode)
-            features = timed(seconds, "image encoder", lambda: image_features(vision, inputs["clip_pixels"]))
-            states = timed(seconds, "text encoder", lambda: text_states(text, inputs["input_ids"].long()))
+        latents = timed(seconds, "VAE", encode)
+        features = timed(seconds, "image encoder", lambda: image_features(vision, inputs["clip_pixels"]))
+        states = timed(seconds, "text encoder", lambda: text_states(text, inputs["input_ids"].long()))
     noise, timesteps = inputs["noise"], inputs["timesteps"].long()
 
     def forward():
