@@ -56,18 +56,20 @@ function measure({ count, run }: Operation): number {
   return (performance.now() - begin) / 1000 / count;
 }
 
-/** A Python that has torch, or undefined. */
-export function findPython(): string | undefined {
+/** A Python that has the modules, or undefined. */
+export function findPython(modules = 'torch'): string | undefined {
   return ['python3', '/usr/bin/python3'].find(
-    (command) => spawnSync(command, ['-c', 'import torch']).status === 0,
+    (command) => spawnSync(command, ['-c', `import ${modules}`]).status === 0,
   );
 }
 
-async function startReference(
+/** Starts a script in bench/reference; `ask` gives seconds per call. */
+export async function startReference(
   script: string,
   args: string[],
-): Promise<{ ask(operation: Operation): Promise<number>; end(): void } | undefined> {
-  const python = findPython();
+  modules?: string,
+): Promise<{ ask(operation: Pick<Operation, 'name' | 'count'>): Promise<number>; end(): void } | undefined> {
+  const python = findPython(modules);
   if (python === undefined) return undefined;
   const path = fileURLToPath(new URL(`reference/${script}`, import.meta.url));
   const child = spawn(python, [path, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -90,7 +92,7 @@ export function median(values: readonly number[]): number {
   return values.toSorted((x, y) => x - y)[values.length >> 1] as number;
 }
 
-function printRow(cells: readonly string[]): void {
+export function printRow(cells: readonly string[]): void {
   console.log(
     cells
       .map((cell) => cell.padEnd(16))

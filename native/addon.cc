@@ -31,6 +31,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exportTensor(env, exports);
   exportAutograd(env, exports);
   exportMemory(env, exports);
+  exportResample(env, exports);
   return exports;
 }
 

@@ -124,6 +124,7 @@ void exportDispatch(Napi::Env env, Napi::Object exports);
 void exportTensor(Napi::Env env, Napi::Object exports);
 void exportAutograd(Napi::Env env, Napi::Object exports);
 void exportMemory(Napi::Env env, Napi::Object exports);
+void exportResample(Napi::Env env, Napi::Object exports);
 
 // cpu-allocator.cc
 struct CpuMemory {

@@ -129,6 +129,7 @@ describe('ClipTokenizer', () => {
     [{ 'vocab.json': { a: 0 } }, 'vocab.json'],
     [{ 'merges.txt': '#version: 0.2\na t</w>\nc\n' }, 'line 3 of .*merges.txt'],
     [{ 'tokenizer_config.json': { model_max_length: 0 } }, 'model_max_length in .*tokenizer_config.json'],
+    [{ 'tokenizer_config.json': { model_max_length: 2 ** 53 - 1 } }, 'from 2 to 4096 for model_max_length'],
     [{ 'tokenizer_config.json': { pad_token: 7 } }, 'pad_token in .*tokenizer_config.json'],
     [{ 'tokenizer.json': { model: {} } }, 'tokenizer.json'],
   ])('refuses broken files: %j', (files, where) => {
@@ -136,6 +137,22 @@ describe('ClipTokenizer', () => {
     const load = () => ClipTokenizer.load(dir);
     expect(load).toThrow(CheckpointError);
     expect(load).toThrow(new RegExp(where));
+  });
+
+  it('refuses a tokenizer.json nested deeper than the stack', () => {
+    const parts = {
+      added_tokens: [],
+      normalizer: null,
+      pre_tokenizer: null,
+      post_processor: null,
+      decoder: null,
+    };
+    const whole = JSON.stringify({ ...parts, model: { type: 'BPE', vocab, merges: [] }, extra: 0 });
+    write({
+      'tokenizer.json': whole.replace('"extra":0', `"extra":${'['.repeat(50_000)}${']'.repeat(50_000)}`),
+    });
+    expect(() => ClipTokenizer.load(dir)).toThrow(CheckpointError);
+    expect(() => ClipTokenizer.load(dir)).toThrow('nested too deeply');
   });
 });
 

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -85,6 +85,35 @@ describe('openParquet', () => {
       .replaceAll('text', 'name');
     writeFileSync(broken, other, 'latin1');
     await expect(openParquet([broken])).rejects.toThrow(/"image" and "text" in .* are image, name; rename/);
+  });
+
+  it('names the row group of a damaged page', async () => {
+    const file = written('0.parquet', [[row('a')], [row('b')]]);
+    const bytes = readFileSync(file);
+    // The first byte of a page's header: the type of page that follows it.
+    bytes.fill(0xff, bytes.lastIndexOf('caption b') - 40, bytes.lastIndexOf('caption b'));
+    writeFileSync(file, bytes);
+    await expect(openParquet([file])).rejects.toThrow(DatasetError);
+    await expect(openParquet([file])).rejects.toThrow(/row group 1 of .*0\.parquet but it is damaged/);
+  });
+
+  it('refuses columns that the schema lacks, and bytes past the end, with no error left to nobody', async () => {
+    const stray: unknown[] = [];
+    const keep = (reason: unknown) => stray.push(reason);
+    process.on('unhandledRejection', keep);
+    const file = written('0.parquet', [[row('a')]]);
+    const bytes = readFileSync(file);
+    const renamed = Buffer.from(bytes);
+    renamed.write('pqth', renamed.lastIndexOf('path'));
+    writeFileSync(file, renamed);
+    await expect(openParquet([file])).rejects.toThrow(/a column \["image","pqth"\] that its schema lacks/);
+
+    const cut = Buffer.concat([bytes.subarray(0, 4), bytes.subarray(bytes.lastIndexOf('caption a') + 9)]);
+    writeFileSync(file, cut);
+    await expect(openParquet([file])).rejects.toThrow(DatasetError);
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off('unhandledRejection', keep);
+    expect(stray).toEqual([]);
   });
 
   it('has a fingerprint of sizes and captions, wherever the files are', async () => {

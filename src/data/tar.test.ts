@@ -120,4 +120,23 @@ describe('visitTar', () => {
     writeFileSync(file, 'no tar'.repeat(200));
     expect(() => visitTar(file, () => {})).toThrow(/a\.tar at byte 0 /);
   });
+
+  it.each(['-0000000017', 'no number', '77777777777'])(
+    'refuses a size of %j, or says that the file is cut',
+    async (size) => {
+      const whole = await tarOf(MEMBERS);
+      whole.write(size.padEnd(12, '\0'), 124, 'latin1');
+      whole.write('        ', 148, 'latin1');
+      const sum = whole.subarray(0, 512).reduce((total, byte) => total + byte, 0);
+      whole.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+      writeFileSync(file, whole);
+      if (size === '77777777777') expect(contents()).toEqual({ found: [], end: '1.jpg' });
+      else {
+        expect(() => visitTar(file, () => {})).toThrow(DatasetError);
+        expect(() => visitTar(file, () => {})).toThrow(
+          /size of a tar's member in .*a\.tar at byte 0 but received (-15|NaN)/,
+        );
+      }
+    },
+  );
 });

@@ -54,6 +54,12 @@ describe('a config that is not supported', () => {
       /transformer_layers_per_block/,
     ],
     [{ a_new_key: true }, /a_new_key = true/],
+    // All of these would be built before the weights show that they are wrong.
+    [{ layers_per_block: 1e9 }, /from 1 to 128, or a list of 4 of them for layers_per_block/],
+    [{ transformer_layers_per_block: [1, 1, 1, 129] }, /transformer_layers_per_block/],
+    [{ conv_in_kernel: 65536 }, /from 1 to 31 for conv_in_kernel/],
+    [{ cross_attention_dim: 2 ** 53 - 1 }, /from 1 to 65536/],
+    [{ block_out_channels: Array(33).fill(32) }, /at most 32 whole numbers/],
   ])('%j is refused', (change, message) => {
     expect(() => build({ ...sd15, ...change })).toThrow(ConfigError);
     expect(() => build({ ...sd15, ...change })).toThrow(message);

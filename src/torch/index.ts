@@ -18,6 +18,7 @@ export {
 export { type DType, dtypes } from './dtype.js';
 export { Generator } from './generator.js';
 export { Unread } from './pickle.js';
+export { type FixedPointFilter, resampleBytes } from './resample.js';
 export { hasCuda, memoryStats, setNumThreads, torchVersion, trimMemory } from './runtime.js';
 export { readSafetensors, writeSafetensors } from './safetensors.js';
 export { tidy } from './scope.js';

@@ -43,6 +43,7 @@ interface Native {
   trimCpuMemory(): void;
   setCpuCacheLimit(bytes: number): void;
   resetCpuPeak(): void;
+  resample(rgb: Uint8Array, width: number, columns: object, rows: object): Uint8Array;
 }
 
 const addonPath = fileURLToPath(new URL('../../build/ip_adapter.node', import.meta.url));

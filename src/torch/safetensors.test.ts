@@ -82,6 +82,33 @@ describe('safetensors', () => {
     ['a negative size', () => craft({ a: f32([-1], [0, 4]) }, 4), null, /no valid shape/],
     ['an overflowing shape', () => craft({ a: f32([2 ** 40, 2 ** 40], [0, 4]) }, 4), null, /no valid shape/],
     ['a null entry', () => craft({ a: null }, 4), null, /dtype/],
+    // LibTorch cannot have these, though they take no more bytes than there are.
+    [
+      'an overflowing shape without values',
+      () => craft({ a: f32([2 ** 40, 2 ** 40, 0], [0, 0]) }, 0),
+      null,
+      /no valid shape/,
+    ],
+    [
+      'more than 64 dimensions',
+      () => craft({ a: f32(Array(65).fill(1), [0, 4]) }, 4),
+      null,
+      /no valid shape/,
+    ],
+    // Unaligned ones are copied: many of them would take any amount of memory.
+    [
+      'tensors over one another',
+      () => craft({ a: f32([2], [0, 8]), b: f32([2], [4, 12]) }, 12),
+      null,
+      /'a' and 'b' lie over one another/,
+    ],
+    ['metadata that is no text', () => craft({ __metadata__: { keys: 7 } }, 0), null, /no object of texts/],
+    [
+      'a dtype nested deeper than the stack',
+      () => craft(`{"a":{"dtype":${'['.repeat(50_000)}${']'.repeat(50_000)}}}`, 0),
+      null,
+      /too deeply/,
+    ],
   ])('names %s', (_, make, spoil, message) => {
     const path = make();
     spoil?.(path);

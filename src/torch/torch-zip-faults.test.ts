@@ -74,6 +74,33 @@ describe('refuses', () => {
     );
   });
 
+  it('a size that is a list nested deeper than the stack', () => {
+    const nested = Buffer.from(`${']'.repeat(50_000)}${'a'.repeat(49_999)}`);
+    const id = code.tuple(
+      code.text('storage'),
+      code.global('torch', 'FloatStorage'),
+      code.text('0'),
+      code.text('cpu'),
+      nested,
+    );
+    refuses(craftTorchZip(crafted, Buffer.concat([id, Buffer.from('Q')]), { 0: sixFloats }), /no storage/);
+  });
+
+  it('entries over one another, each the whole of the file', () => {
+    craftTorchZip(crafted, Buffer.from('N'), { 0: new Uint8Array(1000), 1: new Uint8Array(1000) });
+    const bytes = readFileSync(crafted);
+    const records: number[] = [];
+    for (let at = bytes.indexOf('PK\x01\x02'); at >= 0; at = bytes.indexOf('PK\x01\x02', at + 1))
+      records.push(at);
+    const [, first, second] = records as [number, number, number];
+    // The second storage's size and place become the first's, and both reach up to the directory.
+    bytes.copy(bytes, second + 42, first + 42, first + 46);
+    const size = (records[0] as number) - (bytes.readUInt32LE(first + 42) + 30 + 'a/data/0'.length) - 64;
+    for (const record of [first, second]) for (const at of [20, 24]) bytes.writeUInt32LE(size, record + at);
+    writeFileSync(crafted, bytes);
+    refuses(crafted, /lie over one another/);
+  });
+
   it('containers in themselves, too deep, or shared without end', () => {
     const itself = Buffer.from(']q\0h\0a', 'latin1');
     refuses(craftTorchZip(crafted, itself), /more than 100 deep/);

@@ -5,13 +5,11 @@ import { fileURLToPath } from 'node:url';
 import type { Random } from '../../demo/world/random.js';
 import { EncodingStore } from '../../src/cache/store.js';
 import { loadCheckpoint, saveCheckpoint } from '../../src/checkpoint.js';
-import { readAdapter } from '../../src/ip-adapter/adapter-file.js';
 import { openAdapter } from '../../src/ip-adapter/open-adapter.js';
 import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/models/load.js';
 import { openSingleFile } from '../../src/models/single-file.js';
 import { AdamW } from '../../src/optim/adamw.js';
 import { Generator, tidy, writeSafetensors, zeros } from '../../src/torch/index.js';
-import { mutateBytes } from './bytes.js';
 import { mutateJson } from './json.js';
 import { mutateSafetensors } from './safetensors.js';
 import type { Target, TargetFactory } from './target.js';
@@ -60,16 +58,6 @@ export function adapterTarget(folder: string): Target {
     file,
     make: (random) => mutateSafetensors([seed], random),
     read: () => tidy(() => void openAdapter(file, unet)),
-  };
-}
-
-export function adapterBinTarget(folder: string): Target {
-  const seed = readFileSync(join(golden, 'train/ip_adapter.bin'));
-  const file = join(folder, 'ip_adapter.bin');
-  return {
-    file,
-    make: (random) => mutateBytes([seed], random),
-    read: () => tidy(() => void readAdapter(file)),
   };
 }
 

@@ -5,7 +5,7 @@ import { pictureTarget } from './pictures.js';
 import { safetensorsTarget } from './safetensors.js';
 import type { TargetFactory } from './target.js';
 import * as texts from './texts.js';
-import { pickleTarget, torchZipTarget } from './torch-zip.js';
+import { adapterPickleTarget, pickleTarget, torchZipTarget } from './torch-zip.js';
 
 interface Kind {
   create: TargetFactory;
@@ -35,7 +35,7 @@ export const kinds: ReadonlyMap<string, Kind> = new Map([
     'checkpoint optimizer': models.checkpointOptimizerTarget,
   }),
   ...group(3, {
-    'adapter .bin': models.adapterBinTarget,
+    'adapter .bin': adapterPickleTarget,
     'single file': models.singleFileTarget,
     'cache shard': models.cacheTarget,
     'processor config': texts.processorTarget,

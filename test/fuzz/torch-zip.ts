@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pick, type Random } from '../../demo/world/random.js';
+import { readAdapter } from '../../src/ip-adapter/adapter-file.js';
 import { arange, readTorchZip, tidy, writeTorchZip } from '../../src/torch/index.js';
 import { code, craftTorchZip } from '../craft-torch-zip.js';
 import { below, edgeNumbers, mutateBytes, overwrite } from './bytes.js';
@@ -113,12 +114,15 @@ function mutatePickle(pickles: readonly Buffer[], random: Random): Buffer {
   return Buffer.concat(list);
 }
 
+function dictionary(...items: Buffer[]): Buffer {
+  return Buffer.concat([Buffer.from('}('), ...items, Buffer.from('u')]);
+}
+
 /** Pickles without PROTO and STOP, which craftTorchZip adds. */
 function seedPickles(): Buffer[] {
   const storage = code.storage('FloatStorage', '0', 6);
   const tensor = code.view(storage, 1, [2, 2], [2, 1]);
   const transposed = code.view(storage, 0, [3, 2], [1, 3]);
-  const dictionary = (...items: Buffer[]) => Buffer.concat([Buffer.from('}('), ...items, Buffer.from('u')]);
   return [
     dictionary(code.text('weight'), tensor, code.text('bias'), transposed),
     dictionary(code.text('state_dict'), dictionary(code.text('a'), tensor), code.text('epoch'), code.int(7)),
@@ -177,10 +181,25 @@ export function torchZipTarget(folder: string): Target {
 /** The pickle in a sound zip, with its right checksum. */
 export function pickleTarget(folder: string): Target {
   const file = join(folder, 'input.bin');
-  const pickles = seedPickles();
-  const make = (random: Random) => {
+  return { file, make: makePickles(file, seedPickles()), read: () => tidy(() => readBoth(file)) };
+}
+
+/** An adapter's dictionaries. */
+export function adapterPickleTarget(folder: string): Target {
+  const file = join(folder, 'ip_adapter.bin');
+  const tensor = code.view(code.storage('FloatStorage', '0', 6), 0, [1, 2, 3], [6, 3, 1]);
+  const adapter = dictionary(
+    code.text('image_proj'),
+    dictionary(code.text('latents'), tensor),
+    code.text('ip_adapter'),
+    dictionary(code.text('1.to_k_ip.weight'), tensor),
+  );
+  return { file, make: makePickles(file, [adapter]), read: () => tidy(() => touch(readAdapter(file))) };
+}
+
+function makePickles(file: string, pickles: readonly Buffer[]): (random: Random) => Buffer {
+  return (random) => {
     const pickle = random() < 0.15 ? mutateBytes(pickles, random) : mutatePickle(pickles, random);
     return readFileSync(craftTorchZip(file, pickle, storages));
   };
-  return { file, make, read: () => tidy(() => readBoth(file)) };
 }

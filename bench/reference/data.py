@@ -1,0 +1,91 @@
+"""The rows of bench/data.ts with Pillow and NumPy, as torchvision and transformers prepare them: seconds per picture,
+one JSON line per request on stdin. With more than one core, that many processes share the pictures."""
+import io
+import json
+import multiprocessing
+import sys
+import tarfile
+import time
+
+import numpy as np
+from PIL import Image
+
+cores, path = int(sys.argv[1]), sys.argv[2]
+CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
+CLIP_STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
+
+
+def shortest_edge(image, size, filter):
+    width, height = image.size
+    if width <= height:
+        return image.resize((size, int(size * height / width)), filter)
+    return image.resize((int(size * width / height), size), filter)
+
+
+def crop(image, size):
+    left, top = (image.size[0] - size) // 2, (image.size[1] - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def decode(jpeg):
+    return Image.open(io.BytesIO(jpeg)).convert("RGB")
+
+
+def vae_crop(image):
+    return crop(shortest_edge(image, 512, Image.BILINEAR), 512)
+
+
+def clip_crop(image):
+    return crop(shortest_edge(image, 224, Image.BICUBIC), 224)
+
+
+def row(jpeg):
+    image = decode(jpeg)
+    vae = np.ascontiguousarray(np.asarray(vae_crop(image)).transpose(2, 0, 1)).astype(np.float32) / 255
+    vae = (vae - 0.5) / 0.5
+    clip = np.asarray(clip_crop(image)).astype(np.float32) * np.float32(1 / 255)
+    clip = np.ascontiguousarray(((clip - CLIP_MEAN) / CLIP_STD).transpose(2, 0, 1))
+    return float(vae[0, 0, 0] + clip[0, 0, 0])
+
+
+def members(worker):
+    """Every `cores`-th picture of the tar from `worker` on."""
+    with tarfile.open(path) as tar:
+        number = 0
+        for member in tar:
+            if not member.name.endswith(".jpg"):
+                continue
+            if number % cores == worker:
+                yield tar.extractfile(member).read()
+            number += 1
+
+
+images = {}
+
+
+def share(work):
+    name, worker = work
+    if name == "whole rows":
+        for jpeg in members(worker):
+            row(jpeg)
+    elif name == "decode alone":
+        for jpeg in members(worker):
+            decode(jpeg)
+    else:
+        if worker not in images:
+            images[worker] = [decode(jpeg) for jpeg in members(worker)]
+        call = {"VAE crop alone": vae_crop, "CLIP crop alone": clip_crop}[name]
+        for image in images[worker]:
+            call(image)
+
+
+pool = multiprocessing.Pool(cores) if cores > 1 else None
+for line in sys.stdin:
+    request = json.loads(line)
+    begin = time.perf_counter()
+    work = [(request["name"], worker) for worker in range(cores)]
+    if pool:
+        pool.map(share, work, chunksize=1)
+    else:
+        share(work[0])
+    print((time.perf_counter() - begin) / request["count"], flush=True)

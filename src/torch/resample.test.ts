@@ -1,0 +1,47 @@
+/** @file The addon's side of resampling; that the pixels are Pillow's is shown in src/data. */
+import { describe, expect, it } from 'vitest';
+import { type FixedPointFilter, resampleBytes } from './index.js';
+
+const ONE = 1 << 22;
+const filter = (first: number[], count: number[], weights: number[]): FixedPointFilter => ({
+  first: Int32Array.from(first),
+  count: Int32Array.from(count),
+  weights: Int32Array.from(weights),
+});
+
+const rgb = Uint8Array.of(10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120); // 2 × 2
+const both = filter([0, 1], [1, 1], [ONE, ONE]);
+
+describe('resampleBytes', () => {
+  it('weighs pixels along rows, then along columns', () => {
+    expect(resampleBytes(rgb, 2, both, both)).toEqual(rgb);
+    expect([...resampleBytes(rgb, 2, filter([0], [2], [ONE / 4, (3 * ONE) / 4]), both)]).toEqual([
+      // 32.5 is rounded up, as all halves.
+      33, 43, 53, 93, 103, 113,
+    ]);
+    expect([...resampleBytes(rgb, 2, both, filter([0], [2], [ONE / 2, ONE / 2]))]).toEqual([
+      40, 50, 60, 70, 80, 90,
+    ]);
+  });
+
+  it('clips to bytes after either pass', () => {
+    const sharp = filter([0], [2], [2 * ONE, -ONE]);
+    const white = Uint8Array.of(255, 255, 255, 0, 0, 0, 0, 0, 0, 255, 255, 255);
+    // Along rows 510 and -255 become 255 and 0; along columns 2·255 - 0 becomes 255.
+    expect([...resampleBytes(white, 2, sharp, sharp)]).toEqual([255, 255, 255]);
+  });
+
+  it.each<[string, FixedPointFilter, FixedPointFilter]>([
+    ['a column past the picture', filter([1], [2], [ONE, 0]), both],
+    ['a row past the picture', both, filter([2], [1], [ONE])],
+    ['a place before the picture', filter([-1], [1], [ONE]), both],
+    ['more taps than weights', filter([0], [2], [ONE]), both],
+    ['weights that are missing', filter([0, 1], [1, 1], [ONE]), both],
+  ])('refuses %s', (_, columns, rows) => {
+    expect(() => resampleBytes(rgb, 2, columns, rows)).toThrow(/coefficients/);
+  });
+
+  it('refuses bytes that are no whole rows', () => {
+    expect(() => resampleBytes(rgb.subarray(1), 2, both, both)).toThrow(/rows of 2 pixels/);
+  });
+});
