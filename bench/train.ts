@@ -50,14 +50,15 @@ for (const resolution of values.resolution.map(Number)) {
   const inputs = join(values.models, `inputs-${resolution}.safetensors`);
   writeInputs(inputs, resolution);
   printSteps(resolution, {
-    ours: measureOurs(inputs, false),
-    oursCached: measureOurs(inputs, true),
+    ours: measureOurs(inputs),
+    oursCached: measureOurs(inputs, 'cached'),
+    oursCheckpointing: measureOurs(inputs, 'cached', 'checkpointing'),
     python: measurePython(inputs, availableParallelism()),
     pythonDefault: measurePython(inputs, 0),
   });
 }
 
-function measureOurs(inputs: string, isCached: boolean): Measured {
+function measureOurs(inputs: string, ...modes: string[]): Measured {
   const loaders = ['--import', 'tsx', '--import', here('full-size/flop.ts')];
   return measure(process.execPath, [
     ...loaders,
@@ -65,7 +66,7 @@ function measureOurs(inputs: string, isCached: boolean): Measured {
     values.models,
     inputs,
     stepCount,
-    isCached ? '1' : '0',
+    ...modes,
   ]);
 }
 
@@ -87,11 +88,13 @@ function measure(command: string, args: readonly string[]): Measured {
 interface Sides {
   ours: Measured;
   oursCached: Measured;
+  oursCheckpointing: Measured;
   python: Measured | undefined;
   pythonDefault: Measured | undefined;
 }
 
-function printSteps(resolution: number, { ours, oursCached, python, pythonDefault }: Sides): void {
+function printSteps(resolution: number, sides: Sides): void {
+  const { ours, oursCached, oursCheckpointing, python, pythonDefault } = sides;
   console.log(`\n${resolution} px, seconds (median of ${values.steps})`);
   row(['', ...phases, 'step', 'peak RSS', 'start']);
   printSide('Python, its defaults', pythonDefault);
@@ -100,6 +103,8 @@ function printSteps(resolution: number, { ours, oursCached, python, pythonDefaul
   printWork(ours);
   printSide('ours, encoders cached', oursCached);
   printWork(oursCached);
+  printSide('  and checkpointing', oursCheckpointing);
+  printWork(oursCheckpointing);
   if (python === undefined || pythonDefault === undefined) return;
   for (const [name, theirs] of Object.entries({ 'every core': python, 'its defaults': pythonDefault })) {
     const faster = [ours, oursCached].map((mine) => (stepSeconds(theirs) / stepSeconds(mine)).toFixed(2));

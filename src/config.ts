@@ -73,6 +73,10 @@ export const trainOptionsSchema = z.strictObject({
   gradientAccumulationSteps: count
     .default(1)
     .describe('batches whose gradients make one step, as one batch so many times as large'),
+  gradientCheckpointing: z
+    .boolean()
+    .default(false)
+    .describe("compute the UNet's layers a second time in backward, not keep them: less memory, more time"),
   maxGradNorm: positive.optional().describe('clip gradients to this global norm; default: no clipping'),
   useEma: z
     .boolean()

@@ -21,6 +21,8 @@ const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'numTrainEpochs',
   'maxTrainSteps',
   'dataloaderNumWorkers',
+  // The same sums in another order: the last bits of the gradients alone.
+  'gradientCheckpointing',
   'cacheDir',
   'threads',
   'reportTo',

@@ -104,8 +104,8 @@ function expectClose(actual: readonly number[], expected: readonly number[], rel
     expect(Math.abs(value / (expected[i] as number) - 1)).toBeLessThan(relative);
 }
 
-describe('gradient accumulation', () => {
-  it('needs the memory of a small batch', async () => {
+describe('peak memory', () => {
+  it('is less with gradient checkpointing, and that of a small batch with accumulation', async () => {
     // Latents of 128 px, without their VAE: its convolutions need the same memory for one row as for many.
     const generator = new Generator('cpu', 3);
     const encodings = {
@@ -113,7 +113,7 @@ describe('gradient accumulation', () => {
       text: randn([8, 77, 32], { generator }),
       image: randn([8, 5, 48], { generator }),
     };
-    const peak = async (options: Record<string, number>): Promise<number> => {
+    const peak = async (options: Record<string, unknown>): Promise<number> => {
       const { training, batches } = await open(options);
       const { latents, text, image } = encodings;
       training.encoders = { latents: () => latents, text: () => text, image: () => image };
@@ -121,12 +121,28 @@ describe('gradient accumulation', () => {
       run({ training, batches });
       return memoryStats().cpuPeakBytes - before;
     };
-    // The peak of the process only grows: the smaller one comes first, and this test before the others.
+    // The peak of the process only grows: the smaller ones come first, and this test before the others.
     const accumulated = await peak({ trainBatchSize: 1, gradientAccumulationSteps: 8 });
+    const checkpointed = await peak({ trainBatchSize: 8, gradientCheckpointing: true });
     const whole = await peak({ trainBatchSize: 8 });
     expect(accumulated).toBeLessThan(whole / 4);
+    expect(checkpointed).toBeLessThan(whole * 0.6);
   });
+});
 
+describe('gradient checkpointing', () => {
+  it('gives the same loss to the bit, and the gradients within float noise', async () => {
+    const options = { trainBatchSize: 8 };
+    const [kept, again] = [
+      run(await open(options)),
+      run(await open({ ...options, gradientCheckpointing: true })),
+    ];
+    expect(again.losses).toEqual(kept.losses);
+    for (const [key, value] of kept.moments) expectAllclose(again.moments.get(key) as Tensor, value, 1e-5);
+  });
+});
+
+describe('gradient accumulation', () => {
   // Of 8 rows, so that the last batch is smaller in some, and its last micro-batch too: 3 3 | 2, 3 3 2.
   it.each([
     [{ trainBatchSize: 4 }, { trainBatchSize: 1, gradientAccumulationSteps: 4 }],

@@ -14,7 +14,7 @@ import { drawNoise } from './noise.js';
 import { clipGradNorm, gradientsOf, gradNorm } from './optim/clip-grad-norm.js';
 import type { Optimization } from './optimization.js';
 import type { StepMetrics } from './step-reporter.js';
-import { backward, cat, type Generator, type Tensor, tidy } from './torch/index.js';
+import { backward, cat, type Generator, GradientCheckpoints, type Tensor, tidy } from './torch/index.js';
 import { type StepInputs, type TrainingLoss, trainingLoss } from './training-loss.js';
 
 /** All that a step works with. */
@@ -76,9 +76,11 @@ function accumulateGradients(
   const losses = microBatches(inputs, config.trainBatchSize).map((micro) =>
     tidy(() => {
       const [microRows = 0] = micro.latents.shape;
+      using checkpoints = config.gradientCheckpointing ? new GradientCheckpoints() : null;
       const { loss, rowLosses } = trainingLoss(models, adapter, micro, config);
       const share = loss.mul(microRows / rows);
       backward(scaler === null ? share : share.mul(scaler.scale));
+      checkpoints?.backward();
       return { loss: share.detach(), rowLosses };
     }),
   );

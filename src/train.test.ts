@@ -7,7 +7,7 @@ import { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { loadUNet } from './models/load.js';
 import { AdamW } from './optim/adamw.js';
 import { DDPMScheduler } from './schedulers/ddpm.js';
-import { backward, readSafetensors, type Tensor, tidy } from './torch/index.js';
+import { backward, GradientCheckpoints, readSafetensors, type Tensor, tidy } from './torch/index.js';
 import { train } from './train.js';
 import { type StepInputs, trainingLoss } from './training-loss.js';
 
@@ -15,55 +15,60 @@ const folder = golden('train') as string;
 const read = (name: string): Map<string, Tensor> => readSafetensors(`${folder}/${name}.safetensors`).tensors;
 
 describe('the original run, step by step', () => {
-  it('gives its ten losses, its first gradients and its final weights', () => {
-    const config = JSON.parse(readFileSync(`${folder}/config.json`, 'utf8'));
-    const unet = loadUNet(golden('unet/unet') as string);
-    const scheduler = DDPMScheduler.fromConfig(golden('schedulers/sd15_scheduler_config.json') as string);
-    const adapter = new IPAdapter(unet, goldenResampler(config.resampler));
-    adapter.loadStateDict(read('init'), 'golden');
-    adapter.requiresGrad_(true).attach();
-    const parameters = adapter.namedParameters();
-    expect([...parameters.keys()]).toEqual(config.parameter_order);
-    const optimizer = new AdamW(
-      { adapter: { parameters, learningRate: config.learning_rate } },
-      { weightDecay: config.weight_decay },
-    );
+  it.each(['kept activations', 'gradient checkpointing'])(
+    'gives its ten losses, its first gradients and its final weights, with %s',
+    (activations) => {
+      const config = JSON.parse(readFileSync(`${folder}/config.json`, 'utf8'));
+      const unet = loadUNet(golden('unet/unet') as string);
+      const scheduler = DDPMScheduler.fromConfig(golden('schedulers/sd15_scheduler_config.json') as string);
+      const adapter = new IPAdapter(unet, goldenResampler(config.resampler));
+      adapter.loadStateDict(read('init'), 'golden');
+      adapter.requiresGrad_(true).attach();
+      const parameters = adapter.namedParameters();
+      expect([...parameters.keys()]).toEqual(config.parameter_order);
+      const optimizer = new AdamW(
+        { adapter: { parameters, learningRate: config.learning_rate } },
+        { weightDecay: config.weight_decay },
+      );
 
-    const frozen = [...unet.namedParameters()];
-    const before = frozen.map(([, value]) => value.toBytes());
+      const frozen = [...unet.namedParameters()];
+      const before = frozen.map(([, value]) => value.toBytes());
 
-    const inputs = read('inputs');
-    const losses = read('losses').get('loss')?.toNumbers() as number[];
-    for (const [step, expected] of losses.entries()) {
-      const at = (name: string): Tensor => inputs.get(`step${step}.${name}`) as Tensor;
-      const stepInputs: StepInputs = {
-        latents: at('latents'),
-        noise: at('noise'),
-        timesteps: at('timesteps'),
-        textStates: at('encoder_hidden_states'),
-        imageFeatures: at('image_embeds'),
-      };
-      tidy(() => {
-        const { loss, rowLosses } = trainingLoss({ unet, scheduler }, adapter, stepInputs);
-        expect(Math.abs(loss.item() / expected - 1)).toBeLessThan(1e-6);
-        expect(rowLosses.shape).toEqual([stepInputs.timesteps.shape[0]]);
-        expect(rowLosses.requiresGrad).toBe(false);
-        expect(Math.abs(rowLosses.mean().item() / loss.item() - 1)).toBeLessThan(1e-6);
-        backward(loss);
-        if (step === 0)
-          for (const [key, grad] of read('grads_step0'))
-            expectAllclose(parameters.get(key)?.grad as Tensor, grad, 1e-4);
-        optimizer.step();
-        optimizer.zeroGrad();
-      });
-      if (step === 0) expectWeights(parameters, read('after_step1'), read('init'));
-    }
-    expectWeights(parameters, read('final'), read('init'));
-    for (const [i, [key, value]] of frozen.entries()) {
-      expect(Buffer.compare(value.toBytes(), before[i] as Uint8Array), key).toBe(0);
-      expect(value.requiresGrad, key).toBe(false);
-    }
-  });
+      const inputs = read('inputs');
+      const losses = read('losses').get('loss')?.toNumbers() as number[];
+      for (const [step, expected] of losses.entries()) {
+        const at = (name: string): Tensor => inputs.get(`step${step}.${name}`) as Tensor;
+        const stepInputs: StepInputs = {
+          latents: at('latents'),
+          noise: at('noise'),
+          timesteps: at('timesteps'),
+          textStates: at('encoder_hidden_states'),
+          imageFeatures: at('image_embeds'),
+        };
+        tidy(() => {
+          using checkpoints = activations === 'gradient checkpointing' ? new GradientCheckpoints() : null;
+          const { loss, rowLosses } = trainingLoss({ unet, scheduler }, adapter, stepInputs);
+          expect(Math.abs(loss.item() / expected - 1)).toBeLessThan(1e-6);
+          expect(rowLosses.shape).toEqual([stepInputs.timesteps.shape[0]]);
+          expect(rowLosses.requiresGrad).toBe(false);
+          expect(Math.abs(rowLosses.mean().item() / loss.item() - 1)).toBeLessThan(1e-6);
+          backward(loss);
+          checkpoints?.backward();
+          if (step === 0)
+            for (const [key, grad] of read('grads_step0'))
+              expectAllclose(parameters.get(key)?.grad as Tensor, grad, 1e-4);
+          optimizer.step();
+          optimizer.zeroGrad();
+        });
+        if (step === 0) expectWeights(parameters, read('after_step1'), read('init'));
+      }
+      expectWeights(parameters, read('final'), read('init'));
+      for (const [i, [key, value]] of frozen.entries()) {
+        expect(Buffer.compare(value.toBytes(), before[i] as Uint8Array), key).toBe(0);
+        expect(value.requiresGrad, key).toBe(false);
+      }
+    },
+  );
 
   /** The error is small beside the way the weights went. */
   function expectWeights(

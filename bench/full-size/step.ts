@@ -2,7 +2,7 @@
  * @file A process of its own for each measurement, so that its peak memory is its own: trains a few steps of the
  * full-size model and prints seconds by phase, operations and memory as JSON. Started by bench/train.ts:
  *
- *     step.ts MODELS INPUTS STEPS CACHED(0|1)
+ *     step.ts MODELS INPUTS STEPS [cached] [checkpointing]
  */
 
 import { readFileSync } from 'node:fs';
@@ -12,14 +12,22 @@ import { loadAdapter } from '../../src/ip-adapter/adapter-file.js';
 import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/models/load.js';
 import { AdamW } from '../../src/optim/adamw.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
-import { backward, memoryStats, noGrad, readSafetensors, type Tensor, tidy } from '../../src/torch/index.js';
+import {
+  backward,
+  GradientCheckpoints,
+  memoryStats,
+  noGrad,
+  readSafetensors,
+  type Tensor,
+  tidy,
+} from '../../src/torch/index.js';
 import { trainingLoss } from '../../src/training-loss.js';
 import { flop } from './flop.js';
 import type { Measured, Phase } from './measured.js';
 import { newAdapter } from './models.js';
 
-const [models = '', inputsFile = '', steps = '', cached = ''] = process.argv.slice(2);
-const isCached = cached === '1';
+const [models = '', inputsFile = '', steps = '', ...modes] = process.argv.slice(2);
+const isCached = modes.includes('cached');
 const float32 = { dtype: 'float32' } as const;
 
 const unet = loadUNet(join(models, 'model/unet'), float32);
@@ -73,12 +81,17 @@ function step(): void {
       ? input('text')
       : frozen('text encoder', () => textEncoder.call(input('input_ids')).lastHiddenState);
   const { noise, timesteps } = { noise: input('noise'), timesteps: input('timesteps') };
+  using checkpoints = modes.includes('checkpointing') ? new GradientCheckpoints() : null;
   const { loss } = timed('UNet forward', () =>
     trainingLoss({ unet, scheduler }, adapter, { latents, noise, timesteps, textStates, imageFeatures }),
   );
   const backwardFlop = flop.backward;
-  timed('backward', () => backward(loss));
-  result.flop.backward = backwardFlop;
+  timed('backward', () => {
+    backward(loss);
+    checkpoints?.backward();
+  });
+  // With checkpoints the operators that gradients go through are called in backward.
+  result.flop.backward = backwardFlop + flop.backward;
   timed('AdamW', () => {
     optimizer.step();
     optimizer.zeroGrad();

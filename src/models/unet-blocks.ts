@@ -1,6 +1,6 @@
 /** @file The UNet's down, middle and up blocks (diffusers `src/diffusers/models/unet_2d_blocks.py`). */
 import { Module } from '../nn/module.js';
-import { cat, type Tensor } from '../torch/index.js';
+import { cat, checkpoint, type Tensor } from '../torch/index.js';
 import { Downsample2D, ResnetBlock2D, Upsample2D } from './resnet.js';
 import { Transformer2DModel, type TransformerConfig } from './transformer-2d.js';
 
@@ -45,8 +45,7 @@ export class DownBlock2D extends Module<[x: Tensor, time: Tensor, encoderHiddenS
     const states: Tensor[] = [];
     let hidden = x;
     for (const [i, resnet] of this.resnets.entries()) {
-      hidden = resnet.call(hidden, time);
-      hidden = this.attentions[i]?.call(hidden, encoderHiddenStates) ?? hidden;
+      hidden = checkpoint(layer(resnet, this.attentions[i]), time, encoderHiddenStates, hidden);
       states.push(hidden);
     }
     for (const downsampler of this.downsamplers) states.push(downsampler.call(hidden));
@@ -71,8 +70,8 @@ export class UNetMidBlock2DCrossAttn extends Module<[x: Tensor, time: Tensor, en
   }
 
   protected forward(x: Tensor, time: Tensor, encoderHiddenStates: Tensor): Tensor {
-    const hidden = this.attentions[0].call(this.resnets[0].call(x, time), encoderHiddenStates);
-    return this.resnets[1].call(hidden, time);
+    const hidden = checkpoint(layer(this.resnets[0], this.attentions[0]), time, encoderHiddenStates, x);
+    return checkpoint(layer(this.resnets[1]), time, encoderHiddenStates, hidden);
   }
 }
 
@@ -129,8 +128,8 @@ export class UpBlock2D extends Module<
   ): Tensor {
     let hidden = x;
     for (const [i, resnet] of this.resnets.entries()) {
-      hidden = resnet.call(cat([hidden, skips.at(-1 - i) as Tensor], 1), time);
-      hidden = this.attentions[i]?.call(hidden, encoderHiddenStates) ?? hidden;
+      const skip = skips.at(-1 - i) as Tensor;
+      hidden = checkpoint(layer(resnet, this.attentions[i]), time, encoderHiddenStates, hidden, skip);
     }
     for (const upsampler of this.upsamplers) hidden = upsampler.call(hidden, size);
     return hidden;
@@ -143,4 +142,13 @@ function transformers(
   config: TransformerConfig | null,
 ): Transformer2DModel[] {
   return config === null ? [] : Array.from({ length: count }, () => new Transformer2DModel(channels, config));
+}
+
+/** A ResNet block and the transformer after it, if there is one, of states that are joined along their channels. */
+function layer(resnet: ResnetBlock2D, attention?: Transformer2DModel) {
+  return (time: Tensor, encoderHiddenStates: Tensor, ...states: Tensor[]): Tensor => {
+    const joined = states.length === 1 ? (states[0] as Tensor) : cat(states, 1);
+    const hidden = resnet.call(joined, time);
+    return attention?.call(hidden, encoderHiddenStates) ?? hidden;
+  };
 }

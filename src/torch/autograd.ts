@@ -13,9 +13,16 @@ export function isGradEnabled(): boolean {
   return native.isGradEnabled();
 }
 
-/** Adds the gradients of a scalar to `.grad` of every tensor that requires one. */
-export function backward(loss: Tensor): void {
-  backwardOp(loss, []);
+export interface BackwardOptions {
+  /** Of the root, in its shape; may be left out for a scalar, where it is 1. */
+  gradient?: Tensor;
+  /** Keeps what backward needs, for a second one through the same graph. */
+  retainGraph?: boolean;
+}
+
+/** Adds the gradients of `root` to `.grad` of every leaf that requires one and that it was computed from. */
+export function backward(root: Tensor, { gradient, retainGraph }: BackwardOptions = {}): void {
+  backwardOp(root, [], gradient, retainGraph);
 }
 
 const backwardOp = op(

@@ -1,6 +1,7 @@
 /** @file What the rest of the project uses of LibTorch. */
 export { writeFileAtomically } from './atomic-file.js';
 export { backward, isGradEnabled, noGrad } from './autograd.js';
+export { checkpoint, GradientCheckpoints } from './checkpointing.js';
 export {
   arange,
   cat,

@@ -84,3 +84,14 @@ export function tidy<T>(fn: () => T): T {
     native.release(gone);
   }
 }
+
+/** Runs `fn` outside of every scope: what it makes stays until it is disposed, or garbage. */
+export function untidied<T>(fn: () => T): T {
+  const outer = current;
+  current = null;
+  try {
+    return fn();
+  } finally {
+    current = outer;
+  }
+}
