@@ -1,86 +1,175 @@
 // Attention for a LibTorch without a fused one for the CPU (before 2.0), as an operator of our own that the
 // dispatcher knows like any other: ip_adapter::attention. Neither direction ever holds the probabilities [n, m] of a
-// head; backward computes them again, block by block, from what forward got (as in FlashAttention, arXiv 2205.14135,
-// algorithm 4, with the plain softmax of a whole row instead of a running one).
+// head; backward computes them again, tile by tile (attention-kernels-impl.h has the loops). Sums are in float32.
+#include "attention-kernels.h"
+
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 namespace {
 
-// A block of scores of this size stays in the cache, and is large enough for fast products.
-constexpr int64_t kBlockBytes = int64_t(4) << 20;
-
-int64_t blockRows(const at::Tensor& k) {
-  const int64_t rowBytes = k.size(-2) * static_cast<int64_t>(k.element_size());
-  return std::max<int64_t>(16, kBlockBytes / std::max<int64_t>(rowBytes, 1));
+// The same in float32, with a width that is a multiple of 8 and its numbers side by side.
+at::Tensor prepared(const at::Tensor& x) {
+  const int64_t missing = -x.size(3) & 7;
+  const at::Tensor floats = x.to(at::kFloat);
+  if (missing != 0) return at::constant_pad_nd(floats, {0, missing});
+  return floats.stride(3) == 1 ? floats : floats.contiguous();
 }
 
-// One head after another, each product on all threads: heads side by side, on a thread each, are not faster.
+// [batch, heads, n, width], each width in memory beside those of the other heads, as the layers around take it.
+at::Tensor zeros(const at::Tensor& x, int64_t width) {
+  return at::zeros({x.size(0), x.size(2), x.size(1), width}, x.options().dtype(at::kFloat)).transpose(1, 2);
+}
+
+// Of head i of all heads of the batch.
+Rows rowsOf(const at::Tensor& x, int64_t i) {
+  const int64_t heads = x.size(1);
+  return {x.data_ptr<float>() + i / heads * x.stride(0) + i % heads * x.stride(1), x.stride(2)};
+}
+
+// On all threads.
 template <typename Body>
-void forEachHead(int64_t heads, Body body) {
-  at::AutoDispatchBelowADInplaceOrView guard;
-  for (int64_t head = 0; head < heads; head++) body(head);
+void forEach(int64_t count, Body body) {
+  at::parallel_for(0, count, 1, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) body(i);
+  });
 }
 
-at::Tensor byHead(const at::Tensor& x) { return x.contiguous().flatten(0, 1); }
+// Calls body(head, part, begin, end) for the queries of all heads, a head's in `parts` pieces.
+template <typename Body>
+void forEachPart(int64_t heads, int64_t n, int64_t parts, Body body) {
+  const int64_t rows = (n + parts - 1) / parts;
+  forEach(heads * parts, [&](int64_t i) {
+    const int64_t part = i % parts;
+    body(i / parts, part, part * rows, std::min(n, (part + 1) * rows));
+  });
+}
 
-// q [batch, heads, n, d], k [batch, heads, m, d], v [batch, heads, m, e] -> [batch, heads, n, e]
-at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
-  const at::Tensor queries = byHead(q).mul(scale), keys = byHead(k), values = byHead(v);
-  const int64_t n = q.size(2), rows = std::min(blockRows(k), n);
-  at::Tensor result = at::empty({queries.size(0), n, v.size(3)}, q.options());
-  forEachHead(queries.size(0), [&](int64_t head) {
-    const at::Tensor key = keys[head].t(), value = values[head], query = queries[head], out = result[head];
-    const at::Tensor scores = at::empty({rows, k.size(2)}, q.options()), weights = at::empty_like(scores);
-    for (int64_t row = 0; row < n; row += rows) {
-      const int64_t count = std::min(rows, n - row);
-      at::Tensor s = scores.narrow(0, 0, count), p = weights.narrow(0, 0, count), o = out.narrow(0, row, count);
-      at::mm_out(s, query.narrow(0, row, count), key);
-      at::_softmax_out(p, s, -1, false);
-      at::mm_out(o, p, value);
+float* start(const at::Tensor& x, int64_t i) { return x.data_ptr<float>() + i * x.stride(0); }
+
+// The panels of each head (attention-kernels.h): [batch, heads, count, width] -> [batch * heads, count * width]
+at::Tensor panelsOf(const at::Tensor& x) {
+  const int64_t heads = x.size(0) * x.size(1), count = x.size(2), width = x.size(3);
+  const at::Tensor result = at::empty({heads, count * width}, x.options());
+  forEach(heads, [&](int64_t i) {
+    const Rows rows = rowsOf(x, i);
+    float* to = start(result, i);
+    for (int64_t column = 0; column < width; column += kPanel) {
+      const int64_t columns = std::min(kPanel, width - column);
+      for (int64_t row = 0; row < count; row++) to = std::copy_n(rows[row] + column, columns, to);
     }
   });
-  return result.view({q.size(0), q.size(1), n, v.size(3)});
+  return result;
+}
+
+// Those of the transpose, multiplied: -> [batch * heads, width * count rounded up to a multiple of 16]
+at::Tensor transposedPanelsOf(const at::Tensor& x, float factor) {
+  const int64_t heads = x.size(0) * x.size(1), count = x.size(2), width = x.size(3);
+  const int64_t panels = (count + kPanel - 1) / kPanel;
+  const at::Tensor result = at::empty({heads, panels * width * kPanel}, x.options());
+  forEach(heads, [&](int64_t i) {
+    const Rows rows = rowsOf(x, i);
+    float* to = start(result, i);
+    for (int64_t panel = 0; panel < panels; panel++, to += width * kPanel)
+      for (int64_t j = 0; j < kPanel; j++) {
+        const int64_t row = panel * kPanel + j;
+        for (int64_t c = 0; c < width; c++) to[c * kPanel + j] = row < count ? rows[row][c] * factor : 0;
+      }
+  });
+  return result;
+}
+
+// What backward needs of forward, beside q, k and v.
+struct Result {
+  at::Tensor out;        // [batch, heads, n, e], of q's dtype
+  at::Tensor logSumExp;  // [batch * heads, n]
+};
+
+// q [batch, heads, n, d], k [batch, heads, m, d], v [batch, heads, m, e]
+Result attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
+  at::AutoDispatchBelowADInplaceOrView guard;
+  const at::Tensor queries = prepared(q), keys = prepared(k), values = prepared(v);
+  const at::Tensor keysTransposed = transposedPanelsOf(keys, scale), valuePanels = panelsOf(values);
+  const int64_t heads = q.size(0) * q.size(1), n = q.size(2);
+  const at::Tensor out = zeros(queries, values.size(3));
+  const at::Tensor logSumExp = at::empty({heads, n}, queries.options());
+  forEachPart(heads, n, (n + 511) / 512, [&](int64_t i, int64_t, int64_t begin, int64_t end) {
+    AttentionForward head;
+    head.keyCount = k.size(2);
+    head.width = queries.size(3);
+    head.valueWidth = values.size(3);
+    head.queries = rowsOf(queries, i);
+    head.keysTransposed = start(keysTransposed, i);
+    head.values = start(valuePanels, i);
+    head.out = rowsOf(out, i);
+    head.logSumExp = start(logSumExp, i);
+    attentionKernels().forward(head, begin, end);
+  });
+  return {out.narrow(3, 0, v.size(3)).to(q.scalar_type()), logSumExp};
+}
+
+at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
+  return attend(q, k, v, scale).out;
 }
 
 struct Attention : torch::autograd::Function<Attention> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& v, double scale) {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    context->save_for_backward({q, k, v});
+    const Result result = attend(q, k, v, scale);
+    context->save_for_backward({q, k, v, result.out, result.logSumExp});
     context->saved_data["scale"] = scale;
-    return ::forward(q, k, v, scale);
+    return result.out;
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grads) {
     const auto saved = context->get_saved_variables();
-    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2];
+    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &logSumExp = saved[4];
     const double scale = context->saved_data["scale"].toDouble();
-    const at::Tensor queries = byHead(q).mul(scale), keys = byHead(k), values = byHead(v), gradOut = byHead(grads[0]);
-    const at::Tensor gradQ = at::empty_like(queries), gradK = at::zeros_like(keys), gradV = at::zeros_like(values);
-    const int64_t n = q.size(2), rows = std::min(blockRows(k), n);
-    forEachHead(queries.size(0), [&](int64_t head) {
-      const at::Tensor key = keys[head], value = values[head];
-      at::Tensor dk = gradK[head], dv = gradV[head];
-      const at::Tensor scores = at::empty({rows, k.size(2)}, q.options());
-      const at::Tensor weights = at::empty_like(scores), gradScores = at::empty_like(scores);
-      for (int64_t row = 0; row < n; row += rows) {
-        const int64_t count = std::min(rows, n - row);
-        const at::Tensor query = queries[head].narrow(0, row, count), dout = gradOut[head].narrow(0, row, count);
-        at::Tensor s = scores.narrow(0, 0, count), p = weights.narrow(0, 0, count), ds = gradScores.narrow(0, 0, count);
-        at::Tensor dq = gradQ[head].narrow(0, row, count);
-        at::mm_out(s, query, key.t());
-        at::_softmax_out(p, s, -1, false);
-        dv.addmm_(p.t(), dout);
-        at::mm_out(s, dout, value.t());  // the gradient of the probabilities
-        at::_softmax_backward_data_out(ds, s, p, -1, q.scalar_type());
-        at::mm_out(dq, ds, key);
-        dk.addmm_(ds.t(), query);
-      }
+    const at::Tensor queries = prepared(q), keys = prepared(k), values = prepared(v);
+    const at::Tensor out = prepared(saved[3]), gradOut = prepared(grads[0]);
+    const at::Tensor queryPanels = panelsOf(queries), keyPanels = panelsOf(keys), gradOutPanels = panelsOf(gradOut);
+    const at::Tensor keysTransposed = transposedPanelsOf(keys, scale), valuesTransposed = transposedPanelsOf(values, 1);
+    const int64_t heads = q.size(0) * q.size(1), n = q.size(2);
+    // Where heads are few, parts of their queries, each with sums of its own for the keys and values.
+    const int64_t parts = std::max<int64_t>(1, std::min((at::get_num_threads() + heads - 1) / heads, n / 64));
+    const at::Tensor gradQ = zeros(queries, queries.size(3));
+    std::vector<at::Tensor> gradK, gradV;
+    for (int64_t part = 0; part < parts; part++) {
+      gradK.push_back(zeros(keys, keys.size(3)));
+      gradV.push_back(zeros(values, values.size(3)));
+    }
+    forEachPart(heads, n, parts, [&](int64_t i, int64_t part, int64_t begin, int64_t end) {
+      AttentionBackward head;
+      head.queryCount = n;
+      head.keyCount = k.size(2);
+      head.width = queries.size(3);
+      head.valueWidth = values.size(3);
+      head.scale = scale;
+      head.queries = rowsOf(queries, i);
+      head.queryPanels = start(queryPanels, i);
+      head.keyPanels = start(keyPanels, i);
+      head.keysTransposed = start(keysTransposed, i);
+      head.valuesTransposed = start(valuesTransposed, i);
+      head.out = rowsOf(out, i);
+      head.gradOut = rowsOf(gradOut, i);
+      head.gradOutPanels = start(gradOutPanels, i);
+      head.logSumExp = start(logSumExp, i);
+      head.gradQueries = rowsOf(gradQ, i);
+      head.gradKeys = rowsOf(gradK[part], i);
+      head.gradValues = rowsOf(gradV[part], i);
+      attentionKernels().backward(head, begin, end);
     });
-    return {gradQ.mul_(scale).view_as(q), gradK.view_as(k), gradV.view_as(v), at::Tensor()};
+    for (int64_t part = 1; part < parts; part++) {
+      gradK[0].add_(gradK[part]);
+      gradV[0].add_(gradV[part]);
+    }
+    const auto like = [](const at::Tensor& grad, const at::Tensor& x) {
+      return grad.narrow(3, 0, x.size(3)).to(x.scalar_type());
+    };
+    return {like(gradQ, q), like(gradK[0], k), like(gradV[0], v), at::Tensor()};
   }
 };
 

@@ -72,6 +72,8 @@ function makePlan(libtorch) {
     join(dirname(require.resolve('node-api-headers/package.json')), 'include'),
     ...systemFree([libtorch.include, join(libtorch.include, 'torch/csrc/api/include')]),
   ];
+  // The threads of our own attention, which later versions do not need. Theirs may bring an OpenMP of their own.
+  const threads = !MACOS && libtorch.version.startsWith('1.') ? ['-fopenmp'] : [];
   const compile = [
     `-std=c++${libtorch.cxxStandard}`,
     '-O2',
@@ -84,6 +86,7 @@ function makePlan(libtorch) {
     '-DNAPI_VERSION=8',
     '-DNAPI_CPP_EXCEPTIONS',
     ...(MACOS ? [] : [`-D_GLIBCXX_USE_CXX11_ABI=${libtorch.cxx11Abi ? 1 : 0}`]),
+    ...threads,
     // As system headers: their warnings are not ours to mend.
     ...includes.map((folder) => `-isystem${folder}`),
   ];
@@ -104,6 +107,7 @@ function makePlan(libtorch) {
   const cuda = libtorch.cuda ? ['-ltorch_cuda', '-lc10_cuda'] : [];
   const link = (output) => [
     ...(MACOS ? ['-bundle', '-undefined', 'dynamic_lookup'] : ['-shared', '-Wl,--no-as-needed']),
+    ...threads,
     ...units.map(({ object }) => object),
     `-L${libtorch.lib}`,
     `-Wl,-rpath,${libtorch.lib}`,

@@ -1,6 +1,17 @@
+import { availableParallelism } from 'node:os';
 import { describe, expect, it } from 'vitest';
-import { expectAllclose } from '../../test/golden.js';
-import { backward, full, Generator, memoryStats, randn, type Tensor, tensor, tidy } from '../torch/index.js';
+import { expectAllclose, expectSameBytes } from '../../test/golden.js';
+import {
+  backward,
+  full,
+  Generator,
+  memoryStats,
+  randn,
+  setNumThreads,
+  type Tensor,
+  tensor,
+  tidy,
+} from '../torch/index.js';
 import { attention, gelu, interpolateNearest, mseLoss, mseLossPerRow, pad, quickGelu } from './functional.js';
 
 const generator = new Generator('cpu', 3);
@@ -76,20 +87,56 @@ describe('attention', () => {
     expect(memoryStats().cpuPeakBytes - before).toBeLessThan(24 * 2 ** 20);
   });
 
-  it('gives the same, with the same gradients, in blocks and as a whole', () => {
-    // With 3000 keys a block has 349 queries, and the last one fewer.
-    const values = qkv(1000, 3000);
-    const weight = random(2, 2, 1000, 6);
+  // A tile is 96 queries and 256 keys, a panel 16 columns, a vector 8 numbers.
+  it.each([
+    { n: 1000, m: 3000, d: 4, e: 6 },
+    { n: 97, m: 257, d: 40, e: 40 },
+    { n: 96, m: 256, d: 64, e: 24 },
+    { n: 1, m: 2, d: 8, e: 8 },
+    { n: 5, m: 16, d: 160, e: 3 },
+    { n: 200, m: 77, d: 20, e: 16 },
+  ])('gives the same, with the same gradients, in tiles and as a whole: %j', ({ n, m, d, e }) => {
+    const lengths = [n, m, m];
+    const values = [d, d, e].map((width, i) => random(2, lengths[i] as number, 2, width).transpose(1, 2));
+    const weight = random(2, 2, n, e);
     const atOnce = (q: Tensor, k: Tensor, v: Tensor) =>
-      q.matmul(k.transpose(-2, -1)).mul(0.5).softmax(-1).matmul(v);
-    const [blocks, whole] = [attention, atOnce].map((attend) => {
-      const inputs = values.map((value) => value.clone()) as typeof values;
+      q
+        .matmul(k.transpose(-2, -1))
+        .mul(d ** -0.5)
+        .softmax(-1)
+        .matmul(v);
+    const [tiles, whole] = [attention, atOnce].map((attend) => {
+      const inputs = values.map((value) => value.detach()) as [Tensor, Tensor, Tensor];
       for (const input of inputs) input.requiresGrad = true;
       const out = attend(...inputs);
       backward(out.mul(weight).sum());
       return [out, ...inputs.map(({ grad }) => grad as Tensor)];
     }) as [Tensor[], Tensor[]];
-    for (const [i, value] of blocks.entries()) expectAllclose(value, whole[i] as Tensor, 1e-5);
+    for (const [i, value] of tiles.entries()) expectAllclose(value, whole[i] as Tensor, 1e-5);
+  });
+
+  it('is the same to the bit on one thread', () => {
+    const inputs = [300, 500, 500].map((n) => random(1, 3, n, 16)) as [Tensor, Tensor, Tensor];
+    const all = attention(...inputs);
+    setNumThreads(1);
+    try {
+      expectSameBytes(attention(...inputs), all);
+    } finally {
+      setNumThreads(availableParallelism());
+    }
+  });
+
+  it('holds scores of any size, and lets no NaN disappear', () => {
+    const [query, value] = [tensor([1, 0, 0, 0], [1, 1, 1, 4]), random(1, 1, 300, 8)];
+    const keys = (last: number): Tensor =>
+      tensor(
+        Array.from({ length: 1200 }, (_, i) => (i % 4 !== 0 ? 0 : i === 1196 ? last : i % 3)),
+        [1, 1, 300, 4],
+      );
+    const lastRow = value.slice(2, 299, 300);
+    expectAllclose(attention(query, keys(1e6), value), lastRow, 1e-6);
+    expect(attention(query, keys(-1e6), value).toNumbers().every(Number.isFinite)).toBe(true);
+    expect(attention(query, keys(Number.NaN), value).toNumbers().every(Number.isNaN)).toBe(true);
   });
 
   it('upcasts scores that the dtype cannot hold', () => {

@@ -113,13 +113,10 @@ export interface AttentionOptions {
   upcast?: boolean;
 }
 
-/** So many scores (32 MiB of them in float32) are formed at once: up to there, three large products are faster. */
-const mostScores = 2 ** 23;
-
 /**
- * softmax(q kᵀ scale) v (Vaswani et al. 2017, equation 1). Where they would be large, the probabilities
- * [batch, heads, n, m] never exist as a whole, not for backward either, thanks to a fused operator: LibTorch's own
- * from 2.0 on, before that ours for the CPU (native/attention.cc).
+ * softmax(q kᵀ scale) v (Vaswani et al. 2017, equation 1). The probabilities [batch, heads, n, m] never exist as a
+ * whole, not for backward either, thanks to a fused operator: LibTorch's own from 2.0 on, before that ours for the CPU
+ * (native/attention.cc), unless it is causal.
  * @param q [batch, heads, n, headDim]
  * @param k [batch, heads, m, headDim]
  * @param v [batch, heads, m, valueDim]
@@ -132,12 +129,10 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     const query = options.scale === undefined ? q : q.mul(scale * Math.sqrt(headDim));
     return aten.scaledDotProductAttention(query, k, v, null, 0, isCausal);
   }
+  if (q.device === 'cpu' && !isCausal) return aten.attention(q, k, v, scale);
   return tidy(() => {
     const { dtype } = q;
     const [query, key, value] = upcast ? [q.to('float32'), k.to('float32'), v.to('float32')] : [q, k, v];
-    const scoreCount = (q.numel / headDim) * (k.shape.at(-2) ?? 0);
-    if (scoreCount > mostScores && q.device === 'cpu' && !isCausal)
-      return aten.attention(query, key, value, scale).to(dtype);
     // Scaling the queries costs headDim products a row; scaling the scores would cost m.
     const scores = query.mul(scale).matmul(key.transpose(-2, -1));
     // In place is right for autograd too: no backward of a product needs its result.
