@@ -32,6 +32,14 @@ Napi::Value device(const Napi::CallbackInfo& info) {
   return guarded(info, [&] { return Napi::String::New(info.Env(), Addon::of(info.Env()).tensor(info[0]).device().str()); });
 }
 
+// isMapped(handle): whether the values lie in the pages of a file. Only storage over foreign memory has no allocator.
+Napi::Value isMapped(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    const at::Tensor& tensor = Addon::of(info.Env()).tensor(info[0]);
+    return Napi::Boolean::New(info.Env(), tensor.has_storage() && tensor.storage().allocator() == nullptr);
+  });
+}
+
 // release(handles: number[]): handles released already are passed over.
 Napi::Value release(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
@@ -173,6 +181,7 @@ void exportTensor(Napi::Env env, Napi::Object exports) {
   exports["strides"] = Napi::Function::New(env, strides);
   exports["dtype"] = Napi::Function::New(env, dtype);
   exports["device"] = Napi::Function::New(env, device);
+  exports["isMapped"] = Napi::Function::New(env, isMapped);
   exports["release"] = Napi::Function::New(env, release);
   exports["liveTensors"] = Napi::Function::New(env, liveTensors);
   exports["fromBytes"] = Napi::Function::New(env, fromBytes);

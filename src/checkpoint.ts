@@ -15,7 +15,7 @@ import { checkpointPath, listCheckpoints, writeFolder } from './checkpoint-folde
 import { verifyChecksums, writeChecksums } from './checksums.js';
 import { CheckpointError, ConfigError } from './errors.js';
 import { resolveModelPath } from './hub/cache.js';
-import { readSafetensors, type Tensor, tensor, writeSafetensors } from './torch/index.js';
+import { readSafetensors, safetensorsSize, type Tensor, tensor, writeSafetensors } from './torch/index.js';
 
 const stateSchema = z.strictObject({
   /** Steps done, of all that the run is to have. */
@@ -79,6 +79,13 @@ export function saveCheckpoint(
     generatorState.dispose();
   }
   return path;
+}
+
+/** Bytes of the checkpoint that `saveCheckpoint` would write, but for the few of its checksums. */
+export function checkpointSize({ state, adapter, ema, optimizer, generator }: Checkpoint): number {
+  const averages = ema === undefined ? 0 : safetensorsSize(ema, { format: 'pt' });
+  const ofState = JSON.stringify(state, null, 2).length + generator.length;
+  return safetensorsSize(adapter, { format: 'pt' }) + averages + safetensorsSize(optimizer) + ofState;
 }
 
 /**

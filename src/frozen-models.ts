@@ -49,6 +49,8 @@ export interface EncoderSource {
 
 export interface FrozenEncoder {
   encode: Encode;
+  /** Its weights. */
+  parameters(): Tensor[];
   /** Lets go of the weights. */
   dispose(): void;
 }
@@ -140,6 +142,7 @@ function encoder<M extends { parameters(): Tensor[] }>(
           return others.length === 0 ? first : cat([first, ...others]);
         });
       },
+      parameters: () => model.parameters(),
       dispose: () => {
         for (const parameter of model.parameters()) parameter.dispose();
       },

@@ -6,6 +6,8 @@ export type { TrainOptions } from './config.js';
 export type { BadRow } from './data/bad-rows.js';
 export type { RgbImage } from './data/image.js';
 export { contactSheet, encodePng } from './data/png.js';
+export { dryRun } from './dry-run.js';
+export type { CacheMeasures, DryRunReport, PartMeasures, StepMeasures } from './dry-run-report.js';
 export {
   CheckpointError,
   ConfigError,

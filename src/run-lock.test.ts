@@ -48,6 +48,14 @@ it('leaves no folder where it made one and nothing was written, and leaves one t
   mkdirSync(out);
   lockRun(out)[Symbol.dispose]();
   expect(existsSync(out)).toBe(true);
+
+  const deep = join(out, 'a', 'b');
+  lockRun(deep)[Symbol.dispose]();
+  expect(readdirSync(out)).toEqual([]);
+  const lock = lockRun(deep);
+  writeFileSync(join(out, 'a', 'another'), '');
+  lock[Symbol.dispose]();
+  expect(readdirSync(join(out, 'a'))).toEqual(['another']);
 });
 
 it('takes over the lock of a process that was killed, and says so', async () => {

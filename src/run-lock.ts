@@ -18,7 +18,7 @@ import {
   symlinkSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { ConfigError } from './errors.js';
 
 export const lockFile = '.lock';
@@ -33,8 +33,8 @@ interface Owner {
 }
 
 /**
- * Makes the output folder where it is missing, and locks it until disposed. Disposing takes the folder away again where
- * nothing was written into it.
+ * Makes the output folder where it is missing, and locks it until disposed. Disposing takes the folder away again, and
+ * what was made around it, where nothing was written into it.
  * @throws ConfigError where another run has it, or where it cannot be written in
  */
 export function lockRun(outputDir: string, onMessage?: (message: string) => void): Disposable {
@@ -51,19 +51,27 @@ export function lockRun(outputDir: string, onMessage?: (message: string) => void
   return {
     [Symbol.dispose]: () => {
       rmSync(file, { force: true });
-      if (made && readdirSync(outputDir).length === 0) rmdirSync(outputDir);
+      if (made !== undefined) removeEmpty(outputDir, made);
     },
   };
 }
 
-/** @returns whether it was missing */
-function makeFolder(outputDir: string): boolean {
+/** @returns the first folder on the way to it that was missing, or itself; undefined where it was there */
+function makeFolder(outputDir: string): string | undefined {
   try {
-    const made = mkdirSync(outputDir, { recursive: true }) !== undefined;
+    const made = mkdirSync(outputDir, { recursive: true });
     accessSync(outputDir, constants.W_OK);
     return made;
   } catch (error) {
     throw notWritable(outputDir, error as Error);
+  }
+}
+
+/** Removes a folder and those around it, up to `last`, as far as they are empty. */
+function removeEmpty(folder: string, last: string): void {
+  for (let path = resolve(folder); readdirSync(path).length === 0; path = dirname(path)) {
+    rmdirSync(path);
+    if (path === resolve(last)) return;
   }
 }
 

@@ -6,7 +6,7 @@
  * The gradients of the micro-batches add up to those of the whole batch: only the memory is that of a small one.
  */
 import type { Part, ResolvedTrainOptions } from './config.js';
-import type { Batch } from './data/data-loader.js';
+import type { Examples } from './data/data-loader.js';
 import { type Encode, encodeBatch, type FrozenModels } from './frozen-models.js';
 import type { IPAdapter } from './ip-adapter/ip-adapter.js';
 import type { NanGuard } from './nan-guard.js';
@@ -26,7 +26,13 @@ export interface Training extends Optimization {
   /** Draws the VAE's samples, noise and timesteps. */
   generator: Generator;
   guard: NanGuard;
+  /** Is given each phase to run: who measures a step looks at the clock and the memory there. Default: runs it. */
+  around?: Around;
 }
+
+type Phase = 'forward' | 'backward' | 'update';
+type Around = <T>(phase: Phase, work: () => T) => T;
+const justRun: Around = (_, work) => work();
 
 /**
  * The results are on the device, which is waited for once: the weights may not be touched before loss and gradients are
@@ -35,8 +41,8 @@ export interface Training extends Optimization {
  * @returns null where the guard had the batch skipped: nothing has changed
  * @throws TrainingError where a loss or gradient is NaN or infinite, and may not be skipped
  */
-export function trainStep(training: Training, batch: Batch, step: number): StepMetrics | null {
-  const { config, models, adapter, generator, optimizer, ema, scaler } = training;
+export function trainStep(training: Training, batch: Examples, step: number): StepMetrics | null {
+  const { config, models, adapter, generator, optimizer, ema, scaler, around = justRun } = training;
   return tidy(() => {
     const encoded = encodeBatch(training.encoders, models, batch, generator);
     const { shape, device } = encoded.latents;
@@ -59,8 +65,10 @@ export function trainStep(training: Training, batch: Batch, step: number): StepM
     const { learningRates } = optimizer;
     // A skipped update does not count: neither the schedule nor the moving average goes on.
     if (scaler === null || scaler.update(norm)) {
-      optimizer.step();
-      ema?.step(optimizer.steps);
+      around('update', () => {
+        optimizer.step();
+        ema?.step(optimizer.steps);
+      });
     }
     optimizer.zeroGrad();
     return { loss, rowLosses, timesteps: noise.timesteps, gradNorm: norm, learningRates };
@@ -69,7 +77,7 @@ export function trainStep(training: Training, batch: Batch, step: number): StepM
 
 /** Runs backward for one micro-batch after another, each with its share of the rows, and gives the loss of all. */
 function accumulateGradients(
-  { config, models, adapter, scaler }: Training,
+  { config, models, adapter, scaler, around = justRun }: Training,
   inputs: StepInputs,
 ): TrainingLoss {
   const [rows = 0] = inputs.latents.shape;
@@ -77,10 +85,12 @@ function accumulateGradients(
     tidy(() => {
       const [microRows = 0] = micro.latents.shape;
       using checkpoints = config.gradientCheckpointing ? new GradientCheckpoints() : null;
-      const { loss, rowLosses } = trainingLoss(models, adapter, micro, config);
+      const { loss, rowLosses } = around('forward', () => trainingLoss(models, adapter, micro, config));
       const share = loss.mul(microRows / rows);
-      backward(scaler === null ? share : share.mul(scaler.scale));
-      checkpoints?.backward();
+      around('backward', () => {
+        backward(scaler === null ? share : share.mul(scaler.scale));
+        checkpoints?.backward();
+      });
       return { loss: share.detach(), rowLosses };
     }),
   );

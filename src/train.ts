@@ -16,7 +16,8 @@ import { CheckpointKeeper } from './checkpoint-keeper.js';
 import { type TrainOptions, trainOptionsSchema } from './config.js';
 import type { BadRow } from './data/bad-rows.js';
 import type { Batch, DataLoader } from './data/data-loader.js';
-import type { DatasetRow } from './data/dataset.js';
+import type { Dataset, DatasetRow } from './data/dataset.js';
+import type { Size } from './data/image.js';
 import { openDataset } from './data/open-dataset.js';
 import { readBuckets } from './data/row-buckets.js';
 import { downloadModels } from './download-models.js';
@@ -32,7 +33,7 @@ import { resolveTarget } from './target.js';
 import { Generator, setNumThreads, torchVersion } from './torch/index.js';
 import { type Training, trainStep } from './train-step.js';
 import { createAdapter, createLoader } from './training-parts.js';
-import { openValidation } from './validation.js';
+import { openValidation, type Validation } from './validation.js';
 
 /** What a caller can watch and stop. */
 export interface TrainHooks extends ReportHooks {
@@ -51,8 +52,34 @@ export interface TrainResult {
 /** Of the frozen models, by the original's names; what is trained stays in float32. */
 const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
 
+/** A run before its first step: what can be wrong has been found, and nothing written but a dataset from a pipe. */
+export interface PreparedRun {
+  training: Omit<Training, 'encoders'>;
+  /** Where the frozen models run, and in which precision. */
+  target: ReturnType<typeof resolveTarget>;
+  dataset: Dataset;
+  loader: DataLoader;
+  /** The size of each row's training picture, with `--buckets`. */
+  buckets: Size[] | undefined;
+  /** Where the run starts. */
+  state: TrainingState;
+  /** The checkpoint that it goes on from, and the steps that its run was to have. */
+  resumed: string | undefined;
+  savedTotalSteps: number | undefined;
+  validation: Validation | undefined;
+}
+
 /** Trains, and returns after the last step with its checkpoint written. */
 export async function train(options: TrainOptions, hooks: TrainHooks = {}): Promise<TrainResult> {
+  return withRun(options, hooks, (run) => runSteps(run, hooks));
+}
+
+/** Loads and checks all that a run needs, has `work` done with it, and lets go of it. */
+export async function withRun<T>(
+  options: TrainOptions,
+  hooks: TrainHooks,
+  work: (run: PreparedRun) => Promise<T>,
+): Promise<T> {
   const config = resolveOptions(trainOptionsSchema, options);
   const target = resolveTarget({ device: config.device, dtype: dtypes[config.mixedPrecision] });
   if (config.threads !== undefined) setNumThreads(config.threads);
@@ -84,15 +111,13 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
   const generator = new Generator(target.device, config.seed);
   const startFrom = resumed === undefined ? config.pretrainedIpAdapterPath : join(resumed, adapterFile);
   const adapter = createAdapter(models, config, startFrom, target.device);
-  const parameters = adapter.namedParameters();
   const buckets = config.buckets ? await readBuckets(rows, config.resolution, hooks) : undefined;
   const loader = createLoader(models, config, rows, buckets);
   state.totalSteps = Math.min(
     config.maxTrainSteps ?? Number.POSITIVE_INFINITY,
     config.numTrainEpochs * loader.batchesPerEpoch,
   );
-  const { totalSteps } = state;
-  const optimization = createOptimization(parameters, config, totalSteps);
+  const optimization = createOptimization(adapter.namedParameters(), config, state.totalSteps);
   if (saved !== undefined) {
     restoreOptimization(optimization, saved, resumed as string);
     generator.setState(saved.generator, resumed as string);
@@ -104,6 +129,24 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     ...target,
     step: state.step,
   });
+  const guard = new NanGuard(
+    config.maxNanSteps,
+    (row) => (rows.at(row) as DatasetRow).image.name,
+    hooks.onMessage,
+  );
+  const training = { config, models, adapter, generator, guard, ...optimization };
+  const savedTotalSteps = saved?.state.totalSteps;
+  const place = { state, resumed, savedTotalSteps };
+  return await work({ training, target, dataset, loader, buckets, validation, ...place });
+}
+
+/** The steps of a run, with what it writes on the way. */
+async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResult> {
+  const { target, dataset, loader, buckets, state, resumed, validation } = run;
+  const { config, models, adapter, generator } = run.training;
+  const { rows } = dataset;
+  const { totalSteps } = state;
+  const parameters = adapter.namedParameters();
   using encoders = await openEncoders(models, {
     cached: config.cache ?? [],
     cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
@@ -126,19 +169,14 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
     resumed,
     hooks.onMessage,
   );
-  const guard = new NanGuard(
-    config.maxNanSteps,
-    (row) => (rows.at(row) as DatasetRow).image.name,
-    hooks.onMessage,
-  );
-  const training: Training = { config, models, encoders, adapter, generator, guard, ...optimization };
+  const training: Training = { ...run.training, encoders };
 
   const trained = adapter.parameters().reduce((sum, { numel }) => sum + numel, 0);
   hooks.onMessage?.(
     `Training ${trained.toLocaleString('en')} parameters on ${rows.length} rows, ${target.device}, LibTorch ${torchVersion}` +
       (resumed === undefined ? '' : `, from step ${state.step} of ${resumed}`),
   );
-  const schedule = describeSchedule(config, totalSteps, saved?.state.totalSteps);
+  const schedule = describeSchedule(config, totalSteps, run.savedTotalSteps);
   if (schedule !== null) hooks.onMessage?.(schedule);
   using reporter = new StepReporter(config, hooks, loader.badRows, {
     step: state.step,
@@ -189,7 +227,7 @@ export async function train(options: TrainOptions, hooks: TrainHooks = {}): Prom
 }
 
 /** The batches of all epochs that are left, from the place in the data that `state` has at the start. */
-async function* batchesFrom(
+export async function* batchesFrom(
   loader: DataLoader,
   { epoch, position }: TrainingState,
   epochs: number,

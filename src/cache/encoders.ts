@@ -36,9 +36,6 @@ export interface EncoderOptions {
 
 export type Encoders = Record<Part, Encode> & Disposable;
 
-const nothing: Drop = { dropImage: false, dropText: false };
-const everything: Drop = { dropImage: true, dropText: true };
-
 /** Progress is told at most so often. */
 const MESSAGE_INTERVAL_MS = 5000;
 
@@ -93,16 +90,10 @@ async function fill(
   keys: EntryKeys,
   options: EncoderOptions,
 ): Promise<EncodingStore> {
-  const { cacheDir, resolution, buckets, randomFlip = false, loader, rows, target } = options;
-  const { onMessage, signal } = options;
+  const { randomFlip = false, loader, rows, target, onMessage, signal } = options;
   const source = encoders[part];
-  // Latents of a bucket have their size in the entry's key.
-  const size = buckets === undefined ? resolution : 'buckets';
-  const preprocessing = { latents: size, text: tokenizer.fingerprint(), image: null }[part];
-  const folder = join(cacheDir, folderName(part, source.path, [target.dtype, preprocessing]));
-  // Image features are the largest by far, and half precision has more digits than they need.
-  const dtype = part === 'image' && target.dtype === 'float32' ? 'float16' : target.dtype;
-  const store = new EncodingStore(folder, dtype, onMessage);
+  const folder = cacheFolder(part, { encoders, tokenizer }, options);
+  const store = new EncodingStore(folder, storedDtype(part, target.dtype), onMessage);
   let encoder: FrozenEncoder | undefined;
   let encoded = 0;
   let toldAt = performance.now();
@@ -110,12 +101,9 @@ async function fill(
   /** A sample for each entry that is not there. */
   const missing = (drop: Drop): Sample[] => {
     const found = new Map<string, Sample>();
-    for (let row = 0; row < rows.length; row++) {
-      if (loader.badRows.has(row)) continue;
-      for (const sample of samplesFor(part, rows, row, drop, randomFlip)) {
-        const key = keys[part](sample);
-        if (!store.has(key)) found.set(key, sample);
-      }
+    for (const sample of samplesFor(part, rows, drop, randomFlip)) {
+      const key = keys[part](sample);
+      if (!loader.badRows.has(sample.row) && !store.has(key)) found.set(key, sample);
     }
     return [...found.values()];
   };
@@ -134,7 +122,7 @@ async function fill(
   };
 
   try {
-    for (const drop of [nothing, everything]) {
+    for (const drop of cachedDrops) {
       // Again where a picture could not be read: another row may have the same one, and is bad as well.
       for (let samples = missing(drop); samples.length > 0; samples = missing(drop)) {
         onMessage?.(`Cache of ${part}: ${samples.length} to encode, into ${folder}`);
@@ -150,9 +138,43 @@ async function fill(
   return store;
 }
 
-/** Every form in which a part meets a row with this drop: of a text each caption, of a picture also the mirrored one. */
-function samplesFor(part: Part, rows: Rows, row: number, drop: Drop, randomFlip: boolean): Sample[] {
-  const captions = part === 'text' && !drop.dropText ? (rows.at(row) as DatasetRow).captions : [''];
+/** The folder of a part's encodings, of its encoder as it is. */
+export function cacheFolder(
+  part: Part,
+  { encoders, tokenizer }: Pick<FrozenModels, 'encoders' | 'tokenizer'>,
+  {
+    cacheDir,
+    resolution,
+    buckets,
+    target,
+  }: Pick<EncoderOptions, 'cacheDir' | 'resolution' | 'buckets' | 'target'>,
+): string {
+  // Latents of a bucket have their size in the entry's key.
+  const size = buckets === undefined ? resolution : 'buckets';
+  const preprocessing = { latents: size, text: tokenizer.fingerprint(), image: null }[part];
+  return join(cacheDir, folderName(part, encoders[part].path, [target.dtype, preprocessing]));
+}
+
+/** The dtype of a part's encodings on disk. */
+export function storedDtype(part: Part, dtype: DType): DType {
+  // Image features are the largest by far, and half precision has more digits than they need.
+  return part === 'image' && dtype === 'float32' ? 'float16' : dtype;
+}
+
+/** What a cache holds: every row as it is, and every row with everything dropped. */
+export const cachedDrops: readonly Drop[] = [
+  { dropImage: false, dropText: false },
+  { dropImage: true, dropText: true },
+];
+
+/**
+ * Every form in which a part meets the rows with this drop: of a text each caption, of a picture also the mirrored one.
+ * Many may share an entry of the cache.
+ */
+export function* samplesFor(part: Part, rows: Rows, drop: Drop, randomFlip: boolean): Generator<Sample> {
   const flips = part !== 'text' && randomFlip ? [false, true] : [false];
-  return captions.flatMap((caption) => flips.map((flip) => ({ row, drop, caption, flip })));
+  for (let row = 0; row < rows.length; row++) {
+    const captions = part === 'text' && !drop.dropText ? (rows.at(row) as DatasetRow).captions : [''];
+    for (const caption of captions) for (const flip of flips) yield { row, drop, caption, flip };
+  }
 }

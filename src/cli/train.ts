@@ -1,9 +1,20 @@
 /** @file `ip-adapter train`: flags to options, progress to the terminal, Ctrl-C to a checkpoint. */
 import { Command, Option } from '@commander-js/extra-typings';
+import { z } from 'zod';
 import { trainOptionsSchema } from '../config.js';
+import type { BadRow } from '../data/bad-rows.js';
+import type { TrainHooks } from '../train.js';
 import { type StoppedBySignal, withCtrlC } from './abort.js';
+import { dryRunTable } from './dry-run-table.js';
 import { addFlags, resolveFlags } from './flags.js';
 import { TrainProgress } from './progress.js';
+
+const schema = trainOptionsSchema.extend({
+  dryRun: z
+    .boolean()
+    .default(false)
+    .describe('load all, run two steps, say what memory and time the run needs; nothing is written'),
+});
 
 /** Flags of the original that concern its launcher. */
 const ignoredFlags = ['local-rank'];
@@ -12,7 +23,7 @@ export function trainCommand(): Command {
   const command = new Command('train').description(
     'Train an IP-Adapter Plus on captioned pictures. Flags may be written with hyphens or underscores.',
   );
-  addFlags(command as unknown as Command, trainOptionsSchema);
+  addFlags(command as unknown as Command, schema);
   for (const flag of ignoredFlags)
     command.addOption(
       new Option(`--${flag} <value>`, 'accepted for scripts of the original, which does not use it either'),
@@ -27,22 +38,30 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     if (key in used) process.stderr.write(`--${flag} has no effect.\n`);
     delete used[key];
   }
-  const options = resolveFlags(trainOptionsSchema, used);
+  const { dryRun: isDryRun, ...options } = resolveFlags(schema, used);
 
   // Words that no one reads any more, since the terminal or the pipe is closed, must not end a run of many hours.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   const progress = new TrainProgress(process.stderr);
   try {
     await withCtrlC(async (signal) => {
-      // Loaded now: --help should not need LibTorch.
-      const { train } = await import('../train.js');
-      const { step, checkpoint, badRows } = await train(options, {
+      const hooks: TrainHooks = {
         signal,
         onMessage: (message) => progress.message(message),
         onSteps: (report) => progress.steps(report),
-      });
+      };
+      // Loaded now: --help should not need LibTorch.
+      if (isDryRun) {
+        const { dryRun } = await import('../dry-run.js');
+        const report = await dryRun(options, hooks);
+        tellSkipped(report.badRows);
+        process.stdout.write(`${dryRunTable(report, options.validationImage.length > 0)}\n`);
+        return;
+      }
+      const { train } = await import('../train.js');
+      const { step, checkpoint, badRows } = await train(options, hooks);
       progress.stop();
-      if (badRows.length > 0) process.stderr.write(`${skipped(badRows.length)}\n`);
+      tellSkipped(badRows);
       if (signal.aborted) {
         process.stderr.write(`Stopped after step ${step}. Go on with the same command and --resume.\n`);
         process.exitCode = (signal.reason as StoppedBySignal).exitCode;
@@ -54,8 +73,9 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   }
 }
 
-function skipped(pictures: number): string {
-  return pictures === 1
-    ? '1 picture could not be read and was skipped.'
-    : `${pictures} pictures could not be read and were skipped.`;
+function tellSkipped({ length }: readonly BadRow[]): void {
+  if (length === 0) return;
+  const what =
+    length === 1 ? '1 picture could not be read and was' : `${length} pictures could not be read and were`;
+  process.stderr.write(`${what} skipped.\n`);
 }

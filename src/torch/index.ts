@@ -20,8 +20,16 @@ export { type DType, dtypes } from './dtype.js';
 export { Generator } from './generator.js';
 export { Unread } from './pickle.js';
 export { type FixedPointFilter, resampleBytes } from './resample.js';
-export { hasCuda, memoryStats, setNumThreads, torchVersion, trimMemory } from './runtime.js';
-export { readSafetensors, writeSafetensors } from './safetensors.js';
+export {
+  hasCuda,
+  memoryStats,
+  resetMemoryPeak,
+  setNumThreads,
+  synchronize,
+  torchVersion,
+  trimMemory,
+} from './runtime.js';
+export { readSafetensors, safetensorsSize, writeSafetensors } from './safetensors.js';
 export { tidy } from './scope.js';
 export { type Device, op, Tensor } from './tensor.js';
 export { readTorchZip, writeTorchZip } from './torch-zip.js';

@@ -23,6 +23,7 @@ interface Native {
   strides(handle: RawHandle): number[];
   dtype(handle: RawHandle): number;
   device(handle: RawHandle): string;
+  isMapped(handle: RawHandle): boolean;
   release(handles: RawHandle[]): void;
   liveTensors(): number;
   fromBytes(bytes: Uint8Array, dtype: number, shape: readonly number[]): RawHandle;

@@ -1,10 +1,10 @@
-import { existsSync, mkdtempSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { CheckpointError } from '../errors.js';
-import { readSafetensors, tensor, writeSafetensors } from './index.js';
+import { readSafetensors, safetensorsSize, type Tensor, tensor, writeSafetensors } from './index.js';
 
 let folder: string;
 beforeEach(() => {
@@ -43,6 +43,16 @@ describe('safetensors', () => {
       expect(read.get(name)?.toBytes()).toEqual(value.toBytes());
     }
     expect(existsSync(`${path}.partial`)).toBe(false);
+    expect(safetensorsSize(tensors, { format: 'pt' })).toBe(statSync(path).size);
+  });
+
+  it('knows what lies in the file and what is a copy', () => {
+    const path = join(folder, 'x.safetensors');
+    writeSafetensors(path, new Map([['a', tensor([1, 2], [2])]]));
+    const a = readSafetensors(path).tensors.get('a') as Tensor;
+    const copies = [a.clone(), a.to('bfloat16'), a.add(1), tensor([1], [1])];
+    expect([a, a.slice(0, 1), a.to('float32')].map(({ isMapped }) => isMapped)).toEqual([true, true, true]);
+    expect(copies.map(({ isMapped }) => isMapped)).toEqual([false, false, false, false]);
   });
 
   it('a write to a mapped tensor leaves the file alone', () => {

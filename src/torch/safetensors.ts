@@ -171,11 +171,30 @@ export function writeSafetensors(
   tensors: ReadonlyMap<string, Tensor>,
   metadata: Record<string, string> = {},
 ): void {
+  const header = headerOf(tensors, metadata);
+  writeFileAtomically(path, (append) => {
+    append(header);
+    for (const tensor of tensors.values()) append(tensor.toBytes());
+  });
+}
+
+/** Bytes of the file that `writeSafetensors` would write. */
+export function safetensorsSize(
+  tensors: ReadonlyMap<string, Tensor>,
+  metadata: Record<string, string> = {},
+): number {
+  return (
+    headerOf(tensors, metadata).length + [...tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0)
+  );
+}
+
+/** What comes before the values: the header with its length. */
+function headerOf(tensors: ReadonlyMap<string, Tensor>, metadata: Record<string, string>): Buffer {
   const header: Record<string, unknown> = {};
   if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
   let offset = 0;
-  for (const [name, { dtype, shape, numel }] of tensors) {
-    const end = offset + numel * dtypes[dtype].bytes;
+  for (const [name, { dtype, shape, bytes }] of tensors) {
+    const end = offset + bytes;
     header[name] = { dtype: dtypes[dtype].safetensors, shape, data_offsets: [offset, end] };
     offset = end;
   }
@@ -184,10 +203,5 @@ export function writeSafetensors(
   const padding = (8 - (text.length % 8)) % 8;
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(text.length + padding));
-  writeFileAtomically(path, (append) => {
-    append(length);
-    append(text);
-    append(Buffer.alloc(padding, ' '));
-    for (const tensor of tensors.values()) append(tensor.toBytes());
-  });
+  return Buffer.concat([length, text, Buffer.alloc(padding, ' ')]);
 }

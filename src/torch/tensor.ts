@@ -1,6 +1,6 @@
 /** @file The Tensor: a handle to an at::Tensor, with the operators that read best as methods. */
 import { makeOperator, type Operator } from './dispatch.js';
-import { type DType, dtypeOfCode } from './dtype.js';
+import { type DType, dtypeOfCode, dtypes } from './dtype.js';
 import { native } from './native.js';
 import { Held } from './scope.js';
 
@@ -40,6 +40,11 @@ export class Tensor extends Held {
     return this.shape.reduce((product, size) => product * size, 1);
   }
 
+  /** Bytes of its elements. */
+  get bytes(): number {
+    return this.numel * dtypes[this.dtype].bytes;
+  }
+
   get dtype(): DType {
     this.#dtype ??= dtypeOfCode(native.dtype(this.handle));
     return this.#dtype;
@@ -48,6 +53,11 @@ export class Tensor extends Held {
   /** 'cpu', 'cuda:0', 'meta' */
   get device(): Device {
     return native.device(this.handle);
+  }
+
+  /** Whether its values lie in the pages of a file, which the system can drop and read again. */
+  get isMapped(): boolean {
+    return native.isMapped(this.handle);
   }
 
   get strides(): readonly number[] {

@@ -187,6 +187,26 @@ describe('ip-adapter train', () => {
     ]);
   });
 
+  it('dry, it tells what the run takes, writes nothing, and fails as the run does', async () => {
+    const out = join(world.root, 'dry', 'deep');
+    const args = ['train', ...flags({ output_dir: out }), '--num_train_epochs', '4', '--dry_run'];
+    const { code, out: printed, err } = await start([...args, '--cache', 'text']);
+    expect([code, err]).toEqual([0, expect.stringContaining('UNet2DConditionModel')]);
+    expect(printed).toMatch(
+      /Two steps were run[\s\S]*\nVAE +[\d.]+ [KM]iB +– [\s\S]*\nadapter +– +[\d.]+ MiB +– +–\n[\s\S]*\nstep [\s\S]*\ntext encoder .* 9 /,
+    );
+    expect(printed).toMatch(/\nlosses +\d\.\d{4}, \d\.\d{4}\n[\s\S]*\nsteps +12 in all; 12 left\ntime /);
+    expect(existsSync(join(world.root, 'dry'))).toBe(false);
+
+    const faulty = await start([...args, '--image-encoder-path', join(world.root, 'model', 'vae')]);
+    const real = await start([
+      ...args.slice(0, -1),
+      '--image-encoder-path',
+      join(world.root, 'model', 'vae'),
+    ]);
+    expect(faulty).toEqual({ ...real, code: 2 });
+  });
+
   it('killed and resumed, it ends as if it had not been killed, to the bit', async () => {
     const run = (name: string): string[] => [
       'train',

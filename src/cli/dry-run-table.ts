@@ -1,0 +1,105 @@
+/** @file The report of a dry run as text. */
+import { counted } from '../data/dataset.js';
+import type { CacheMeasures, DryRunReport, PartMeasures } from '../dry-run-report.js';
+import { duration } from './progress.js';
+
+/** @param hasValidation whether the run will draw validation pictures */
+export function dryRunTable(report: DryRunReport, hasValidation: boolean): string {
+  const { step, caches, losses, memory, checkpoint, totalSteps, doneSteps } = report;
+  const { images, size } = step;
+  const count = (n: number): string => n.toLocaleString('en');
+  const left = Math.max(0, totalSteps - doneSteps);
+  const facts: [name: string, value: string][] = [
+    ['losses', losses.map((loss) => loss?.toFixed(4) ?? 'not finite').join(', ')],
+    ['speed', `${seconds(step.seconds)} s a step, ${(images / step.seconds).toFixed(2)} images/s`],
+    [
+      'memory',
+      `${bytes(memory.resident)} resident in the steps, what was read of files included; ${bytes(memory.mostResident)} at most since the start`,
+    ],
+    [
+      'checkpoint',
+      `${bytes(checkpoint.bytes)}; the run leaves ${count(checkpoint.count)} of them, ${bytes(checkpoint.count * checkpoint.bytes)}`,
+    ],
+    [
+      'steps',
+      `${count(totalSteps)} in all${doneSteps === 0 ? '' : `, ${count(doneSteps)} of them done`}; ${count(left)} left`,
+    ],
+    ['time', `${duration(report.seconds)}${caches.length === 0 ? '' : ' with the caches'}, without saving`],
+  ];
+  if (hasValidation) facts.push(['validation', 'not measured: its pictures take time and memory on top']);
+  return [
+    `Two steps were run, and the second measured: ${counted(images, 'picture')} of ${size.width}x${size.height}.`,
+    'Weights that are file-backed can be dropped from memory and read again; tensors are all others, gradients included.',
+    '',
+    ...stepTable(step.parts, step.seconds, memory.tensors),
+    ...cacheTable(caches),
+    '',
+    ...facts.map(([name, value]) => `${name.padEnd(12)}${value}`),
+  ].join('\n');
+}
+
+function stepTable(
+  parts: readonly PartMeasures[],
+  stepSeconds: number,
+  tensorBytes: number | null,
+): string[] {
+  const sum = (field: 'mappedBytes' | 'heldBytes'): number =>
+    parts.reduce((total, part) => total + part[field], 0);
+  const total: PartMeasures = {
+    name: 'step',
+    mappedBytes: sum('mappedBytes'),
+    heldBytes: sum('heldBytes'),
+    tensorBytes,
+    seconds: stepSeconds,
+  };
+  return [
+    row('part', 'file-backed', 'in memory', 'tensors at most', 'seconds'),
+    ...[...parts, total].map((part) => row(part.name, ...memoryOf(part), seconds(part.seconds))),
+  ];
+}
+
+function cacheTable(caches: readonly CacheMeasures[]): string[] {
+  if (caches.length === 0) return [];
+  return [
+    '',
+    'Encoded once, before the first step; as if nothing were cached yet:',
+    row('part', 'file-backed', 'in memory', 'tensors at most', 'encodings', 'on disk', 'time'),
+    ...caches.map((cache) =>
+      row(
+        cache.name,
+        ...memoryOf(cache),
+        cache.entries.toLocaleString('en'),
+        bytes(cache.diskBytes),
+        duration(cache.totalSeconds),
+      ),
+    ),
+    ...caches
+      .filter(({ exists }) => exists)
+      .map(({ name, folder }) => `What ${folder} holds of the ${name} already is not encoded again.`),
+  ];
+}
+
+function row(name: string, ...cells: string[]): string {
+  return name.padEnd(18) + cells.map((cell) => cell.padStart(17)).join('');
+}
+
+function memoryOf({ mappedBytes, heldBytes, tensorBytes }: PartMeasures): [string, string, string] {
+  return [bytes(mappedBytes), bytes(heldBytes), bytes(tensorBytes)];
+}
+
+function seconds(value: number | null): string {
+  return value === null ? '–' : value.toFixed(2);
+}
+
+/** 0 and what is not known are a dash: no part has so little that it would be measured as 0. */
+function bytes(value: number | null): string {
+  if (value === null || value === 0) return '–';
+  const unit = [
+    [2 ** 30, 'GiB'],
+    [2 ** 20, 'MiB'],
+    [2 ** 10, 'KiB'],
+  ].find(([size]) => value >= (size as number));
+  if (unit === undefined) return `${value} B`;
+  const amount = value / (unit[0] as number);
+  return `${amount.toFixed(amount < 100 ? 1 : 0)} ${unit[1]}`;
+}
