@@ -111,7 +111,7 @@ describe('a dry run', () => {
   });
 
   it('shows what gradient checkpointing saves', async () => {
-    const options = { mixedPrecision: 'no', trainBatchSize: 6 } as const;
+    const options = { mixedPrecision: 'no', trainBatchSize: 6, resolution: 128 } as const;
     const plain = await dryRun(optionsFor('plain', options));
     const lean = await dryRun(optionsFor('lean', { ...options, gradientCheckpointing: true }));
     const activations = [plain, lean].map((report) => {
