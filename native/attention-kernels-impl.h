@@ -11,6 +11,7 @@
 namespace {
 
 constexpr int64_t kLanes = 8;
+// A panel is one or two of them wide.
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 typedef int32_t Integers __attribute__((vector_size(kLanes * sizeof(int32_t))));
 
@@ -23,10 +24,10 @@ INLINE Vector load(const float* from) { return *reinterpret_cast<const Vector*>(
 INLINE void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
 INLINE Vector splat(float x) { return Vector{x, x, x, x, x, x, x, x}; }
 
-// C[R, 8 V] = (C +) A B over `depth` terms, with C in registers. A's element (r, k) is at a[r * aRow + k * aDepth].
+// C[R, 8 V] = (C +) A B over `depth` terms, with C in registers. A's element (r, k) is at a[r * aRow + k * aDepth], B is
+// one panel.
 template <int R, int V, bool kAdd>
-void block(int64_t depth, const float* a, int64_t aRow, int64_t aDepth, const float* b, int64_t bStride, float* c,
-           int64_t cStride) {
+void block(int64_t depth, const float* a, int64_t aRow, int64_t aDepth, const float* b, float* c, int64_t cStride) {
   Vector sum[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
@@ -35,7 +36,7 @@ void block(int64_t depth, const float* a, int64_t aRow, int64_t aDepth, const fl
   for (int64_t k = 0; k < depth; k++) {
     Vector right[V];
 #pragma GCC unroll 2
-    for (int v = 0; v < V; v++) right[v] = load(b + k * bStride + v * kLanes);
+    for (int v = 0; v < V; v++) right[v] = load(b + (k * V + v) * kLanes);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
       const Vector left = splat(a[r * aRow + k * aDepth]);
@@ -52,16 +53,16 @@ void block(int64_t depth, const float* a, int64_t aRow, int64_t aDepth, const fl
 // So many rows are as many sums as there are registers for.
 constexpr int kRows = 6;
 
-// All rows of C, in one column of 8 V.
+// All rows of C, under one panel.
 template <int V, bool kAdd>
-void column(int64_t rows, int64_t depth, const float* a, int64_t aRow, int64_t aDepth, const float* b, int64_t bStride,
-            float* c, int64_t cStride) {
+void column(int64_t rows, int64_t depth, const float* a, int64_t aRow, int64_t aDepth, const float* b, float* c,
+            int64_t cStride) {
   int64_t row = 0;
   for (; row + kRows <= rows; row += kRows)
-    block<kRows, V, kAdd>(depth, a + row * aRow, aRow, aDepth, b, bStride, c + row * cStride, cStride);
+    block<kRows, V, kAdd>(depth, a + row * aRow, aRow, aDepth, b, c + row * cStride, cStride);
   constexpr decltype(&block<1, V, kAdd>) rest[kRows] = {nullptr,           block<1, V, kAdd>, block<2, V, kAdd>,
                                                         block<3, V, kAdd>, block<4, V, kAdd>, block<5, V, kAdd>};
-  if (row < rows) rest[rows - row](depth, a + row * aRow, aRow, aDepth, b, bStride, c + row * cStride, cStride);
+  if (row < rows) rest[rows - row](depth, a + row * aRow, aRow, aDepth, b, c + row * cStride, cStride);
 }
 
 // C[rows, columns] += A B; B is the rows from `first` on of panels of `all` rows.
@@ -69,15 +70,15 @@ void addProduct(int64_t rows, int64_t columns, int64_t depth, const float* a, in
                 const float* panels, int64_t all, int64_t first, Rows c) {
   int64_t j = 0;
   for (; j + kPanel <= columns; j += kPanel)
-    column<2, true>(rows, depth, a, aRow, aDepth, panels + j * all + first * kPanel, kPanel, c.data + j, c.stride);
+    column<2, true>(rows, depth, a, aRow, aDepth, panels + j * all + first * kPanel, c.data + j, c.stride);
   if (j < columns)
-    column<1, true>(rows, depth, a, aRow, aDepth, panels + j * all + first * kLanes, kLanes, c.data + j, c.stride);
+    column<1, true>(rows, depth, a, aRow, aDepth, panels + j * all + first * kLanes, c.data + j, c.stride);
 }
 
 // A tile of A Bᵀ, in panels; columns are rounded up to whole ones.
 void scores(int64_t rows, int64_t columns, int64_t depth, Rows a, const float* panels, float* tile) {
   for (int64_t j = 0; j < columns; j += kPanel)
-    column<2, false>(rows, depth, a.data, a.stride, 1, panels + j * depth, kPanel, tile + j, kKeys);
+    column<2, false>(rows, depth, a.data, a.stride, 1, panels + j * depth, tile + j, kKeys);
 }
 
 // e^x for x ≤ 0, within 1 ulp: 2^n e^r with |r| ≤ ln 2 / 2, e^r by its series, whose next term is 5e-9. NaN stays NaN.

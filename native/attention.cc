@@ -10,7 +10,7 @@
 
 namespace {
 
-// The same in float32, with a width that is a multiple of 8 and its numbers side by side.
+// x in float32, with a width that is a multiple of 8 and its numbers side by side.
 at::Tensor prepared(const at::Tensor& x) {
   const int64_t missing = -x.size(3) & 7;
   const at::Tensor floats = x.to(at::kFloat);
@@ -19,8 +19,8 @@ at::Tensor prepared(const at::Tensor& x) {
 }
 
 // [batch, heads, n, width], each width in memory beside those of the other heads, as the layers around take it.
-at::Tensor zeros(const at::Tensor& x, int64_t width) {
-  return at::zeros({x.size(0), x.size(2), x.size(1), width}, x.options().dtype(at::kFloat)).transpose(1, 2);
+at::Tensor emptyLike(const at::Tensor& x, int64_t width) {
+  return at::empty({x.size(0), x.size(2), x.size(1), width}, x.options()).transpose(1, 2);
 }
 
 // Of head i of all heads of the batch.
@@ -93,7 +93,7 @@ Result attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, dou
   const at::Tensor queries = prepared(q), keys = prepared(k), values = prepared(v);
   const at::Tensor keysTransposed = transposedPanelsOf(keys, scale), valuePanels = panelsOf(values);
   const int64_t heads = q.size(0) * q.size(1), n = q.size(2);
-  const at::Tensor out = zeros(queries, values.size(3));
+  const at::Tensor out = emptyLike(queries, values.size(3));
   const at::Tensor logSumExp = at::empty({heads, n}, queries.options());
   forEachPart(heads, n, (n + 511) / 512, [&](int64_t i, int64_t, int64_t begin, int64_t end) {
     AttentionForward head;
@@ -135,11 +135,11 @@ struct Attention : torch::autograd::Function<Attention> {
     const int64_t heads = q.size(0) * q.size(1), n = q.size(2);
     // Where heads are few, parts of their queries, each with sums of its own for the keys and values.
     const int64_t parts = std::max<int64_t>(1, std::min((at::get_num_threads() + heads - 1) / heads, n / 64));
-    const at::Tensor gradQ = zeros(queries, queries.size(3));
+    const at::Tensor gradQ = emptyLike(queries, queries.size(3)).zero_();
     std::vector<at::Tensor> gradK, gradV;
     for (int64_t part = 0; part < parts; part++) {
-      gradK.push_back(zeros(keys, keys.size(3)));
-      gradV.push_back(zeros(values, values.size(3)));
+      gradK.push_back(emptyLike(keys, keys.size(3)).zero_());
+      gradV.push_back(emptyLike(values, values.size(3)).zero_());
     }
     forEachPart(heads, n, parts, [&](int64_t i, int64_t part, int64_t begin, int64_t end) {
       AttentionBackward head;
