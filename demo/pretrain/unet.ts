@@ -17,25 +17,25 @@ import { newUNet, writePipeline, writeUNet } from './models.js';
 import { textStates } from './sample.js';
 import { pictures, readArguments, runTraining } from './training.js';
 
-const SEED = 3;
 const BATCH = 24;
-const SCENES = 10_000;
 const EMPTY_CAPTIONS = 0.1;
 
 const { steps, out, more } = readArguments(3000);
+// To go on takes more scenes, and other ones and other noise than the weights have seen.
+const [seed, sceneCount] = more ? [4, 20_000] : [3, 10_000];
 const vae = loadVAE(join(out, 'vae'), { dtype: 'float32' });
 const textEncoder = loadTextEncoder(join(out, 'text_encoder'), { dtype: 'float32' });
 const tokenizer = ClipTokenizer.load(join(out, 'tokenizer'));
 writePipeline(out);
 const scheduler = DDPMScheduler.fromConfig(join(out, 'scheduler'));
-const random = seededRandom(SEED);
-const generator = new Generator('cpu', SEED);
+const random = seededRandom(seed);
+const generator = new Generator('cpu', seed);
 const unet = more ? loadUNet(join(out, 'unet'), { dtype: 'float32' }) : newUNet();
 if (!more) initForTraining(unet, generator, /\.(conv2|proj_out)\.weight$|^conv_out\.weight$/);
 
-const scenes = sampleScenes(SCENES, 'train', SEED);
+const scenes = sampleScenes(sceneCount, 'train', seed);
 const latents = encodeAll(scenes);
-console.log(`made the latents of ${SCENES} pictures`);
+console.log(`made the latents of ${sceneCount} pictures`);
 
 runTraining({
   parameters: unet.namedParameters(),
@@ -43,7 +43,7 @@ runTraining({
   learningRate: 7e-4,
   saveEvery: 250,
   losses: () => {
-    const chosen = Array.from({ length: BATCH }, () => Math.floor(random() * SCENES));
+    const chosen = Array.from({ length: BATCH }, () => Math.floor(random() * sceneCount));
     const captions = chosen.map((i) =>
       random() < EMPTY_CAPTIONS ? '' : randomCaption(scenes[i] as Scene, random),
     );
