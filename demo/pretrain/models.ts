@@ -1,6 +1,6 @@
 /**
  * @file The sizes of the demo's models, and how they are made and written: the real classes in the real folder
- * layout, small enough that two CPU cores train all of them in less than an hour.
+ * layout, small enough that two CPU cores train all of them in two hours.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -65,7 +65,7 @@ describe('generate', () => {
   });
 
   it('with scale 0, or without image prompts, equals a pipeline without an adapter', async () => {
-    const plain = await IPAdapterPipeline.load({ model: world.model });
+    using plain = await IPAdapterPipeline.load({ model: world.model });
     const expected = await draw({ imagePrompts: [], prompt: 'a' }, plain);
     expect(await draw({ prompt: 'a', scale: 0 })).toEqual(expected);
     expect(await draw({ prompt: 'a', imagePrompts: [] })).toEqual(expected);
@@ -79,7 +79,7 @@ describe('generate', () => {
     const file = join(world.root, 'one.safetensors');
     await embed({ imageEncoder: world.imageEncoder, images: [world.picture(0)], out: file });
     expect(await draw({ imagePrompts: [file] })).toEqual(expected);
-    const withoutEncoder = await IPAdapterPipeline.load({ model: world.model, adapter: world.adapter });
+    using withoutEncoder = await IPAdapterPipeline.load({ model: world.model, adapter: world.adapter });
     expect(await draw({ imagePrompts: [file] }, withoutEncoder)).toEqual(expected);
     await expect(draw({}, withoutEncoder)).rejects.toThrow(
       /image encoder .*--image-encoder .*ip-adapter embed/,
@@ -148,14 +148,14 @@ describe('generate', () => {
   });
 
   it('draws with a base adapter, whose prompt is one embedding and whose negative is zeros', async () => {
-    const base = await IPAdapterPipeline.load({ ...all, adapter: world.base });
+    using base = await IPAdapterPipeline.load({ ...all, adapter: world.base });
     expect(base.summary[0]).toBe('IP-Adapter (base): 4 image tokens, from an embedding 40 wide');
     const expected = await draw({}, base);
     expect(await draw({ imagePrompts: [world.picture(3)] }, base)).not.toEqual(expected);
     expect(await draw({ scale: 0 }, base)).toEqual(await draw({ scale: 0 }));
     const file = join(world.root, 'base-embedding.safetensors');
     await embed({ imageEncoder: world.imageEncoder, images: [world.picture(0)], out: file });
-    const withoutEncoder = await IPAdapterPipeline.load({ model: world.model, adapter: world.base });
+    using withoutEncoder = await IPAdapterPipeline.load({ model: world.model, adapter: world.base });
     expect(await draw({ imagePrompts: [file] }, withoutEncoder)).toEqual(expected);
   });
 
@@ -192,8 +192,10 @@ describe('load', () => {
 
   it('reads a checkpoint folder, .safetensors and .bin alike', async () => {
     const expected = await draw({});
-    for (const adapter of [world.checkpoint, world.bin])
-      expect(await draw({}, await IPAdapterPipeline.load({ ...all, adapter }))).toEqual(expected);
+    for (const adapter of [world.checkpoint, world.bin]) {
+      using other = await IPAdapterPipeline.load({ ...all, adapter });
+      expect(await draw({}, other)).toEqual(expected);
+    }
   });
 
   it('names a wrong encoder, a wrong variant and a wrong model, with the remedy', async () => {
@@ -239,7 +241,7 @@ describe('load', () => {
   });
 
   it('needs an adapter for image prompts, and features of its own encoder', async () => {
-    const plain = await IPAdapterPipeline.load({ model: world.model });
+    using plain = await IPAdapterPipeline.load({ model: world.model });
     await expect(draw({}, plain)).rejects.toThrow(/Expected an adapter for image prompts/);
     const other = join(world.root, 'other.safetensors');
     writeSafetensors(
@@ -264,7 +266,7 @@ describe('load', () => {
   });
 
   it('runs in bfloat16, near to float32', async () => {
-    const half = await IPAdapterPipeline.load({ ...all, dtype: 'bfloat16' });
+    using half = await IPAdapterPipeline.load({ ...all, dtype: 'bfloat16' });
     const [one] = await pipeline.generate({ ...quick, guidanceScale: 1, imagePrompts: [world.picture(0)] });
     const [other] = await half.generate({ ...quick, guidanceScale: 1, imagePrompts: [world.picture(0)] });
     const difference = one?.data.reduce(
