@@ -116,7 +116,7 @@ export interface AttentionOptions {
 /**
  * softmax(q kᵀ scale) v (Vaswani et al. 2017, equation 1). The probabilities [batch, heads, n, m] never exist as a
  * whole, not for backward either, thanks to a fused operator: LibTorch's own from 2.0 on, before that ours for the CPU
- * (native/attention.cc), unless it is causal.
+ * (native/attention.cc; it computes in float32 whatever the dtype), unless it is causal.
  * @param q [batch, heads, n, headDim]
  * @param k [batch, heads, m, headDim]
  * @param v [batch, heads, m, valueDim]
