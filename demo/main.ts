@@ -79,6 +79,7 @@ run([
   ...['--cache', 'latents,text,image'],
   ...['--validation-image', ...prompts, '--validation-steps', String(quarter)],
   ...['--validation-sampling-steps', String(DRAW.steps)],
+  ...['--validation-guidance-scale', String(DRAW.guidanceScale)],
 ]);
 const columns: Column[] = [{ title: 'no adapter', pictures: await draw() }];
 for (let drawn = 0; drawn < steps; ) {

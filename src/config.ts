@@ -158,6 +158,9 @@ export const trainOptionsSchema = z.strictObject({
   validationScale: notNegative
     .default(1)
     .describe('strength of the image prompt in validation drawings: 0 none, 1 as trained'),
+  validationGuidanceScale: notNegative
+    .default(7.5)
+    .describe('how far validation drawings go beyond the unguided prediction; 1: no guidance'),
   validationSamplingSteps: count.default(30).describe('denoising steps of a validation drawing'),
 
   device: targetOptions.device,

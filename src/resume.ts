@@ -31,6 +31,7 @@ const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'validationPrompt',
   'validationSteps',
   'validationScale',
+  'validationGuidanceScale',
   'validationSamplingSteps',
   'numValidationImages',
   // The rows themselves are compared.

@@ -31,6 +31,7 @@ const drawing = (): Partial<TrainOptions> => ({
   validationSteps: 2,
   numValidationImages: 2,
   validationScale: 0.7,
+  validationGuidanceScale: 4,
   validationSamplingSteps: 3,
 });
 
@@ -102,6 +103,7 @@ describe('validation pictures', () => {
           prompt: ['a', 'b'][row] as string,
           imagePrompts: [file],
           scale: 0.7,
+          guidanceScale: 4,
           steps: 3,
           width: 64,
           height: 64,
@@ -118,7 +120,8 @@ describe('validation pictures', () => {
     await train({ ...optionsFor('without'), ...options, validationScale: 0 });
     const sheet = await readPicture(fileSource(at('without', 'validation', 'step-1.png')));
     using pipeline = await IPAdapterPipeline.load({ model: at('model') });
-    const [expected] = await pipeline.generate({ prompt: 'a', steps: 3, width: 64, height: 64, seed: 5 });
+    const settings = { guidanceScale: 4, steps: 3, width: 64, height: 64, seed: 5 };
+    const [expected] = await pipeline.generate({ prompt: 'a', ...settings });
     // One text for both, the same seed for both.
     for (const row of [0, 1]) expect(cell(sheet, row, 1)).toEqual(expected?.data);
   });
@@ -185,6 +188,11 @@ describe('validation pictures', () => {
       /1000 timesteps, too few for 1001/,
     ],
     ['a scale below 0', () => ({ ...nothing(), validationScale: -1 }), /--validation-scale .*at least 0/],
+    [
+      'guidance below 0',
+      () => ({ ...nothing(), validationGuidanceScale: -1 }),
+      /--validation-guidance-scale .*at least 0/,
+    ],
     ['no drawings', () => ({ ...nothing(), numValidationImages: 0 }), /--num-validation-images .*at least 1/],
     ['no steps between', () => ({ ...nothing(), validationSteps: 0 }), /--validation-steps .*at least 1/],
     ['a folder without a name', () => ({ ...nothing(), loggingDir: '' }), /--logging-dir .*empty/],

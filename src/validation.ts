@@ -70,7 +70,12 @@ export async function openValidation(
   sampler.setTimesteps(steps);
 
   const size = { width: resolution, height: resolution };
-  const settings = resolveOptions(drawOptionsSchema, { scale: config.validationScale, steps, ...size });
+  const settings = resolveOptions(drawOptionsSchema, {
+    scale: config.validationScale,
+    guidanceScale: config.validationGuidanceScale,
+    steps,
+    ...size,
+  });
   const { negativePrompt, imageFit, batchSize } = settings;
   const encoder = loadEncoder(config.imageEncoderPath, context);
   const textEncoder = stableDiffusion.loadTextEncoder(context);
