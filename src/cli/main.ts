@@ -28,6 +28,8 @@ const program = new Command('ip-adapter')
 for (const command of program.commands.flatMap((one) => [one, ...one.commands]))
   command.exitOverride().showHelpAfterError('(--help lists the options)');
 
+// Words that no one reads any more, since the terminal or the pipe is closed, must not end a run of many hours.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 try {
   await program.parseAsync(hyphenate(process.argv.slice(2)), { from: 'user' });
 } catch (error) {

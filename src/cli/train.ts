@@ -40,8 +40,6 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   }
   const { dryRun: isDryRun, ...options } = resolveFlags(schema, used);
 
-  // Words that no one reads any more, since the terminal or the pipe is closed, must not end a run of many hours.
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   const progress = new TrainProgress(process.stderr);
   try {
     await withCtrlC(async (signal) => {

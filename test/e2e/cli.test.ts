@@ -434,6 +434,17 @@ describe('bad input: its own words, exit code 2, nothing written', () => {
     expect(existsSync(out)).toBe(false);
   });
 
+  it('a reader that goes away, as head does, is no fault', async () => {
+    const child = spawn(process.execPath, [command, 'train', '--help']);
+    child.stdout.destroy();
+    let err = '';
+    child.stderr.on('data', (chunk) => {
+      err += chunk;
+    });
+    const code = await new Promise((resolve) => child.on('close', resolve));
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+  });
+
   it('no command, an unknown one, and help', async () => {
     expect(await start(['sing'])).toMatchObject({
       code: 2,
