@@ -3,7 +3,7 @@
  * into a fixed number of tokens (Alayrac et al., Flamingo, arXiv 2204.14198, section 3.1.1; tencent-ailab/IP-Adapter
  * ip_adapter/resampler.py). Fields are named as the keys of the official files.
  */
-import { gelu } from '../nn/functional.js';
+import { attention, gelu } from '../nn/functional.js';
 import { initParameters } from '../nn/init.js';
 import { LayerNorm, Linear } from '../nn/layers.js';
 import { Module } from '../nn/module.js';
@@ -112,17 +112,14 @@ class PerceiverAttention extends Module<[Tensor, Tensor]> {
     const q = this.#split(this.to_q.call(normed));
     const kv = this.to_kv.call(cat([this.norm1.call(features), normed], 1));
     const [k, v] = kv.chunk(2, -1).map((half) => this.#split(half)) as [Tensor, Tensor];
-    // The scale is shared between q and k: in half precision their product overflows later so.
-    const scale = this.#dimHead ** -0.25;
-    const scores = q.mul(scale).matmul(k.mul(scale).transpose(-2, -1));
-    const out = scores.softmax(-1, 'float32').to(scores.dtype).matmul(v);
+    const out = attention(q, k, v, { upcast: true });
     return this.to_out.call(out.transpose(1, 2).flatten(2));
   }
 
-  /** [batch, n, heads × dimHead] → [batch, heads, n, dimHead] */
+  /** [batch, n, heads × dimHead] → [batch, heads, n, dimHead], a view */
   #split(x: Tensor): Tensor {
     const [batch, n] = x.shape as [number, number];
-    return x.reshape(batch, n, this.#heads, this.#dimHead).transpose(1, 2);
+    return x.view(batch, n, this.#heads, this.#dimHead).transpose(1, 2);
   }
 }
 
