@@ -5,7 +5,11 @@ import { makeWorld, stretchPictures, type World } from '../test/e2e/world.js';
 import { type Part, parts, type TrainOptions } from './config.js';
 import { dryRun } from './dry-run.js';
 import type { DryRunReport, PartMeasures } from './dry-run-report.js';
-import { memoryStats, readSafetensors } from './torch/index.js';
+import { writeAdapter } from './ip-adapter/adapter-file.js';
+import { IPAdapter } from './ip-adapter/ip-adapter.js';
+import { Resampler } from './ip-adapter/resampler.js';
+import { loadUNet } from './models/load.js';
+import { Generator, memoryStats, readSafetensors } from './torch/index.js';
 import { train } from './train.js';
 
 let world: World;
@@ -29,6 +33,16 @@ async function lossesOf(options: TrainOptions): Promise<number[]> {
 /** Bytes of a file's tensors. */
 const bytesIn = (...names: string[]): number =>
   [...readSafetensors(at(...names)).tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+
+/** The file of an adapter with tensors that are large enough for the allocator to count. */
+function wideAdapter(): string {
+  const unet = loadUNet(at('model', 'unet'));
+  const sizes = { dim: 32, depth: 4, dimHead: 64, heads: 12, numQueries: 16, embeddingDim: 48, ffMult: 4 };
+  const adapter = new IPAdapter(unet, new Resampler({ ...sizes, outputDim: 32 }));
+  adapter.init(new Generator('cpu', 1));
+  writeAdapter(at('wide.safetensors'), adapter.namedParameters());
+  return at('wide.safetensors');
+}
 
 /** Every file below a folder, with what a write would change of it. */
 const listing = (folder: string): unknown[] =>
@@ -74,10 +88,11 @@ describe('a dry run', () => {
   });
 
   it('tells memory that holds what must be live, and times that add up', async () => {
-    const report = await dryRun({ ...optionsFor('live'), numTrainEpochs: 5 });
+    const wide = wideAdapter();
+    const report = await dryRun({ ...optionsFor('live'), numTrainEpochs: 5, pretrainedIpAdapterPath: wide });
     expect(report.totalSteps).toBe(15);
     const { step, memory } = report;
-    const large = [...readSafetensors(at('sizes', 'checkpoint-2', 'ip_adapter.safetensors')).tensors.values()]
+    const large = [...readSafetensors(wide).tensors.values()]
       .map(({ bytes }) => bytes)
       .filter((bytes) => bytes >= 2 ** 16)
       .reduce((sum, bytes) => sum + bytes, 0);

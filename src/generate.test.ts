@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { expectAllclose, golden, goldenFolders, goldenResampler } from '../test/golden.js';
 import { type Conditions, decodeLatents, denoise } from './generate.js';
-import { loadAdapter } from './ip-adapter/adapter-file.js';
+import { readAdapter } from './ip-adapter/adapter-file.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { loadImageEncoder, loadUNet, loadVAE } from './models/load.js';
 import { readSchedulerConfig, type SamplerName } from './schedulers/config.js';
@@ -18,7 +18,7 @@ function open(folder: string) {
   const of = (key: string): Tensor => recorded.get(key) as Tensor;
   const unet = loadUNet(join(folder, config.unet));
   const adapter = new IPAdapter(unet, goldenResampler(resampler));
-  loadAdapter(adapter, join(folder, config.adapter));
+  adapter.loadStateDict(readAdapter(join(folder, config.adapter)), 'golden');
   const scheduler = readSchedulerConfig(join(folder, 'scheduler'));
   const text = { text: of('prompt_embeds'), negativeText: of('negative_prompt_embeds') };
   return {

@@ -167,7 +167,7 @@ describe('gradient accumulation', () => {
       await open({ trainBatchSize: 2, gradientAccumulationSteps: 4 }),
     ];
     const [one, many] = [run(large), run(small)];
-    for (const [key, value] of one.moments) expectAllclose(many.moments.get(key) as Tensor, value, 1e-5);
+    for (const [key, value] of one.moments) expectAllclose(many.moments.get(key) as Tensor, value, 3e-5);
   });
 });
 

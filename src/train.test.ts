@@ -224,7 +224,7 @@ describe('train', () => {
     };
     const [full, half] = [await run('no'), await run('bf16')];
     for (const [i, loss] of half.entries())
-      expect(Math.abs(loss / (full[i] as number) - 1)).toBeLessThan(0.02);
+      expect(Math.abs(loss / (full[i] as number) - 1)).toBeLessThan(0.05);
     const { tensors } = readSafetensors(`${world.root}/bf16/checkpoint-4/ip_adapter.safetensors`);
     expect(new Set([...tensors.values()].map(({ dtype }) => dtype))).toEqual(new Set(['float32']));
   });

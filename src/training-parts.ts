@@ -4,37 +4,64 @@ import { parts, type ResolvedTrainOptions } from './config.js';
 import { DataLoader } from './data/data-loader.js';
 import type { Rows } from './data/dataset.js';
 import type { Size } from './data/image.js';
+import { CheckpointError } from './errors.js';
 import type { FrozenModels } from './frozen-models.js';
-import { loadAdapter } from './ip-adapter/adapter-file.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
+import { assertFeaturesFit, openAdapter } from './ip-adapter/open-adapter.js';
 import { Resampler } from './ip-adapter/resampler.js';
+import type { UNet2DConditionModel } from './models/unet-2d-condition.js';
 import { type Device, Generator } from './torch/index.js';
 
-/** The original's: SD 1.5 and ViT-H give 49,087,488 parameters. */
+/**
+ * A new adapter, or one of the sizes and weights of a file, ready to be trained.
+ * @param startFrom an adapter's file or folder, or a name on the Hub
+ * @throws CheckpointError where what is in the file is no IP-Adapter Plus, or does not fit the models or `numTokens`
+ */
 export function createAdapter(
   { unet, imageFeatureSize }: FrozenModels,
-  config: ResolvedTrainOptions,
+  { numTokens, seed, imageEncoderPath }: ResolvedTrainOptions,
   startFrom: string | undefined,
   device: Device,
 ): IPAdapter {
-  const dim = unet.config.crossAttentionDim[0] as number;
-  const adapter = new IPAdapter(
-    unet,
-    new Resampler({
-      dim,
-      depth: 4,
-      dimHead: 64,
-      heads: 12,
-      numQueries: config.numTokens,
-      embeddingDim: imageFeatureSize,
-      outputDim: dim,
-      ffMult: 4,
-    }),
-  );
-  if (startFrom === undefined) adapter.init(new Generator('cpu', config.seed));
-  else loadAdapter(adapter, adapterFileOf(startFrom));
+  let adapter: IPAdapter;
+  if (startFrom === undefined) {
+    adapter = new IPAdapter(unet, newResampler(unet, imageFeatureSize, numTokens));
+    adapter.init(new Generator('cpu', seed));
+  } else {
+    const opened = openAdapter(adapterFileOf(startFrom), unet);
+    adapter = opened.module;
+    if (!(adapter.image_proj instanceof Resampler))
+      throw new CheckpointError(
+        `Expected an IP-Adapter Plus in ${opened.file} but it is ${opened.title}, which cannot be trained yet; use an ip-adapter-plus file.`,
+      );
+    assertFeaturesFit(opened, imageFeatureSize, imageEncoderPath);
+    if (adapter.numTokens !== numTokens)
+      throw new CheckpointError(
+        `Expected ${numTokens} image tokens in ${opened.file} but received ${adapter.numTokens}; give --num-tokens ${adapter.numTokens}.`,
+      );
+  }
   adapter.to({ device });
   return adapter.requiresGrad_(true);
+}
+
+/**
+ * The original's, which has 12 heads for SD 1.5; for other widths, as every published one, of heads as wide together as
+ * its tokens (12 × 64 = 768, and 20 × 64 = 1280 for SDXL).
+ */
+function newResampler({ config }: UNet2DConditionModel, embeddingDim: number, numQueries: number): Resampler {
+  const dim = config.crossAttentionDim[0] as number;
+  const dimHead = 64;
+  const heads = Math.max(1, Math.round(dim / dimHead));
+  return new Resampler({
+    dim,
+    depth: 4,
+    dimHead,
+    heads,
+    numQueries,
+    embeddingDim,
+    outputDim: dim,
+    ffMult: 4,
+  });
 }
 
 /** Reads the rows that a run trains on. */

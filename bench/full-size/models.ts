@@ -32,7 +32,7 @@ const scheduler = {
 };
 
 /** The original's: 49,087,488 parameters, not loaded yet. */
-export function newAdapter(unet: UNet2DConditionModel): IPAdapter {
+function newAdapter(unet: UNet2DConditionModel): IPAdapter {
   const sizes = { dim: 768, depth: 4, dimHead: 64, heads: 12, numQueries: 16, embeddingDim: 1280 };
   return new IPAdapter(unet, new Resampler({ ...sizes, outputDim: 768, ffMult: 4 }));
 }

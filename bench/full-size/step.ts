@@ -8,7 +8,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
-import { loadAdapter } from '../../src/ip-adapter/adapter-file.js';
+import { openAdapter } from '../../src/ip-adapter/open-adapter.js';
 import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/models/load.js';
 import { AdamW } from '../../src/optim/adamw.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
@@ -24,7 +24,6 @@ import {
 import { trainingLoss } from '../../src/training-loss.js';
 import { flop } from './flop.js';
 import type { Measured, Phase } from './measured.js';
-import { newAdapter } from './models.js';
 
 const [models = '', inputsFile = '', steps = '', ...modes] = process.argv.slice(2);
 const isCached = modes.includes('cached');
@@ -35,8 +34,7 @@ const vae = isCached ? null : loadVAE(join(models, 'model/vae'), float32);
 const textEncoder = isCached ? null : loadTextEncoder(join(models, 'model/text_encoder'), float32);
 const imageEncoder = isCached ? null : loadImageEncoder(join(models, 'image_encoder'), float32);
 const scheduler = DDPMScheduler.fromConfig(join(models, 'model/scheduler'));
-const adapter = newAdapter(unet);
-loadAdapter(adapter, join(models, 'ip_adapter.safetensors'));
+const { module: adapter } = openAdapter(join(models, 'ip_adapter.safetensors'), unet);
 adapter.requiresGrad_(true);
 adapter.attach();
 const optimizer = new AdamW({ adapter: { parameters: adapter.namedParameters(), learningRate: 1e-4 } });

@@ -5,7 +5,6 @@
 import { CheckpointError } from '../errors.js';
 import { readSafetensors, readTorchZip, Tensor, writeSafetensors, writeTorchZip } from '../torch/index.js';
 import { adapterKind } from './adapter-kind.js';
-import type { IPAdapter } from './ip-adapter.js';
 
 const parts = ['image_proj', 'ip_adapter'] as const;
 
@@ -56,41 +55,4 @@ export function writeAdapter(path: string, tensors: ReadonlyMap<string, Tensor>)
     return [part, new Map(own.map(([key, value]) => [key.slice(part.length + 1), value]))] as const;
   });
   writeTorchZip(path, Object.fromEntries(nested));
-}
-
-/**
- * Loads an IP-Adapter Plus into `adapter`, as float32 copies.
- * @throws CheckpointError that says which variant the file is where it is another, or which shapes do not fit
- */
-export function loadAdapter(adapter: IPAdapter, path: string): void {
-  const tensors = readAdapter(path);
-  const kind = adapterKind(tensors);
-  const { embeddingDim, numTokens, crossAttentionDim } = adapter.image_proj;
-  if (kind.variant !== 'plus')
-    throw new CheckpointError(
-      `Expected an IP-Adapter Plus in ${path} but it is ${kind.title}; use an ip-adapter-plus file.`,
-    );
-  const fits = (what: string, expected: number, received: number | undefined, remedy: string): void => {
-    if (expected !== received)
-      throw new CheckpointError(
-        `Expected ${what} ${expected} in ${path} but received ${received}; ${remedy}.`,
-      );
-  };
-  fits('image tokens:', numTokens, kind.numTokens, `give --num-tokens ${kind.numTokens}`);
-  fits(
-    'image features of width',
-    embeddingDim,
-    kind.embeddingDim,
-    'it was trained with another image encoder',
-  );
-  fits(
-    'a cross-attention width of',
-    crossAttentionDim,
-    kind.crossAttentionDim,
-    'it was trained for another Stable Diffusion',
-  );
-  adapter.loadStateDict(
-    new Map(Array.from(tensors, ([key, value]) => [key, value.to('float32').clone()])),
-    path,
-  );
 }
