@@ -24,6 +24,7 @@ import {
   torchVersion,
   writeSafetensors,
 } from '../src/torch/index.js';
+import { compareDemoStep } from './demo-step.js';
 import { type Measured, type Phase, phases } from './full-size/measured.js';
 import { writeFullSizeModels } from './full-size/models.js';
 import { findPython, median } from './side-by-side.js';
@@ -42,6 +43,7 @@ const stepCount = String(Number(values.steps) + 1);
 
 mkdirSync(values.models, { recursive: true });
 writeFullSizeModels(values.models);
+await compareDemoStep(9);
 const peak = matmulRate();
 console.log(
   `LibTorch ${torchVersion}, ${availableParallelism()} × ${cpus()[0]?.model.trim()}, 2048³ product ${peak.toFixed(0)} GFLOP/s`,

@@ -1,0 +1,59 @@
+/**
+ * @file The step that `npm start` trains with: the demo's small models, 16 pictures of 64 px, encoders cached. Here small
+ * operators count, not large products.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { writeAdapter } from '../src/ip-adapter/adapter-file.js';
+import { IPAdapter } from '../src/ip-adapter/ip-adapter.js';
+import { Resampler } from '../src/ip-adapter/resampler.js';
+import { loadUNet } from '../src/models/load.js';
+import { AdamW } from '../src/optim/adamw.js';
+import { DDPMScheduler } from '../src/schedulers/ddpm.js';
+import { backward, Generator, randint, randn, writeSafetensors } from '../src/torch/index.js';
+import { trainingLoss } from '../src/training-loss.js';
+import { sideBySide } from './side-by-side.js';
+
+const models = 'demo/models';
+const sizes = { dim: 128, depth: 4, dimHead: 64, heads: 2, numQueries: 16, embeddingDim: 128 };
+
+/** Prints seconds a step, ours and Python's in turn. */
+export async function compareDemoStep(rounds: number): Promise<void> {
+  const generator = new Generator('cpu', 0);
+  const unet = loadUNet(join(models, 'unet'), { dtype: 'float32' });
+  const scheduler = DDPMScheduler.fromConfig(join(models, 'scheduler'));
+  const adapter = new IPAdapter(unet, new Resampler({ ...sizes, outputDim: 128, ffMult: 4 }));
+  adapter.init(generator).requiresGrad_(true).attach();
+  const optimizer = new AdamW({
+    adapter: { parameters: adapter.namedParameters(), learningRate: 1e-4 },
+  });
+  const inputs = {
+    latents: randn([16, 4, 8, 8], { generator }),
+    noise: randn([16, 4, 8, 8], { generator }),
+    timesteps: randint(0, 1000, [16], { generator }),
+    textStates: randn([16, 32, 128], { generator }),
+    imageFeatures: randn([16, 65, 128], { generator }),
+  };
+  const step = (): void => {
+    backward(trainingLoss({ unet, scheduler }, adapter, inputs).loss);
+    optimizer.step();
+    optimizer.zeroGrad();
+  };
+
+  // Python starts from the same numbers.
+  const folder = mkdtempSync(join(tmpdir(), 'bench-'));
+  const files = [join(folder, 'adapter.safetensors'), join(folder, 'inputs.safetensors')] as const;
+  writeAdapter(files[0], adapter.namedParameters());
+  const { textStates: text, imageFeatures: image, ...others } = inputs;
+  writeSafetensors(files[1], new Map(Object.entries({ ...others, text, image })));
+  try {
+    await sideBySide([{ name: "the demo's step", count: 5, run: step }], {
+      script: 'demo_step.py',
+      args: [join(models, 'unet'), ...files],
+      rounds,
+    });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
