@@ -2,15 +2,17 @@
  * @file Whether text still counts beside a picture: each caption asks for a background that the picture does not have,
  * and says nothing of where its things are. What is drawn is read off the pixels.
  *
- *     npx tsx demo/text.ts [adapter file or checkpoint folder]
+ *     npx tsx demo/text.ts [adapter file or checkpoint folder]    default: the newest of `npm start`
  */
+import { listCheckpoints } from '../src/checkpoint-folder.js';
 import { IPAdapterPipeline } from '../src/index.js';
 import { compareScenes, readScene } from './world/read-scene.js';
 import { renderScene, SIDE } from './world/render.js';
 import { COLOUR_NAMES, type Colour, type Scene, sampleScenes } from './world/scene.js';
 
 const COUNT = 64;
-const adapter = process.argv[2] ?? 'demo-out/adapter';
+const adapter = process.argv[2] ?? listCheckpoints('demo-out/adapter').at(-1);
+if (adapter === undefined) throw new Error('Run `npm start` first, or name an adapter');
 const pipeline = await IPAdapterPipeline.load({
   model: 'demo/models',
   imageEncoder: 'demo/models/image_encoder',

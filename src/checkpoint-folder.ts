@@ -22,7 +22,7 @@ export function checkpointPath(outputDir: string, step: number): string {
   return join(outputDir, `checkpoint-${step}`);
 }
 
-function stepOf(path: string): number {
+export function stepOf(path: string): number {
   return Number(basename(path).slice('checkpoint-'.length));
 }
 

@@ -4,8 +4,10 @@
  * A disk that is full at one of the saves on the way does not end the run: the weights are in memory, the checkpoint
  * before is whole, and by the next save there may be room again. At the end of a run there is no next save, and it fails.
  */
+
+import { basename } from 'node:path';
 import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
-import { clearLeftovers, deleteOldest } from './checkpoint-folder.js';
+import { clearLeftovers, deleteOldest, listCheckpoints, stepOf } from './checkpoint-folder.js';
 import { isSystemError, TrainingError } from './errors.js';
 import { firstNonFinite } from './finite.js';
 
@@ -28,6 +30,12 @@ export class CheckpointKeeper {
     this.newest = resumed;
     this.#onMessage = onMessage;
     clearLeftovers(outputDir);
+    const newest = listCheckpoints(outputDir).at(-1);
+    // Its name alone, since the one that is resumed may be given by another path.
+    if (resumed !== undefined && newest !== undefined && stepOf(newest) > stepOf(resumed))
+      onMessage?.(
+        `Later checkpoints, up to ${basename(newest)}, are left in ${outputDir}, and --resume without a path would take that one: give the path of this run's, or delete them`,
+      );
   }
 
   /**
@@ -41,7 +49,7 @@ export class CheckpointKeeper {
     const fault = firstNonFinite(content.adapter);
     if (fault !== undefined)
       throw new TrainingError(
-        `Expected finite weights after step ${step} but ${fault.name} has ${fault.value}. No checkpoint was written; ${this.#wayOn()} and a lower --learning-rate`,
+        `Expected finite weights after step ${step} but ${fault.name} has ${fault.value}. No checkpoint was written; ${this.wayOn()} and a lower --learning-rate`,
       );
     try {
       this.newest = saveCheckpoint(this.#outputDir, content);
@@ -50,7 +58,7 @@ export class CheckpointKeeper {
       const what = `The checkpoint of step ${step} could not be written: ${error.message}.`;
       if (isLast)
         throw new TrainingError(
-          `${what} Make room in ${this.#outputDir} (--checkpoints-total-limit deletes older checkpoints); ${this.#wayOn()}`,
+          `${what} Make room in ${this.#outputDir} (--checkpoints-total-limit deletes older checkpoints); ${this.wayOn()}`,
           { cause: error },
         );
       this.#onMessage?.(`${what} The run goes on, and tries again at the next save`);
@@ -72,9 +80,10 @@ export class CheckpointKeeper {
     }
   }
 
-  #wayOn(): string {
+  /** How a run that has failed is gone on with, for the end of its message. */
+  wayOn(): string {
     return this.newest === undefined
-      ? 'there is no checkpoint before it: start again'
-      : `go on from the one before with --resume ${this.newest}`;
+      ? 'there is no checkpoint to go on from: start again'
+      : `go on with --resume ${this.newest}`;
   }
 }

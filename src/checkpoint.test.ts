@@ -139,6 +139,20 @@ describe('keeping', () => {
     expect(names()).toEqual(['checkpoint-30', 'checkpoint-5']);
   });
 
+  it('says what --resume would take where later checkpoints are left', () => {
+    const [first, third] = save(1, 3) as [string, string];
+    const messages: string[] = [];
+    const open = (resumed: string | undefined) =>
+      new CheckpointKeeper(out, undefined, resumed, (text) => messages.push(text));
+    open(third);
+    open(undefined);
+    expect(messages).toEqual([]);
+    open(first);
+    expect(messages).toEqual([
+      expect.stringMatching(/^Later checkpoints, up to checkpoint-3, are left in .* delete them$/),
+    ]);
+  });
+
   it('keeps all without a limit', () => {
     const keeper = new CheckpointKeeper(out, undefined, undefined);
     for (const step of [1, 2, 3]) keeper.save(contentOf(step), false);
@@ -149,7 +163,7 @@ describe('keeping', () => {
     const [good] = save(1) as [string];
     const keeper = new CheckpointKeeper(out, 1, good);
     expect(() => keeper.save(contentOf(2, weights(1, bad, 3)), false)).toThrow(
-      `Expected finite weights after step 2 but image_proj.latents has ${bad}. No checkpoint was written; go on from the one before with --resume ${good}`,
+      `Expected finite weights after step 2 but image_proj.latents has ${bad}. No checkpoint was written; go on with --resume ${good}`,
     );
     expect(names()).toEqual(['checkpoint-1']);
     expect(existsSync(good)).toBe(true);

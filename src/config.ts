@@ -93,7 +93,9 @@ export const trainOptionsSchema = z.strictObject({
   logitStd: positive.default(1).describe('of logit_normal'),
 
   numTrainEpochs: count.default(100).describe('times that each row is seen'),
-  maxTrainSteps: count.optional().describe('stop after so many optimizer steps, whatever the epochs'),
+  maxTrainSteps: count
+    .optional()
+    .describe('optimizer steps of the run, in as many epochs as they take; default: --num-train-epochs'),
   trainBatchSize: count.default(8).describe('rows that are computed at once'),
   saveSteps: count.default(2000).describe('steps between checkpoints; one is always written at the end'),
   checkpointsTotalLimit: count

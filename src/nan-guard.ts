@@ -18,6 +18,9 @@ interface StepDetails {
   parameters: ReadonlyMap<string, Tensor>;
 }
 
+/** A step's loss or a gradient is NaN or infinite, and nothing was changed by it. */
+export class NonFiniteError extends TrainingError {}
+
 export class NanGuard {
   readonly #limit: number;
   readonly #nameOf: (row: number) => string;
@@ -35,7 +38,7 @@ export class NanGuard {
    * Whether the update may be made: true where loss and gradients are finite, false where the batch is to be skipped.
    * @param loss a scalar
    * @param gradNorm of all gradients, a scalar; null where they may be infinite
-   * @throws TrainingError where no more may be skipped
+   * @throws NonFiniteError where no more may be skipped
    */
   accepts(loss: Tensor, gradNorm: Tensor | null, details: StepDetails): boolean {
     const [lossValue = 0, norm = 0] = tidy(() =>
@@ -47,9 +50,9 @@ export class NanGuard {
     const shown = rows.map((row) => `${row} (${this.#nameOf(row)})`).join(', ');
     const what = `${fault} in step ${step}; timesteps ${timesteps.toNumbers().join(', ')}; rows ${shown}`;
     if (this.#skipped === this.#limit)
-      throw new TrainingError(
+      throw new NonFiniteError(
         `Expected a finite loss and finite gradients but ${what}. The weights were left as they were before, and no checkpoint was written. ` +
-          'Go on with --resume and a lower --learning-rate, or with --max-nan-steps to skip such batches',
+          'Take a lower --learning-rate, or --max-nan-steps to skip such batches',
       );
     this.#skipped++;
     this.#onMessage?.(`Skipped a batch (${this.#skipped} of at most ${this.#limit}): ${what}`);

@@ -74,6 +74,18 @@ it('takes over the lock of a process that was killed, and says so', async () => 
   expect(readdirSync(out)).toEqual([lockFile]);
 });
 
+it('knows whether a process runs where the kernel does not tell when it was started', async () => {
+  const child = spawn('sleep', ['60']);
+  leave({ pid: child.pid, ticks: undefined });
+  expect(() => lockRun(out)).toThrow(
+    /is in use by process .* if that process is no training, delete .*\.lock$/,
+  );
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  lockRun(out)[Symbol.dispose]();
+  expect(readdirSync(out)).toEqual([]);
+});
+
 it('takes over where the process id is in use again by a process that was started later', () => {
   leave({ ticks: '1' });
   lockRun(out)[Symbol.dispose]();

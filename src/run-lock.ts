@@ -26,7 +26,7 @@ export const lockFile = '.lock';
 interface Owner {
   pid: number;
   host: string;
-  /** Start of the process, in the kernel's ticks since boot. */
+  /** Start of the process, in the kernel's ticks since boot; undefined where the kernel does not tell (macOS). */
   ticks: string | undefined;
   /** When the lock was taken, ISO 8601. */
   since: string;
@@ -102,9 +102,9 @@ function takeOver(outputDir: string, file: string, onMessage?: (message: string)
     throw new ConfigError(
       `${outputDir} is in use by ${owner}. If that run is no more, delete ${file}; or give another --output-dir`,
     );
-  if (startOf(pid) === ticks)
+  if (ticks === undefined ? exists(pid) : startOf(pid) === ticks)
     throw new ConfigError(
-      `${outputDir} is in use by ${owner}. Wait for its end, or give another --output-dir`,
+      `${outputDir} is in use by ${owner}. Wait for its end, or give another --output-dir; if that process is no training, delete ${file}`,
     );
   // Of two runs that take over at the same time one finds that it has moved the other's new lock, and puts it back.
   const moved = `${file}.${process.pid}`;
@@ -137,6 +137,14 @@ function startOf(pid: number): string | undefined {
   // The second field, the name, may have spaces and brackets in it.
   const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return state === 'Z' ? undefined : fields[18];
+}
+
+function exists(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return !isCode(error, 'ESRCH');
+  }
 }
 
 function isCode(error: unknown, code: string): boolean {

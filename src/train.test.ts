@@ -139,6 +139,11 @@ describe('train', () => {
     expect(images.reduce((sum, n) => sum + n, 0)).toBe(16);
   });
 
+  it('makes the steps that it is told to, in as many epochs as they take', async () => {
+    const { step } = await train({ ...optionsFor('steps'), numTrainEpochs: 1, maxTrainSteps: 7 });
+    expect(step).toBe(7);
+  });
+
   it('stops on a signal, and goes on to the very losses of a run that was not stopped', async () => {
     const collect = (into: number[]) => ({
       onSteps: ({ losses }: { losses: number[] }) => void into.push(...losses),

@@ -21,14 +21,15 @@ import type { Size } from './data/image.js';
 import { openDataset } from './data/open-dataset.js';
 import { readBuckets } from './data/row-buckets.js';
 import { downloadModels } from './download-models.js';
+import { TrainingError } from './errors.js';
 import { loadFrozenModels } from './frozen-models.js';
-import { NanGuard } from './nan-guard.js';
+import { NanGuard, NonFiniteError } from './nan-guard.js';
 import { createOptimization, describeSchedule, restoreOptimization } from './optimization.js';
 import { resolveOptions } from './options.js';
 import { assertSameRun } from './resume.js';
 import { lockRun } from './run-lock.js';
 import { saveOptions } from './saved-options.js';
-import { type ReportHooks, StepReporter } from './step-reporter.js';
+import { type ReportHooks, type StepMetrics, StepReporter } from './step-reporter.js';
 import { resolveTarget } from './target.js';
 import { Generator, setNumThreads, torchVersion } from './torch/index.js';
 import { type Training, trainStep } from './train-step.js';
@@ -102,21 +103,18 @@ export async function withRun<T>(
   const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
   if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...hooks });
   const { pretrainedModelNameOrPath: stableDiffusion, imageEncoderPath: imageEncoder } = config;
-  await downloadModels({ stableDiffusion, imageEncoder, adapter: config.pretrainedIpAdapterPath }, hooks);
+  const startFrom = resumed === undefined ? config.pretrainedIpAdapterPath : join(resumed, adapterFile);
+  await downloadModels({ stableDiffusion, imageEncoder, adapter: startFrom }, hooks);
   const models = loadFrozenModels(stableDiffusion, imageEncoder, {
     ...target,
     rowsAtOnce: config.trainBatchSize,
     onMessage: hooks.onMessage,
   });
   const generator = new Generator(target.device, config.seed);
-  const startFrom = resumed === undefined ? config.pretrainedIpAdapterPath : join(resumed, adapterFile);
   const adapter = createAdapter(models, config, startFrom, target.device);
   const buckets = config.buckets ? await readBuckets(rows, config.resolution, hooks) : undefined;
   const loader = createLoader(models, config, rows, buckets);
-  state.totalSteps = Math.min(
-    config.maxTrainSteps ?? Number.POSITIVE_INFINITY,
-    config.numTrainEpochs * loader.batchesPerEpoch,
-  );
+  state.totalSteps = config.maxTrainSteps ?? config.numTrainEpochs * loader.batchesPerEpoch;
   const optimization = createOptimization(adapter.namedParameters(), config, state.totalSteps);
   if (saved !== undefined) {
     restoreOptimization(optimization, saved, resumed as string);
@@ -198,11 +196,21 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
     if (keeper.save(content, isLast)) savedStep = state.step;
   };
 
+  // Steps that are given are made in as many epochs as they take.
+  const epochs = config.maxTrainSteps === undefined ? config.numTrainEpochs : Number.POSITIVE_INFINITY;
   adapter.attach();
   try {
-    for await (const batch of reporter.timed(batchesFrom(loader, state, config.numTrainEpochs))) {
+    for await (const batch of reporter.timed(batchesFrom(loader, state, epochs))) {
       if (state.step >= totalSteps) break;
-      const metrics = trainStep(training, batch, state.step + 1);
+      let metrics: StepMetrics | null;
+      try {
+        metrics = trainStep(training, batch, state.step + 1);
+      } catch (error) {
+        // Not saved: it may be the step before that has spoilt the weights, without making them infinite.
+        if (error instanceof NonFiniteError)
+          throw new TrainingError(`${error.message}; ${keeper.wayOn()}`, { cause: error });
+        throw error;
+      }
       state.epoch = batch.epoch;
       state.position = batch.nextPosition;
       // A batch that was skipped is no step.

@@ -45,13 +45,13 @@ export function createAdapter(
 }
 
 /**
- * The original's, which has 12 heads for SD 1.5; for other widths, as every published one, of heads as wide together as
- * its tokens (12 × 64 = 768, and 20 × 64 = 1280 for SDXL).
+ * The original's: for SD 1.x and 2.x it and the programs that load its files take 12 heads for granted. A model that is
+ * narrower than 12 × 64 gets fewer, of its own width together.
  */
 function newResampler({ config }: UNet2DConditionModel, embeddingDim: number, numQueries: number): Resampler {
   const dim = config.crossAttentionDim[0] as number;
   const dimHead = 64;
-  const heads = Math.max(1, Math.round(dim / dimHead));
+  const heads = Math.min(12, Math.max(1, Math.round(dim / dimHead)));
   return new Resampler({
     dim,
     depth: 4,

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../test/e2e/world.js';
@@ -131,7 +131,15 @@ describe('validation pictures', () => {
     await train(options);
     const messages: string[] = [];
     await train({ ...options, resume: true }, { onMessage: (text) => messages.push(text) });
-    expect(messages.filter((text) => text.startsWith('Drew'))).toEqual([]);
+    const drew = () => messages.filter((text) => text.startsWith('Drew'));
+    expect(drew()).toEqual([]);
+    // As one that was killed before its last drawing.
+    const sheet = at('complete', 'validation', 'step-2.png');
+    const drawn = readFileSync(sheet);
+    rmSync(sheet);
+    await train({ ...options, resume: true }, { onMessage: (text) => messages.push(text) });
+    expect(drew()).toEqual([`Drew ${sheet}`]);
+    expect(readFileSync(sheet).equals(drawn)).toBe(true);
   });
 
   it('that cannot be written are a message, and the run goes on', async () => {

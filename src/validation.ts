@@ -3,7 +3,7 @@
  * seeds. They are what `ip-adapter generate` would draw with the checkpoint of the step, and training does not notice:
  * noise comes from generators of their own.
  */
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ResolvedTrainOptions } from './config.js';
 import { type RgbImage, readPicture, type Size } from './data/image.js';
@@ -99,6 +99,7 @@ export async function openValidation(
   release([...encoder.model.parameters(), ...textEncoder.parameters()]);
   trimMemory();
   const vae = stableDiffusion.loadVAE(context);
+  const folder = join(config.outputDir, 'validation');
   const latentPixels = 2 ** (vae.config.blockOutChannels.length - 1);
   return new Validation({
     models: { unet, adapter, vae, scheduler, latentPixels, device: context.device },
@@ -106,10 +107,15 @@ export async function openValidation(
     pictures: pictures.map((picture) => trainCrop(picture, size)),
     batches,
     settings: { ...settings, ...size },
-    folder: join(config.outputDir, 'validation'),
-    drawnAt: context.step,
+    folder,
+    // A run that was killed after its checkpoint has not drawn, and makes up for it.
+    drawnAt: context.step === 0 || existsSync(sheetFile(folder, context.step)) ? context.step : undefined,
     context,
   });
+}
+
+function sheetFile(folder: string, step: number): string {
+  return join(folder, `step-${step}.png`);
 }
 
 /** The text of each picture. */
@@ -137,14 +143,14 @@ interface ValidationParts {
   batches: ValidationBatch[];
   settings: DenoiseSettings & Size;
   folder: string;
-  /** The step after which the last drawing was made, or that the run starts from. */
-  drawnAt: number;
+  /** The step after which the last drawing was made, or 0 where the run starts; undefined where it is not known. */
+  drawnAt: number | undefined;
   context: ValidationContext;
 }
 
 export class Validation implements Disposable {
   readonly #parts: ValidationParts;
-  #drawnAt: number;
+  #drawnAt: number | undefined;
 
   /** @internal */
   constructor(parts: ValidationParts) {
@@ -197,7 +203,7 @@ export class Validation implements Disposable {
 
   async #show(sheet: RgbImage, step: number, reporter: StepReporter): Promise<void> {
     const { folder, context } = this.#parts;
-    const file = join(folder, `step-${step}.png`);
+    const file = sheetFile(folder, step);
     const png = await encodePng(sheet);
     reporter.image('validation', { png, width: sheet.width, height: sheet.height });
     this.#drawnAt = step;

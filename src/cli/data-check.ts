@@ -1,14 +1,13 @@
 /** @file `ip-adapter data check`: the report on a dataset as a table on stdout, and as JSON in a file. */
-import { statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
 import { checkOptionsSchema } from '../check/check-config.js';
 import type { BucketReport, DatasetReport, Spread } from '../check/report.js';
-import { ConfigError, DatasetError } from '../errors.js';
+import { DatasetError } from '../errors.js';
 import { path } from '../options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
+import { assertFolderFor } from './out-folder.js';
 import { duration } from './progress.js';
 import { StepProgress } from './step-progress.js';
 
@@ -30,8 +29,7 @@ export function dataCommand(): Command {
 
 async function run(flags: Record<string, unknown>): Promise<void> {
   const { out, ...options } = resolveFlags(schema, flags);
-  if (out !== undefined && !statSync(dirname(out), { throwIfNoEntry: false })?.isDirectory())
-    throw new ConfigError(`Expected a folder for --out (out) at ${dirname(out)} but there is none`);
+  if (out !== undefined) assertFolderFor(out, '--out (out)');
   const progress = new StepProgress(process.stderr);
   await withCtrlC(async (signal) => {
     try {

@@ -3,6 +3,7 @@ import { Command } from '@commander-js/extra-typings';
 import { embedOptionsSchema } from '../pipeline/generate-config.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
+import { assertFolderFor } from './out-folder.js';
 
 export function embedCommand(): Command {
   const command = new Command('embed')
@@ -14,6 +15,7 @@ export function embedCommand(): Command {
     // Loaded now: --help should not need LibTorch.
     const { embed } = await import('../pipeline/embed.js');
     const options = resolveFlags(schema, flags);
+    assertFolderFor(options.out, '--out (out)');
     await withCtrlC(async (signal) => {
       const onMessage = (message: string) => process.stderr.write(`${message}\n`);
       await embed({ ...options, images }, { signal, onMessage });

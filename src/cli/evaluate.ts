@@ -1,14 +1,12 @@
 /** @file `ip-adapter evaluate`: scores as a table on stdout, and as JSON in a file. */
-import { statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
-import { ConfigError } from '../errors.js';
 import type { Evaluation } from '../evaluate/evaluate.js';
 import { evaluateOptionsSchema } from '../evaluate/evaluate-config.js';
 import { path } from '../options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
+import { assertFolderFor } from './out-folder.js';
 import { StepProgress } from './step-progress.js';
 
 const schema = evaluateOptionsSchema.extend({
@@ -25,8 +23,7 @@ export function evaluateCommand(): Command {
 
 async function run(flags: Record<string, unknown>): Promise<void> {
   const { out, ...options } = resolveFlags(schema, flags);
-  if (!statSync(dirname(out), { throwIfNoEntry: false })?.isDirectory())
-    throw new ConfigError(`Expected a folder for --out (out) at ${dirname(out)} but there is none`);
+  assertFolderFor(out, '--out (out)');
   const progress = new StepProgress(process.stderr);
   await withCtrlC(async (signal) => {
     try {

@@ -3,6 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
 import { ConfigError } from '../errors.js';
+import { assertFolderFor } from './out-folder.js';
 
 export function exportCommand(): Command {
   return new Command('export')
@@ -13,6 +14,7 @@ export function exportCommand(): Command {
     .action(async (source, target, { force }) => {
       if (!/\.(safetensors|bin)$/.test(target))
         throw new ConfigError(`Expected a target that ends in .safetensors or .bin but received ${target}`);
+      assertFolderFor(target, 'the target');
       if (existsSync(target) && !force)
         throw new ConfigError(`${target} exists; give --force to replace it, or another name`);
       const { adapterFile } = await import('../checkpoint.js');

@@ -16,12 +16,15 @@ interface JsonSchema {
 /** Adds `--config`, and a flag for each key of the schema with its description and default. */
 export function addFlags(command: Command, schema: z.ZodObject): void {
   const { properties = {} } = z.toJSONSchema(schema, { io: 'input' });
-  for (const [key, property] of Object.entries(properties))
-    command.addOption(optionOf(key, property as JsonSchema));
+  for (const [key, property] of Object.entries(properties as Record<string, JsonSchema>)) {
+    command.addOption(optionOf(key, property));
+    if (property.type === 'boolean')
+      command.addOption(new Option(flagOf(key).replace('--', '--no-')).hideHelp());
+  }
   command.addOption(
     new Option(
       '--config <file>',
-      'YAML or JSON file with any of these options by name; flags win, and relative paths count from the current directory',
+      'YAML or JSON file with any of these options by name; flags win (--no-… turns a switch off), and relative paths count from the current directory',
     ),
   );
 }
@@ -47,7 +50,7 @@ function optionOf(
   // What may also be true has its value left out for that.
   const isOptional = anyOf?.some((one) => one.type === 'boolean') ?? false;
   const value = isList ? `<${name}...>` : isOptional ? `[${name}]` : `<${name}>`;
-  // A switch is off unless it is given.
+  // A switch is off unless it is given; --no-… is for one that the file of --config turns on.
   if (type === 'boolean') return new Option(flagOf(key), description);
   const option = new Option(`${flagOf(key)} ${value}`, description);
   if (choices !== undefined) option.choices(choices);

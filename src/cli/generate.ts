@@ -1,7 +1,6 @@
 /** @file `ip-adapter generate`: flags to options, pictures to PNG files, their names to stdout. */
-import { statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { dirname, format, parse } from 'node:path';
+import { format, parse } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import { contactSheet, encodePng } from '../data/png.js';
@@ -11,6 +10,7 @@ import { generateOptionsSchema, pipelineOptionsSchema } from '../pipeline/genera
 import type { Picture } from '../pipeline/picture.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
+import { assertFolderFor } from './out-folder.js';
 import { StepProgress } from './step-progress.js';
 
 const schema = z.strictObject({
@@ -44,9 +44,11 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     );
   if (image.length > 0 && options.adapter === undefined)
     throw new ConfigError('--adapter (adapter) is required for --image: the adapter that reads pictures');
-  const folder = dirname(out);
-  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
-    throw new ConfigError(`Expected a folder for --out (out) at ${folder} but there is none`);
+  if (options.imageEncoder === undefined && image.some((file) => !file.endsWith('.safetensors')))
+    throw new ConfigError(
+      '--image-encoder (imageEncoder) is required for --image with pictures; embeddings of ip-adapter embed need none',
+    );
+  assertFolderFor(out, '--out (out)');
   const { model, imageEncoder, adapter, device, dtype, threads, ...drawing } = options;
 
   const progress = new StepProgress(process.stderr);

@@ -28,8 +28,13 @@ const program = new Command('ip-adapter')
 for (const command of program.commands.flatMap((one) => [one, ...one.commands]))
   command.exitOverride().showHelpAfterError('(--help lists the options)');
 
-// Words that no one reads any more, since the terminal or the pipe is closed, must not end a run of many hours.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+// Words that are lost, since the terminal or the pipe is closed or a log's disk is full, must not end a run of many hours.
+process.stderr.on('error', () => {});
+process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
+  if (code === 'EPIPE' || code === 'EIO') return;
+  process.stderr.write(`The result could not be written to standard output: ${message}\n`);
+  process.exitCode ||= 2;
+});
 try {
   await program.parseAsync(hyphenate(process.argv.slice(2)), { from: 'user' });
 } catch (error) {

@@ -61,7 +61,9 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       progress.stop();
       tellSkipped(badRows);
       if (signal.aborted) {
-        process.stderr.write(`Stopped after step ${step}. Go on with the same command and --resume.\n`);
+        process.stderr.write(
+          `Stopped after step ${step}. Go on with the same command and --resume ${checkpoint}.\n`,
+        );
         process.exitCode = (signal.reason as StoppedBySignal).exitCode;
       }
       process.stdout.write(`${checkpoint}\n`);
@@ -73,7 +75,5 @@ async function run(flags: Record<string, unknown>): Promise<void> {
 
 function tellSkipped({ length }: readonly BadRow[]): void {
   if (length === 0) return;
-  const what =
-    length === 1 ? '1 picture could not be read and was' : `${length} pictures could not be read and were`;
-  process.stderr.write(`${what} skipped.\n`);
+  process.stderr.write(`${length === 1 ? '1 row was' : `${length} rows were`} skipped.\n`);
 }

@@ -51,12 +51,15 @@ describe('openParquet', () => {
       [
         { ...row('a', ['one', 'two']), prompt: { bytes: Buffer.from('prompt a') } },
         { ...row('b', ['three']), prompt: { bytes: Buffer.from('prompt b') } },
+        row('c', ['four']),
       ],
     ]);
     const { rows } = await openParquet([file]);
-    expect([...rows].map(({ captions }) => captions)).toEqual([['one', 'two'], ['three']]);
+    expect([...rows].map(({ captions }) => captions)).toEqual([['one', 'two'], ['three'], ['four']]);
     expect(await latin1(rows.at(1)!.promptImage.read())).toBe('prompt b');
     expect(await latin1(rows.at(1)!.image.read())).toBe('\xff\xd8 b');
+    // A row without one of its own.
+    expect(await latin1(rows.at(2)!.promptImage.read())).toBe('\xff\xd8 c');
   });
 
   it('skips, counts and names rows without text, and stops at too many', async () => {

@@ -86,7 +86,11 @@ export async function openParquet(
     const file = files[number] as ParquetFile;
     const sourceOf = (column: string): ImageSource => ({
       name: `${file.path}/${(file.starts[group] as number) + rowInGroup}/${column}`,
-      read: async () => bytesOf((await groups.read(file, group))[rowInGroup]?.[column]),
+      read: async () => {
+        const row = (await groups.read(file, group))[rowInGroup] ?? {};
+        // Not every row has a prompt picture of its own.
+        return bytesOf(column === 'prompt_image' && isNone(row[column]) ? row.image : row[column]);
+      },
     });
     const image = sourceOf('image');
     const hasPrompt = file.pictureColumns.includes('prompt_image');
@@ -168,6 +172,12 @@ async function readGroup(file: ParquetFile, group: number, columns: readonly str
       { cause },
     );
   }
+}
+
+/** Whether a picture is not there at all, as None becomes it in either way. */
+function isNone(value: unknown): boolean {
+  const { bytes, path } = (value ?? {}) as { bytes?: unknown; path?: unknown };
+  return !(value instanceof Uint8Array) && (bytes ?? path ?? null) === null;
 }
 
 /** A copy, so that the group it came from can go. */

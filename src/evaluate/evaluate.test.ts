@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
@@ -70,6 +71,14 @@ describe('evaluate', () => {
     expect(again).toEqual(first);
     const one = await evaluate({ ...options, batchSize: 1, scale: [1] });
     expect(one.scores[0]?.clipI).toBeCloseTo(first.scores[1]?.clipI as number, 4);
+  });
+
+  it('refuses a single row, which nothing can be told apart from', async () => {
+    const dataJsonFile = join(world.root, 'one.json');
+    writeFileSync(dataJsonFile, JSON.stringify([{ image_file: '0.png', text: 'a' }]));
+    await expect(evaluate({ ...options, dataJsonFile })).rejects.toThrow(
+      /^Expected 2 rows or more, .* in .*one.json but there is 1$/,
+    );
   });
 
   it('draws several pictures of a row, with captions, and keeps nothing', async () => {

@@ -8,6 +8,7 @@ import type { DatasetRow } from '../data/dataset.js';
 import { readPicture } from '../data/image.js';
 import { openDataset } from '../data/open-dataset.js';
 import { downloadModels } from '../download-models.js';
+import { DatasetError } from '../errors.js';
 import { resolveModelPath } from '../hub/cache.js';
 import type { DownloadHooks } from '../hub/download.js';
 import { resolveOptions } from '../options.js';
@@ -61,6 +62,10 @@ export async function evaluate(
   const { model, imageEncoder, adapter, device, dtype, threads, imagesPerRow } = config;
   const dataset = await openDataset(config, { signal });
   const rowCount = Math.min(dataset.rows.length, config.maxRows);
+  if (rowCount < 2)
+    throw new DatasetError(
+      `Expected 2 rows or more, whose pictures can be told apart, in ${config.dataset ?? config.dataJsonFile} but there is ${rowCount}`,
+    );
   const rows = Array.from({ length: rowCount }, (_, i) => dataset.rows.at(i) as DatasetRow);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
   const hooks = { signal, onMessage };

@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import {
+  closeSync,
   cpSync,
   existsSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -250,7 +252,7 @@ describe('ip-adapter train', () => {
         },
       );
       expect(code).toBe(exitCode);
-      const step = Number(/Stopped after step (\d+)\. .*--resume/.exec(err)?.[1]);
+      const step = Number(/Stopped after step (\d+)\. .*--resume \S+checkpoint-\1\.\n/.exec(err)?.[1]);
       expect(existsSync(join(out, `checkpoint-${step}`, 'ip_adapter.safetensors'))).toBe(true);
       const resumed = await start([
         'train',
@@ -300,7 +302,7 @@ describe('ip-adapter train', () => {
       const { code, err } = await start(['train', ...own.flags, '--num-train-epochs', '1']);
       expect(code).toBe(0);
       expect(err).toMatch(/Skipped .*2\.png: it is damaged/);
-      expect(err).toContain('1 picture could not be read and was skipped');
+      expect(err).toContain('1 row was skipped');
     } finally {
       own.remove();
     }
@@ -443,6 +445,18 @@ describe('bad input: its own words, exit code 2, nothing written', () => {
     });
     const code = await new Promise((resolve) => child.on('close', resolve));
     expect({ code, err }).toEqual({ code: 0, err: '' });
+  });
+
+  it.skipIf(!existsSync('/dev/full'))('a result that cannot be written is one, and says so', async () => {
+    const full = openSync('/dev/full', 'w');
+    const child = spawn(process.execPath, [command, 'train', '--help'], { stdio: ['ignore', full, 'pipe'] });
+    closeSync(full);
+    let err = '';
+    child.stderr?.on('data', (chunk) => {
+      err += chunk;
+    });
+    const code = await new Promise((resolve) => child.on('close', resolve));
+    expect({ code, err }).toEqual({ code: 2, err: expect.stringMatching(/^The result could not .*ENOSPC/) });
   });
 
   it('no command, an unknown one, and help', async () => {

@@ -43,14 +43,18 @@ const sameBytes = (a: string, b: string) => {
 
 describe('ip-adapter train --config', { timeout: 240_000 }, () => {
   it('trains from a file, flags win, and the options that it keeps repeat the run to the byte', async () => {
-    const file = write('run.yaml', { ...options, seed: 7, output_dir: 'from file', cache: 'latents,text' });
-    const first = await run('train', '--config', file, '--output_dir', 'first', '--save_steps=2');
+    const switches = { random_flip: true, use_ema: true };
+    const given = { ...options, ...switches, seed: 7, output_dir: 'from file', cache: 'latents,text' };
+    const file = write('run.yaml', given);
+    const flags = ['--output_dir', 'first', '--save_steps=2', '--no-use-ema'];
+    const first = await run('train', '--config', file, ...flags);
     expect(first.stderr).toContain('step 4/4');
     expect(first.stdout).toBe(join('first', 'checkpoint-4'));
     expect(existsSync(at('from file'))).toBe(false);
 
     const kept = parse(readFileSync(at('first', 'config.yaml'), 'utf8'));
     expect(kept).toMatchObject({ ...options, seed: 7, save_steps: 2, output_dir: 'first', num_tokens: 16 });
+    expect(kept).toMatchObject({ random_flip: true, use_ema: false });
     expect(kept).toMatchObject({ learning_rate: 1e-4, mixed_precision: 'no', cache: ['latents', 'text'] });
     const second = await run('train', '--config', join('first', 'config.yaml'), '--output-dir', 'second');
     expect(second.exitCode).toBe(0);
