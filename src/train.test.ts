@@ -7,7 +7,15 @@ import { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { loadUNet } from './models/load.js';
 import { AdamW } from './optim/adamw.js';
 import { DDPMScheduler } from './schedulers/ddpm.js';
-import { backward, GradientCheckpoints, readSafetensors, type Tensor, tidy } from './torch/index.js';
+import {
+  backward,
+  GradientCheckpoints,
+  readSafetensors,
+  setNumThreads,
+  type Tensor,
+  tidy,
+} from './torch/index.js';
+import { native } from './torch/native.js';
 import { train } from './train.js';
 import { type StepInputs, trainingLoss } from './training-loss.js';
 
@@ -137,6 +145,13 @@ describe('train', () => {
     );
     expect(step).toBe(6);
     expect(images.reduce((sum, n) => sum + n, 0)).toBe(16);
+  });
+
+  it('computes on as many threads as it is told to', async () => {
+    const before = native.getNumThreads();
+    await train({ ...optionsFor('threads'), maxTrainSteps: 1, threads: before + 1 });
+    expect(native.getNumThreads()).toBe(before + 1);
+    setNumThreads(before);
   });
 
   it('makes the steps that it is told to, in as many epochs as they take', async () => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
@@ -10,6 +10,9 @@ import { ImageProjModel } from './ip-adapter/image-projection.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { Resampler, type ResamplerConfig } from './ip-adapter/resampler.js';
 import { loadUNet } from './models/load.js';
+import { UNet2DConditionModel } from './models/unet-2d-condition.js';
+import { parseUNetConfig } from './models/unet-config.js';
+import { initParameters } from './nn/init.js';
 import { Generator, type Tensor } from './torch/index.js';
 import { createAdapter } from './training-parts.js';
 
@@ -45,6 +48,17 @@ it('makes a new one as wide inside as its tokens, the same from the same seed', 
     expectSameBytes(value, again.get(key) as Tensor);
     expect(value.requiresGrad).toBe(true);
   }
+});
+
+it.each([
+  [1024, 12],
+  [768, 12],
+  [128, 2],
+])('gives a model with a cross-attention %i wide %i heads', (width, heads) => {
+  const config = JSON.parse(readFileSync(join(golden('unet/unet') as string, 'config.json'), 'utf8'));
+  const model = new UNet2DConditionModel(parseUNetConfig({ ...config, cross_attention_dim: width }, 'test'));
+  initParameters(model, new Generator('cpu', 0));
+  expect(sizesOf(create(undefined, { model }))).toMatchObject({ dim: width, heads, dimHead: 64 });
 });
 
 it('takes sizes and weights from the file that it starts from', () => {

@@ -1,9 +1,17 @@
-import { writeFileSync } from 'node:fs';
+import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import { ConfigError, DatasetError } from '../errors.js';
-import { memoryStats, tensor } from '../torch/index.js';
+import {
+  Generator,
+  memoryStats,
+  randn,
+  readSafetensors,
+  type Tensor,
+  tensor,
+  writeSafetensors,
+} from '../torch/index.js';
 import { evaluate, measure } from './evaluate.js';
 import type { EvaluateOptions } from './evaluate-config.js';
 
@@ -71,6 +79,20 @@ describe('evaluate', () => {
     expect(again).toEqual(first);
     const one = await evaluate({ ...options, batchSize: 1, scale: [1] });
     expect(one.scores[0]?.clipI).toBeCloseTo(first.scores[1]?.clipI as number, 4);
+  });
+
+  it('measures with another encoder where one is given', async () => {
+    const other = join(world.root, 'other encoder');
+    cpSync(world.imageEncoder, other, { recursive: true });
+    const { tensors } = readSafetensors(join(world.imageEncoder, 'model.safetensors'));
+    const key = 'visual_projection.weight';
+    const generator = new Generator('cpu', 5);
+    tensors.set(key, randn((tensors.get(key) as Tensor).shape, { generator }));
+    writeSafetensors(join(other, 'model.safetensors'), tensors);
+    const drawn = { ...options, scale: [1] };
+    const [own, others] = [await evaluate(drawn), await evaluate({ ...drawn, metricEncoder: other })];
+    expect([own.metricEncoder, others.metricEncoder]).toEqual([world.imageEncoder, other]);
+    expect(others.scores[0]?.clipI).not.toBeCloseTo(own.scores[0]?.clipI as number, 3);
   });
 
   it('refuses a single row, which nothing can be told apart from', async () => {
