@@ -83,6 +83,8 @@ describe('openParquet', () => {
     writeFileSync(broken, parquetOf([[row('a')]]).subarray(0, -9));
     await expect(openParquet([broken])).rejects.toThrow(DatasetError);
     await expect(openParquet([broken])).rejects.toThrow(/a Parquet file at .*broken\.parquet but /);
+    writeFileSync(broken, '');
+    await expect(openParquet([broken])).rejects.toThrow(/broken\.parquet but it has 0 bytes/);
     const other = parquetOf([[row('a')]])
       .toString('latin1')
       .replaceAll('text', 'name');

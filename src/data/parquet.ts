@@ -104,6 +104,8 @@ async function openFile(path: string): Promise<ParquetFile> {
   const buffer = bufferOf(path);
   let metadata: FileMetaData;
   try {
+    // Its mark at either end, and the length of its footer.
+    if (buffer.byteLength < 12) throw new Error(`it has ${buffer.byteLength} bytes`);
     metadata = await parquetMetadataAsync(buffer);
     assertColumnsKnown(metadata);
   } catch (cause) {
