@@ -1,4 +1,4 @@
-import { cpSync, writeFileSync } from 'node:fs';
+import { cpSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
@@ -93,6 +93,23 @@ describe('evaluate', () => {
     const [own, others] = [await evaluate(drawn), await evaluate({ ...drawn, metricEncoder: other })];
     expect([own.metricEncoder, others.metricEncoder]).toEqual([world.imageEncoder, other]);
     expect(others.scores[0]?.clipI).not.toBeCloseTo(own.scores[0]?.clipI as number, 3);
+
+    // Without a text encoder that goes with it nothing is said of captions.
+    expect(own.scores[0]?.clipT).toBeNull();
+    const text = join(world.root, 'metric', 'text');
+    for (const [from, to] of [
+      ['text_encoder', text],
+      ['tokenizer', join(text, '../tokenizer')],
+    ] as const)
+      cpSync(join(world.model, from), to, { recursive: true });
+    const weights = readSafetensors(join(world.model, 'text_encoder', 'model.safetensors')).tensors;
+    const [width = 0] = (tensors.get(key) as Tensor).shape;
+    weights.set('text_projection.weight', randn([width, 32], { generator }));
+    rmSync(join(text, 'model.safetensors'));
+    writeSafetensors(join(text, 'model.safetensors'), weights);
+    const [score] = (await evaluate({ ...drawn, metricTextEncoder: text })).scores;
+    expect(score?.clipI).toBe(own.scores[0]?.clipI);
+    expect(Math.abs(score?.clipT as number)).toBeLessThan(1);
   });
 
   it('refuses a single row, which nothing can be told apart from', async () => {
