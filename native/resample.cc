@@ -70,34 +70,100 @@ void resampleColumns(const uint8_t* rows, size_t stride, const int32_t* weights,
   for (size_t x = 0; x < stride; x++) out[x] = clip(sums[x]);
 }
 
+// The work on one picture. It holds pointers into JavaScript's arrays, which have to outlive it.
+class Resampling {
+ public:
+  explicit Resampling(const Napi::CallbackInfo& info)
+      : source_(info[0].As<Napi::Uint8Array>().Data()),
+        width_(info[1].As<Napi::Number>().Uint32Value()),
+        columns_(info[2].As<Napi::Object>(), width_),
+        rows_(info[3].As<Napi::Object>(), heightOf(info[0].As<Napi::Uint8Array>().ByteLength(), width_)) {}
+
+  // Where the result goes.
+  Napi::Uint8Array allocate(Napi::Env env) {
+    Napi::Uint8Array result = Napi::Uint8Array::New(env, rows_.outputs * stride());
+    out_ = result.Data();
+    return result;
+  }
+
+  void run() const {
+    if (rows_.outputs * stride() == 0) return;
+    // Only the rows that are read below need the pass along them.
+    const size_t begin = *std::min_element(rows_.first, rows_.first + rows_.outputs);
+    size_t end = begin;
+    for (size_t y = 0; y < rows_.outputs; y++) end = std::max<size_t>(end, rows_.first[y] + rows_.count[y]);
+    std::vector<uint8_t> narrow((end - begin) * stride());
+    for (size_t y = begin; y < end; y++)
+      resampleRow(source_ + y * width_ * 3, columns_, narrow.data() + (y - begin) * stride());
+
+    std::vector<int32_t> sums(stride());
+    for (size_t y = 0; y < rows_.outputs; y++)
+      resampleColumns(narrow.data() + (rows_.first[y] - begin) * stride(), stride(), rows_.weights + y * rows_.taps,
+                      rows_.count[y], sums.data(), out_ + y * stride());
+  }
+
+ private:
+  static size_t heightOf(size_t bytes, size_t width) {
+    TORCH_CHECK(width > 0 && bytes % (3 * width) == 0, "Expected rows of ", width, " pixels but received ", bytes, " bytes");
+    return bytes / (3 * width);
+  }
+  size_t stride() const { return 3 * columns_.outputs; }
+
+  const uint8_t* source_;
+  size_t width_;
+  Coefficients columns_, rows_;
+  uint8_t* out_ = nullptr;
+};
+
+// In one of Node's threads, while JavaScript goes on; it must not write to the arrays meanwhile.
+class ResamplingWorker : public Napi::AsyncWorker {
+ public:
+  explicit ResamplingWorker(const Napi::CallbackInfo& info)
+      : Napi::AsyncWorker(info.Env()), deferred(Napi::Promise::Deferred::New(info.Env())), resampling_(info) {
+    arrays_ = Napi::Persistent(Napi::Object::New(info.Env()));
+    uint32_t count = 0;
+    arrays_.Set(count++, resampling_.allocate(info.Env()));
+    arrays_.Set(count++, info[0]);
+    for (size_t table : {2, 3})
+      for (const char* key : {"first", "count", "weights"}) arrays_.Set(count++, info[table].As<Napi::Object>().Get(key));
+  }
+
+  const Napi::Promise::Deferred deferred;
+
+ protected:
+  void Execute() override { resampling_.run(); }
+  void OnOK() override { deferred.Resolve(arrays_.Get(0u)); }
+  void OnError(const Napi::Error& error) override { deferred.Reject(error.Value()); }
+
+ private:
+  Resampling resampling_;
+  // The result, then all that the pointers lead to.
+  Napi::ObjectReference arrays_;
+};
+
 // resample(rgb, width, columns, rows): width × height × 3 bytes -> rows' outputs × columns' outputs × 3 bytes.
 Napi::Value resample(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    const Napi::Uint8Array source = info[0].As<Napi::Uint8Array>();
-    const size_t width = info[1].As<Napi::Number>().Uint32Value();
-    TORCH_CHECK(width > 0 && source.ByteLength() % (3 * width) == 0, "Expected rows of ", width, " pixels but received ",
-                source.ByteLength(), " bytes");
-    const Coefficients columns(info[2].As<Napi::Object>(), width);
-    const Coefficients rows(info[3].As<Napi::Object>(), source.ByteLength() / (3 * width));
-    const size_t stride = 3 * columns.outputs;
-    Napi::Uint8Array result = Napi::Uint8Array::New(info.Env(), rows.outputs * stride);
-    if (result.ByteLength() == 0) return result;
-
-    // Only the rows that are read below need the pass along them.
-    const size_t begin = *std::min_element(rows.first, rows.first + rows.outputs);
-    size_t end = begin;
-    for (size_t y = 0; y < rows.outputs; y++) end = std::max<size_t>(end, rows.first[y] + rows.count[y]);
-    std::vector<uint8_t> narrow((end - begin) * stride);
-    for (size_t y = begin; y < end; y++) resampleRow(source.Data() + y * width * 3, columns, narrow.data() + (y - begin) * stride);
-
-    std::vector<int32_t> sums(stride);
-    for (size_t y = 0; y < rows.outputs; y++)
-      resampleColumns(narrow.data() + (rows.first[y] - begin) * stride, stride, rows.weights + y * rows.taps, rows.count[y],
-                      sums.data(), result.Data() + y * stride);
+    Resampling resampling(info);
+    const Napi::Uint8Array result = resampling.allocate(info.Env());
+    resampling.run();
     return result;
+  });
+}
+
+// The same as a promise.
+Napi::Value resampleAsync(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    auto* worker = new ResamplingWorker(info);
+    const Napi::Promise promise = worker->deferred.Promise();
+    worker->Queue();
+    return promise;
   });
 }
 
 }  // namespace
 
-void exportResample(Napi::Env env, Napi::Object exports) { exports["resample"] = Napi::Function::New(env, resample); }
+void exportResample(Napi::Env env, Napi::Object exports) {
+  exports["resample"] = Napi::Function::New(env, resample);
+  exports["resampleAsync"] = Napi::Function::New(env, resampleAsync);
+}

@@ -8,9 +8,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ConfigError, shown } from '../errors.js';
-import type { RgbImage } from './image.js';
+import type { RgbImage, Size } from './image.js';
 import { type PixelTable, pixelTable, writePlanar } from './pixels.js';
-import { type Rectangle, resizeAndCrop } from './resample.js';
+import { type Rectangle, type Resizing, resizeAndCrop, resizeAndCropAsync } from './resample.js';
 import { shortestEdge } from './train-transform.js';
 
 const CONFIG_FILE = 'preprocessor_config.json';
@@ -100,24 +100,32 @@ export class ClipImageProcessor {
 
   /** The square of `cropSize` × `cropSize` pixels that the encoder sees, before normalisation. */
   crop(image: RgbImage): RgbImage {
+    const { resizing, frame } = this.#plan(image);
+    return padWithBlack(resizeAndCrop(image, resizing), frame);
+  }
+
+  /** The same, resized in one of Node's threads. */
+  async cropAsync(image: RgbImage): Promise<RgbImage> {
+    const { resizing, frame } = this.#plan(image);
+    return padWithBlack(await resizeAndCropAsync(image, resizing), frame);
+  }
+
+  /** The part of the picture that the square shows, and where in the square it lies. */
+  #plan(image: Size): { resizing: Resizing; frame: Rectangle } {
     const { width, height } = shortestEdge(image, this.#shortestEdge);
     const size = this.cropSize;
     const left = Math.floor((width - size) / 2);
     const top = Math.floor((height - size) / 2);
-    const inside = {
+    const crop = {
       left: Math.max(0, left),
       top: Math.max(0, top),
       width: Math.min(width, size),
       height: Math.min(height, size),
     };
-    const part = resizeAndCrop(image, width, height, inside, 'bicubic');
-    if (inside.width === size && inside.height === size) return part;
-    return padWithBlack(part, {
-      left: Math.max(0, -left),
-      top: Math.max(0, -top),
-      width: size,
-      height: size,
-    });
+    return {
+      resizing: { width, height, crop, filter: 'bicubic' },
+      frame: { left: Math.max(0, -left), top: Math.max(0, -top), width: size, height: size },
+    };
   }
 
   /** Pixel values of one picture: 3 × cropSize × cropSize floats. */
@@ -130,6 +138,7 @@ export class ClipImageProcessor {
 
 /** A black picture of the frame's size with `image` at the frame's left and top. */
 function padWithBlack(image: RgbImage, frame: Rectangle): RgbImage {
+  if (image.width === frame.width && image.height === frame.height) return image;
   const data = new Uint8Array(frame.width * frame.height * 3);
   const stride = image.width * 3;
   for (let y = 0; y < image.height; y++) {

@@ -248,7 +248,11 @@ describe('DataLoader', () => {
   });
 
   it('passes on an error that is not the picture’s, once it is that row’s turn', async () => {
-    const broken = { ...imageProcessor, cropSize: 4, crop: () => raise() } as unknown as ClipImageProcessor;
+    const broken = {
+      ...imageProcessor,
+      cropSize: 4,
+      cropAsync: async () => raise(),
+    } as unknown as ClipImageProcessor;
     const data = loader({ imageProcessor: broken });
     await expect(collect(data.batches(0))).rejects.toThrow('a defect');
     expect(data.badRows.size).toBe(0);

@@ -1,8 +1,8 @@
 /**
  * @file Training batches, read ahead of their use.
  *
- * sharp decodes pictures in libuv's threads, also while the engine holds the main thread; the next rows only have
- * to be started before the engine is called. So a queue of rows is kept in flight: each holds the two cropped
+ * Pictures are decoded and resized in Node's threads, also while the engine holds the main thread; the next rows only
+ * have to be started before the engine is called. So a queue of rows is kept in flight: each holds the two cropped
  * pictures as bytes (a quarter of the floats' memory), and becomes floats when its batch is taken.
  */
 import { DatasetError } from '../errors.js';
@@ -15,7 +15,7 @@ import { PictureError, type RgbImage, readPicture, type Size } from './image.js'
 import { mirror } from './mirror.js';
 import { type PixelTable, writePlanar } from './pixels.js';
 import { captionFor, type Drop, dropFor, flipFor, shuffledIndices } from './sampling.js';
-import { TRAIN_PIXELS, trainCrop } from './train-transform.js';
+import { TRAIN_PIXELS, trainCropAsync } from './train-transform.js';
 
 export interface DataLoaderOptions {
   readonly rows: Rows;
@@ -216,12 +216,12 @@ export class DataLoader {
     readingPrompt?.catch(() => {});
     try {
       const [picture, prompt] = [await reading, await readingPrompt];
-      const turned = (crop: RgbImage) => (sample.flip ? mirror(crop) : crop);
-      return {
-        ...sample,
-        picture: picture && turned(trainCrop(picture, this.#sizeOf(sample.row))),
-        clipPicture: prompt && !sample.drop.dropImage ? turned(imageProcessor.crop(prompt)) : null,
-      };
+      const [crop, clipCrop] = await Promise.all([
+        picture && trainCropAsync(picture, this.#sizeOf(sample.row)),
+        prompt && !sample.drop.dropImage ? imageProcessor.cropAsync(prompt) : null,
+      ]);
+      const turned = (crop: RgbImage | null) => (crop !== null && sample.flip ? mirror(crop) : crop);
+      return { ...sample, picture: turned(crop), clipPicture: turned(clipCrop) };
     } catch (error) {
       if (error instanceof PictureError) return error;
       throw error;

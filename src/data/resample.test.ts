@@ -14,7 +14,7 @@ function red(image: RgbImage): number[] {
 }
 
 function resize(image: RgbImage, width: number, height: number, filter: ResampleFilter): RgbImage {
-  return resizeAndCrop(image, width, height, { left: 0, top: 0, width, height }, filter);
+  return resizeAndCrop(image, { width, height, crop: { left: 0, top: 0, width, height }, filter });
 }
 
 describe('resizeAndCrop', () => {
@@ -57,10 +57,16 @@ describe('resizeAndCrop', () => {
   it('crops a size that stays at the right place', () => {
     const crop = { left: 1, top: 2, width: 1, height: 1 };
     for (const filter of ['bilinear', 'bicubic'] as const) {
-      expect(red(resizeAndCrop(grey(2, 4, [0, 1, 2, 3, 4, 5, 6, 7]), 2, 4, crop, filter))).toEqual([5]);
+      expect(
+        red(resizeAndCrop(grey(2, 4, [0, 1, 2, 3, 4, 5, 6, 7]), { width: 2, height: 4, crop, filter })),
+      ).toEqual([5]);
       // Only the height stays: the row of 4s and 8s becomes one pixel.
       const column = { ...crop, left: 0 };
-      expect(red(resizeAndCrop(grey(2, 4, [0, 1, 2, 3, 4, 8, 6, 7]), 1, 4, column, filter))).toEqual([6]);
+      expect(
+        red(
+          resizeAndCrop(grey(2, 4, [0, 1, 2, 3, 4, 8, 6, 7]), { width: 1, height: 4, crop: column, filter }),
+        ),
+      ).toEqual([6]);
     }
   });
 
@@ -87,7 +93,7 @@ describe('resizeAndCrop', () => {
           const crop = { left, top, width: newW - left, height: newH - top };
           for (const filter of ['bilinear', 'bicubic'] as const) {
             const whole = resize(image, newW, newH, filter);
-            const part = resizeAndCrop(image, newW, newH, crop, filter);
+            const part = resizeAndCrop(image, { width: newW, height: newH, crop, filter });
             for (let y = 0; y < crop.height; y++) {
               const begin = ((top + y) * newW + left) * 3;
               const row = whole.data.slice(begin, begin + crop.width * 3);

@@ -7,8 +7,8 @@
  * pixels. Coefficients are made here, and the addon sums: this gives the very bytes the original trains on, and costs
  * less than the decoding does.
  */
-import { type FixedPointFilter, resampleBytes } from '../torch/index.js';
-import type { RgbImage } from './image.js';
+import { type FixedPointFilter, resampleBytes, resampleBytesAsync } from '../torch/index.js';
+import type { RgbImage, Size } from './image.js';
 
 /** A rectangle in pixels: `left` columns and `top` rows are cut away before it. */
 export interface Rectangle {
@@ -98,25 +98,34 @@ function identity(start: number, count: number): FixedPointFilter {
   };
 }
 
+/** A new size, and the part of the picture in it that is wanted. */
+export interface Resizing extends Size {
+  /** Must lie inside the new size. */
+  readonly crop: Rectangle;
+  readonly filter: ResampleFilter;
+}
+
 /**
- * Resizes `image` to `width` × `height` and returns the part of the result inside `crop`; only the rows and
- * columns that the crop needs are computed. Equals Pillow's `image.resize((width, height), filter).crop(…)`.
- * @param crop must lie inside the resized picture.
+ * Resizes `image` and returns the part of the result inside the crop; only the rows and columns that it needs are
+ * computed. Equals Pillow's `image.resize((width, height), filter).crop(…)`.
  */
-export function resizeAndCrop(
+export function resizeAndCrop(image: RgbImage, resizing: Resizing): RgbImage {
+  const { width, height } = resizing.crop;
+  return { data: resampleBytes(...passes(image, resizing)), width, height };
+}
+
+/** The same in one of Node's threads. */
+export async function resizeAndCropAsync(image: RgbImage, resizing: Resizing): Promise<RgbImage> {
+  const { width, height } = resizing.crop;
+  return { data: await resampleBytesAsync(...passes(image, resizing)), width, height };
+}
+
+function passes(
   image: RgbImage,
-  width: number,
-  height: number,
-  crop: Rectangle,
-  filter: ResampleFilter,
-): RgbImage {
+  { width, height, crop, filter }: Resizing,
+): Parameters<typeof resampleBytes> {
   const kernel = KERNELS[filter];
   const columns = coefficients(image.width, width, crop.left, crop.width, kernel);
   const rows = coefficients(image.height, height, crop.top, crop.height, kernel);
-
-  return {
-    data: resampleBytes(image.data, image.width, columns, rows),
-    width: crop.width,
-    height: crop.height,
-  };
+  return [image.data, image.width, columns, rows];
 }

@@ -7,20 +7,29 @@
  */
 import type { RgbImage, Size } from './image.js';
 import { pixelTable } from './pixels.js';
-import { resizeAndCrop } from './resample.js';
+import { type Resizing, resizeAndCrop, resizeAndCropAsync } from './resample.js';
 
 /** Byte → (byte/255 − 0.5) / 0.5, in [-1, 1]. */
 export const TRAIN_PIXELS = pixelTable(1 / 255, [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]);
 
 /** The centre of `image` that has `size`, after `image` is resized to cover just that (up or down). */
 export function trainCrop(image: RgbImage, size: Size): RgbImage {
+  return resizeAndCrop(image, trainResizing(image, size));
+}
+
+/** The same in one of Node's threads. */
+export function trainCropAsync(image: RgbImage, size: Size): Promise<RgbImage> {
+  return resizeAndCropAsync(image, trainResizing(image, size));
+}
+
+function trainResizing(image: Size, size: Size): Resizing {
   const { width, height } = covering(image, size);
   const crop = {
     left: roundHalfToEven((width - size.width) / 2),
     top: roundHalfToEven((height - size.height) / 2),
     ...size,
   };
-  return resizeAndCrop(image, width, height, crop, 'bilinear');
+  return { width, height, crop, filter: 'bilinear' };
 }
 
 /** The size of `image` with its shorter side at `size`. */

@@ -59,7 +59,8 @@ export function clipPixels(
 }
 
 function squeezed(image: RgbImage, size: number): RgbImage {
-  return resizeAndCrop(image, size, size, { left: 0, top: 0, width: size, height: size }, 'bicubic');
+  const whole = { width: size, height: size };
+  return resizeAndCrop(image, { ...whole, crop: { left: 0, top: 0, ...whole }, filter: 'bicubic' });
 }
 
 /** A source in memory: a picture, or still the name of a file of features, which is mapped and not read. */

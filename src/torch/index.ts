@@ -19,7 +19,7 @@ export {
 export { type DType, dtypes } from './dtype.js';
 export { Generator } from './generator.js';
 export { Unread } from './pickle.js';
-export { type FixedPointFilter, resampleBytes } from './resample.js';
+export { type FixedPointFilter, resampleBytes, resampleBytesAsync } from './resample.js';
 export {
   hasCuda,
   memoryStats,

@@ -45,6 +45,7 @@ interface Native {
   setCpuCacheLimit(bytes: number): void;
   resetCpuPeak(): void;
   resample(rgb: Uint8Array, width: number, columns: object, rows: object): Uint8Array;
+  resampleAsync(rgb: Uint8Array, width: number, columns: object, rows: object): Promise<Uint8Array>;
 }
 
 const addonPath = fileURLToPath(new URL('../../build/ip_adapter.node', import.meta.url));

@@ -1,6 +1,6 @@
 /** @file The addon's side of resampling; that the pixels are Pillow's is shown in src/data. */
 import { describe, expect, it } from 'vitest';
-import { type FixedPointFilter, resampleBytes } from './index.js';
+import { type FixedPointFilter, resampleBytes, resampleBytesAsync } from './index.js';
 
 const ONE = 1 << 22;
 const filter = (first: number[], count: number[], weights: number[]): FixedPointFilter => ({
@@ -24,6 +24,17 @@ describe('resampleBytes', () => {
     ]);
   });
 
+  it('gives the same in another thread, many at a time, and when nobody holds the arrays', async () => {
+    const random = (seed: number): Uint8Array =>
+      Uint8Array.from({ length: 3 * 200 * 100 }, (_, i) => Math.imul(i + 1, 2654435761 + seed) >>> 24);
+    const columns = filter([0, 3, 150], [2, 3, 50], Array(150).fill(ONE / 64));
+    const rows = filter([5, 0], [60, 1], Array(120).fill(ONE / 60));
+    const seeds = Array.from({ length: 32 }, (_, i) => i);
+    const all = await Promise.all(seeds.map((seed) => resampleBytesAsync(random(seed), 200, columns, rows)));
+    for (const seed of seeds) expect(all[seed]).toEqual(resampleBytes(random(seed), 200, columns, rows));
+    expect(new Set(all[0]).size).toBeGreaterThan(2);
+  });
+
   it('clips to bytes after either pass', () => {
     const sharp = filter([0], [2], [2 * ONE, -ONE]);
     const white = Uint8Array.of(255, 255, 255, 0, 0, 0, 0, 0, 0, 255, 255, 255);
@@ -37,8 +48,9 @@ describe('resampleBytes', () => {
     ['a place before the picture', filter([-1], [1], [ONE]), both],
     ['more taps than weights', filter([0], [2], [ONE]), both],
     ['weights that are missing', filter([0, 1], [1, 1], [ONE]), both],
-  ])('refuses %s', (_, columns, rows) => {
+  ])('refuses %s', async (_, columns, rows) => {
     expect(() => resampleBytes(rgb, 2, columns, rows)).toThrow(/coefficients/);
+    await expect(resampleBytesAsync(rgb, 2, columns, rows)).rejects.toThrow(/coefficients/);
   });
 
   it('refuses bytes that are no whole rows', () => {

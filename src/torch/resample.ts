@@ -22,3 +22,13 @@ export function resampleBytes(
 ): Uint8Array {
   return native.resample(rgb, width, columns, rows);
 }
+
+/** The same in one of Node's threads; nothing may be written to the arrays before it is done. */
+export async function resampleBytesAsync(
+  rgb: Uint8Array,
+  width: number,
+  columns: FixedPointFilter,
+  rows: FixedPointFilter,
+): Promise<Uint8Array> {
+  return native.resampleAsync(rgb, width, columns, rows);
+}
