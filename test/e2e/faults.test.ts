@@ -201,7 +201,7 @@ describe('a checkpoint that was spoilt', () => {
 });
 
 describe('a full disk', () => {
-  /** A disk of its own of that size, or undefined where mounting is not allowed. A checkpoint takes 5 MiB. */
+  /** A disk of its own of that size, or undefined where mounting is not allowed. A checkpoint takes 1 MiB. */
   function mountDisk(size: string): { path: string; grow(to: string): void; unmount(): void } | undefined {
     const path = mkdtempSync(join(tmpdir(), 'ip-adapter-disk-'));
     const mount = (options: string): boolean =>
@@ -223,7 +223,7 @@ describe('a full disk', () => {
   it('at the last save: exit code 2, the checkpoint before is whole, and with room the run goes on to the same end', async ({
     skip,
   }) => {
-    const disk = mountDisk('8m');
+    const disk = mountDisk('1536k');
     if (disk === undefined) return skip('mounting a tmpfs is not allowed here');
     try {
       const flags = ['--save-steps', '2', '--max-train-steps', '4'];
