@@ -112,6 +112,24 @@ describe('ip-adapter generate', () => {
     expect(readdirSync(world.root)).toEqual(before);
   });
 
+  it.each([
+    [
+      'embed',
+      ['images/0.png', '--image-encoder', 'image_encoder', '--out', 'none/x.safetensors'],
+      /folder for --out/,
+    ],
+    ['export', ['adapter.bin', 'none/x.bin'], /folder for the target at none /],
+    [
+      'generate',
+      ['--model', 'model', '--adapter', 'x.bin', '--image', 'a.png'],
+      /--image-encoder .* is required for --image/,
+    ],
+  ])('%s says what is missing before it loads anything', async (name, args, message) => {
+    const { stderr, exitCode } = await run(name, ...args);
+    expect(stderr).toMatch(message);
+    expect(exitCode).toBe(2);
+  });
+
   it('ends with 130 on Ctrl-C, without a picture', async () => {
     const args = [command, 'generate', ...flags, '--steps', '900', '--out', at('never.png')];
     let isStopped = false;
