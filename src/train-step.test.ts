@@ -24,16 +24,21 @@ afterAll(() => world.remove());
 
 const target = { dtype: 'float32', device: 'cpu' } as const;
 
-/** All that a step takes, of the world's models; two of the same options are equal to the bit. */
-async function open(options: Record<string, unknown>): Promise<{ training: Training; batches: Batch[] }> {
-  const at = (name: string): string => join(world.root, name);
+const at = (name: string): string => join(world.root, name);
+
+/** All that a step takes; two of the same options are equal to the bit. Default: the world's models. */
+async function open(
+  options: Record<string, unknown>,
+  model = at('model'),
+  imageEncoder = at('image_encoder'),
+): Promise<{ training: Training; batches: Batch[] }> {
   const config = trainOptionsSchema.parse({
     ...world.optionsFor('out'),
     learningRate: 1e-3,
     ...options,
   });
   const { trainBatchSize, gradientAccumulationSteps, resolution } = config;
-  const models = loadFrozenModels(at('model'), at('image_encoder'), {
+  const models = loadFrozenModels(model, imageEncoder, {
     ...target,
     rowsAtOnce: trainBatchSize,
   });
@@ -162,12 +167,14 @@ describe('gradient accumulation', () => {
   });
 
   it('gives the gradients of the large batch within float noise', async () => {
+    // The demo's models: random weights make more of the rounding, which differs with the size of the batch.
+    const demo = join(import.meta.dirname, '../demo/models');
     const [large, small] = [
-      await open({ trainBatchSize: 8 }),
-      await open({ trainBatchSize: 2, gradientAccumulationSteps: 4 }),
+      await open({ trainBatchSize: 8 }, demo, join(demo, 'image_encoder')),
+      await open({ trainBatchSize: 2, gradientAccumulationSteps: 4 }, demo, join(demo, 'image_encoder')),
     ];
     const [one, many] = [run(large), run(small)];
-    for (const [key, value] of one.moments) expectAllclose(many.moments.get(key) as Tensor, value, 3e-5);
+    for (const [key, value] of one.moments) expectAllclose(many.moments.get(key) as Tensor, value, 1e-5);
   });
 });
 

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../test/e2e/world.js';
 import { expectAllclose, golden, goldenResampler } from '../test/golden.js';
@@ -234,17 +235,20 @@ describe('train', () => {
   });
 
   it('trains in bfloat16 beside float32, close to the float32 losses', async () => {
+    // The demo's: what rounding does to random weights, layer after layer, says nothing of a model in use.
+    const demo = join(import.meta.dirname, '../demo/models');
+    const trained = { pretrainedModelNameOrPath: demo, imageEncoderPath: join(demo, 'image_encoder') };
     const run = async (mixedPrecision: 'no' | 'bf16'): Promise<number[]> => {
       const losses: number[] = [];
       await train(
-        { ...optionsFor(mixedPrecision), maxTrainSteps: 4, mixedPrecision },
+        { ...optionsFor(mixedPrecision), ...trained, trainBatchSize: 8, maxTrainSteps: 4, mixedPrecision },
         { onSteps: (report) => losses.push(...report.losses) },
       );
       return losses;
     };
     const [full, half] = [await run('no'), await run('bf16')];
     for (const [i, loss] of half.entries())
-      expect(Math.abs(loss / (full[i] as number) - 1)).toBeLessThan(0.05);
+      expect(Math.abs(loss / (full[i] as number) - 1)).toBeLessThan(0.02);
     const { tensors } = readSafetensors(`${world.root}/bf16/checkpoint-4/ip_adapter.safetensors`);
     expect(new Set([...tensors.values()].map(({ dtype }) => dtype))).toEqual(new Set(['float32']));
   });

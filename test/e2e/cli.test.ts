@@ -195,7 +195,7 @@ describe('ip-adapter train', () => {
     const { code, out: printed, err } = await start([...args, '--cache', 'text']);
     expect([code, err]).toEqual([0, expect.stringContaining('UNet2DConditionModel')]);
     expect(printed).toMatch(
-      /Two steps were run[\s\S]*\nVAE +[\d.]+ [KM]iB +– [\s\S]*\nadapter +– +[\d.]+ [KM]iB +– +–\n[\s\S]*\nstep [\s\S]*\ntext encoder .* 9 /,
+      /Two steps were run[\s\S]*\nVAE +[\d.]+ [KM]iB +– [\s\S]*\nadapter +– +[\d.]+ KiB +– +–\n[\s\S]*\nstep [\s\S]*\ntext encoder .* 9 /,
     );
     expect(printed).toMatch(/\nlosses +\d\.\d{4}, \d\.\d{4}\n[\s\S]*\nsteps +12 in all; 12 left\ntime /);
     expect(existsSync(join(world.root, 'dry'))).toBe(false);
