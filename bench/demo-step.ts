@@ -6,25 +6,28 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { writeAdapter } from '../src/ip-adapter/adapter-file.js';
-import { IPAdapter } from '../src/ip-adapter/ip-adapter.js';
-import { Resampler } from '../src/ip-adapter/resampler.js';
 import { loadUNet } from '../src/models/load.js';
 import { AdamW } from '../src/optim/adamw.js';
 import { DDPMScheduler } from '../src/schedulers/ddpm.js';
 import { backward, Generator, randint, randn, writeSafetensors } from '../src/torch/index.js';
 import { trainingLoss } from '../src/training-loss.js';
+import { createAdapter } from '../src/training-parts.js';
 import { sideBySide } from './side-by-side.js';
 
 const models = 'demo/models';
-const sizes = { dim: 128, depth: 4, dimHead: 64, heads: 2, numQueries: 16, embeddingDim: 128 };
 
 /** Prints seconds a step, ours and Python's in turn. */
 export async function compareDemoStep(rounds: number): Promise<void> {
   const generator = new Generator('cpu', 0);
   const unet = loadUNet(join(models, 'unet'), { dtype: 'float32' });
   const scheduler = DDPMScheduler.fromConfig(join(models, 'scheduler'));
-  const adapter = new IPAdapter(unet, new Resampler({ ...sizes, outputDim: 128, ffMult: 4 }));
-  adapter.init(generator).requiresGrad_(true).attach();
+  const adapter = createAdapter(
+    { unet, imageFeatureSize: 128 },
+    { numTokens: 16, seed: 0, imageEncoderPath: join(models, 'image_encoder') },
+    undefined,
+    'cpu',
+  );
+  adapter.attach();
   const optimizer = new AdamW({
     adapter: { parameters: adapter.namedParameters(), learningRate: 1e-4 },
   });

@@ -5,8 +5,9 @@
  *
  *     npm run bench -- [--resolution 512] [--resolution 256] [--steps 3] [--models FOLDER]
  *
- * The models have random weights (6.8 GB, written once into the folder); both sides read the same files and inputs, and
- * their losses are compared. The first step of a process does not count.
+ * The demo's step comes before it (demo-step.ts). The models of full size have random weights (6.8 GB, written once into
+ * the folder); both sides read the same files and inputs, and their losses are compared. The first step of a process does
+ * not count.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';

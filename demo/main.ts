@@ -76,7 +76,7 @@ run([
   ...['--resolution', '64'],
   ...['--train_batch_size', '16'],
   ...['--learning_rate', '5e-4'],
-  // Long near its start, and 0 at the end: with half a cosine the same steps teach less.
+  // Long near its start, and 0 at the end: in single runs half a cosine and a straight line taught less.
   ...['--lr-scheduler', 'polynomial', '--lr-power', '0.4', '--lr-warmup-steps', '30'],
   ...['--max-train-steps', String(steps)],
   ...['--save_steps', String(quarter)],

@@ -4,7 +4,6 @@
  * A disk that is full at one of the saves on the way does not end the run: the weights are in memory, the checkpoint
  * before is whole, and by the next save there may be room again. At the end of a run there is no next save, and it fails.
  */
-
 import { basename } from 'node:path';
 import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
 import { clearLeftovers, deleteOldest, listCheckpoints, stepOf } from './checkpoint-folder.js';
@@ -49,7 +48,7 @@ export class CheckpointKeeper {
     const fault = firstNonFinite(content.adapter);
     if (fault !== undefined)
       throw new TrainingError(
-        `Expected finite weights after step ${step} but ${fault.name} has ${fault.value}. No checkpoint was written; ${this.wayOn()} and a lower --learning-rate`,
+        `Expected finite weights after step ${step} but ${fault.name} has ${fault.value}. No checkpoint was written; ${this.wayOn()}, with a lower --learning-rate`,
       );
     try {
       this.newest = saveCheckpoint(this.#outputDir, content);

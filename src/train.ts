@@ -29,7 +29,7 @@ import { resolveOptions } from './options.js';
 import { assertSameRun } from './resume.js';
 import { lockRun } from './run-lock.js';
 import { saveOptions } from './saved-options.js';
-import { type ReportHooks, type StepMetrics, StepReporter } from './step-reporter.js';
+import { type ReportHooks, StepReporter } from './step-reporter.js';
 import { resolveTarget } from './target.js';
 import { Generator, setNumThreads, torchVersion } from './torch/index.js';
 import { type Training, trainStep } from './train-step.js';
@@ -202,15 +202,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
   try {
     for await (const batch of reporter.timed(batchesFrom(loader, state, epochs))) {
       if (state.step >= totalSteps) break;
-      let metrics: StepMetrics | null;
-      try {
-        metrics = trainStep(training, batch, state.step + 1);
-      } catch (error) {
-        // Not saved: it may be the step before that has spoilt the weights, without making them infinite.
-        if (error instanceof NonFiniteError)
-          throw new TrainingError(`${error.message}; ${keeper.wayOn()}`, { cause: error });
-        throw error;
-      }
+      const metrics = trainStep(training, batch, state.step + 1);
       state.epoch = batch.epoch;
       state.position = batch.nextPosition;
       // A batch that was skipped is no step.
@@ -226,6 +218,11 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
     }
     if (savedStep !== state.step) save(true);
     await validation?.draw(state.step, reporter);
+  } catch (error) {
+    // Not saved: it may be the step before that has spoilt the weights, without making them infinite.
+    if (error instanceof NonFiniteError)
+      throw new TrainingError(`${error.message}; ${keeper.wayOn()}`, { cause: error });
+    throw error;
   } finally {
     reporter.flush();
     adapter.detach();

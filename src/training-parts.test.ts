@@ -3,8 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { expectSameBytes, golden } from '../test/golden.js';
-import type { ResolvedTrainOptions } from './config.js';
-import type { FrozenModels } from './frozen-models.js';
 import { readAdapter, writeAdapter } from './ip-adapter/adapter-file.js';
 import { ImageProjModel } from './ip-adapter/image-projection.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
@@ -22,8 +20,8 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const unet = loadUNet(golden('unet/unet') as string);
 const create = (startFrom?: string, { numTokens = 16, width = 48, model = unet } = {}): IPAdapter =>
   createAdapter(
-    { unet: model, imageFeatureSize: width } as FrozenModels,
-    { numTokens, seed: 3, imageEncoderPath: 'encoder' } as ResolvedTrainOptions,
+    { unet: model, imageFeatureSize: width },
+    { numTokens, seed: 3, imageEncoderPath: 'encoder' },
     startFrom,
     'cpu',
   );

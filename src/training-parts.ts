@@ -18,8 +18,12 @@ import { type Device, Generator } from './torch/index.js';
  * @throws CheckpointError where what is in the file is no IP-Adapter Plus, or does not fit the models or `numTokens`
  */
 export function createAdapter(
-  { unet, imageFeatureSize }: FrozenModels,
-  { numTokens, seed, imageEncoderPath }: ResolvedTrainOptions,
+  { unet, imageFeatureSize }: Pick<FrozenModels, 'unet' | 'imageFeatureSize'>,
+  {
+    numTokens,
+    seed,
+    imageEncoderPath,
+  }: Pick<ResolvedTrainOptions, 'numTokens' | 'seed' | 'imageEncoderPath'>,
   startFrom: string | undefined,
   device: Device,
 ): IPAdapter {

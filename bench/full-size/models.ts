@@ -6,8 +6,6 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeAdapter } from '../../src/ip-adapter/adapter-file.js';
-import { IPAdapter } from '../../src/ip-adapter/ip-adapter.js';
-import { Resampler } from '../../src/ip-adapter/resampler.js';
 import { AutoencoderKL, parseVAEConfig } from '../../src/models/autoencoder-kl.js';
 import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip-text-model.js';
 import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from '../../src/models/clip-vision-model.js';
@@ -18,6 +16,7 @@ import { parseUNetConfig } from '../../src/models/unet-config.js';
 import { initParameters } from '../../src/nn/init.js';
 import type { Module } from '../../src/nn/module.js';
 import { Generator, noGrad, writeSafetensors } from '../../src/torch/index.js';
+import { createAdapter } from '../../src/training-parts.js';
 import { vitH } from '../../test/published-image-encoder.js';
 
 const scheduler = {
@@ -30,12 +29,6 @@ const scheduler = {
   skip_prk_steps: true,
   steps_offset: 1,
 };
-
-/** The original's: 49,087,488 parameters, not loaded yet. */
-function newAdapter(unet: UNet2DConditionModel): IPAdapter {
-  const sizes = { dim: 768, depth: 4, dimHead: 64, heads: 12, numQueries: 16, embeddingDim: 1280 };
-  return new IPAdapter(unet, new Resampler({ ...sizes, outputDim: 768, ffMult: 4 }));
-}
 
 /** Writes what is not there yet: `root/model`, `root/image_encoder` and `root/ip_adapter.safetensors`. */
 export function writeFullSizeModels(root: string): void {
@@ -75,8 +68,9 @@ export function writeFullSizeModels(root: string): void {
   );
   const adapterFile = join(root, 'ip_adapter.safetensors');
   if (!existsSync(adapterFile)) {
-    const adapter = newAdapter(loadUNet(join(root, 'model/unet')));
-    adapter.init(new Generator('cpu', 0));
+    const models = { unet: loadUNet(join(root, 'model/unet')), imageFeatureSize: vitH.hidden_size };
+    const options = { numTokens: 16, seed: 0, imageEncoderPath: join(root, 'image_encoder') };
+    const adapter = createAdapter(models, options, undefined, 'cpu');
     writeAdapter(adapterFile, adapter.namedParameters());
   }
   mkdirSync(join(root, 'model/scheduler'), { recursive: true });

@@ -112,6 +112,7 @@ class PerceiverAttention extends Module<[Tensor, Tensor]> {
     const q = this.#split(this.to_q.call(normed));
     const kv = this.to_kv.call(cat([this.norm1.call(features), normed], 1));
     const [k, v] = kv.chunk(2, -1).map((half) => this.#split(half)) as [Tensor, Tensor];
+    // In half precision the scores may be more than it can hold.
     const out = attention(q, k, v, { upcast: true });
     return this.to_out.call(out.transpose(1, 2).flatten(2));
   }
