@@ -1,6 +1,7 @@
-// The export table, and what concerns the process as a whole: versions and threads.
+// The export table, and what concerns the process as a whole: versions, threads, how GPUs compute.
 #include "addon.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <torch/version.h>
 
@@ -21,17 +22,29 @@ Napi::Value hasCuda(const Napi::CallbackInfo& info) {
   return guarded(info, [&] { return Napi::Boolean::New(info.Env(), at::hasCUDA()); });
 }
 
+// tuneCuda(allowTF32): the fastest of cuDNN's convolutions for each shape; products of float32 with 10 bits of mantissa.
+Napi::Value tuneCuda(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    at::globalContext().setBenchmarkCuDNN(true);
+    at::globalContext().setAllowTF32CuBLAS(info[0].As<Napi::Boolean>());
+    return info.Env().Undefined();
+  });
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Addon());
   exports["torchVersion"] = Napi::String::New(env, TORCH_VERSION);
   exports["setNumThreads"] = Napi::Function::New(env, setNumThreads);
   exports["getNumThreads"] = Napi::Function::New(env, getNumThreads);
   exports["hasCuda"] = Napi::Function::New(env, hasCuda);
+  exports["tuneCuda"] = Napi::Function::New(env, tuneCuda);
   exportDispatch(env, exports);
   exportTensor(env, exports);
   exportAutograd(env, exports);
   exportMemory(env, exports);
   exportResample(env, exports);
+  exportReadLater(env, exports);
+  exportCuda(env, exports);
   return exports;
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -87,6 +88,7 @@ struct Operator {
 struct Addon {
   HandleTable<at::Tensor> tensors;
   HandleTable<at::Generator> generators;
+  HandleTable<std::shared_ptr<void>> graphs;  // at::cuda::CUDAGraph, which not every LibTorch has
   std::vector<Operator> operators;
   torch::jit::Stack stack;
   int64_t reportedBytes = 0;  // CPU memory told to V8, so that its collector knows our weight
@@ -125,6 +127,8 @@ void exportTensor(Napi::Env env, Napi::Object exports);
 void exportAutograd(Napi::Env env, Napi::Object exports);
 void exportMemory(Napi::Env env, Napi::Object exports);
 void exportResample(Napi::Env env, Napi::Object exports);
+void exportReadLater(Napi::Env env, Napi::Object exports);
+void exportCuda(Napi::Env env, Napi::Object exports);
 
 // cpu-allocator.cc
 struct CpuMemory {

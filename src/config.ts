@@ -112,6 +112,12 @@ export const trainOptionsSchema = z.strictObject({
     .enum(['no', 'fp16', 'bf16'])
     .default('no')
     .describe('dtype of the frozen models; what is trained stays in fp32'),
+  cudaGraphs: z
+    .boolean()
+    .default(false)
+    .describe(
+      'record the kernels of a step as CUDA graphs, by shapes, and launch them together; --dry-run does not',
+    ),
   dataloaderNumWorkers: z
     .int()
     .min(0)

@@ -32,7 +32,8 @@ export async function dryRun(options: TrainOptions, hooks: TrainHooks = {}): Pro
     throw new ConfigError(
       'Expected a file or folder for --dataset (dataset) in a dry run but received -: a pipe can be read once, and the run itself needs it. Keep the tar in a file',
     );
-  return withRun(options, hooks, async (run) => {
+  // Phases cannot be told apart in a graph.
+  return withRun({ ...options, cudaGraphs: false }, hooks, async (run) => {
     try {
       return await rehearse(run, hooks);
     } finally {

@@ -15,6 +15,7 @@ import {
   type DType,
   type Generator,
   noGrad,
+  recorded,
   stack,
   type Tensor,
   tensor,
@@ -35,6 +36,8 @@ interface FrozenOptions extends LoadOptions {
   device: Device;
   /** Rows that an encoder takes at once, 1 or more: its memory grows with them. */
   rowsAtOnce: number;
+  /** Whether encoders are recorded as CUDA graphs. Default: false. */
+  cudaGraphs?: boolean;
 }
 
 /** An encoder, not loaded yet. */
@@ -125,10 +128,12 @@ function encoder<M extends { parameters(): Tensor[] }>(
   loadModel: () => M,
   input: Input,
   encode: (model: M, input: Tensor) => Tensor,
-  { device, rowsAtOnce }: Pick<FrozenOptions, 'device' | 'rowsAtOnce'>,
+  { device, rowsAtOnce, cudaGraphs = false }: FrozenOptions,
 ): EncoderSource {
   const load = (): FrozenEncoder => {
     const model = loadModel();
+    const run = (rows: Tensor): [Tensor] => [tidy(() => encode(model, rows))];
+    const encodeRows = cudaGraphs ? recorded(run) : run;
     return {
       encode: (examples) => {
         const values = examples[input];
@@ -136,8 +141,9 @@ function encoder<M extends { parameters(): Tensor[] }>(
         using _ = noGrad();
         return tidy(() => {
           const [first, ...others] = tensor(values.data, values.shape)
+            .upload(device)
             .split(rowsAtOnce)
-            .map((rows) => tidy(() => encode(model, rows.to(device)))) as [Tensor, ...Tensor[]];
+            .map((rows) => encodeRows(rows)[0]) as [Tensor, ...Tensor[]];
           // cat would change the strides, and with them the last bits of what follows.
           return others.length === 0 ? first : cat([first, ...others]);
         });

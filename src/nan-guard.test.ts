@@ -41,7 +41,7 @@ it('stops where the loss is finite and a gradient is not, naming both', () => {
 
 it('skips as many as asked for, and says which of how many', () => {
   const messages: string[] = [];
-  const guard = new NanGuard(1, nameOf, (text) => messages.push(text));
+  const guard = new NanGuard(1, nameOf, { onMessage: (text) => messages.push(text) });
   const nan = scalar(Number.NaN);
   expect(guard.accepts(scalar(1), scalar(1), details())).toBe(true);
   expect(guard.accepts(nan, null, details())).toBe(false);
@@ -49,4 +49,24 @@ it('skips as many as asked for, and says which of how many', () => {
     expect.stringContaining('Skipped a batch (1 of at most 1): the loss is NaN in step 12'),
   ]);
   expect(() => guard.accepts(nan, scalar(1), details())).toThrow(TrainingError);
+});
+
+it('on a GPU looks at a step after the next one was given to it, or when asked', () => {
+  const infinite = scalar(Number.POSITIVE_INFINITY);
+  const fault =
+    /the loss is Infinity in step 12; timesteps 31, 870; rows 3 \(3\.png\), 5 \(5\.png\)\. No checkpoint/;
+  const guard = new NanGuard(0, nameOf, { device: 'cuda' });
+  expect(guard.accepts(scalar(1), scalar(1), details())).toBe(true);
+  expect(guard.accepts(infinite, scalar(1), details())).toBe(true);
+  expect(() => guard.accepts(scalar(1), scalar(1), { ...details(), step: 13 })).toThrow(fault);
+
+  const other = new NanGuard(0, nameOf, { device: 'cuda' });
+  other.settle();
+  expect(other.accepts(infinite, null, details())).toBe(true);
+  expect(() => other.settle()).toThrow(fault);
+  other.settle();
+
+  // One that is to be skipped must not reach the weights.
+  const skipping = new NanGuard(1, nameOf, { device: 'cuda' });
+  expect(skipping.accepts(infinite, scalar(1), details())).toBe(false);
 });

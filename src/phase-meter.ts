@@ -5,8 +5,8 @@ export interface PhaseMeasures {
   /** The sum, where a step has a phase several times. */
   seconds: number;
   /**
-   * Bytes of all tensors, the most that were in use at a time (blocks of 64 KiB and more); null on a GPU, of whose memory
-   * LibTorch's operators tell nothing.
+   * Bytes of all tensors on the device, the most that were in use at a time (on the CPU in blocks of 64 KiB and more); null
+   * on a GPU where the addon was built without CUDA's headers.
    */
   tensorBytes: number | null;
 }
@@ -21,7 +21,7 @@ export class PhaseMeter {
   constructor(device: Device) {
     this.#device = device;
     synchronize(device);
-    resetMemoryPeak();
+    resetMemoryPeak(device);
     this.#start = performance.now();
   }
 
@@ -53,8 +53,9 @@ export class PhaseMeter {
   /** The most bytes since the last reading. */
   #read(): number | null {
     synchronize(this.#device);
-    const bytes = this.#device === 'cpu' ? memoryStats().cpuPeakBytes : null;
-    resetMemoryPeak();
+    const { cpuPeakBytes, gpuPeakBytes } = memoryStats(this.#device);
+    const bytes = this.#device === 'cpu' ? cpuPeakBytes : gpuPeakBytes;
+    resetMemoryPeak(this.#device);
     this.#mostBytes = larger(this.#mostBytes, bytes);
     return bytes;
   }

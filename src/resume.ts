@@ -23,6 +23,7 @@ const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'dataloaderNumWorkers',
   // The same sums in another order: the last bits of the gradients alone.
   'gradientCheckpointing',
+  'cudaGraphs',
   'cacheDir',
   'threads',
   'reportTo',

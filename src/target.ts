@@ -1,8 +1,8 @@
 /** @file Where models run, and in which precision. */
 import { ConfigError } from './errors.js';
-import { type Device, type DType, hasCuda, torchVersion } from './torch/index.js';
+import { assertGraphs, type Device, type DType, hasCuda, torchVersion, tuneCuda } from './torch/index.js';
 
-/** @throws ConfigError where the machine has no such device, or the device cannot do with the precision */
+/** Sets the engine up for it. @throws ConfigError where the machine has no such device, or the device cannot do with the precision */
 export function resolveTarget({
   device = hasCuda() ? 'cuda' : 'cpu',
   dtype,
@@ -21,5 +21,14 @@ export function resolveTarget({
     throw new ConfigError(
       'float16 needs --device cuda: LibTorch has no half-precision convolution on the CPU; bfloat16 works on both',
     );
-  return { device, dtype: dtype ?? (device === 'cpu' ? 'float32' : 'float16') };
+  const found = { device, dtype: dtype ?? (device === 'cpu' ? 'float32' : 'float16') } as const;
+  // What is trained is float32 in any case; who runs the rest in half precision wants speed.
+  if (device !== 'cpu') tuneCuda({ allowTF32: found.dtype !== 'float32' });
+  return found;
+}
+
+/** @throws ConfigError where `--cuda-graphs` cannot be */
+export function assertCudaGraphs(device: Device): void {
+  if (device === 'cpu') throw new ConfigError('--cuda-graphs needs --device cuda, and the run is on the CPU');
+  assertGraphs();
 }

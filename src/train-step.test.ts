@@ -13,8 +13,8 @@ import { NanGuard } from './nan-guard.js';
 import { GradScaler } from './optim/grad-scaler.js';
 import { createOptimization } from './optimization.js';
 import type { StepMetrics } from './step-reporter.js';
-import { Generator, memoryStats, randn, type Tensor, tidy } from './torch/index.js';
-import { type Training, trainStep } from './train-step.js';
+import { Generator, memoryStats, randn, recorded, type Tensor, tidy } from './torch/index.js';
+import { gradientAdder, type Training, trainStep } from './train-step.js';
 
 let world: World;
 beforeAll(async () => {
@@ -175,6 +175,41 @@ describe('gradient accumulation', () => {
     ];
     const [one, many] = [run(large), run(small)];
     for (const [key, value] of one.moments) expectAllclose(many.moments.get(key) as Tensor, value, 1e-5);
+  });
+});
+
+describe('a recorded step', () => {
+  // A graph runs the same work again on the same memory; what must not be baked into it is in the inputs.
+  it.each([
+    { trainBatchSize: 3, gradientAccumulationSteps: 2 },
+    { trainBatchSize: 3, gradientAccumulationSteps: 2, gradientCheckpointing: true, snrGamma: 5 },
+    { trainBatchSize: 2, maxGradNorm: 0.01, useEma: true, lrScheduler: 'linear', lrWarmupSteps: 2 },
+  ])('gives the same bytes: %j', async (options) => {
+    const [plain, recording] = [await open(options), await open(options)];
+    const { training } = recording;
+    training.addGradients = recorded(gradientAdder(training), (work) => work);
+    // Each shape several times.
+    for (const opened of [plain, recording]) opened.batches.push(...opened.batches, ...opened.batches);
+    const [one, other] = [run(plain), run(recording)];
+    expect(other.losses).toEqual(one.losses);
+    expect(other.norms).toEqual(one.norms);
+    for (const [key, value] of one.parameters)
+      expectSameBytes((other.parameters.get(key) as Tensor).detach(), value.detach());
+  });
+
+  it('gives the same bytes with a gradient scaler, whose scale grows', async () => {
+    const [plain, recording] = [await open({ trainBatchSize: 4 }), await open({ trainBatchSize: 4 })];
+    for (const opened of [plain, recording]) {
+      opened.training.scaler = new GradScaler();
+      opened.training.scaler.loadStateDict({ scale: 1024, goodSteps: 1998 });
+      opened.batches.push(...opened.batches, ...opened.batches);
+    }
+    recording.training.addGradients = recorded(gradientAdder(recording.training), (work) => work);
+    const [one, other] = [run(plain), run(recording)];
+    expect(other.norms).toEqual(one.norms);
+    expect(recording.training.scaler?.scale).toBe(2048);
+    for (const [key, value] of one.parameters)
+      expectSameBytes((other.parameters.get(key) as Tensor).detach(), value.detach());
   });
 });
 

@@ -14,7 +14,15 @@ import { drawNoise } from './noise.js';
 import { clipGradNorm, gradientsOf, gradNorm } from './optim/clip-grad-norm.js';
 import type { Optimization } from './optimization.js';
 import type { StepMetrics } from './step-reporter.js';
-import { backward, cat, type Generator, GradientCheckpoints, type Tensor, tidy } from './torch/index.js';
+import {
+  backward,
+  cat,
+  full,
+  type Generator,
+  GradientCheckpoints,
+  type Tensor,
+  tidy,
+} from './torch/index.js';
 import { type StepInputs, type TrainingLoss, trainingLoss } from './training-loss.js';
 
 /** All that a step works with. */
@@ -26,6 +34,8 @@ export interface Training extends Optimization {
   /** Draws the VAE's samples, noise and timesteps. */
   generator: Generator;
   guard: NanGuard;
+  /** As `gradientAdder`, recorded. Default: not recorded. */
+  addGradients?: AddGradients | undefined;
   /** Is given each phase to run: who measures a step looks at the clock and the memory there. Default: runs it. */
   around?: Around;
 }
@@ -35,8 +45,21 @@ type Around = <T>(phase: Phase, work: () => T) => T;
 const justRun: Around = (_, work) => work();
 
 /**
- * The results are on the device, which is waited for once: the weights may not be touched before loss and gradients are
- * known to be finite.
+ * Adds the gradients of a micro-batch, times its weight, to those of the parameters.
+ * @param weight a scalar
+ * @returns the micro-batch's loss without its weight, and that of each row, without gradients
+ */
+type AddGradients = (
+  latents: Tensor,
+  noise: Tensor,
+  timesteps: Tensor,
+  textStates: Tensor,
+  imageFeatures: Tensor,
+  weight: Tensor,
+) => [loss: Tensor, rowLosses: Tensor];
+
+/**
+ * The results are on the device. It is not waited for, but for what the guard and the scaler have to know.
  * @param step its number, from 1
  * @returns null where the guard had the batch skipped: nothing has changed
  * @throws TrainingError where a loss or gradient is NaN or infinite, and may not be skipped
@@ -56,7 +79,7 @@ export function trainStep(training: Training, batch: Examples, step: number): St
     const parameters = adapter.namedParameters();
     const details = { step, timesteps: noise.timesteps, rows: batch.rows, parameters };
     if (!training.guard.accepts(loss, mayOverflow ? null : norm, details)) {
-      optimizer.zeroGrad();
+      clearGradients(training);
       return null;
     }
     if (config.maxGradNorm !== undefined) clipGradNorm(gradients, norm, config.maxGradNorm);
@@ -70,34 +93,52 @@ export function trainStep(training: Training, batch: Examples, step: number): St
         ema?.step(optimizer.steps);
       });
     }
-    optimizer.zeroGrad();
+    clearGradients(training);
     return { loss, rowLosses, timesteps: noise.timesteps, gradNorm: norm, learningRates };
   });
 }
 
+/** What is recorded adds to the gradients where it found them. */
+function clearGradients({ optimizer, addGradients }: Training): void {
+  optimizer.zeroGrad({ setToNone: addGradients === undefined });
+}
+
 /** Runs backward for one micro-batch after another, each with its share of the rows, and gives the loss of all. */
-function accumulateGradients(
-  { config, models, adapter, scaler, around = justRun }: Training,
-  inputs: StepInputs,
-): TrainingLoss {
-  const [rows = 0] = inputs.latents.shape;
-  const losses = microBatches(inputs, config.trainBatchSize).map((micro) =>
-    tidy(() => {
-      const [microRows = 0] = micro.latents.shape;
-      using checkpoints = config.gradientCheckpointing ? new GradientCheckpoints() : null;
-      const { loss, rowLosses } = around('forward', () => trainingLoss(models, adapter, micro, config));
-      const share = loss.mul(microRows / rows);
-      around('backward', () => {
-        backward(scaler === null ? share : share.mul(scaler.scale));
-        checkpoints?.backward();
-      });
-      return { loss: share.detach(), rowLosses };
-    }),
-  );
+function accumulateGradients(training: Training, inputs: StepInputs): TrainingLoss {
+  const { config, scaler, addGradients = gradientAdder(training) } = training;
+  const { shape, device } = inputs.latents;
+  const [rows = 0] = shape;
+  const losses = microBatches(inputs, config.trainBatchSize).map((micro) => {
+    const { latents, noise, timesteps, textStates, imageFeatures } = micro;
+    const share = (latents.shape[0] ?? 0) / rows;
+    const weight = full([], share, { device }).mul(scaler?.scale ?? 1);
+    const [loss, rowLosses] = addGradients(latents, noise, timesteps, textStates, imageFeatures, weight);
+    return { loss: loss.mul(share), rowLosses };
+  });
   return {
     loss: losses.map(({ loss }) => loss).reduce((sum, loss) => sum.add(loss)),
     rowLosses: cat(losses.map(({ rowLosses }) => rowLosses)),
   };
+}
+
+/** Forward and backward of a micro-batch. */
+export function gradientAdder({
+  config,
+  models,
+  adapter,
+  around = justRun,
+}: Omit<Training, 'encoders'>): AddGradients {
+  return (latents, noise, timesteps, textStates, imageFeatures, weight) =>
+    tidy(() => {
+      using checkpoints = config.gradientCheckpointing ? new GradientCheckpoints() : null;
+      const inputs = { latents, noise, timesteps, textStates, imageFeatures };
+      const { loss, rowLosses } = around('forward', () => trainingLoss(models, adapter, inputs, config));
+      around('backward', () => {
+        backward(loss.mul(weight));
+        checkpoints?.backward();
+      });
+      return [loss.detach(), rowLosses];
+    });
 }
 
 /** Slices of at most `size` rows. */

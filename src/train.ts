@@ -30,9 +30,9 @@ import { assertSameRun } from './resume.js';
 import { lockRun } from './run-lock.js';
 import { saveOptions } from './saved-options.js';
 import { type ReportHooks, StepReporter } from './step-reporter.js';
-import { resolveTarget } from './target.js';
-import { Generator, setNumThreads, torchVersion } from './torch/index.js';
-import { type Training, trainStep } from './train-step.js';
+import { assertCudaGraphs, resolveTarget } from './target.js';
+import { Generator, recorded, setNumThreads, torchVersion } from './torch/index.js';
+import { gradientAdder, type Training, trainStep } from './train-step.js';
 import { createAdapter, createLoader } from './training-parts.js';
 import { openValidation, type Validation } from './validation.js';
 
@@ -83,6 +83,7 @@ export async function withRun<T>(
 ): Promise<T> {
   const config = resolveOptions(trainOptionsSchema, options);
   const target = resolveTarget({ device: config.device, dtype: dtypes[config.mixedPrecision] });
+  if (config.cudaGraphs) assertCudaGraphs(target.device);
   if (config.threads !== undefined) setNumThreads(config.threads);
 
   // Everything that can be wrong is found before anything is written, but for the lock, which goes again.
@@ -108,6 +109,7 @@ export async function withRun<T>(
   const models = loadFrozenModels(stableDiffusion, imageEncoder, {
     ...target,
     rowsAtOnce: config.trainBatchSize,
+    cudaGraphs: config.cudaGraphs,
     onMessage: hooks.onMessage,
   });
   const generator = new Generator(target.device, config.seed);
@@ -127,11 +129,10 @@ export async function withRun<T>(
     ...target,
     step: state.step,
   });
-  const guard = new NanGuard(
-    config.maxNanSteps,
-    (row) => (rows.at(row) as DatasetRow).image.name,
-    hooks.onMessage,
-  );
+  const guard = new NanGuard(config.maxNanSteps, (row) => (rows.at(row) as DatasetRow).image.name, {
+    device: target.device,
+    ...hooks,
+  });
   const training = { config, models, adapter, generator, guard, ...optimization };
   const savedTotalSteps = saved?.state.totalSteps;
   const place = { state, resumed, savedTotalSteps };
@@ -141,7 +142,7 @@ export async function withRun<T>(
 /** The steps of a run, with what it writes on the way. */
 async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResult> {
   const { target, dataset, loader, buckets, state, resumed, validation } = run;
-  const { config, models, adapter, generator } = run.training;
+  const { config, models, adapter, generator, guard } = run.training;
   const { rows } = dataset;
   const { totalSteps } = state;
   const parameters = adapter.namedParameters();
@@ -167,7 +168,8 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
     resumed,
     hooks.onMessage,
   );
-  const training: Training = { ...run.training, encoders };
+  const addGradients = config.cudaGraphs ? recorded(gradientAdder(run.training)) : undefined;
+  const training: Training = { ...run.training, encoders, addGradients };
 
   const trained = adapter.parameters().reduce((sum, { numel }) => sum + numel, 0);
   hooks.onMessage?.(
@@ -183,6 +185,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
   });
   let savedStep = resumed === undefined ? -1 : state.step;
   const save = (isLast: boolean): void => {
+    guard.settle();
     // First, so that a run that is killed and resumed has told of every step.
     reporter.flush();
     const { optimizer, ema, scaler } = training;
@@ -210,7 +213,10 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
         state.step++;
         reporter.add(metrics, batch.rows.length);
         if (state.step % config.saveSteps === 0) save(false);
-        if (state.step % config.validationSteps === 0) await validation?.draw(state.step, reporter);
+        if (state.step % config.validationSteps === 0) {
+          guard.settle();
+          await validation?.draw(state.step, reporter);
+        }
       }
       // Here pictures arrive and Ctrl-C is heard: the engine holds the thread for a whole step.
       await setImmediate();

@@ -70,7 +70,11 @@ function makePlan(libtorch) {
   const includes = [
     dirname(require.resolve('node-addon-api/package.json')),
     join(dirname(require.resolve('node-api-headers/package.json')), 'include'),
-    ...systemFree([libtorch.include, join(libtorch.include, 'torch/csrc/api/include')]),
+    ...systemFree([
+      libtorch.include,
+      join(libtorch.include, 'torch/csrc/api/include'),
+      ...(libtorch.cudaInclude ? [libtorch.cudaInclude] : []),
+    ]),
   ];
   // The threads of our own attention, which later versions do not need. Theirs may bring an OpenMP of their own.
   const threads = !MACOS && libtorch.version.startsWith('1.') ? ['-fopenmp'] : [];
@@ -87,6 +91,7 @@ function makePlan(libtorch) {
     '-DNAPI_CPP_EXCEPTIONS',
     ...(MACOS ? [] : [`-D_GLIBCXX_USE_CXX11_ABI=${libtorch.cxx11Abi ? 1 : 0}`]),
     ...threads,
+    ...(libtorch.cudaInclude ? ['-DIP_ADAPTER_CUDA'] : []),
     // As system headers: their warnings are not ours to mend.
     ...includes.map((folder) => `-isystem${folder}`),
   ];

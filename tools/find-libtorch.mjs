@@ -3,7 +3,7 @@
  * so that this works for any version, with or without CUDA, in a few milliseconds.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 
 const OLDEST = [1, 13];
@@ -18,6 +18,7 @@ export const TRIPLET = `${{ x64: 'x86_64', arm64: 'aarch64' }[process.arch] ?? p
  * @property {string} lib folder that holds `libtorch_cpu`
  * @property {string} version as its `version.h` says
  * @property {boolean} cuda whether `libtorch_cuda` is there
+ * @property {string | null} cudaInclude folder of CUDA's own headers, which its graphs take; null where there is none
  * @property {boolean} cxx11Abi whether its std::string is the C++11 one (pip wheels before 2.6: not)
  * @property {number} cxxStandard the C++ standard its headers ask for, at least 17
  */
@@ -31,7 +32,7 @@ export function findLibTorch(env = process.env) {
   for (const { place, prefixes, why, final } of places(env)) {
     const reasons = why ? [why] : [];
     for (const prefix of prefixes) {
-      const result = inspect(prefix, place);
+      const result = inspect(prefix, place, env);
       if (typeof result !== 'string') return { libtorch: result, tried };
       reasons.push(result);
     }
@@ -90,7 +91,7 @@ function homebrew() {
 }
 
 /** Describes the LibTorch under a prefix, or says why there is none to use. */
-function inspect(prefix, place) {
+function inspect(prefix, place, env) {
   const include = join(prefix, 'include');
   if (!existsSync(join(include, 'ATen/ATen.h'))) return `no ${join(include, 'ATen/ATen.h')}`;
   const lib = ['lib', 'lib64', `lib/${TRIPLET}`]
@@ -103,15 +104,32 @@ function inspect(prefix, place) {
   if (major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1])) {
     return `${prefix} has version ${version}, older than ${OLDEST.join('.')}`;
   }
+  const cuda = existsSync(join(lib, `libtorch_cuda.${SUFFIX}`));
   return {
     source: `${place} (${prefix})`,
     include,
     lib: realpathSync(lib),
     version,
-    cuda: existsSync(join(lib, `libtorch_cuda.${SUFFIX}`)),
+    cuda,
+    cudaInclude: cuda ? cudaHeaders(prefix, env) : null,
     cxx11Abi: hasCxx11Abi(lib),
     cxxStandard: cxxStandard(include),
   };
+}
+
+/** CUDA's headers: of $CUDA_HOME, as pip installs them beside torch, or in the toolkit's usual place. */
+function cudaHeaders(prefix, env) {
+  const pip = join(prefix, '..', 'nvidia');
+  const packages = existsSync(pip) ? readdirSync(pip).sort() : [];
+  return (
+    [env.CUDA_HOME ?? '', ...packages.map((name) => join(pip, name)), '/usr/local/cuda']
+      .filter((folder) => folder !== '')
+      .map((folder) => join(folder, 'include'))
+      // pip's package for running programs lacks the second.
+      .find((folder) =>
+        ['cuda_runtime.h', 'crt/host_config.h'].every((file) => existsSync(join(folder, file))),
+      ) ?? null
+  );
 }
 
 /** The version that the headers state; the file has moved over the years. */

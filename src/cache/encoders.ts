@@ -63,7 +63,7 @@ export async function openEncoders(
     stores.push(store);
     encode[part] = (examples) => {
       const wanted = samplesOf(examples).map(keys[part]);
-      return tidy(() => store.get(wanted).to(target.device));
+      return tidy(() => store.get(wanted).upload(target.device));
     };
   }
   return {

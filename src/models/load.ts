@@ -155,5 +155,6 @@ function fill<M extends AnyModel>(
   onMessage?.(
     `${model.constructor.name}: ${tensors.size} tensors, ${dtypes}, from ${file}${all.map((note) => `; ${note}`).join('')}`,
   );
-  return model.to({ dtype, device });
+  model.to({ dtype, device });
+  return device === undefined || device === 'cpu' ? model : model.toChannelsLast();
 }

@@ -56,6 +56,16 @@ export abstract class Module<Args extends unknown[] = [x: Tensor], Out = Tensor>
     return this;
   }
 
+  /** Lays the weights of convolutions out as a GPU's tensor cores take them; their results are laid out so, too. */
+  toChannelsLast(): this {
+    using _ = noGrad();
+    for (const { holder, field } of slots(this)) {
+      const before = holder[field] as Tensor;
+      if (before.ndim === 4) replace(holder, field, before.contiguous('channels_last'));
+    }
+    return this;
+  }
+
   /**
    * Takes the tensors as the parameters, as they are: no copy, no conversion.
    * @param where the file or other origin, for the error

@@ -123,8 +123,13 @@ export class AdamW {
     );
   }
 
-  zeroGrad(): void {
-    for (const [, parameter] of this.#parameters()) parameter.grad = null;
+  /** @param setToNone lets go of the gradients' memory; otherwise they become 0 where they are */
+  zeroGrad({ setToNone = true }: { setToNone?: boolean } = {}): void {
+    tidy(() => {
+      for (const [, parameter] of this.#parameters())
+        if (setToNone) parameter.grad = null;
+        else parameter.grad?.zero_();
+    });
   }
 
   /** The moments: `exp_avg.NAME` and `exp_avg_sq.NAME`. With `steps`, all that the next update depends on. */

@@ -9,7 +9,7 @@ export function gradientsOf(parameters: readonly Tensor[]): Tensor[] {
 /** The Euclidean norm of all gradients as if they were one vector, a scalar; not finite where any of them is not. */
 export function gradNorm(gradients: readonly Tensor[]): Tensor {
   using _ = noGrad();
-  return tidy(() => aten.vectorNorm(stack(gradients.map((gradient) => aten.vectorNorm(gradient)))));
+  return tidy(() => aten.vectorNorm(stack(aten.foreachNorm(gradients) as Tensor[])));
 }
 
 /**
@@ -26,6 +26,7 @@ export function clipGradNorm(gradients: readonly Tensor[], norm: Tensor, maxNorm
 }
 
 const aten = {
+  foreachNorm: op('aten::_foreach_norm.Scalar(Tensor[] self, Scalar ord=2) -> Tensor[]'),
   vectorNorm: op(
     'aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor',
   ),

@@ -18,6 +18,7 @@ export {
 } from './creation.js';
 export { type DType, dtypes } from './dtype.js';
 export { Generator } from './generator.js';
+export { assertGraphs, type Recorder, recordCuda, recorded } from './graphs.js';
 export { Unread } from './pickle.js';
 export { type FixedPointFilter, resampleBytes, resampleBytesAsync } from './resample.js';
 export {
@@ -28,6 +29,7 @@ export {
   synchronize,
   torchVersion,
   trimMemory,
+  tuneCuda,
 } from './runtime.js';
 export { readSafetensors, safetensorsSize, writeSafetensors } from './safetensors.js';
 export { tidy } from './scope.js';

@@ -17,6 +17,9 @@ interface Native {
   setNumThreads(n: number): void;
   getNumThreads(): number;
   hasCuda(): boolean;
+  tuneCuda(allowTF32: boolean): void;
+  /** Null where the addon was built without CUDA's headers. */
+  cuda: NativeCuda | null;
   findOperator(name: string, overload: string): [index: number, schema: string] | null;
   call(index: number, ...args: unknown[]): unknown;
   shape(handle: RawHandle): number[];
@@ -28,6 +31,8 @@ interface Native {
   liveTensors(): number;
   fromBytes(bytes: Uint8Array, dtype: number, shape: readonly number[]): RawHandle;
   toBytes(handle: RawHandle): ArrayBuffer;
+  readLater(handle: RawHandle): PendingRead;
+  finishRead(pending: PendingRead): ArrayBuffer;
   mapTensors(path: string, entries: [offset: number, dtype: number, shape: readonly number[]][]): RawHandle[];
   createGenerator(device: string, seed: number): number;
   getGeneratorState(generator: number): RawHandle;
@@ -46,6 +51,21 @@ interface Native {
   resetCpuPeak(): void;
   resample(rgb: Uint8Array, width: number, columns: object, rows: object): Uint8Array;
   resampleAsync(rgb: Uint8Array, width: number, columns: object, rows: object): Promise<Uint8Array>;
+}
+
+/** Values on their way to the host. */
+export interface PendingRead {
+  readonly __brand: 'PendingRead';
+}
+
+interface NativeCuda {
+  beginCapture(): void;
+  endCapture(): number;
+  abandonCapture(): void;
+  replay(graph: number): void;
+  releaseGraph(graph: number): void;
+  gpuMemory(device: string): { gpuAllocatedBytes: number; gpuPeakBytes: number };
+  resetGpuPeak(device: string): void;
 }
 
 const addonPath = fileURLToPath(new URL('../../build/ip_adapter.node', import.meta.url));

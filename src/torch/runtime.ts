@@ -4,11 +4,21 @@ import { native } from './native.js';
 import { tidy } from './scope.js';
 import type { Device } from './tensor.js';
 
+export interface DeviceTuning {
+  /** Whether a GPU may multiply float32 with TF32's 10 bits of mantissa, which is several times as fast. */
+  allowTF32: boolean;
+}
+
 /** The LibTorch that the addon was built against, such as '1.13.0'. */
 export const torchVersion: string = native.torchVersion;
 
 export function hasCuda(): boolean {
   return native.hasCuda();
+}
+
+/** Has a GPU try cuDNN's algorithms for each shape of a convolution, and keep the fastest. For the whole process. */
+export function tuneCuda({ allowTF32 }: DeviceTuning): void {
+  native.tuneCuda(allowTF32);
 }
 
 /** How many threads an operator uses on the CPU. Default: every core. */
@@ -25,15 +35,25 @@ export interface MemoryStats {
   cpuPeakBytes: number;
   /** Bytes of freed CPU blocks that are kept for reuse. */
   cpuCachedBytes: number;
+  /** Bytes of the tensors on the GPU; null on the CPU, and where the addon was built without CUDA's headers. */
+  gpuAllocatedBytes: number | null;
+  /** The highest that has been since the last `resetMemoryPeak`. */
+  gpuPeakBytes: number | null;
 }
 
-export function memoryStats(): MemoryStats {
-  return { liveTensors: native.liveTensors(), ...native.memory() };
+/** @param device the GPU to tell of */
+export function memoryStats(device: Device = 'cpu'): MemoryStats {
+  const gpu =
+    device === 'cpu' || native.cuda === null
+      ? { gpuAllocatedBytes: null, gpuPeakBytes: null }
+      : native.cuda.gpuMemory(device);
+  return { liveTensors: native.liveTensors(), ...native.memory(), ...gpu };
 }
 
-/** From now on `cpuPeakBytes` is the highest that there will be. */
-export function resetMemoryPeak(): void {
+/** From now on the peaks of CPU and device are the highest that there will be. */
+export function resetMemoryPeak(device: Device = 'cpu'): void {
   native.resetCpuPeak();
+  if (device !== 'cpu') native.cuda?.resetGpuPeak(device);
 }
 
 /** Waits until a device has done all that it was given; a CPU has at once. */

@@ -82,6 +82,21 @@ describe('operators', () => {
   });
 });
 
+describe('readLater', () => {
+  it('gives the values of when it was called, row-major', () => {
+    const x = tensor([1, 2, 3, 4], [2, 2]);
+    const read = x.transpose(0, 1).readLater();
+    x.zero_();
+    expect(read()).toEqual([1, 3, 2, 4]);
+    expect(read()).toEqual([1, 3, 2, 4]);
+    expect(tensor([], [0]).readLater()()).toEqual([]);
+  });
+
+  it('takes float32 alone', () => {
+    expect(() => tensor([1], [1], 'int64').readLater()).toThrow('float32');
+  });
+});
+
 describe('lifetime', () => {
   it('tidy releases what is made inside, and keeps what is returned', () => {
     const before = memoryStats().liveTensors;

@@ -118,6 +118,15 @@ export class Tensor extends Held {
     return Array.from(this.toArray() as ArrayLike<number | bigint>, Number);
   }
 
+  /**
+   * Has the values copied to the host, float32 only. Whoever calls the result gets them, and waits for the work that the
+   * device was given before, but not for what it is given in between.
+   */
+  readLater(): () => number[] {
+    const pending = native.readLater(this.handle);
+    return () => Array.from(new Float32Array(native.finishRead(pending)));
+  }
+
   /** The values' own bytes, row-major, little-endian. */
   toBytes(): Uint8Array {
     return new Uint8Array(native.toBytes(this.handle));
@@ -242,8 +251,9 @@ export class Tensor extends Held {
   repeat(...counts: number[]): Tensor {
     return aten.repeat(this, counts);
   }
-  contiguous(): Tensor {
-    return aten.contiguous(this);
+  /** @param memoryFormat of the result; 'channels_last' is for [n, c, h, w], with the channels of a pixel side by side */
+  contiguous(memoryFormat: 'contiguous' | 'channels_last' = 'contiguous'): Tensor {
+    return aten.contiguous(this, memoryFormat);
   }
   /** Elements start … end - 1 of a dimension; end null for all that follow. A view. */
   slice(dim: number, start: number, end: number | null = null): Tensor {
@@ -273,6 +283,17 @@ export class Tensor extends Held {
     return device === undefined
       ? aten.toDtype(this, dtype ?? this.dtype)
       : aten.toDevice(this, device, dtype ?? this.dtype);
+  }
+  /**
+   * A CPU tensor on a device. A GPU copies it by itself, from pinned memory, and is not waited for. Where it is there
+   * already, the result shares the storage.
+   */
+  upload(device: Device): Tensor {
+    const source = device === 'cpu' ? this : aten.pinMemory(this);
+    const result = aten.toDevice(source, device, this.dtype, true);
+    // Its memory is kept until the copy is done.
+    if (source !== this) source.dispose();
+    return result;
   }
   clone(): Tensor {
     return aten.clone(this);
@@ -357,6 +378,7 @@ const aten = {
   toDevice: op(
     'aten::to.device(Tensor(a) self, Device device, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)',
   ),
+  pinMemory: op('aten::pin_memory(Tensor(a) self, Device? device=None) -> Tensor(a)'),
   clone: op('aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor'),
   detach: op('aten::detach(Tensor(a) self) -> Tensor(a)'),
   copy_: op('aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)'),

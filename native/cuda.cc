@@ -1,0 +1,120 @@
+// What only a CUDA GPU has: graphs of kernels, and a memory of its own. Built with the headers of CUDA's runtime where
+// there are any (IP_ADAPTER_CUDA, see tools/build-native.mjs); without them the rest of the addon runs on a GPU all the
+// same.
+#include "addon.h"
+
+#ifdef IP_ADAPTER_CUDA
+
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+namespace {
+
+using Graph = at::cuda::CUDAGraph;
+
+// A capture under way: what is launched is recorded, not run. CUDA records no default stream.
+struct Capture {
+  std::shared_ptr<Graph> graph = std::make_shared<Graph>();
+  c10::cuda::CUDAStreamGuard stream{c10::cuda::getStreamFromPool()};
+};
+
+std::unique_ptr<Capture> capture;
+
+// Graphs share their memory: no two run at the same time, and what they give is copied before the next one does.
+c10::MempoolId_t pool() {
+  static const auto shared = at::cuda::graph_pool_handle();
+  return shared;
+}
+
+// beginCapture(): the memory that earlier work has left is given back first, since a capture cannot ask for it.
+Napi::Value beginCapture(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    TORCH_CHECK(capture == nullptr, "a capture is under way");
+    c10::cuda::device_synchronize();
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    auto begun = std::make_unique<Capture>();
+    begun->graph->capture_begin(pool());
+    capture = std::move(begun);
+    return info.Env().Undefined();
+  });
+}
+
+// endCapture() -> handle of the graph
+Napi::Value endCapture(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    TORCH_CHECK(capture != nullptr, "no capture is under way");
+    const std::unique_ptr<Capture> ended = std::move(capture);
+    ended->graph->capture_end();
+    return Napi::Number::New(info.Env(), Addon::of(info.Env()).graphs.add(ended->graph));
+  });
+}
+
+// abandonCapture(): after an error inside it, which is the one to tell.
+Napi::Value abandonCapture(const Napi::CallbackInfo& info) {
+  const std::unique_ptr<Capture> abandoned = std::move(capture);
+  if (abandoned != nullptr) {
+    try {
+      abandoned->graph->capture_end();
+    } catch (const std::exception&) {
+    }
+  }
+  return info.Env().Undefined();
+}
+
+Napi::Value replay(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    const auto* graph = Addon::of(info.Env()).graphs.find(info[0].As<Napi::Number>().DoubleValue());
+    TORCH_CHECK(graph != nullptr, "this graph was released already");
+    static_cast<Graph*>(graph->get())->replay();
+    return info.Env().Undefined();
+  });
+}
+
+c10::DeviceIndex deviceIndex(const Napi::Value& device) {
+  const c10::Device wanted(device.As<Napi::String>().Utf8Value());
+  return wanted.has_index() ? wanted.index() : c10::cuda::current_device();
+}
+
+// gpuMemory(device) -> bytes of the tensors on it
+Napi::Value gpuMemory(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(deviceIndex(info[0]));
+    const auto& bytes = stats.allocated_bytes[0];  // of all pools together
+    Napi::Object result = Napi::Object::New(info.Env());
+    result["gpuAllocatedBytes"] = Napi::Number::New(info.Env(), static_cast<double>(bytes.current));
+    result["gpuPeakBytes"] = Napi::Number::New(info.Env(), static_cast<double>(bytes.peak));
+    return result;
+  });
+}
+
+Napi::Value resetGpuPeak(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    c10::cuda::CUDACachingAllocator::resetPeakStats(deviceIndex(info[0]));
+    return info.Env().Undefined();
+  });
+}
+
+}  // namespace
+
+void exportCuda(Napi::Env env, Napi::Object exports) {
+  Napi::Object cuda = Napi::Object::New(env);
+  cuda["beginCapture"] = Napi::Function::New(env, beginCapture);
+  cuda["endCapture"] = Napi::Function::New(env, endCapture);
+  cuda["abandonCapture"] = Napi::Function::New(env, abandonCapture);
+  cuda["replay"] = Napi::Function::New(env, replay);
+  cuda["gpuMemory"] = Napi::Function::New(env, gpuMemory);
+  cuda["resetGpuPeak"] = Napi::Function::New(env, resetGpuPeak);
+  cuda["releaseGraph"] = Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
+    Addon::of(info.Env()).graphs.remove(info[0].As<Napi::Number>().DoubleValue());
+  });
+  exports["cuda"] = cuda;
+}
+
+#else
+
+void exportCuda(Napi::Env env, Napi::Object exports) { exports["cuda"] = env.Null(); }
+
+#endif
