@@ -8,7 +8,8 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: Math.min(2, availableParallelism()),
     // The models are tiny, and the workers share the cores.
-    env: { OMP_NUM_THREADS: '1' },
+    // And a GPU computes float32 as such, which recorded numbers are.
+    env: { OMP_NUM_THREADS: '1', NVIDIA_TF32_OVERRIDE: '0' },
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },

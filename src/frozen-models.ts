@@ -14,8 +14,8 @@ import {
   type Device,
   type DType,
   type Generator,
+  graphed,
   noGrad,
-  recorded,
   stack,
   type Tensor,
   tensor,
@@ -133,7 +133,7 @@ function encoder<M extends { parameters(): Tensor[] }>(
   const load = (): FrozenEncoder => {
     const model = loadModel();
     const run = (rows: Tensor): [Tensor] => [tidy(() => encode(model, rows))];
-    const encodeRows = cudaGraphs ? recorded(run) : run;
+    const encodeRows = cudaGraphs ? graphed(run) : run;
     return {
       encode: (examples) => {
         const values = examples[input];

@@ -1,24 +1,32 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { expectAllclose, golden, goldenFolders, goldenResampler } from '../test/golden.js';
+import {
+  expectAllclose,
+  golden,
+  goldenFolders,
+  goldenResampler,
+  readGolden,
+  target,
+} from '../test/golden.js';
 import { type Conditions, decodeLatents, denoise } from './generate.js';
 import { readAdapter } from './ip-adapter/adapter-file.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { loadImageEncoder, loadUNet, loadVAE } from './models/load.js';
 import { readSchedulerConfig, type SamplerName } from './schedulers/config.js';
 import { createSampler } from './schedulers/create.js';
-import { cat, memoryStats, noGrad, readSafetensors, type Tensor, zeros } from './torch/index.js';
+import { cat, memoryStats, noGrad, type Tensor, zeros } from './torch/index.js';
 
 /** The original's run, as it was recorded in a folder. */
 function open(folder: string) {
   const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
   const { resampler } = JSON.parse(readFileSync(join(folder, '../train/config.json'), 'utf8'));
-  const recorded = readSafetensors(join(folder, 'generate.safetensors')).tensors;
+  const recorded = readGolden(join(folder, 'generate.safetensors'));
   const of = (key: string): Tensor => recorded.get(key) as Tensor;
-  const unet = loadUNet(join(folder, config.unet));
+  const unet = loadUNet(join(folder, config.unet), target);
   const adapter = new IPAdapter(unet, goldenResampler(resampler));
   adapter.loadStateDict(readAdapter(join(folder, config.adapter)), 'golden');
+  adapter.to(target);
   const scheduler = readSchedulerConfig(join(folder, 'scheduler'));
   const text = { text: of('prompt_embeds'), negativeText: of('negative_prompt_embeds') };
   return {
@@ -44,11 +52,11 @@ describe.each(goldenFolders('generate'))('the original generates, %s', (folder) 
 
   it('the tokens of the prompt, and of the zero image', () => {
     using _ = noGrad();
-    const encoder = loadImageEncoder(join(folder, config.image_encoder));
+    const encoder = loadImageEncoder(join(folder, config.image_encoder), target);
     const features = encoder.hiddenStates(of('clip_pixel_values'), -2);
     expectAllclose(features, of('image_hidden_states'), 1e-5);
     expectAllclose(adapter.call(features), of('ip_tokens'), 1e-4);
-    const zero = encoder.hiddenStates(zeros(of('clip_pixel_values').shape), -2);
+    const zero = encoder.hiddenStates(zeros(of('clip_pixel_values').shape, target), -2);
     expectAllclose(adapter.call(zero), of('uncond_ip_tokens'), 1e-4);
   });
 
@@ -62,7 +70,7 @@ describe.each(goldenFolders('generate'))('the original generates, %s', (folder) 
       });
       expectAllclose(latents, of(`${name}.final_latents`), 1e-4);
       using _ = noGrad();
-      const vae = loadVAE(join(folder, config.vae));
+      const vae = loadVAE(join(folder, config.vae), target);
       expectAllclose(vae.decode(latents.mul(1 / vae.config.scalingFactor)), of(`${name}.decoded`), 1e-4);
       const bytes = decodeLatents(vae, latents).toNumbers();
       const shares = recorded.get(`${name}.image`)?.toNumbers() ?? [];

@@ -13,7 +13,7 @@ import { NanGuard } from './nan-guard.js';
 import { GradScaler } from './optim/grad-scaler.js';
 import { createOptimization } from './optimization.js';
 import type { StepMetrics } from './step-reporter.js';
-import { Generator, memoryStats, randn, recorded, type Tensor, tidy } from './torch/index.js';
+import { Generator, graphed, memoryStats, randn, type Tensor, tidy } from './torch/index.js';
 import { gradientAdder, type Training, trainStep } from './train-step.js';
 
 let world: World;
@@ -187,7 +187,7 @@ describe('a recorded step', () => {
   ])('gives the same bytes: %j', async (options) => {
     const [plain, recording] = [await open(options), await open(options)];
     const { training } = recording;
-    training.addGradients = recorded(gradientAdder(training), (work) => work);
+    training.addGradients = graphed(gradientAdder(training), (work) => work);
     // Each shape several times.
     for (const opened of [plain, recording]) opened.batches.push(...opened.batches, ...opened.batches);
     const [one, other] = [run(plain), run(recording)];
@@ -204,7 +204,7 @@ describe('a recorded step', () => {
       opened.training.scaler.loadStateDict({ scale: 1024, goodSteps: 1998 });
       opened.batches.push(...opened.batches, ...opened.batches);
     }
-    recording.training.addGradients = recorded(gradientAdder(recording.training), (work) => work);
+    recording.training.addGradients = graphed(gradientAdder(recording.training), (work) => work);
     const [one, other] = [run(plain), run(recording)];
     expect(other.norms).toEqual(one.norms);
     expect(recording.training.scaler?.scale).toBe(2048);

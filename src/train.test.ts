@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../test/e2e/world.js';
-import { expectAllclose, golden, goldenResampler } from '../test/golden.js';
+import { expectAllclose, golden, goldenResampler, readGolden, target } from '../test/golden.js';
 import { readRun } from '../test/read-events.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { loadUNet } from './models/load.js';
@@ -21,15 +21,18 @@ import { train } from './train.js';
 import { type StepInputs, trainingLoss } from './training-loss.js';
 
 const folder = golden('train') as string;
-const read = (name: string): Map<string, Tensor> => readSafetensors(`${folder}/${name}.safetensors`).tensors;
+const read = (name: string): Map<string, Tensor> => readGolden(`${folder}/${name}.safetensors`);
 
 describe('the original run, step by step', () => {
   it.each(['kept activations', 'gradient checkpointing'])(
     'gives its ten losses, its first gradients and its final weights, with %s',
     (activations) => {
       const config = JSON.parse(readFileSync(`${folder}/config.json`, 'utf8'));
-      const unet = loadUNet(golden('unet/unet') as string);
-      const scheduler = DDPMScheduler.fromConfig(golden('schedulers/sd15_scheduler_config.json') as string);
+      const unet = loadUNet(golden('unet/unet') as string, target);
+      const scheduler = DDPMScheduler.fromConfig(
+        golden('schedulers/sd15_scheduler_config.json') as string,
+        target.device,
+      );
       const adapter = new IPAdapter(unet, goldenResampler(config.resampler));
       adapter.loadStateDict(read('init'), 'golden');
       adapter.requiresGrad_(true).attach();
@@ -99,7 +102,10 @@ describe('the original run, step by step', () => {
   it('noise and encodings of its first step', () => {
     const inputs = read('inputs');
     const at = (name: string): Tensor => inputs.get(`step0.${name}`) as Tensor;
-    const scheduler = DDPMScheduler.fromConfig(golden('schedulers/sd15_scheduler_config.json') as string);
+    const scheduler = DDPMScheduler.fromConfig(
+      golden('schedulers/sd15_scheduler_config.json') as string,
+      target.device,
+    );
     expectAllclose(
       scheduler.addNoise(at('latents'), at('noise'), at('timesteps')),
       at('noisy_latents'),

@@ -31,7 +31,7 @@ import { lockRun } from './run-lock.js';
 import { saveOptions } from './saved-options.js';
 import { type ReportHooks, StepReporter } from './step-reporter.js';
 import { assertCudaGraphs, resolveTarget } from './target.js';
-import { Generator, recorded, setNumThreads, torchVersion } from './torch/index.js';
+import { Generator, graphed, setNumThreads, torchVersion } from './torch/index.js';
 import { gradientAdder, type Training, trainStep } from './train-step.js';
 import { createAdapter, createLoader } from './training-parts.js';
 import { openValidation, type Validation } from './validation.js';
@@ -168,7 +168,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
     resumed,
     hooks.onMessage,
   );
-  const addGradients = config.cudaGraphs ? recorded(gradientAdder(run.training)) : undefined;
+  const addGradients = config.cudaGraphs ? graphed(gradientAdder(run.training)) : undefined;
   const training: Training = { ...run.training, encoders, addGradients };
 
   const trained = adapter.parameters().reduce((sum, { numel }) => sum + numel, 0);

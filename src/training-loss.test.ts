@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { expectAllclose, golden, goldenResampler } from '../test/golden.js';
+import { expectAllclose, golden, goldenResampler, readGolden, target } from '../test/golden.js';
 import { IPAdapter } from './ip-adapter/ip-adapter.js';
 import { loadUNet } from './models/load.js';
 import { readNoiseConfig } from './schedulers/config.js';
 import { DDPMScheduler } from './schedulers/ddpm.js';
-import { readSafetensors, type Tensor, tensor } from './torch/index.js';
+import { type Tensor, tensor } from './torch/index.js';
 import { minSnrWeights, type StepInputs, trainingLoss } from './training-loss.js';
 
 const epsilon = readNoiseConfig(golden('schedulers/sd15_scheduler_config.json') as string);
@@ -53,11 +53,11 @@ describe('Min-SNR weights', () => {
 describe('trainingLoss', () => {
   const folder = golden('train') as string;
   const config = JSON.parse(readFileSync(`${folder}/config.json`, 'utf8'));
-  const unet = loadUNet(golden('unet/unet') as string);
+  const unet = loadUNet(golden('unet/unet') as string, target);
   const adapter = new IPAdapter(unet, goldenResampler(config.resampler));
-  adapter.loadStateDict(readSafetensors(`${folder}/init.safetensors`).tensors, 'golden');
+  adapter.loadStateDict(readGolden(`${folder}/init.safetensors`), 'golden');
   adapter.attach();
-  const inputs = readSafetensors(`${folder}/inputs.safetensors`).tensors;
+  const inputs = readGolden(`${folder}/inputs.safetensors`);
   const at = (name: string): Tensor => inputs.get(`step0.${name}`) as Tensor;
   const whole: StepInputs = {
     latents: at('latents'),
@@ -79,7 +79,7 @@ describe('trainingLoss', () => {
     ['epsilon', epsilon],
     ['v_prediction', velocity],
   ] as const)('%s: with γ it is the mean of the rows’ own losses, each with its weight', (_, noiseConfig) => {
-    const scheduler = new DDPMScheduler(noiseConfig);
+    const scheduler = new DDPMScheduler(noiseConfig, target.device);
     const loss = (inputs: StepInputs, snrGamma?: number): number =>
       trainingLoss({ unet, scheduler }, adapter, inputs, { snrGamma }).loss.item();
     const gamma = 0.1;
@@ -94,7 +94,9 @@ describe('trainingLoss', () => {
   });
 
   it('predicts the velocity where the model does: another loss of the same prediction', () => {
-    const [scheduler, other] = [new DDPMScheduler(epsilon), new DDPMScheduler(velocity)];
+    const [scheduler, other] = [epsilon, velocity].map(
+      (config) => new DDPMScheduler(config, target.device),
+    ) as [DDPMScheduler, DDPMScheduler];
     const [a, b] = [scheduler, other].map((scheduler) =>
       trainingLoss({ unet, scheduler }, adapter, whole).loss.item(),
     );

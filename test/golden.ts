@@ -1,13 +1,17 @@
 /**
  * @file Golden data: tensors made by running the original code. Cases are in test/golden, and more of them in
- * ../shared/golden where that is present; a case's README there tells the tolerances.
+ * ../shared/golden where that is present; a case's README there tells the tolerances. Where LibTorch finds a GPU the tests
+ * run there, as the programs do; with CUDA_VISIBLE_DEVICES empty it finds none.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import { Resampler } from '../src/ip-adapter/resampler.js';
-import { readSafetensors, type Tensor } from '../src/torch/index.js';
+import { hasCuda, readSafetensors, type Tensor, tidy } from '../src/torch/index.js';
+
+/** Where these tests compute. */
+export const target = { device: hasCuda() ? 'cuda' : 'cpu' } as const;
 
 const roots = ['./golden', '../../shared/golden'].map((path) =>
   fileURLToPath(new URL(path, import.meta.url)),
@@ -21,6 +25,13 @@ export function golden(name: string): string | null {
 /** Every folder of that name, here and beside the checkout. */
 export function goldenFolders(name: string): string[] {
   return roots.map((root) => join(root, name)).filter((path) => existsSync(path));
+}
+
+/** The tensors of a recorded file, where the tests compute. */
+export function readGolden(file: string): Map<string, Tensor> {
+  return tidy(
+    () => new Map(Array.from(readSafetensors(file).tensors, ([key, tensor]) => [key, tensor.to(target)])),
+  );
 }
 
 export interface ModelCase {
@@ -53,7 +64,7 @@ function casesOf(root: string, group: string, model: string): ModelCase[] {
   const own = join(root, group, `${model}.io.safetensors`);
   const io = existsSync(own) ? own : join(root, group, 'io.safetensors');
   const cases = new Map<string, Map<string, Tensor>>();
-  for (const [key, tensor] of readSafetensors(io).tensors) {
+  for (const [key, tensor] of readGolden(io)) {
     const [, label = '', rest = key] = /^(case\d+)\.(.*)$/.exec(key) ?? [];
     if (!cases.has(label)) cases.set(label, new Map());
     cases.get(label)?.set(rest, tensor);

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { expectAllclose, goldenFolders } from '../../test/golden.js';
+import { expectAllclose, goldenFolders, readGolden, target } from '../../test/golden.js';
 import type { Module } from '../nn/module.js';
-import { backward, readSafetensors, type Tensor, zeros } from '../torch/index.js';
+import { backward, type Tensor, zeros } from '../torch/index.js';
 import { ImageProjModel, MLPProjModel } from './image-projection.js';
 
 describe.each(goldenFolders('image_proj'))('as the original computes it, %s', (folder) => {
@@ -19,18 +19,18 @@ describe.each(goldenFolders('image_proj'))('as the original computes it, %s', (f
   ];
 
   it.each(models)('%s, values and gradients', (name, make) => {
-    const recorded = readSafetensors(join(folder, `${name}.io.safetensors`)).tensors;
+    const recorded = readGolden(join(folder, `${name}.io.safetensors`));
     const of = (key: string): Tensor => recorded.get(key) as Tensor;
     const input = of('input');
     const model = make(input.shape.at(-1) as number, of('output').shape);
-    const { tensors } = readSafetensors(join(folder, `${name}.weights.safetensors`));
+    const tensors = readGolden(join(folder, `${name}.weights.safetensors`));
     model.loadStateDict(new Map(Array.from(tensors, ([key, value]) => [key, value.clone()])), name);
     model.requiresGrad_(true);
     input.requiresGrad = true;
 
     const output = model.call(input);
     expectAllclose(output, of('output'), 1e-5);
-    expectAllclose(model.call(zeros(input.shape)), of('output_for_zero_input'), 1e-5);
+    expectAllclose(model.call(zeros(input.shape, target)), of('output_for_zero_input'), 1e-5);
     backward(output.mul(of('random')).mean());
     const gradients = new Map([...model.namedParameters(), ['input', input]]);
     const expected = [...recorded.keys()].filter((key) => key.startsWith('grad.'));

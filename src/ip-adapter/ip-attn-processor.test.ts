@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { expectAllclose, golden } from '../../test/golden.js';
+import { expectAllclose, golden, readGolden } from '../../test/golden.js';
 import { Attention, defaultProcessor } from '../models/attention.js';
-import { backward, cat, readSafetensors, type Tensor } from '../torch/index.js';
+import { backward, cat, type Tensor } from '../torch/index.js';
 import { IPAttnProcessor } from './ip-attn-processor.js';
 
 const folder = golden('ip_attention') as string;
@@ -20,7 +20,7 @@ function load(): { layer: Attention; processor: IPAttnProcessor; io: Map<string,
     config.cross_attention_dim,
     config.num_tokens,
   );
-  const { tensors } = readSafetensors(`${folder}/base.weights.safetensors`);
+  const tensors = readGolden(`${folder}/base.weights.safetensors`);
   const part = (own: boolean): Map<string, Tensor> =>
     new Map(
       [...tensors]
@@ -30,7 +30,7 @@ function load(): { layer: Attention; processor: IPAttnProcessor; io: Map<string,
   layer.loadStateDict(part(false), 'golden');
   processor.loadStateDict(part(true), 'golden');
   layer.processor = processor;
-  return { layer, processor, io: readSafetensors(`${folder}/base.io.safetensors`).tensors };
+  return { layer, processor, io: readGolden(`${folder}/base.io.safetensors`) };
 }
 
 describe('decoupled cross-attention', () => {

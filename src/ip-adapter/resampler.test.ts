@@ -1,15 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { expectAllclose, golden, goldenResampler } from '../../test/golden.js';
-import { backward, Generator, readSafetensors, type Tensor, tidy } from '../torch/index.js';
+import { expectAllclose, golden, goldenResampler, readGolden } from '../../test/golden.js';
+import { backward, Generator, type Tensor, tidy } from '../torch/index.js';
 import { Resampler } from './resampler.js';
 
 it('gives the original output and gradients', () => {
   const folder = golden('resampler') as string;
   const resampler = goldenResampler(JSON.parse(readFileSync(`${folder}/base.config.json`, 'utf8')));
-  resampler.loadStateDict(readSafetensors(`${folder}/base.weights.safetensors`).tensors, 'golden');
+  resampler.loadStateDict(readGolden(`${folder}/base.weights.safetensors`), 'golden');
   resampler.requiresGrad_(true);
-  const io = readSafetensors(`${folder}/base.io.safetensors`).tensors;
+  const io = readGolden(`${folder}/base.io.safetensors`);
   const input = io.get('input') as Tensor;
   input.requiresGrad = true;
   const output = resampler.call(input);

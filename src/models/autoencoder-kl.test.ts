@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { expectAllclose, modelCases, recorded } from '../../test/golden.js';
+import { expectAllclose, modelCases, recorded, target } from '../../test/golden.js';
 import { ConfigError } from '../errors.js';
 import { Generator, memoryStats, noGrad, randn, tidy, zeros } from '../torch/index.js';
 import { AutoencoderKL, parseVAEConfig, sampleLatents } from './autoencoder-kl.js';
@@ -28,7 +28,7 @@ describe('AutoencoderKL, as the original computes it', () => {
 
   it.each(cases)('$name', (one) => {
     using _ = noGrad();
-    const vae = loadVAE(one.folder);
+    const vae = loadVAE(one.folder, target);
     const distribution = vae.encode(recorded(one, 'image'));
     for (const key of ['mean', 'logvar', 'std'] as const)
       expectAllclose(distribution[key], recorded(one, key), 2e-5);
@@ -48,7 +48,7 @@ describe('AutoencoderKL', () => {
   it('keeps logvar in its range', () => {
     using _ = noGrad();
     const [one] = modelCases('vae') as [ReturnType<typeof modelCases>[number]];
-    const vae = loadVAE(one.folder);
+    const vae = loadVAE(one.folder, target);
     const { logvar } = vae.encode(recorded(one, 'image').mul(1e6));
     expect(logvar.max().item()).toBeLessThanOrEqual(20);
     expect(logvar.min().item()).toBeGreaterThanOrEqual(-30);
@@ -58,7 +58,7 @@ describe('AutoencoderKL', () => {
 
   it('reconstructs by way of the mean, and leaves no tensors behind', () => {
     const [one] = modelCases('vae') as [ReturnType<typeof modelCases>[number]];
-    const vae = loadVAE(one.folder);
+    const vae = loadVAE(one.folder, target);
     const image = recorded(one, 'image');
     const before = memoryStats().liveTensors;
     tidy(() => expectAllclose(vae.call(image), vae.decode(vae.encode(image).mean), 0));

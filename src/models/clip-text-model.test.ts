@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { expectAllclose, modelCases, recorded } from '../../test/golden.js';
+import { expectAllclose, modelCases, recorded, target } from '../../test/golden.js';
 import { ConfigError } from '../errors.js';
 import { noGrad, zeros } from '../torch/index.js';
 import { CLIPTextModel, parseCLIPTextConfig } from './clip-text-model.js';
@@ -39,7 +39,7 @@ describe('CLIPTextModel, as the original computes it', () => {
 
   it.each(cases)('$name', (one) => {
     using _ = noGrad();
-    const model = loadTextEncoder(one.folder);
+    const model = loadTextEncoder(one.folder, target);
     for (const prefix of ['', 'short_']) {
       const { lastHiddenState, poolerOutput } = model.call(recorded(one, `${prefix}input_ids`));
       expectAllclose(lastHiddenState, recorded(one, `${prefix}last_hidden_state`), 5e-6);
@@ -56,7 +56,7 @@ describe('CLIPTextModel', () => {
 
   it('refuses more tokens than it has positions', () => {
     const [one] = modelCases('text_encoder') as [ReturnType<typeof modelCases>[number]];
-    const model = loadTextEncoder(one.folder);
+    const model = loadTextEncoder(one.folder, target);
     expect(() => model.call(zeros([1, 78], { dtype: 'int64' }))).toThrow(
       'Expected at most 77 tokens for inputIds but received 78',
     );

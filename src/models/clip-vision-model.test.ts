@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { expectAllclose, modelCases, recorded } from '../../test/golden.js';
+import { expectAllclose, modelCases, recorded, target } from '../../test/golden.js';
 import { vitH } from '../../test/published-image-encoder.js';
 import { noGrad, zeros } from '../torch/index.js';
 import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from './clip-vision-model.js';
@@ -11,9 +11,9 @@ describe('CLIPVisionModelWithProjection, as the original computes it', () => {
 
   it.each(cases)('$name', (one) => {
     using _ = noGrad();
-    const model = loadImageEncoder(one.folder);
+    const model = loadImageEncoder(one.folder, target);
     const pixels = recorded(one, 'pixel_values');
-    const zero = zeros([1, ...pixels.shape.slice(1)]);
+    const zero = zeros([1, ...pixels.shape.slice(1)], target);
     const last = model.hiddenStates(pixels, -1);
     const outputs = {
       'hidden_states.0': model.hiddenStates(pixels, 0),
@@ -36,7 +36,7 @@ describe('CLIPVisionModelWithProjection', () => {
   const [one] = modelCases('image_encoder') as [ReturnType<typeof modelCases>[number]];
 
   it('does not run the layers after the one asked for', () => {
-    const model = loadImageEncoder(one.folder);
+    const model = loadImageEncoder(one.folder, target);
     const pixels = recorded(one, 'pixel_values');
     const last = model.vision_model.encoder.layers.at(-1);
     for (const parameter of last?.parameters() ?? []) parameter.dispose();
@@ -45,7 +45,7 @@ describe('CLIPVisionModelWithProjection', () => {
   });
 
   it('refuses pictures of another size, and layers that it does not have', () => {
-    const model = loadImageEncoder(one.folder);
+    const model = loadImageEncoder(one.folder, target);
     expect(() => model.call(zeros([1, 3, 56, 57]))).toThrow(
       'Expected 56 × 56 pixels for pixelValues but received 56 × 57',
     );

@@ -10,6 +10,7 @@ import {
   type ModelCase,
   modelCases,
   recorded,
+  target,
 } from '../../test/golden.js';
 import {
   readJson,
@@ -63,7 +64,7 @@ const runImage = (source: string, one: ModelCase): Tensor[] => {
  */
 const rounding = 2e-6;
 
-const toFloat32 = { dtype: 'float32' } as const;
+const toFloat32 = { dtype: 'float32', ...target } as const;
 const diffusers = { weights: 'diffusion_pytorch_model', bin: 'diffusion_pytorch_model' };
 const transformers = { weights: 'model', bin: 'pytorch_model' };
 const kinds: Kind[] = [

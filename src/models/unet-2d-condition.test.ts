@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { expectAllclose, golden, type ModelCase, modelCases, recorded } from '../../test/golden.js';
+import { expectAllclose, golden, type ModelCase, modelCases, recorded, target } from '../../test/golden.js';
 import { sd15, sdxl } from '../../test/published-unets.js';
 import {
   backward,
@@ -40,7 +40,7 @@ describe('UNet2DConditionModel, as the original computes it', () => {
   it.each(cases.flatMap((one) => layouts.map((layout) => [one.name, layout, one] as const)))(
     '%s, %s',
     (_, layout, one) => {
-      const unet = loadUNet(one.folder);
+      const unet = loadUNet(one.folder, target);
       if (layout === 'channels last') unet.toChannelsLast();
       const gradients = [...one.tensors.keys()].filter((key) => key.startsWith('grad.'));
       const inputs = gradients.map((key) => recorded(one, key.slice('grad.'.length)));

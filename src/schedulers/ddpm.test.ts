@@ -2,9 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { expectAllclose, golden } from '../../test/golden.js';
+import { expectAllclose, golden, readGolden, target } from '../../test/golden.js';
 import { ConfigError } from '../errors.js';
-import { readSafetensors } from '../torch/index.js';
 import { DDPMScheduler } from './ddpm.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'ddpm-'));
@@ -12,13 +11,13 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 function withConfig(config: unknown): DDPMScheduler {
   writeFileSync(join(folder, 'scheduler_config.json'), JSON.stringify(config));
-  return DDPMScheduler.fromConfig(folder);
+  return DDPMScheduler.fromConfig(folder, target.device);
 }
 
 describe('SD1.5', () => {
-  const expected = readSafetensors(golden('schedulers/formulas_sd15.safetensors')!).tensors;
+  const expected = readGolden(golden('schedulers/formulas_sd15.safetensors')!);
   const of = (name: string) => expected.get(name)!;
-  const scheduler = DDPMScheduler.fromConfig(golden('schedulers/sd15_scheduler_config.json')!);
+  const scheduler = DDPMScheduler.fromConfig(golden('schedulers/sd15_scheduler_config.json')!, target.device);
 
   it('computes the betas of training from a config that names PNDM', () => {
     expect(scheduler.numTrainTimesteps).toBe(1000);

@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { expectAllclose, goldenFolders } from '../../test/golden.js';
-import { readSafetensors, type Tensor } from '../torch/index.js';
+import { expectAllclose, goldenFolders, readGolden } from '../../test/golden.js';
+import type { Tensor } from '../torch/index.js';
 import { parseSchedulerConfig } from './config.js';
 import { createSampler } from './create.js';
 import { DDIMScheduler } from './ddim.js';
@@ -48,7 +48,7 @@ describe('samplers walk as the original', () => {
     const { eta, ...others } = step_kwargs;
     expect(others).toEqual({});
     using sampler: Sampler = eta === undefined ? createSampler(file) : new DDIMScheduler(file.config, eta);
-    const expected = readSafetensors(join(folder, `${name}.safetensors`)).tensors;
+    const expected = readGolden(join(folder, `${name}.safetensors`));
     const of = (key: string) => expected.get(key) as Tensor;
 
     sampler.setTimesteps(steps);

@@ -2,28 +2,28 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { ConfigError } from '../errors.js';
 import {
   backward,
+  graphed,
   hasCuda,
   memoryStats,
   noGrad,
   type Recorder,
   randn,
   recordCuda,
-  recorded,
   tensor,
   tidy,
 } from './index.js';
 import { native } from './native.js';
 
-// What a graph does, without a GPU: the same work again, on the memory that it was recorded with.
+// What a graph does, without a GPU: the same work again, on the memory that it was graphed with.
 const runAgain: Recorder = (work) => work;
 
 const recorders: [string, Recorder, string][] = [['running again', runAgain, 'cpu']];
 if (hasCuda()) recorders.push(['CUDA', recordCuda, 'cuda']);
 
-describe.each(recorders)('a function recorded by %s', (_, record, device) => {
+describe.each(recorders)('a function graphed by %s', (_, record, device) => {
   it('gives what it gives unrecorded, for each shape, whatever came in between', () => {
     const weight = randn([3, 2], { device });
-    const fn = recorded((x, y) => tidy(() => [x.matmul(weight).sigmoid(), y.add(1)]), record);
+    const fn = graphed((x, y) => tidy(() => [x.matmul(weight).sigmoid(), y.add(1)]), record);
     for (const rows of [1, 4, 1, 1, 4, 4, 1])
       tidy(() => {
         const [x, y] = [randn([rows, 3], { device }), randn([rows], { device })] as const;
@@ -34,7 +34,7 @@ describe.each(recorders)('a function recorded by %s', (_, record, device) => {
   });
 
   it('gives results that the next call leaves alone', () => {
-    const double = recorded((x) => [x.mul(2)], record);
+    const double = graphed((x) => [x.mul(2)], record);
     const results = [1, 2, 3, 4].map((value) => double(tensor([value], [1]).to(device))[0]);
     expect(results.map((result) => result?.item())).toEqual([2, 4, 6, 8]);
   });
@@ -42,7 +42,7 @@ describe.each(recorders)('a function recorded by %s', (_, record, device) => {
   it('adds gradients where they are, with a weight that is an input', () => {
     const weight = tensor([1, 1], [2]).to(device);
     weight.requiresGrad = true;
-    const add = recorded((x, factor) => {
+    const add = graphed((x, factor) => {
       const loss = tidy(() => weight.mul(x).sum().mul(factor));
       tidy(() => backward(loss));
       return [loss.detach()];
@@ -60,7 +60,7 @@ describe.each(recorders)('a function recorded by %s', (_, record, device) => {
 
   it('keeps no tensor but those it works on', () => {
     using _ = noGrad();
-    const fn = recorded((x) => [tidy(() => x.exp().sum())], record);
+    const fn = graphed((x) => [tidy(() => x.exp().sum())], record);
     const call = (): void => tidy(() => void fn(tensor([1, 2], [2]).to(device)));
     for (let i = 0; i < 3; i++) call();
     const before = memoryStats().liveTensors;

@@ -55,7 +55,7 @@ interface Recorded<Outputs> {
  * place has to stay where it is. It runs as it is where the shapes are new, which has cuDNN choose its algorithms, is
  * recorded the second time, and only replayed from then on.
  */
-export function recorded<Inputs extends Tensor[], Outputs extends Tensor[]>(
+export function graphed<Inputs extends Tensor[], Outputs extends Tensor[]>(
   fn: TensorFunction<Inputs, Outputs>,
   record: Recorder = recordCuda,
 ): TensorFunction<Inputs, Outputs> {

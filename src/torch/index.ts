@@ -18,7 +18,7 @@ export {
 } from './creation.js';
 export { type DType, dtypes } from './dtype.js';
 export { Generator } from './generator.js';
-export { assertGraphs, type Recorder, recordCuda, recorded } from './graphs.js';
+export { assertGraphs, graphed, type Recorder, recordCuda } from './graphs.js';
 export { Unread } from './pickle.js';
 export { type FixedPointFilter, resampleBytes, resampleBytesAsync } from './resample.js';
 export {
