@@ -115,6 +115,7 @@ async function rehearseSteps(
       const step = state.step + steps.length + 1;
       const loss = tidy(() => {
         const metrics = trainStep({ ...training, encoders, around: meter.around }, batch, step);
+        training.guard.settle();
         return metrics === null ? null : metrics.loss.item();
       });
       const measures = measuresOf(run, loaded, batch, readSeconds, meter);

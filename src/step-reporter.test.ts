@@ -20,7 +20,7 @@ function open(step = 0): StepReporter {
     { outputDir, reportTo: 'tensorboard', loggingDir: 'logs' },
     { onSteps: (report) => reports.push(report) },
     new Map(),
-    { step, totalSteps: 100, numTrainTimesteps: 1000 },
+    { step, totalSteps: 100, numTrainTimesteps: 1000, device: 'cpu' },
   );
 }
 

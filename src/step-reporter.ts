@@ -6,7 +6,7 @@ import type { BadRow } from './data/bad-rows.js';
 import type { EncodedImage } from './reports/event-file.js';
 import { LossByTimestep } from './reports/loss-by-timestep.js';
 import { type LogEntry, type LogOptions, RunLog } from './reports/run-log.js';
-import { cat, memoryStats, stack, type Tensor, tidy } from './torch/index.js';
+import { cat, type Device, memoryStats, stack, type Tensor, tidy } from './torch/index.js';
 
 export interface ReportHooks {
   /** Something happened that a person may want to know. */
@@ -56,6 +56,7 @@ export class StepReporter implements Disposable {
   readonly #badRows: ReadonlyMap<number, BadRow>;
   readonly #totalSteps: number;
   readonly #lossByTimestep: LossByTimestep;
+  readonly #device: Device;
   #step: number;
   #done: DoneStep[] = [];
   #images = 0;
@@ -65,13 +66,13 @@ export class StepReporter implements Disposable {
 
   /**
    * @param badRows grows while rows are read
-   * @param run the step that it starts from, all it will have, and the timesteps that its model knows
+   * @param run the step that it starts from, all it will have, the timesteps that its model knows, and where it runs
    */
   constructor(
     log: LogOptions,
     hooks: ReportHooks,
     badRows: ReadonlyMap<number, BadRow>,
-    run: { step: number; totalSteps: number; numTrainTimesteps: number },
+    run: { step: number; totalSteps: number; numTrainTimesteps: number; device: Device },
   ) {
     this.#log = new RunLog(log, run.step + 1, hooks.onMessage);
     this.#hooks = hooks;
@@ -79,6 +80,7 @@ export class StepReporter implements Disposable {
     this.#totalSteps = run.totalSteps;
     this.#lossByTimestep = new LossByTimestep(run.numTrainTimesteps);
     this.#step = run.step;
+    this.#device = run.device;
   }
 
   /** The same batches; counts the time that is waited for them. */
@@ -155,7 +157,7 @@ export class StepReporter implements Disposable {
   #ofInterval(seconds: number): Record<string, number> {
     const steps = this.#done.length;
     const waited = this.#waitedMs / 1000;
-    const { cpuAllocatedBytes, cpuPeakBytes } = memoryStats();
+    const { cpuAllocatedBytes, cpuPeakBytes, gpuAllocatedBytes, gpuPeakBytes } = memoryStats(this.#device);
     return {
       'speed/images_per_second': this.#images / seconds,
       // A step takes both together.
@@ -164,6 +166,8 @@ export class StepReporter implements Disposable {
       'memory/cpu_allocated_bytes': cpuAllocatedBytes,
       'memory/cpu_peak_bytes': cpuPeakBytes,
       'memory/rss_bytes': process.memoryUsage.rss(),
+      ...(gpuAllocatedBytes === null ? {} : { 'memory/gpu_allocated_bytes': gpuAllocatedBytes }),
+      ...(gpuPeakBytes === null ? {} : { 'memory/gpu_peak_bytes': gpuPeakBytes }),
       ...this.#lossByTimestep.scalars(),
     };
   }

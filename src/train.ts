@@ -182,6 +182,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
     step: state.step,
     totalSteps,
     numTrainTimesteps: models.scheduler.numTrainTimesteps,
+    ...target,
   });
   let savedStep = resumed === undefined ? -1 : state.step;
   const save = (isLast: boolean): void => {
