@@ -3,6 +3,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/version.h>
 
 namespace {
@@ -18,8 +19,11 @@ Napi::Value getNumThreads(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), at::get_num_threads());
 }
 
-Napi::Value hasCuda(const Napi::CallbackInfo& info) {
-  return guarded(info, [&] { return Napi::Boolean::New(info.Env(), at::hasCUDA()); });
+Napi::Value cudaDevices(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    const int count = at::hasCUDA() ? c10::impl::VirtualGuardImpl(c10::kCUDA).deviceCount() : 0;
+    return Napi::Number::New(info.Env(), count);
+  });
 }
 
 // tuneCuda(allowTF32): the fastest of cuDNN's convolutions for each shape; products of float32 with 10 bits of mantissa.
@@ -36,7 +40,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports["torchVersion"] = Napi::String::New(env, TORCH_VERSION);
   exports["setNumThreads"] = Napi::Function::New(env, setNumThreads);
   exports["getNumThreads"] = Napi::Function::New(env, getNumThreads);
-  exports["hasCuda"] = Napi::Function::New(env, hasCuda);
+  exports["cudaDevices"] = Napi::Function::New(env, cudaDevices);
   exports["tuneCuda"] = Napi::Function::New(env, tuneCuda);
   exportDispatch(env, exports);
   exportTensor(env, exports);

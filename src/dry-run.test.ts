@@ -18,8 +18,10 @@ beforeAll(async () => {
 });
 afterAll(() => world.remove());
 const at = (...names: string[]): string => join(world.root, ...names);
+// On the CPU, where weights are mapped.
 const optionsFor = (name: string, options: Partial<TrainOptions> = {}): TrainOptions => ({
   ...world.optionsFor(name),
+  device: 'cpu',
   ...{ trainBatchSize: 3, learningRate: 1e-3, seed: 3 },
   ...options,
 });

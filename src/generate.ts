@@ -11,7 +11,7 @@ import type { IPAdapter } from './ip-adapter/ip-adapter.js';
 import type { AutoencoderKL } from './models/autoencoder-kl.js';
 import type { UNet2DConditionModel } from './models/unet-2d-condition.js';
 import type { NoiseSource, Sampler } from './schedulers/sampler.js';
-import { cat, noGrad, type Tensor, tensor, tidy } from './torch/index.js';
+import { cat, full, noGrad, type Tensor, tidy } from './torch/index.js';
 
 /** What n pictures are to show, and what they are to be unlike. */
 export interface Conditions {
@@ -68,7 +68,7 @@ export async function denoise(
       const negative = prompt ? cat([negativeText, prompt.negativeTokens], 1) : negativeText;
       const context = isGuided ? cat([negative, positive]) : positive;
       const input = sampler.scaleModelInput(latents, t);
-      const timestep = tensor([t], [1]).to(input.device);
+      const timestep = full([1], t, { device: input.device });
       using _attached = prompt && attached(prompt.adapter, scale);
       const output = unet.call(isGuided ? cat([input, input]) : input, timestep, context).to('float32');
       if (!isGuided) return output;

@@ -1,10 +1,10 @@
 /** @file Where models run, and in which precision. */
 import { ConfigError } from './errors.js';
-import { assertGraphs, type Device, type DType, hasCuda, torchVersion, tuneCuda } from './torch/index.js';
+import { assertGraphs, cudaDevices, type Device, type DType, torchVersion, tuneCuda } from './torch/index.js';
 
 /** Sets the engine up for it. @throws ConfigError where the machine has no such device, or the device cannot do with the precision */
 export function resolveTarget({
-  device = hasCuda() ? 'cuda' : 'cpu',
+  device = cudaDevices() > 0 ? 'cuda' : 'cpu',
   dtype,
 }: {
   device?: Device;
@@ -13,18 +13,22 @@ export function resolveTarget({
   device: Device;
   dtype: DType;
 } {
-  if (device !== 'cpu' && !hasCuda())
+  const [, index = 0] = device.split(':').map(Number);
+  const found = cudaDevices();
+  if (device !== 'cpu' && index >= found)
     throw new ConfigError(
-      `--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, and LibTorch ${torchVersion} here finds none`,
+      found === 0
+        ? `--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, and LibTorch ${torchVersion} here finds none`
+        : `--device ${device} is not there: LibTorch ${torchVersion} finds ${found === 1 ? 'cuda:0 alone' : `cuda:0 … cuda:${found - 1}`}`,
     );
   if (device === 'cpu' && dtype === 'float16')
     throw new ConfigError(
       'float16 needs --device cuda: LibTorch has no half-precision convolution on the CPU; bfloat16 works on both',
     );
-  const found = { device, dtype: dtype ?? (device === 'cpu' ? 'float32' : 'float16') } as const;
+  const target = { device, dtype: dtype ?? (device === 'cpu' ? 'float32' : 'float16') } as const;
   // What is trained is float32 in any case; who runs the rest in half precision wants speed.
-  if (device !== 'cpu') tuneCuda({ allowTF32: found.dtype !== 'float32' });
-  return found;
+  if (device !== 'cpu') tuneCuda({ allowTF32: target.dtype !== 'float32' });
+  return target;
 }
 
 /** @throws ConfigError where `--cuda-graphs` cannot be */

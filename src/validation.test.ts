@@ -95,6 +95,7 @@ describe('validation pictures', () => {
         model: at('model'),
         imageEncoder: at('image_encoder'),
         adapter: at(run, 'checkpoint-4'),
+        dtype: 'float32',
       });
       for (const [row, file] of prompts().entries()) {
         const shown = trainCrop(await readPicture(fileSource(file)), { width: 64, height: 64 });
@@ -119,7 +120,7 @@ describe('validation pictures', () => {
     const options = { ...drawing(), numValidationImages: 1, validationPrompt: ['a'], maxTrainSteps: 1 };
     await train({ ...optionsFor('without'), ...options, validationScale: 0 });
     const sheet = await readPicture(fileSource(at('without', 'validation', 'step-1.png')));
-    using pipeline = await IPAdapterPipeline.load({ model: at('model') });
+    using pipeline = await IPAdapterPipeline.load({ model: at('model'), dtype: 'float32' });
     const settings = { guidanceScale: 4, steps: 3, width: 64, height: 64, seed: 5 };
     const [expected] = await pipeline.generate({ prompt: 'a', ...settings });
     // One text for both, the same seed for both.

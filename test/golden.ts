@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import { Resampler } from '../src/ip-adapter/resampler.js';
-import { hasCuda, readSafetensors, type Tensor, tidy } from '../src/torch/index.js';
+import { cudaDevices, readSafetensors, type Tensor, tidy } from '../src/torch/index.js';
 
 /** Where these tests compute. */
-export const target = { device: hasCuda() ? 'cuda' : 'cpu' } as const;
+export const target = { device: cudaDevices() > 0 ? 'cuda' : 'cpu' } as const;
 
 const roots = ['./golden', '../../shared/golden'].map((path) =>
   fileURLToPath(new URL(path, import.meta.url)),

@@ -186,7 +186,7 @@ describe('generate', () => {
 describe('load', () => {
   it('says what it found', () => {
     expect(pipeline.summary.join('\n')).toMatch(
-      /IP-Adapter Plus: 16 image tokens, from hidden states 48 wide\n.*cross-attention 32 wide\nOn cpu in float32/,
+      /IP-Adapter Plus: 16 image tokens, from hidden states 48 wide\n.*cross-attention 32 wide\nOn (cpu in float32|cuda in float16)/,
     );
   });
 

@@ -2,8 +2,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { ConfigError } from '../errors.js';
 import {
   backward,
+  cudaDevices,
   graphed,
-  hasCuda,
   memoryStats,
   noGrad,
   type Recorder,
@@ -18,7 +18,7 @@ import { native } from './native.js';
 const runAgain: Recorder = (work) => work;
 
 const recorders: [string, Recorder, string][] = [['running again', runAgain, 'cpu']];
-if (hasCuda()) recorders.push(['CUDA', recordCuda, 'cuda']);
+if (cudaDevices() > 0) recorders.push(['CUDA', recordCuda, 'cuda']);
 
 describe.each(recorders)('a function graphed by %s', (_, record, device) => {
   it('gives what it gives unrecorded, for each shape, whatever came in between', () => {

@@ -22,7 +22,7 @@ export { assertGraphs, graphed, type Recorder, recordCuda } from './graphs.js';
 export { Unread } from './pickle.js';
 export { type FixedPointFilter, resampleBytes, resampleBytesAsync } from './resample.js';
 export {
-  hasCuda,
+  cudaDevices,
   memoryStats,
   resetMemoryPeak,
   setNumThreads,

@@ -16,7 +16,7 @@ interface Native {
   torchVersion: string;
   setNumThreads(n: number): void;
   getNumThreads(): number;
-  hasCuda(): boolean;
+  cudaDevices(): number;
   tuneCuda(allowTF32: boolean): void;
   /** Null where the addon was built without CUDA's headers. */
   cuda: NativeCuda | null;

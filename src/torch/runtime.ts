@@ -12,8 +12,9 @@ export interface DeviceTuning {
 /** The LibTorch that the addon was built against, such as '1.13.0'. */
 export const torchVersion: string = native.torchVersion;
 
-export function hasCuda(): boolean {
-  return native.hasCuda();
+/** How many CUDA GPUs LibTorch finds; 0 where it is built without CUDA. */
+export function cudaDevices(): number {
+  return native.cudaDevices();
 }
 
 /** Has a GPU try cuDNN's algorithms for each shape of a convolution, and keep the fastest. For the whole process. */

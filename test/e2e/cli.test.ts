@@ -143,6 +143,7 @@ describe('ip-adapter train', () => {
     const again = join(world.root, 'again.png');
     const generated = await start([
       ...['generate', '--model', join(world.root, 'model'), '--adapter', join(out, 'checkpoint-2')],
+      ...['--dtype', 'float32'],
       ...['--image-encoder', join(world.root, 'image_encoder'), '--image', pictures[1] as string],
       ...[
         '--prompt',
@@ -191,7 +192,15 @@ describe('ip-adapter train', () => {
 
   it('dry, it tells what the run takes, writes nothing, and fails as the run does', async () => {
     const out = join(world.root, 'dry', 'deep');
-    const args = ['train', ...flags({ output_dir: out }), '--num_train_epochs', '4', '--dry_run'];
+    const args = [
+      'train',
+      ...flags({ output_dir: out }),
+      '--num_train_epochs',
+      '4',
+      '--device',
+      'cpu',
+      '--dry_run',
+    ];
     const { code, out: printed, err } = await start([...args, '--cache', 'text']);
     expect([code, err]).toEqual([0, expect.stringContaining('UNet2DConditionModel')]);
     expect(printed).toMatch(

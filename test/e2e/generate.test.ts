@@ -136,7 +136,7 @@ describe('ip-adapter generate', () => {
     const { exitCode } = await runProgram(process.execPath, args, {
       cwd: world.root,
       onError: (text, child) => {
-        if (isStopped || !text.includes('On cpu')) return;
+        if (isStopped || !/^On c/m.test(text)) return;
         isStopped = true;
         setTimeout(() => child.kill('SIGINT'), 300);
       },
