@@ -9,25 +9,17 @@
  * the folder); both sides read the same files and inputs, and their losses are compared. The first step of a process does
  * not count.
  */
-import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
-import process from 'node:process';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import {
-  Generator,
-  noGrad,
-  randint,
-  randn,
-  tidy,
-  torchVersion,
-  writeSafetensors,
-} from '../src/torch/index.js';
+import { torchVersion } from '../src/torch/index.js';
 import { compareDemoStep } from './demo-step.js';
+import { writeInputs } from './full-size/inputs.js';
+import { matmulRate } from './full-size/matmul-rate.js';
 import { type Measured, type Phase, phases } from './full-size/measured.js';
 import { writeFullSizeModels } from './full-size/models.js';
+import { flopCounter, runOurs, runPython } from './full-size/processes.js';
 import { findPython, median } from './side-by-side.js';
 
 const { values } = parseArgs({
@@ -37,7 +29,6 @@ const { values } = parseArgs({
     models: { type: 'string', default: 'build/full-size' },
   },
 });
-const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const python = findPython();
 /** The first does not count. */
 const stepCount = String(Number(values.steps) + 1);
@@ -45,9 +36,8 @@ const stepCount = String(Number(values.steps) + 1);
 mkdirSync(values.models, { recursive: true });
 writeFullSizeModels(values.models);
 await compareDemoStep(9);
-const peak = matmulRate();
 console.log(
-  `LibTorch ${torchVersion}, ${availableParallelism()} × ${cpus()[0]?.model.trim()}, 2048³ product ${peak.toFixed(0)} GFLOP/s`,
+  `LibTorch ${torchVersion}, ${availableParallelism()} × ${cpus()[0]?.model.trim()}, 2048³ product ${matmulRate().toFixed(0)} GFLOP/s`,
 );
 for (const resolution of values.resolution.map(Number)) {
   const inputs = join(values.models, `inputs-${resolution}.safetensors`);
@@ -62,30 +52,13 @@ for (const resolution of values.resolution.map(Number)) {
 }
 
 function measureOurs(inputs: string, ...modes: string[]): Measured {
-  const loaders = ['--import', 'tsx', '--import', here('full-size/flop.ts')];
-  return measure(process.execPath, [
-    ...loaders,
-    here('full-size/step.ts'),
-    values.models,
-    inputs,
-    stepCount,
-    ...modes,
-  ]);
+  return runOurs([values.models, inputs, stepCount, ...modes], [flopCounter]);
 }
 
 /** @param threads 0: as many as PyTorch takes by itself */
 function measurePython(inputs: string, threads: number): Measured | undefined {
   if (python === undefined) return undefined;
-  return measure(python, [here('reference/step.py'), values.models, inputs, stepCount, String(threads)]);
-}
-
-function measure(command: string, args: readonly string[]): Measured {
-  const { status, stdout } = spawnSync(command, args, {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    encoding: 'utf8',
-  });
-  if (status !== 0) throw new Error(`${command} ended with ${status}`);
-  return JSON.parse(stdout) as Measured;
+  return runPython(python, [values.models, inputs, stepCount, String(threads)]);
 }
 
 interface Sides {
@@ -132,17 +105,18 @@ function printSide(name: string, measured: Measured | undefined): void {
   ]);
 }
 
-/** How fast the operations of each phase are, and what is in memory. */
+/** How fast the operations of each phase are, beside a matrix product's of the same minutes, and what is in memory. */
 function printWork(measured: Measured): void {
   const { flop, rss, peakInUse } = measured;
+  const product = median(measured.products);
   const rates = phases.map((phase) => (flop[phase] ?? 0) / secondsOf(measured, phase) / 1e9);
   const total = Object.values(flop).reduce((sum, count) => sum + count, 0);
   const rate = total / stepSeconds(measured) / 1e9;
-  const share = `${rate.toFixed(0)} (${((100 * rate) / peak).toFixed(0)} %)`;
+  const share = `${rate.toFixed(0)} (${((100 * rate) / product).toFixed(0)} %)`;
   row(['  GFLOP/s', ...rates.map((value) => (value > 0 ? value.toFixed(0) : '')), share]);
   const gib = (bytes = 0): string => (bytes / 2 ** 30).toFixed(2);
   console.log(
-    `  ${(total / 1e9).toFixed(0)} GFLOP a step; tensors at most ${gib(peakInUse)} GiB; resident after step 2 ${gib(rss[1])}, after the last ${gib(rss.at(-1))} GiB`,
+    `  ${(total / 1e9).toFixed(0)} GFLOP a step, 2048³ product ${product.toFixed(0)} GFLOP/s; tensors at most ${gib(peakInUse)} GiB; resident after step 2 ${gib(rss[1])}, after the last ${gib(rss.at(-1))} GiB`,
   );
 }
 
@@ -153,41 +127,6 @@ function secondsOf({ steps }: Measured, phase: Phase): number {
 
 function stepSeconds({ steps }: Measured): number {
   return median(steps.slice(1).map((step) => Object.values(step).reduce((sum, value) => sum + value, 0)));
-}
-
-function matmulRate(): number {
-  using _ = noGrad();
-  const [a, b] = [randn([2048, 2048]), randn([2048, 2048])];
-  const seconds = Array.from({ length: 8 }, () => {
-    const begin = performance.now();
-    tidy(() => void a.matmul(b));
-    return (performance.now() - begin) / 1000;
-  });
-  for (const matrix of [a, b]) matrix.dispose();
-  return (2 * 2048 ** 3) / median(seconds) / 1e9;
-}
-
-function writeInputs(file: string, resolution: number): void {
-  const generator = new Generator('cpu', 1);
-  const latent = [1, 4, resolution / 8, resolution / 8];
-  const random = (...shape: number[]) => randn(shape, { generator });
-  const integers = (bound: number, ...shape: number[]) => randint(0, bound, shape, { generator });
-  tidy(() =>
-    writeSafetensors(
-      file,
-      new Map([
-        ['pixels', random(1, 3, resolution, resolution).clamp(-1, 1)],
-        ['clip_pixels', random(1, 3, 224, 224)],
-        ['input_ids', integers(49408, 1, 77)],
-        ['sample', random(...latent)],
-        ['noise', random(...latent)],
-        ['timesteps', integers(1000, 1)],
-        ['latents', random(...latent)],
-        ['image', random(1, 257, 1280)],
-        ['text', random(1, 77, 768)],
-      ]),
-    ),
-  );
 }
 
 function row(cells: readonly string[]): void {

@@ -17,8 +17,9 @@ using Graph = at::cuda::CUDAGraph;
 
 // A capture under way: what is launched is recorded, not run. CUDA records no default stream.
 struct Capture {
+  c10::cuda::CUDAStreamGuard stream;
   std::shared_ptr<Graph> graph = std::make_shared<Graph>();
-  c10::cuda::CUDAStreamGuard stream{c10::cuda::getStreamFromPool()};
+  explicit Capture(c10::DeviceIndex device) : stream(c10::cuda::getStreamFromPool(false, device)) {}
 };
 
 std::unique_ptr<Capture> capture;
@@ -29,13 +30,18 @@ c10::MempoolId_t pool() {
   return shared;
 }
 
-// beginCapture(): the memory that earlier work has left is given back first, since a capture cannot ask for it.
+c10::DeviceIndex deviceIndex(const Napi::Value& device) {
+  const c10::Device wanted(device.As<Napi::String>().Utf8Value());
+  return wanted.has_index() ? wanted.index() : c10::cuda::current_device();
+}
+
+// beginCapture(device): the memory that earlier work has left is given back first, since a capture cannot ask for it.
 Napi::Value beginCapture(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     TORCH_CHECK(capture == nullptr, "a capture is under way");
+    auto begun = std::make_unique<Capture>(deviceIndex(info[0]));
     c10::cuda::device_synchronize();
     c10::cuda::CUDACachingAllocator::emptyCache();
-    auto begun = std::make_unique<Capture>();
     begun->graph->capture_begin(pool());
     capture = std::move(begun);
     return info.Env().Undefined();
@@ -71,11 +77,6 @@ Napi::Value replay(const Napi::CallbackInfo& info) {
     static_cast<Graph*>(graph->get())->replay();
     return info.Env().Undefined();
   });
-}
-
-c10::DeviceIndex deviceIndex(const Napi::Value& device) {
-  const c10::Device wanted(device.As<Napi::String>().Utf8Value());
-  return wanted.has_index() ? wanted.index() : c10::cuda::current_device();
 }
 
 // gpuMemory(device) -> bytes of the tensors on it

@@ -121,13 +121,13 @@ function accumulateGradients(training: Training, inputs: StepInputs): TrainingLo
   };
 }
 
+interface GradientParts extends Pick<Training, 'adapter' | 'around'> {
+  config: Pick<ResolvedTrainOptions, 'gradientCheckpointing' | 'snrGamma'>;
+  models: Pick<FrozenModels, 'unet' | 'scheduler'>;
+}
+
 /** Forward and backward of a micro-batch. */
-export function gradientAdder({
-  config,
-  models,
-  adapter,
-  around = justRun,
-}: Omit<Training, 'encoders'>): AddGradients {
+export function gradientAdder({ config, models, adapter, around = justRun }: GradientParts): AddGradients {
   return (latents, noise, timesteps, textStates, imageFeatures, weight) =>
     tidy(() => {
       using checkpoints = config.gradientCheckpointing ? new GradientCheckpoints() : null;

@@ -6,9 +6,7 @@
  * what attention computes a second time for it is not counted, since it is no part of the maths.
  */
 import { native, type RawHandle } from '../../src/torch/native.js';
-
-/** Since the last reset, of forward and of the backward that will follow it. */
-export const flop = { forward: 0, backward: 0 };
+import { flop } from './measured.js';
 
 const size = (handle: RawHandle): number =>
   native.shape(handle).reduce((product, length) => product * length, 1);

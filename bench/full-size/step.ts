@@ -1,102 +1,168 @@
 /**
  * @file A process of its own for each measurement, so that its peak memory is its own: trains a few steps of the
- * full-size model and prints seconds by phase, operations and memory as JSON. Started by bench/train.ts:
+ * full-size model and prints seconds by phase, operations and memory as JSON. Started by bench/train.ts and bench/cuda.ts:
  *
- *     step.ts MODELS INPUTS STEPS [cached] [checkpointing]
+ *     step.ts MODELS INPUTS STEPS [cached] [checkpointing] [throughput] [graphs] [--device cuda] [--dtype bfloat16]
+ *
+ * The dtype is that of the frozen models; what is trained stays in float32. With `throughput` the steps are timed
+ * together: to wait for a GPU after each phase would hide that it works while the process goes on.
  */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
+import { parseArgs } from 'node:util';
 import { openAdapter } from '../../src/ip-adapter/open-adapter.js';
 import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/models/load.js';
 import { AdamW } from '../../src/optim/adamw.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
+import { resolveTarget } from '../../src/target.js';
 import {
-  backward,
-  GradientCheckpoints,
+  type Device,
+  type DType,
+  graphed,
   memoryStats,
   noGrad,
+  ones,
   readSafetensors,
+  synchronize,
   type Tensor,
   tidy,
 } from '../../src/torch/index.js';
-import { trainingLoss } from '../../src/training-loss.js';
-import { flop } from './flop.js';
-import type { Measured, Phase } from './measured.js';
+import { gradientAdder } from '../../src/train-step.js';
+import { matmulRate } from './matmul-rate.js';
+import { flop, type Measured, type Phase, type Throughput } from './measured.js';
 
-const [models = '', inputsFile = '', steps = '', ...modes] = process.argv.slice(2);
-const isCached = modes.includes('cached');
-const float32 = { dtype: 'float32' } as const;
+const { positionals, values } = parseArgs({
+  options: { device: { type: 'string', default: 'cpu' }, dtype: { type: 'string', default: 'float32' } },
+  allowPositionals: true,
+});
+const [models = '', inputsFile = '', steps = '', ...modes] = positionals;
+const isGraphed = modes.includes('graphs');
+const target = resolveTarget(values as { device: Device; dtype: DType });
+const { device } = target;
+/** Steps that do not count, with `throughput`. */
+const warmUp = 3;
 
-const unet = loadUNet(join(models, 'model/unet'), float32);
-const vae = isCached ? null : loadVAE(join(models, 'model/vae'), float32);
-const textEncoder = isCached ? null : loadTextEncoder(join(models, 'model/text_encoder'), float32);
-const imageEncoder = isCached ? null : loadImageEncoder(join(models, 'image_encoder'), float32);
-const scheduler = DDPMScheduler.fromConfig(join(models, 'model/scheduler'));
+const unet = loadUNet(join(models, 'model/unet'), target);
+const scheduler = DDPMScheduler.fromConfig(join(models, 'model/scheduler'), device);
 const { module: adapter } = openAdapter(join(models, 'ip_adapter.safetensors'), unet);
-adapter.requiresGrad_(true);
+adapter.to({ device }).requiresGrad_(true);
 adapter.attach();
 const optimizer = new AdamW({ adapter: { parameters: adapter.namedParameters(), learningRate: 1e-4 } });
-const inputs = readSafetensors(inputsFile).tensors;
+const tensors = readSafetensors(inputsFile).tensors;
+const inputs = new Map(Array.from(tensors, ([name, tensor]) => [name, tensor.to(device)]));
 const input = (name: string): Tensor => inputs.get(name) as Tensor;
+// As the cache keeps it.
+inputs.set('text', input('text').to(target.dtype));
+
+/** What measures phases puts its clock here. */
+let timed = <T>(_: Phase, work: () => T): T => work();
+const addGradients = recorded(
+  gradientAdder({
+    ...{ models: { unet, scheduler }, adapter },
+    config: { gradientCheckpointing: modes.includes('checkpointing') },
+    around: (phase, work) => timed(phase === 'forward' ? 'UNet forward' : 'backward', work),
+  }),
+);
+const encode = modes.includes('cached') ? cachedEncoders() : encoders();
 
 /** Since the process was started. */
 const startUp = performance.now() / 1000;
-const result: Measured = { startUp, losses: [], steps: [], flop: {}, peakRss: 0, peakInUse: 0, rss: [] };
-for (let i = 0; i < Number(steps); i++) tidy(() => step());
-result.peakRss = status('VmHWM');
-result.peakInUse = memoryStats().cpuPeakBytes;
-process.stdout.write(`${JSON.stringify(result)}\n`);
+process.stdout.write(
+  `${JSON.stringify(modes.includes('throughput') ? measureThroughput() : measurePhases())}\n`,
+);
 
-function step(): void {
-  const seconds: Partial<Record<Phase, number>> = {};
-  const timed = <T>(phase: Phase, run: () => T): T => {
-    Object.assign(flop, { forward: 0, backward: 0 });
-    const begin = performance.now();
-    const value = run();
-    seconds[phase] = (performance.now() - begin) / 1000;
-    result.flop[phase] = flop.forward;
-    return value;
+function recorded<Inputs extends Tensor[], Outputs extends Tensor[]>(fn: (...inputs: Inputs) => Outputs) {
+  return isGraphed ? graphed(fn) : fn;
+}
+
+type Encode = Record<'latents' | 'text' | 'image', () => Tensor>;
+
+function encoders(): Encode {
+  const vae = loadVAE(join(models, 'model/vae'), target);
+  const textEncoder = loadTextEncoder(join(models, 'model/text_encoder'), target);
+  const imageEncoder = loadImageEncoder(join(models, 'image_encoder'), target);
+  const frozen = (phase: Phase, fn: (input: Tensor) => Tensor, name: string): (() => Tensor) => {
+    const run = recorded((x: Tensor) => [tidy(() => fn(x))]);
+    return () => {
+      using _ = noGrad();
+      return timed(phase, () => run(input(name))[0] as Tensor);
+    };
   };
-  const frozen = (phase: Phase, run: () => Tensor): Tensor => {
-    using _ = noGrad();
-    return timed(phase, () => tidy(run));
+  return {
+    latents: frozen(
+      'VAE',
+      (pixels) => {
+        const { mean, std } = vae.encode(pixels);
+        return mean.add(std.mul(input('sample'))).mul(vae.config.scalingFactor);
+      },
+      'pixels',
+    ),
+    image: frozen(
+      'image encoder',
+      (pixels) => imageEncoder.hiddenStates(pixels, -2).to('float32'),
+      'clip_pixels',
+    ),
+    text: frozen('text encoder', (ids) => textEncoder.call(ids).lastHiddenState, 'input_ids'),
   };
-  const latents =
-    vae === null
-      ? input('latents')
-      : frozen('VAE', () => {
-          const { mean, std } = vae.encode(input('pixels'));
-          return mean.add(std.mul(input('sample'))).mul(vae.config.scalingFactor);
-        });
-  const imageFeatures =
-    imageEncoder === null
-      ? input('image')
-      : frozen('image encoder', () => imageEncoder.hiddenStates(input('clip_pixels'), -2));
-  const textStates =
-    textEncoder === null
-      ? input('text')
-      : frozen('text encoder', () => textEncoder.call(input('input_ids')).lastHiddenState);
-  const { noise, timesteps } = { noise: input('noise'), timesteps: input('timesteps') };
-  using checkpoints = modes.includes('checkpointing') ? new GradientCheckpoints() : null;
-  const { loss } = timed('UNet forward', () =>
-    trainingLoss({ unet, scheduler }, adapter, { latents, noise, timesteps, textStates, imageFeatures }),
-  );
-  const backwardFlop = flop.backward;
-  timed('backward', () => {
-    backward(loss);
-    checkpoints?.backward();
-  });
-  // With checkpoints the operators that gradients go through are called in backward.
-  result.flop.backward = backwardFlop + flop.backward;
+}
+
+function cachedEncoders(): Encode {
+  return { latents: () => input('latents'), image: () => input('image'), text: () => input('text') };
+}
+
+function measurePhases(): Measured {
+  const result: Measured = {
+    ...{ startUp, losses: [], steps: [], flop: {}, products: [] },
+    ...{ peakRss: 0, peakInUse: 0, rss: [] },
+  };
+  const measureStep = (): void => {
+    const seconds: Partial<Record<Phase, number>> = {};
+    timed = (phase, run) => {
+      const toCome = flop.backward;
+      Object.assign(flop, { forward: 0, backward: 0 });
+      const begin = performance.now();
+      const value = run();
+      seconds[phase] = (performance.now() - begin) / 1000;
+      // With checkpoints the operators that gradients go through are called in backward.
+      result.flop[phase] = phase === 'backward' ? toCome + flop.backward : flop.forward;
+      return value;
+    };
+    result.losses.push(step().item());
+    result.steps.push(seconds);
+    result.rss.push(status('VmRSS'));
+    result.peakRss = status('VmHWM');
+    result.products.push(matmulRate());
+  };
+  for (let i = 0; i < Number(steps); i++) tidy(measureStep);
+  result.peakInUse = memoryStats().cpuPeakBytes;
+  return result;
+}
+
+function measureThroughput(): Throughput {
+  const run = (): Tensor => tidy(step);
+  const losses = Array.from({ length: warmUp }, run);
+  synchronize(device);
+  const begin = performance.now();
+  for (let i = 0; i < Number(steps); i++) losses.push(run());
+  synchronize(device);
+  const seconds = (performance.now() - begin) / 1000 / Number(steps);
+  const { cpuPeakBytes, gpuPeakBytes } = memoryStats(device);
+  const peakBytes = device === 'cpu' ? cpuPeakBytes : gpuPeakBytes;
+  return { seconds, losses: losses.map((loss) => loss.item()), peakBytes };
+}
+
+/** @returns the loss, on the device */
+function step(): Tensor {
+  const [latents, imageFeatures, textStates] = [encode.latents(), encode.image(), encode.text()];
+  const weight = ones([], { device });
+  const [loss] = addGradients(latents, input('noise'), input('timesteps'), textStates, imageFeatures, weight);
   timed('AdamW', () => {
     optimizer.step();
-    optimizer.zeroGrad();
+    optimizer.zeroGrad({ setToNone: !isGraphed });
   });
-  result.steps.push(seconds as Record<Phase, number>);
-  result.losses.push(loss.detach().item());
-  result.rss.push(status('VmRSS'));
+  return loss;
 }
 
 /** Bytes, by Linux's name. */

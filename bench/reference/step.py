@@ -1,11 +1,15 @@
 """The training step of bench/full-size/step.ts in Python's PyTorch, at its defaults: the maths of
 tencent-ailab/IP-Adapter tutorial_train_plus.py as plain functions over state dictionaries.
 
-    step.py MODELS INPUTS STEPS THREADS     (THREADS 0: as PyTorch chooses)
+    step.py MODELS INPUTS STEPS THREADS [throughput] [cached] [compile] [--device cuda] [--dtype bfloat16]
+
+THREADS 0: as PyTorch chooses. The dtype is that of the frozen models; what is trained stays in float32 and runs under
+autocast, as accelerate has it. With `throughput` the steps are timed together, and the encoders have fused attention, as
+in transformers and diffusers today.
 """
+import argparse
 import json
 import resource
-import sys
 import time
 
 import torch
@@ -15,9 +19,19 @@ from resampler import layer_norm, linear, resample
 from unet import UNet, read_safetensors
 
 BEGIN = time.perf_counter()
-models, inputs_file, steps, threads = sys.argv[1:]
-if int(threads) > 0:
-    torch.set_num_threads(int(threads))
+parser = argparse.ArgumentParser()
+for name in ("models", "inputs", "steps", "threads"):
+    parser.add_argument(name)
+parser.add_argument("modes", nargs="*")
+parser.add_argument("--device", default="cpu")
+parser.add_argument("--dtype", default="float32")
+args = parser.parse_args()
+models, device, dtype, steps = args.models, args.device, getattr(torch, args.dtype), int(args.steps)
+# Steps that do not count, with `throughput`.
+WARM_UP = 3
+if int(args.threads) > 0:
+    torch.set_num_threads(int(args.threads))
+is_fused = "throughput" in args.modes and hasattr(F, "scaled_dot_product_attention")
 
 
 def clip_layers(weights, prefix, x, count, heads, activation, mask=None):
@@ -26,11 +40,14 @@ def clip_layers(weights, prefix, x, count, heads, activation, mask=None):
         normed = layer_norm(weights, name + ".layer_norm1", x)
         split = lambda part: linear(weights, f"{name}.self_attn.{part}_proj", normed).reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
         q, k, v = split("q"), split("k"), split("v")
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-        if mask is not None:
-            scores = scores + mask
-        out = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
-        x = x + linear(weights, name + ".self_attn.out_proj", out)
+        if is_fused:
+            out = F.scaled_dot_product_attention(q, k, v, mask)
+        else:
+            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+            if mask is not None:
+                scores = scores + mask
+            out = scores.softmax(-1) @ v
+        x = x + linear(weights, name + ".self_attn.out_proj", out.transpose(1, 2).flatten(2))
         x = x + linear(weights, name + ".mlp.fc2", activation(linear(weights, name + ".mlp.fc1", layer_norm(weights, name + ".layer_norm2", x))))
     return x
 
@@ -38,7 +55,7 @@ def clip_layers(weights, prefix, x, count, heads, activation, mask=None):
 def text_states(weights, ids):
     prefix = "text_model."
     x = weights[prefix + "embeddings.token_embedding.weight"][ids] + weights[prefix + "embeddings.position_embedding.weight"]
-    mask = torch.full((77, 77), float("-inf")).triu(1)
+    mask = torch.full((77, 77), float("-inf"), dtype=x.dtype, device=device).triu(1)
     x = clip_layers(weights, prefix + "encoder", x, 12, 12, lambda y: y * torch.sigmoid(1.702 * y), mask)
     return layer_norm(weights, prefix + "final_layer_norm", x)
 
@@ -79,7 +96,10 @@ def vae_moments(weights, x):
     name = "encoder.mid_block.attentions.0"
     h = norm(name + ".group_norm", x).flatten(2).transpose(1, 2)
     q, k, v = (linear(weights, f"{name}.to_{part}", h) for part in "qkv")
-    h = ((q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5).softmax(-1) @ v
+    if is_fused:
+        h = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+    else:
+        h = ((q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5).softmax(-1) @ v
     x = x + linear(weights, name + ".to_out.0", h).transpose(1, 2).reshape(x.shape)
     x = resnet("encoder.mid_block.resnets.1", x)
     x = conv("encoder.conv_out", F.silu(norm("encoder.conv_norm_out", x)))
@@ -87,64 +107,102 @@ def vae_moments(weights, x):
 
 
 def load(folder, file):
-    return read_safetensors(f"{models}/{folder}/{file}")
+    return {key: tensor.to(device, dtype) for key, tensor in read_safetensors(f"{models}/{folder}/{file}").items()}
 
 
 diffusers = "diffusion_pytorch_model.safetensors"
-adapter = read_safetensors(models + "/ip_adapter.safetensors")
-for parameter in adapter.values():
-    parameter.requires_grad_(True)
+adapter = {key: tensor.to(device).requires_grad_(True) for key, tensor in read_safetensors(models + "/ip_adapter.safetensors").items()}
 part = lambda prefix: {key[len(prefix) :]: tensor for key, tensor in adapter.items() if key.startswith(prefix)}
 projection = part("image_proj.")
 with open(models + "/model/unet/config.json") as file:
     unet = UNet(json.load(file), load("model/unet", diffusers), part("ip_adapter."))
-vae, text, vision = load("model/vae", diffusers), load("model/text_encoder", "model.safetensors"), load("image_encoder", "model.safetensors")
-optimizer = torch.optim.AdamW(adapter.values(), lr=1e-4, weight_decay=1e-2)
-inputs = read_safetensors(inputs_file)
+if "compile" in args.modes:
+    unet = torch.compile(unet.__call__)
+is_cached = "cached" in args.modes
+if not is_cached:
+    vae, text, vision = load("model/vae", diffusers), load("model/text_encoder", "model.safetensors"), load("image_encoder", "model.safetensors")
+optimizer = torch.optim.AdamW(adapter.values(), lr=1e-4, weight_decay=1e-2, **({"fused": True} if device == "cuda" else {}))
+inputs = {key: tensor.to(device) for key, tensor in read_safetensors(args.inputs).items()}
+for key in ("pixels", "clip_pixels", "text", "image"):
+    inputs[key] = inputs[key].to(dtype)
 betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-alphas = torch.cumprod(1 - betas, 0)
+alphas = torch.cumprod(1 - betas, 0).to(device)
 
-result = {"startUp": time.perf_counter() - BEGIN, "losses": [], "steps": [], "flop": {}, "peakInUse": 0, "rss": []}
-
-
-def timed(seconds, phase, run):
-    begin = time.perf_counter()
-    value = run()
-    seconds[phase] = time.perf_counter() - begin
-    return value
+start_up = time.perf_counter() - BEGIN
 
 
-for _ in range(int(steps)):
-    seconds = {}
-    with torch.no_grad():
-        def encode():
-            mean, logvar = vae_moments(vae, inputs["pixels"])
-            return (mean + torch.exp(0.5 * logvar.clamp(-30, 20)) * inputs["sample"]) * 0.18215
+@torch.no_grad()
+def encode(timed):
+    def latents():
+        mean, logvar = vae_moments(vae, inputs["pixels"])
+        return (mean + torch.exp(0.5 * logvar.clamp(-30, 20)) * inputs["sample"]) * 0.18215
 
-        latents = timed(seconds, "VAE", encode)
-        features = timed(seconds, "image encoder", lambda: image_features(vision, inputs["clip_pixels"]))
-        states = timed(seconds, "text encoder", lambda: text_states(text, inputs["input_ids"].long()))
+    return (
+        timed("VAE", latents),
+        timed("image encoder", lambda: image_features(vision, inputs["clip_pixels"])),
+        timed("text encoder", lambda: text_states(text, inputs["input_ids"].long())),
+    )
+
+
+def step(timed):
+    """The loss, on the device; `timed` runs each phase."""
+    latents, features, states = (inputs["latents"], inputs["image"], inputs["text"]) if is_cached else encode(timed)
     noise, timesteps = inputs["noise"], inputs["timesteps"].long()
 
     def forward():
         alpha = alphas[timesteps].reshape(-1, 1, 1, 1)
         noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-        context = torch.cat([states, resample(projection, features)], 1)
-        return F.mse_loss(unet(noisy, timesteps, context), noise)
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            context = torch.cat([states, resample(projection, features)], 1)
+            prediction = unet(noisy, timesteps, context)
+        return F.mse_loss(prediction.float(), noise)
 
-    loss = timed(seconds, "UNet forward", forward)
-    timed(seconds, "backward", loss.backward)
+    loss = timed("UNet forward", forward)
+    timed("backward", loss.backward)
 
     def update():
         optimizer.step()
         optimizer.zero_grad()
 
-    timed(seconds, "AdamW", update)
-    result["steps"].append(seconds)
-    result["losses"].append(loss.item())
-    with open("/proc/self/status") as file:
-        resident = next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
-    result["rss"].append(resident * 1024)
+    timed("AdamW", update)
+    return loss.detach()
 
-result["peakRss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps(result))
+
+def measure_phases():
+    result = {"startUp": start_up, "losses": [], "steps": [], "flop": {}, "products": [], "peakInUse": 0, "rss": []}
+    for _ in range(steps):
+        seconds = {}
+
+        def timed(phase, run):
+            begin = time.perf_counter()
+            value = run()
+            seconds[phase] = time.perf_counter() - begin
+            return value
+
+        loss = step(timed)
+        result["steps"].append(seconds)
+        result["losses"].append(loss.item())
+        with open("/proc/self/status") as file:
+            resident = next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+        result["rss"].append(resident * 1024)
+    result["peakRss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return result
+
+
+def measure_throughput():
+    def synchronize():
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    run = lambda: step(lambda phase, work: work())
+    losses = [run() for _ in range(WARM_UP)]
+    synchronize()
+    begin = time.perf_counter()
+    losses += [run() for _ in range(steps)]
+    synchronize()
+    seconds = (time.perf_counter() - begin) / steps
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
+    return {"seconds": seconds, "losses": [loss.item() for loss in losses], "peakBytes": peak}
+
+
+print(json.dumps(measure_throughput() if "throughput" in args.modes else measure_phases()))

@@ -95,7 +95,7 @@ class UNet:
 
     def __call__(self, sample, timesteps, context):
         half = self.config["block_out_channels"][0] // 2
-        frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32) / half)
+        frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=sample.device) / half)
         angles = timesteps.float()[:, None] * frequencies[None]
         time = torch.cat([angles.cos(), angles.sin()], dim=-1).expand(sample.shape[0], -1)
         time = self.linear("time_embedding.linear_2", F.silu(self.linear("time_embedding.linear_1", time)))

@@ -77,7 +77,9 @@ describe('recordCuda', () => {
 
   it('says what an addon without CUDA lacks', () => {
     native.cuda = null;
-    expect(() => recordCuda(() => {})).toThrow(ConfigError);
-    expect(() => recordCuda(() => {})).toThrow(/cuda_runtime\.h .*CUDA_HOME.*build-native\.mjs --force/);
+    expect(() => recordCuda(() => {}, 'cuda')).toThrow(ConfigError);
+    expect(() => recordCuda(() => {}, 'cuda')).toThrow(
+      /cuda_runtime\.h .*CUDA_HOME.*build-native\.mjs --force/,
+    );
   });
 });

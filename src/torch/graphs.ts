@@ -6,13 +6,13 @@
 import { ConfigError } from '../errors.js';
 import { native } from './native.js';
 import { untidied } from './scope.js';
-import type { Tensor } from './tensor.js';
+import type { Device, Tensor } from './tensor.js';
 
 /** Runs what was recorded again, on the same memory. */
-export type Replay = () => void;
+type Replay = () => void;
 
-/** Records the kernels that `work` launches. They do not run. */
-export type Recorder = (work: () => void) => Replay;
+/** Records the kernels that `work` launches on a GPU. They do not run. */
+export type Recorder = (work: () => void, device: Device) => Replay;
 
 /** @throws ConfigError where the addon cannot record graphs */
 export function assertGraphs(): void {
@@ -25,10 +25,10 @@ export function assertGraphs(): void {
 const finalizers = new FinalizationRegistry((graph: number) => native.cuda?.releaseGraph(graph));
 
 /** Records into a CUDA graph. */
-export const recordCuda: Recorder = (work) => {
+export const recordCuda: Recorder = (work, device) => {
   assertGraphs();
   const cuda = native.cuda as NonNullable<typeof native.cuda>;
-  cuda.beginCapture();
+  cuda.beginCapture(device);
   try {
     work();
   } catch (error) {
@@ -45,8 +45,8 @@ type TensorFunction<Inputs extends Tensor[], Outputs extends Tensor[]> = (...inp
 
 interface Recorded<Outputs> {
   inputs: Tensor[];
-  outputs: Outputs;
-  replay: Replay;
+  /** Gives what it leaves where the recording left it. */
+  run(): Outputs;
 }
 
 /**
@@ -65,11 +65,17 @@ export function graphed<Inputs extends Tensor[], Outputs extends Tensor[]>(
   const recordFor = (examples: Inputs): Recorded<Outputs> =>
     untidied(() => {
       const inputs = examples.map((example) => example.clone()) as Inputs;
-      const made: Partial<Recorded<Outputs>> = { inputs };
+      let outputs: Outputs;
       const replay = record(() => {
-        made.outputs = fn(...inputs);
-      });
-      return Object.assign(made as Recorded<Outputs>, { replay });
+        outputs = fn(...inputs);
+      }, examples[0]?.device as Device);
+      return {
+        inputs,
+        run: () => {
+          replay();
+          return outputs;
+        },
+      };
     });
 
   return (...inputs) => {
@@ -84,8 +90,7 @@ export function graphed<Inputs extends Tensor[], Outputs extends Tensor[]>(
     recording.inputs.forEach((input, i) => {
       input.copy_(inputs[i] as Tensor);
     });
-    recording.replay();
-    // The next replay writes over them.
-    return recording.outputs.map((output) => output.clone()) as Outputs;
+    // The next run writes over them.
+    return recording.run().map((output) => output.clone()) as Outputs;
   };
 }

@@ -59,7 +59,7 @@ export interface PendingRead {
 }
 
 interface NativeCuda {
-  beginCapture(): void;
+  beginCapture(device: string): void;
   endCapture(): number;
   abandonCapture(): void;
   replay(graph: number): void;
