@@ -1,5 +1,7 @@
 // Attention by tiles of scores that stay in the second-level cache (FlashAttention-2, arXiv 2307.08691, algorithms 1
 // and 2), written with vectors of the compiler's: each .cc that includes this compiles it for another instruction set.
+// It says how many floats a register holds, LANES, and how many panels a block takes, PANELS, so that its sums fill most
+// registers.
 // Everything here is private to the file that includes it, so that the linker keeps the versions apart.
 #include "attention-kernels.h"
 
@@ -10,82 +12,138 @@
 
 namespace {
 
-constexpr int64_t kLanes = 8;
-// A panel is one or two of them wide.
-typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
-typedef int32_t Integers __attribute__((vector_size(kLanes * sizeof(int32_t))));
+constexpr int64_t kLanes = LANES;
+// Of a block: so many rows, under so many panels at most.
+constexpr int kRows = 6, kPanels = PANELS;
+// Widths are multiples of it.
+constexpr int64_t kLeast = 8;
+
+template <int64_t kCount>
+struct Lanes {
+  typedef float Floats __attribute__((vector_size(kCount * sizeof(float))));
+  typedef int32_t Integers __attribute__((vector_size(kCount * sizeof(int32_t))));
+};
+typedef Lanes<kLanes>::Floats Vector;
+typedef Lanes<kLanes>::Integers Integers;
+typedef Lanes<kLeast>::Floats Narrow;
 
 // A tile of scores: so many queries and keys.
 constexpr int64_t kQueries = 96, kKeys = 256;
 
 #define INLINE inline __attribute__((always_inline))
 
-INLINE Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
-INLINE void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
-INLINE Vector splat(float x) { return Vector{x, x, x, x, x, x, x, x}; }
+// From and to any address: one instruction each.
+template <typename V = Vector>
+INLINE V load(const float* from) {
+  V value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+template <typename V>
+INLINE void store(float* to, const V& value) {
+  std::memcpy(to, &value, sizeof value);
+}
+INLINE Vector splat(float x) { return x - Vector{}; }
 
-// C[R, 8 V] = (C +) A B over `depth` terms, with C in registers. A's element (r, k) is at a[r * aRow + k * aDepth], B is
-// one panel.
-template <int R, int V, bool kAdd>
-void block(int64_t depth, const float* a, int64_t aRow, int64_t aDepth, const float* b, float* c, int64_t cStride) {
-  Vector sum[R][V];
+// C = (C +) A B over `depth` terms. A's element (r, k) is at a[r * aRow + k * aDepth]; B is panels, one `bPanel` floats after
+// the other.
+struct Product {
+  int64_t depth;
+  const float* a;
+  int64_t aRow, aDepth;
+  const float* b;
+  int64_t bPanel;
+  float* c;
+  int64_t cStride;
+};
+
+// R rows and a few columns of C, in registers.
+template <int R, int64_t kColumns, bool kAdd>
+void block(const Product& product) {
+  constexpr int64_t lanes = std::min(kLanes, kColumns), inPanel = std::min(kPanel, kColumns) / lanes;
+  constexpr int V = kColumns / lanes;
+  typedef typename Lanes<lanes>::Floats Part;
+  const auto [depth, a, aRow, aDepth, b, bPanel, c, cStride] = product;
+  Part sum[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
-#pragma GCC unroll 2
-    for (int v = 0; v < V; v++) sum[r][v] = kAdd ? load(c + r * cStride + v * kLanes) : Vector{};
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) sum[r][v] = kAdd ? load<Part>(c + r * cStride + v * lanes) : Part{};
   for (int64_t k = 0; k < depth; k++) {
-    Vector right[V];
-#pragma GCC unroll 2
-    for (int v = 0; v < V; v++) right[v] = load(b + (k * V + v) * kLanes);
+    Part right[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) right[v] = load<Part>(b + v / inPanel * bPanel + (k * inPanel + v % inPanel) * lanes);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-      const Vector left = splat(a[r * aRow + k * aDepth]);
-#pragma GCC unroll 2
+      const float left = a[r * aRow + k * aDepth];
+#pragma GCC unroll 4
       for (int v = 0; v < V; v++) sum[r][v] += left * right[v];
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
-#pragma GCC unroll 2
-    for (int v = 0; v < V; v++) store(c + r * cStride + v * kLanes, sum[r][v]);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) store(c + r * cStride + v * lanes, sum[r][v]);
 }
 
-// So many rows are as many sums as there are registers for.
-constexpr int kRows = 6;
+// All rows of C, a few columns of it.
+template <int64_t kColumns, bool kAdd>
+void column(int64_t rows, Product product) {
+  for (; rows >= kRows; rows -= kRows) {
+    block<kRows, kColumns, kAdd>(product);
+    product.a += kRows * product.aRow;
+    product.c += kRows * product.cStride;
+  }
+  constexpr decltype(&block<1, kColumns, kAdd>) rest[kRows] = {
+      nullptr, block<1, kColumns, kAdd>, block<2, kColumns, kAdd>, block<3, kColumns, kAdd>, block<4, kColumns, kAdd>,
+      block<5, kColumns, kAdd>};
+  if (rows > 0) rest[rows](product);
+}
 
-// All rows of C, under one panel.
-template <int V, bool kAdd>
-void column(int64_t rows, int64_t depth, const float* a, int64_t aRow, int64_t aDepth, const float* b, float* c,
-            int64_t cStride) {
-  int64_t row = 0;
-  for (; row + kRows <= rows; row += kRows)
-    block<kRows, V, kAdd>(depth, a + row * aRow, aRow, aDepth, b, c + row * cStride, cStride);
-  constexpr decltype(&block<1, V, kAdd>) rest[kRows] = {nullptr,           block<1, V, kAdd>, block<2, V, kAdd>,
-                                                        block<3, V, kAdd>, block<4, V, kAdd>, block<5, V, kAdd>};
-  if (row < rows) rest[rows - row](depth, a + row * aRow, aRow, aDepth, b, c + row * cStride, cStride);
+// Under `count` panels at once, `most` at most.
+template <int most, bool kAdd>
+void together(int64_t count, int64_t rows, const Product& product) {
+  if (count == most)
+    column<most * kPanel, kAdd>(rows, product);
+  else if constexpr (most > 1)
+    together<most - 1, kAdd>(count, rows, product);
+}
+
+// Under all panels.
+template <bool kAdd>
+void underPanels(int64_t count, int64_t rows, Product product) {
+  while (count > 0) {
+    int64_t now = std::min<int64_t>(count, kPanels);
+    // One alone at the end would be too few sums at a time.
+    if (now > 2 && count == now + 1) now--;
+    together<kPanels, kAdd>(now, rows, product);
+    product.b += now * product.bPanel;
+    product.c += now * kPanel;
+    count -= now;
+  }
 }
 
 // C[rows, columns] += A B; B is the rows from `first` on of panels of `all` rows.
 void addProduct(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t aRow, int64_t aDepth,
                 const float* panels, int64_t all, int64_t first, Rows c) {
-  int64_t j = 0;
-  for (; j + kPanel <= columns; j += kPanel)
-    column<2, true>(rows, depth, a, aRow, aDepth, panels + j * all + first * kPanel, c.data + j, c.stride);
-  if (j < columns)
-    column<1, true>(rows, depth, a, aRow, aDepth, panels + j * all + first * kLanes, c.data + j, c.stride);
+  const int64_t whole = columns / kPanel;
+  underPanels<true>(whole, rows, {depth, a, aRow, aDepth, panels + first * kPanel, all * kPanel, c.data, c.stride});
+  if (whole * kPanel < columns)
+    column<kLeast, true>(rows, {depth, a, aRow, aDepth, panels + whole * kPanel * all + first * kLeast, 0,
+                                c.data + whole * kPanel, c.stride});
 }
 
 // A tile of A Bᵀ, in panels; columns are rounded up to whole ones.
 void scores(int64_t rows, int64_t columns, int64_t depth, Rows a, const float* panels, float* tile) {
-  for (int64_t j = 0; j < columns; j += kPanel)
-    column<2, false>(rows, depth, a.data, a.stride, 1, panels + j * depth, tile + j, kKeys);
+  const int64_t count = (columns + kPanel - 1) / kPanel;
+  underPanels<false>(count, rows, {depth, a.data, a.stride, 1, panels, depth * kPanel, tile, kKeys});
 }
 
 // e^x for x ≤ 0, within 1 ulp: 2^n e^r with |r| ≤ ln 2 / 2, e^r by its series, whose next term is 5e-9. NaN stays NaN.
-INLINE Vector exponential(Vector x) {
+INLINE Vector exponential(const Vector& given) {
   // Where e^x is no normal number any more, it is 0.
-  const Integers isTiny = x < splat(-87.0f);
-  x = isTiny ? splat(-87.0f) : x;
+  const Integers isTiny = given < splat(-87.0f);
+  const Vector x = isTiny ? splat(-87.0f) : given;
   // The sum rounds to an integer in the last bits.
   const float rounder = 12582912.0f;
   const Vector shifted = x * 1.44269504f + rounder;
@@ -104,9 +162,10 @@ INLINE Vector exponential(Vector x) {
   return isTiny ? Vector{} : series * scale;
 }
 
-INLINE float total(Vector x) {
+template <typename V>
+INLINE float total(const V& x) {
   float result = 0;
-  for (int i = 0; i < kLanes; i++) result += x[i];
+  for (size_t i = 0; i < sizeof(V) / sizeof(float); i++) result += x[i];
   return result;
 }
 
@@ -133,13 +192,13 @@ float exponentials(float* x, int64_t count, float top) {
 }
 
 float dot(const float* a, const float* b, int64_t count) {
-  Vector sum{};
-  for (int64_t i = 0; i < count; i += kLanes) sum += load(a + i) * load(b + i);
+  Narrow sum{};
+  for (int64_t i = 0; i < count; i += kLeast) sum += load<Narrow>(a + i) * load<Narrow>(b + i);
   return total(sum);
 }
 
 void multiplyRow(float* row, int64_t count, float factor) {
-  for (int64_t i = 0; i < count; i += kLanes) store(row + i, load(row + i) * factor);
+  for (int64_t i = 0; i < count; i += kLeast) store(row + i, load<Narrow>(row + i) * factor);
 }
 
 int64_t roundUp(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
