@@ -1,7 +1,7 @@
 // Attention for a LibTorch without a fused one for the CPU (before 2.0), as an operator of our own that the
 // dispatcher knows like any other: ip_adapter::attention. Neither direction ever holds the probabilities [n, m] of a
-// head; backward computes them again, tile by tile (attention-kernels-impl.h has the loops). Sums are in float32.
-#include "attention-kernels.h"
+// head; backward computes them again, tile by tile (attention-loops.h has the loops). Sums are in float32.
+#include "kernels.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -49,7 +49,7 @@ void forEachPart(int64_t heads, int64_t n, int64_t parts, Body body) {
 
 float* start(const at::Tensor& x, int64_t i) { return x.data_ptr<float>() + i * x.stride(0); }
 
-// The panels of each head (attention-kernels.h): [batch, heads, count, width] -> [batch * heads, count * width]
+// The panels of each head (kernels.h): [batch, heads, count, width] -> [batch * heads, count * width]
 at::Tensor panelsOf(const at::Tensor& x) {
   const int64_t heads = x.size(0) * x.size(1), count = x.size(2), width = x.size(3);
   const at::Tensor result = at::empty({heads, count * width}, x.options());
@@ -105,7 +105,7 @@ Result attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, dou
     head.values = start(valuePanels, i);
     head.out = rowsOf(out, i);
     head.logSumExp = start(logSumExp, i);
-    attentionKernels().forward(head, begin, end);
+    kernels().attention(head, begin, end);
   });
   return {out.narrow(3, 0, v.size(3)).to(q.scalar_type()), logSumExp};
 }
@@ -160,7 +160,7 @@ struct Attention : torch::autograd::Function<Attention> {
       head.gradQueries = rowsOf(gradQ, i);
       head.gradKeys = rowsOf(gradK[part], i);
       head.gradValues = rowsOf(gradV[part], i);
-      attentionKernels().backward(head, begin, end);
+      kernels().attentionBackward(head, begin, end);
     });
     for (int64_t part = 1; part < parts; part++) {
       gradK[0].add_(gradK[part]);
@@ -179,6 +179,6 @@ at::Tensor withGradient(const at::Tensor& q, const at::Tensor& k, const at::Tens
 
 }  // namespace
 
-TORCH_LIBRARY(ip_adapter, library) { library.def("attention(Tensor q, Tensor k, Tensor v, float scale) -> Tensor"); }
+TORCH_LIBRARY_FRAGMENT(ip_adapter, library) { library.def("attention(Tensor q, Tensor k, Tensor v, float scale) -> Tensor"); }
 TORCH_LIBRARY_IMPL(ip_adapter, CPU, library) { library.impl("attention", forward); }
 TORCH_LIBRARY_IMPL(ip_adapter, AutogradCPU, library) { library.impl("attention", withGradient); }

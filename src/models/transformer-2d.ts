@@ -2,7 +2,7 @@
  * @file The transformer inside the UNet's blocks (diffusers `src/diffusers/models/transformer_2d.py` and
  * `src/diffusers/models/attention.py`).
  */
-import { gelu } from '../nn/functional.js';
+import { geglu } from '../nn/functional.js';
 import { Conv2d, GroupNorm, LayerNorm, Linear } from '../nn/layers.js';
 import { Module, Sequential } from '../nn/module.js';
 import type { Tensor } from '../torch/index.js';
@@ -31,8 +31,7 @@ class GEGLU extends Module {
   }
 
   protected forward(x: Tensor): Tensor {
-    const [value, gate] = this.proj.call(x).chunk(2, -1) as [Tensor, Tensor];
-    return value.mul(gelu(gate));
+    return geglu(this.proj.call(x));
   }
 }
 

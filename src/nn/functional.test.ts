@@ -12,7 +12,16 @@ import {
   tensor,
   tidy,
 } from '../torch/index.js';
-import { attention, gelu, interpolateNearest, mseLoss, mseLossPerRow, pad, quickGelu } from './functional.js';
+import {
+  attention,
+  geglu,
+  gelu,
+  interpolateNearest,
+  mseLoss,
+  mseLossPerRow,
+  pad,
+  quickGelu,
+} from './functional.js';
 
 const generator = new Generator('cpu', 3);
 const random = (...shape: number[]) => randn(shape, { generator });
@@ -175,6 +184,77 @@ describe('attention', () => {
     }
   });
 });
+
+describe('geglu', () => {
+  // Tails of the vectors, whole ones, and every magnitude; in float64 it is the definition.
+  const rowsOf = (width: number) => randn([3, 7, 2 * width], { generator }).mul(3);
+  const definition = (x: Tensor): Tensor => {
+    const [value, gate] = x.to('float64').chunk(2, -1) as [Tensor, Tensor];
+    return value.mul(gelu(gate));
+  };
+
+  it.each([1, 5, 8, 16, 31, 320])('is a · gelu(b), with its gradients, at width %d', (width) => {
+    const [x, exact] = [rowsOf(width), rowsOf(width)];
+    exact.copy_(x);
+    for (const leaf of [x, exact]) leaf.requiresGrad = true;
+    const weight = randn([3, 7, width], { generator });
+    const [out, expected] = [geglu(x), definition(exact)];
+    expectAllclose(out, expected, 3e-7);
+    backward(out.mul(weight).sum());
+    backward(expected.mul(weight).sum());
+    expectAllclose(x.grad as Tensor, exact.grad as Tensor, 3e-7);
+  });
+
+  it('is as good where gelu is tiny as where it is large', () => {
+    const gates = Array.from({ length: 321 }, (_, i) => -10 + i / 16);
+    const x = tensor(
+      gates.flatMap((gate) => [1, gate]),
+      [gates.length, 2],
+    );
+    const [got, want] = [geglu(x).toNumbers(), gates.map(exactGelu)];
+    for (const [i, gate] of gates.entries())
+      expect(Math.abs((got[i] as number) / (want[i] as number) - 1) || 0, String(gate)).toBeLessThan(
+        // e^(-t²/2) takes the rounding of t²/2 with it.
+        3e-7 + 6e-8 * gate ** 2,
+      );
+  });
+
+  it('takes views, and lets no NaN or infinity disappear', () => {
+    const x = randn([6, 4], { generator }).transpose(0, 1);
+    expectAllclose(geglu(x), geglu(x.contiguous()), 0);
+    const [nan, inf] = [Number.NaN, Number.POSITIVE_INFINITY];
+    const odd = tensor([nan, 1, 1, nan, 2, inf, 1, -100], [4, 2]);
+    expect(geglu(odd).toNumbers()).toEqual([nan, nan, inf, -0]);
+    expect(geglu(tensor([], [0, 4])).shape).toEqual([0, 2]);
+    expect(() => geglu(tensor([1, 2, 3], [1, 3]))).toThrow('even width');
+  });
+
+  it('is the same in other dtypes within their rounding', () => {
+    const x = rowsOf(16);
+    expectAllclose(geglu(x.to('bfloat16')).to('float32'), geglu(x), 2e-2);
+  });
+});
+
+/** b Φ(b) in float64; for b < 0 by the continued fraction of Mills' ratio, which loses no digits. */
+function exactGelu(b: number): number {
+  const density = Math.exp(-(b ** 2) / 2) / Math.sqrt(2 * Math.PI);
+  const t = Math.abs(b);
+  let tail: number;
+  if (t < 2) {
+    // Φ(t) = 1/2 + φ(t) Σ t^(2k+1) / (1 · 3 · … (2k+1))
+    let [term, sum] = [t, t];
+    for (let k = 1; k < 60; k++) {
+      term *= t ** 2 / (2 * k + 1);
+      sum += term;
+    }
+    tail = 0.5 - density * sum;
+  } else {
+    let fraction = t;
+    for (let k = 300; k > 0; k--) fraction = t + k / fraction;
+    tail = density / fraction;
+  }
+  return b * (b < 0 ? tail : 1 - tail);
+}
 
 describe('functions', () => {
   const x = tensor([-3, -1, 0, 0.5, 2], [5]);

@@ -17,6 +17,7 @@ const aten = {
   ),
   silu: op('aten::silu(Tensor self) -> Tensor'),
   gelu: op("aten::gelu(Tensor self, *, str approximate='none') -> Tensor"),
+  geglu: op('ip_adapter::geglu(Tensor x) -> Tensor'),
   mseLoss: op('aten::mse_loss(Tensor self, Tensor target, int reduction=Mean) -> Tensor'),
   upsampleNearest2d: op(
     'aten::upsample_nearest2d(Tensor self, SymInt[2] output_size, float? scales_h=None, float? scales_w=None) -> Tensor',
@@ -68,6 +69,19 @@ export function silu(x: Tensor): Tensor {
 /** x Φ(x), by the error function or by its approximation with tanh (Hendrycks & Gimpel, arXiv 1606.08415) */
 export function gelu(x: Tensor, approximate: 'none' | 'tanh' = 'none'): Tensor {
   return aten.gelu(x, approximate);
+}
+
+/**
+ * a · gelu(b) of x's two halves (Shazeer, arXiv 2002.05202). In float32 on the CPU it is one pass, in either direction.
+ * @param x [..., 2 dim]
+ * @returns [..., dim]
+ */
+export function geglu(x: Tensor): Tensor {
+  if (x.device === 'cpu' && x.dtype === 'float32') return aten.geglu(x);
+  return tidy(() => {
+    const [value, gate] = x.chunk(2, -1) as [Tensor, Tensor];
+    return value.mul(gelu(gate));
+  });
 }
 
 /** x σ(1.702 x): OpenAI CLIP's stand-in for GELU (openai/CLIP `clip/model.py`) */

@@ -1,49 +1,22 @@
 // Attention by tiles of scores that stay in the second-level cache (FlashAttention-2, arXiv 2307.08691, algorithms 1
-// and 2), written with vectors of the compiler's: each .cc that includes this compiles it for another instruction set.
-// It says how many floats a register holds, LANES, and how many panels a block takes, PANELS, so that its sums fill most
-// registers.
-// Everything here is private to the file that includes it, so that the linker keeps the versions apart.
-#include "attention-kernels.h"
+// and 2).
+#include "kernels.h"
+#include "vectors.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 namespace {
 
-constexpr int64_t kLanes = LANES;
 // Of a block: so many rows, under so many panels at most.
 constexpr int kRows = 6, kPanels = PANELS;
 // Widths are multiples of it.
 constexpr int64_t kLeast = 8;
-
-template <int64_t kCount>
-struct Lanes {
-  typedef float Floats __attribute__((vector_size(kCount * sizeof(float))));
-  typedef int32_t Integers __attribute__((vector_size(kCount * sizeof(int32_t))));
-};
-typedef Lanes<kLanes>::Floats Vector;
-typedef Lanes<kLanes>::Integers Integers;
 typedef Lanes<kLeast>::Floats Narrow;
 
 // A tile of scores: so many queries and keys.
 constexpr int64_t kQueries = 96, kKeys = 256;
-
-#define INLINE inline __attribute__((always_inline))
-
-// From and to any address: one instruction each.
-template <typename V = Vector>
-INLINE V load(const float* from) {
-  V value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-template <typename V>
-INLINE void store(float* to, const V& value) {
-  std::memcpy(to, &value, sizeof value);
-}
-INLINE Vector splat(float x) { return x - Vector{}; }
 
 // C = (C +) A B over `depth` terms. A's element (r, k) is at a[r * aRow + k * aDepth]; B is panels, one `bPanel` floats after
 // the other.
@@ -137,29 +110,6 @@ void addProduct(int64_t rows, int64_t columns, int64_t depth, const float* a, in
 void scores(int64_t rows, int64_t columns, int64_t depth, Rows a, const float* panels, float* tile) {
   const int64_t count = (columns + kPanel - 1) / kPanel;
   underPanels<false>(count, rows, {depth, a.data, a.stride, 1, panels, depth * kPanel, tile, kKeys});
-}
-
-// e^x for x ≤ 0, within 1 ulp: 2^n e^r with |r| ≤ ln 2 / 2, e^r by its series, whose next term is 5e-9. NaN stays NaN.
-INLINE Vector exponential(const Vector& given) {
-  // Where e^x is no normal number any more, it is 0.
-  const Integers isTiny = given < splat(-87.0f);
-  const Vector x = isTiny ? splat(-87.0f) : given;
-  // The sum rounds to an integer in the last bits.
-  const float rounder = 12582912.0f;
-  const Vector shifted = x * 1.44269504f + rounder;
-  const Vector n = shifted - rounder;
-  // ln 2 in two parts, the first exact in few bits.
-  const Vector r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  Vector series = splat(1.0f / 5040);
-  constexpr float coefficients[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
-#pragma GCC unroll 7
-  for (const float coefficient : coefficients) series = series * r + coefficient;
-  Integers power;
-  std::memcpy(&power, &shifted, sizeof power);
-  power = (power << 23) + (127 << 23);
-  Vector scale;
-  std::memcpy(&scale, &power, sizeof scale);
-  return isTiny ? Vector{} : series * scale;
 }
 
 template <typename V>
@@ -270,8 +220,5 @@ template <typename Head, void (*work)(const Head&, int64_t, int64_t)>
 void inBlocks(const Head& head, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; row += kQueries) work(head, row, std::min(kQueries, end - row));
 }
-
-constexpr AttentionKernels kKernels = {inBlocks<AttentionForward, forwardRows>,
-                                       inBlocks<AttentionBackward, backwardRows>};
 
 }  // namespace

@@ -1,8 +1,9 @@
-// The loops of attention over one head, in float32, compiled for each instruction set that is worth it.
-// Widths are multiples of 8; what fills them up is zero.
+// Loops in float32 that are compiled for each instruction set that is worth it.
 #pragma once
 
 #include <cstdint>
+
+// Attention over one head. Widths are multiples of 8; what fills them up is zero.
 
 // Rows of a head inside a larger tensor: so many floats from each to the next.
 struct Rows {
@@ -44,11 +45,14 @@ struct AttentionBackward {
   Rows gradValues;   // [keyCount, valueWidth]
 };
 
-struct AttentionKernels {
+struct Kernels {
   // Both work on the queries from `begin` up to `end`.
-  void (*forward)(const AttentionForward& head, int64_t begin, int64_t end);
-  void (*backward)(const AttentionBackward& head, int64_t begin, int64_t end);
+  void (*attention)(const AttentionForward& head, int64_t begin, int64_t end);
+  void (*attentionBackward)(const AttentionBackward& head, int64_t begin, int64_t end);
+  // a · gelu(b), of rows [a, b] of twice the width.
+  void (*geglu)(const float* x, float* out, int64_t rows, int64_t width);
+  void (*gegluBackward)(const float* x, const float* gradOut, float* gradX, int64_t rows, int64_t width);
 };
 
 // The best for this machine.
-const AttentionKernels& attentionKernels();
+const Kernels& kernels();

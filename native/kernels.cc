@@ -1,18 +1,18 @@
-// Attention's loops for every processor, and the choice among them.
+// The loops for every processor, and the choice among them.
 // Vectors are passed between inlined functions alone, whatever registers there are.
 #pragma GCC diagnostic ignored "-Wpsabi"
 #define LANES 8
 #define PANELS 1
-#include "attention-kernels-impl.h"
+#include "loops.h"
 
 #include <cstdlib>
 #include <cstring>
 
 #if defined(__x86_64__) && !defined(__clang__)
-extern const AttentionKernels attentionKernelsAvx2, attentionKernelsAvx512;
+extern const Kernels kernelsAvx2, kernelsAvx512;
 
-const AttentionKernels& attentionKernels() {
-  static const AttentionKernels& chosen = [&]() -> const AttentionKernels& {
+const Kernels& kernels() {
+  static const Kernels& chosen = [&]() -> const Kernels& {
     // The variable is LibTorch's, and means the same there: the best instructions that may be used.
     const char* most = std::getenv("ATEN_CPU_CAPABILITY");
     const auto isMost = [&](const char* name) { return most != nullptr && std::strcmp(most, name) == 0; };
@@ -20,10 +20,10 @@ const AttentionKernels& attentionKernels() {
     const bool hasAvx512 = hasAvx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
     if (isMost("default") || !hasAvx2) return kKernels;
-    return isMost("avx2") || !hasAvx512 ? attentionKernelsAvx2 : attentionKernelsAvx512;
+    return isMost("avx2") || !hasAvx512 ? kernelsAvx2 : kernelsAvx512;
   }();
   return chosen;
 }
 #else
-const AttentionKernels& attentionKernels() { return kKernels; }
+const Kernels& kernels() { return kKernels; }
 #endif

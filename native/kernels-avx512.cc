@@ -1,0 +1,10 @@
+// The loops for x86-64 with AVX-512.
+#if defined(__x86_64__) && !defined(__clang__)
+#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,fma")
+#define LANES 16
+#define PANELS 4
+#include "loops.h"
+
+extern const Kernels kernelsAvx512;
+const Kernels kernelsAvx512 = kKernels;
+#endif

@@ -1,6 +1,0 @@
-/** @file The tests of functional.ts once more, with the loops for AVX2 where there is AVX-512 (native/attention-kernels.cc). */
-import process from 'node:process';
-
-// Read when attention is first called, so before anything that loads the addon.
-process.env.ATEN_CPU_CAPABILITY = 'avx2';
-await import('./functional.test.js');

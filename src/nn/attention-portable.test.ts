@@ -1,6 +1,0 @@
-/** @file The tests of functional.ts once more, with the loops for processors without AVX2 (native/attention-kernels.cc). */
-import process from 'node:process';
-
-// Read when attention is first called, so before anything that loads the addon.
-process.env.ATEN_CPU_CAPABILITY = 'default';
-await import('./functional.test.js');
