@@ -58,6 +58,9 @@ at::Tensor withGradient(const at::Tensor& x) { return Geglu::apply(x); }
 
 }  // namespace
 
+// Only where it has threads: on many cores LibTorch's operators on all of them are faster than this on one.
+#ifdef INTRA_OP_PARALLEL
 TORCH_LIBRARY_FRAGMENT(ip_adapter, library) { library.def("geglu(Tensor x) -> Tensor"); }
 TORCH_LIBRARY_IMPL(ip_adapter, CPU, library) { library.impl("geglu", forward); }
 TORCH_LIBRARY_IMPL(ip_adapter, AutogradCPU, library) { library.impl("geglu", withGradient); }
+#endif

@@ -21,7 +21,7 @@ interface StepDetails {
   parameters: ReadonlyMap<string, Tensor>;
 }
 
-/** A step's loss or a gradient is NaN or infinite, and nothing was changed by it. */
+/** A step's loss or a gradient is NaN or infinite, and nothing of it was saved. */
 export class NonFiniteError extends TrainingError {}
 
 export class NanGuard {

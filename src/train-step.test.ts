@@ -103,6 +103,14 @@ function run({ training, batches }: Awaited<ReturnType<typeof open>>): Ran {
   return { losses, norms, parameters: training.adapter.namedParameters(), moments: new Map(moments) };
 }
 
+/** Losses, norms and final weights, to the bit. */
+function expectSameRun(actual: Ran, expected: Ran): void {
+  expect(actual.losses).toEqual(expected.losses);
+  expect(actual.norms).toEqual(expected.norms);
+  for (const [key, value] of expected.parameters)
+    expectSameBytes((actual.parameters.get(key) as Tensor).detach(), value.detach());
+}
+
 function expectClose(actual: readonly number[], expected: readonly number[], relative: number): void {
   expect(actual.length).toBe(expected.length);
   for (const [i, value] of actual.entries())
@@ -190,11 +198,8 @@ describe('a recorded step', () => {
     training.addGradients = graphed(gradientAdder(training), (work) => work);
     // Each shape several times.
     for (const opened of [plain, recording]) opened.batches.push(...opened.batches, ...opened.batches);
-    const [one, other] = [run(plain), run(recording)];
-    expect(other.losses).toEqual(one.losses);
-    expect(other.norms).toEqual(one.norms);
-    for (const [key, value] of one.parameters)
-      expectSameBytes((other.parameters.get(key) as Tensor).detach(), value.detach());
+    const plainRun = run(plain);
+    expectSameRun(run(recording), plainRun);
   });
 
   it('gives the same bytes with a gradient scaler, whose scale grows', async () => {
@@ -205,11 +210,9 @@ describe('a recorded step', () => {
       opened.batches.push(...opened.batches, ...opened.batches);
     }
     recording.training.addGradients = graphed(gradientAdder(recording.training), (work) => work);
-    const [one, other] = [run(plain), run(recording)];
-    expect(other.norms).toEqual(one.norms);
+    const plainRun = run(plain);
+    expectSameRun(run(recording), plainRun);
     expect(recording.training.scaler?.scale).toBe(2048);
-    for (const [key, value] of one.parameters)
-      expectSameBytes((other.parameters.get(key) as Tensor).detach(), value.detach());
   });
 });
 
@@ -252,11 +255,8 @@ describe('the gradient scaler', () => {
   it('changes no bit where nothing overflows', async () => {
     const [plain, scaled] = [await open({ trainBatchSize: 4 }), await open({ trainBatchSize: 4 })];
     scaled.training.scaler = new GradScaler();
-    const [one, other] = [run(plain), run(scaled)];
-    expect(other.losses).toEqual(one.losses);
-    expect(other.norms).toEqual(one.norms);
-    for (const [key, value] of one.parameters)
-      expectSameBytes((other.parameters.get(key) as Tensor).detach(), value.detach());
+    const plainRun = run(plain);
+    expectSameRun(run(scaled), plainRun);
   });
 
   it('skips the update after an overflow: weights, average, schedule and count of updates stay', async () => {

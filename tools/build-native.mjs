@@ -76,8 +76,9 @@ function makePlan(libtorch) {
       ...(libtorch.cudaInclude ? [libtorch.cudaInclude] : []),
     ]),
   ];
-  // The threads of our own attention, which later versions do not need. Theirs may bring an OpenMP of their own.
-  const threads = !MACOS && libtorch.version.startsWith('1.') ? ['-fopenmp'] : [];
+  // The threads of our own loops. A LibTorch that brings an OpenMP of another name would get a second one by it.
+  const sharesOpenMP = libtorch.version.startsWith('1.') || existsSync(join(libtorch.lib, 'libgomp.so.1'));
+  const threads = !MACOS && sharesOpenMP ? ['-fopenmp'] : [];
   const compile = [
     `-std=c++${libtorch.cxxStandard}`,
     '-O2',
