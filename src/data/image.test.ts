@@ -118,7 +118,28 @@ describe('readPicture', () => {
     await expect(readPicture(fileSource(join(dir, 'absent.png')))).rejects.toThrow(
       /absent\.png but the file is missing/,
     );
-    await expect(readPicture(fileSource(dir))).rejects.toThrow(PictureError);
+    await expect(readPicture(fileSource(dir))).rejects.toThrow(/the system cannot read it \(EISDIR/);
+  });
+
+  it('says of each of many bad pictures what is wrong with that one', async () => {
+    const noise = Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 2654435761) >>> 24);
+    const reasons = new Map([
+      ['absent.png', 'the file is missing'],
+      ['text.png', 'it is not a JPEG, PNG, WebP, GIF, TIFF or AVIF file'],
+    ]);
+    writeFileSync(join(dir, 'text.png'), 'text');
+    for (const format of ['png', 'jpg', 'webp']) {
+      const whole = readFileSync(await save(`whole.${format}`, noise, 64, 3));
+      writeFileSync(join(dir, `half.${format}`), whole.subarray(0, whole.length / 2));
+      reasons.set(`half.${format}`, 'it is damaged or incomplete');
+    }
+    // So many that some of them fail in two threads at once.
+    const files = Array.from({ length: 400 }, () => [...reasons.keys()]).flat();
+    const errors = await Promise.all(
+      files.map((name) => readPicture(fileSource(join(dir, name))).catch((error: PictureError) => error)),
+    );
+    const wrong = files.filter((name, i) => (errors[i] as PictureError).reason !== reasons.get(name));
+    expect(wrong).toEqual([]);
   });
 });
 

@@ -9,8 +9,9 @@
  * Known differences: BMP is not read; the colour under a GIF's transparent pixels is black; AVIF decodes a few
  * levels off; a PNG with a wrong checksum is refused where Pillow reads it.
  */
+import { open as openFile } from 'node:fs/promises';
 import sharp, { type Metadata, type Sharp } from 'sharp';
-import { DatasetError } from '../errors.js';
+import { DatasetError, isSystemError } from '../errors.js';
 import type { ImageSource } from './image-source.js';
 
 // One thread a picture: many pictures decode at the same time, and the engine wants the other cores.
@@ -70,7 +71,7 @@ async function orPictureError<T>(source: ImageSource, read: () => Promise<T>): P
     return await read();
   } catch (error) {
     if (error instanceof PictureError) throw error;
-    throw new PictureError(source.name, reasonOf(error), { cause: error });
+    throw new PictureError(source.name, await reasonOf(error, source), { cause: error });
   }
 }
 
@@ -136,12 +137,30 @@ function grey16ToRgb(bytes: Uint8Array): Uint8Array {
   return rgb;
 }
 
-/** The first line of sharp's message (the rest repeats it), as the second half of a sentence. */
-function reasonOf(error: unknown): string {
-  const message = (error instanceof Error ? error.message : String(error)).trim();
-  if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'the file is missing';
-  if (message.startsWith('Input file is missing')) return 'the file is missing';
-  if (message.includes('unsupported image format'))
+/**
+ * Why a picture cannot be read, as the second half of a sentence. Of sharp's words only those that it chooses by itself
+ * are used, and whether the file can be opened is asked of the system: libvips keeps one list of errors for all threads,
+ * so that the rest of the message may be about another picture that fails at the same time.
+ */
+async function reasonOf(error: unknown, { file }: ImageSource): Promise<string> {
+  const refusal = isSystemError(error) ? error : file === undefined ? null : await refusalOf(file);
+  if (refusal?.code === 'ENOENT') return 'the file is missing';
+  if (refusal !== null) return `the system cannot read it (${refusal.message})`;
+  const message = error instanceof Error ? error.message : String(error);
+  if (message.includes('exceeds pixel limit')) return `it has more than ${MAX_PIXELS} pixels`;
+  if (/^Input file is missing|unsupported image format/.test(message))
     return 'it is not a JPEG, PNG, WebP, GIF, TIFF or AVIF file';
-  return `it is damaged or incomplete: ${message.split('\n')[0]!.trim()}`;
+  return 'it is damaged or incomplete';
+}
+
+/** What the system says where not even one byte of a file can be read: it is missing, a folder, not ours to read. */
+async function refusalOf(file: string): Promise<NodeJS.ErrnoException | null> {
+  try {
+    const handle = await openFile(file);
+    await handle.read(new Uint8Array(1)).finally(() => handle.close());
+    return null;
+  } catch (refusal) {
+    if (isSystemError(refusal)) return refusal;
+    throw refusal;
+  }
 }
