@@ -15,7 +15,6 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { compileTypeScript } from '../../tools/compile-typescript.mjs';
 import { readRun } from '../read-events.js';
 import { makeWorld, type World } from './world.js';
 
@@ -46,7 +45,6 @@ function start(args: string[], onError?: (text: string, child: ChildProcess) => 
 
 let world: World;
 beforeAll(async () => {
-  compileTypeScript(root, console.log);
   world = await makeWorld(8);
 });
 afterAll(() => world.remove());

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
-import { compileTypeScript } from '../../tools/compile-typescript.mjs';
 import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
 import { runProgram } from './command.js';
 
@@ -14,7 +13,6 @@ let world: Adapted;
 /** The world's flags, by their names. */
 let options: Record<string, string | number>;
 beforeAll(async () => {
-  compileTypeScript(root, console.log);
   world = await makeAdaptedWorld();
   options = {
     pretrained_model_name_or_path: 'model',

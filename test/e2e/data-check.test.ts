@@ -2,7 +2,6 @@ import { readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { compileTypeScript } from '../../tools/compile-typescript.mjs';
 import { runProgram } from './command.js';
 import { makeWorld, stretchPictures, type World } from './world.js';
 
@@ -11,7 +10,6 @@ const command = join(root, 'dist/cli/main.js');
 
 let world: World;
 beforeAll(async () => {
-  compileTypeScript(root, console.log);
   world = await makeWorld(8);
   // A tiny one, a wide one.
   await stretchPictures(world, [

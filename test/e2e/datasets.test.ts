@@ -3,7 +3,6 @@ import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { compileTypeScript } from '../../tools/compile-typescript.mjs';
 import { parquetOf } from '../write-parquet.js';
 import { tarOf } from '../write-tar.js';
 import type { Ended } from './command.js';
@@ -17,7 +16,6 @@ const at = (...names: string[]): string => join(world.root, ...names);
 const picture = (name: string): Buffer => readFileSync(at('images', name));
 
 beforeAll(async () => {
-  compileTypeScript(root, console.log);
   world = await makeWorld(8);
   rows = JSON.parse(readFileSync(at('data.json'), 'utf8'));
   writeFileSync(at('images', 'data.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));

@@ -23,7 +23,6 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { verifyCheckpoint } from '../../src/checkpoint.js';
 import { listCheckpoints } from '../../src/checkpoint-folder.js';
 import { lockFile } from '../../src/run-lock.js';
-import { compileTypeScript } from '../../tools/compile-typescript.mjs';
 import { target } from '../golden.js';
 import { type Ended, runProgram } from './command.js';
 import { makeWorld, type World } from './world.js';
@@ -36,7 +35,6 @@ vi.setConfig({ testTimeout: 180_000 });
 
 let world: World;
 beforeAll(async () => {
-  compileTypeScript(root, console.log);
   world = await makeWorld(8);
 });
 afterAll(() => world.remove());

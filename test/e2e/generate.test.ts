@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { compileTypeScript } from '../../tools/compile-typescript.mjs';
 import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
 import { runProgram } from './command.js';
 
@@ -13,7 +12,6 @@ const command = join(root, 'dist/cli/main.js');
 let world: Adapted;
 let flags: string[];
 beforeAll(async () => {
-  compileTypeScript(root, console.log);
   world = await makeAdaptedWorld();
   flags = [
     '--model',

@@ -2,7 +2,6 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { compileTypeScript } from '../../tools/compile-typescript.mjs';
 import { HubServer } from '../hub-server.js';
 import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
 import { runProgram } from './command.js';
@@ -14,7 +13,6 @@ let world: Adapted;
 let hub: HubServer;
 let cache: string;
 beforeAll(async () => {
-  compileTypeScript(root, console.log);
   world = await makeAdaptedWorld();
   hub = new HubServer();
   for (const name of ['HUGGINGFACE_HUB_CACHE', 'HF_TOKEN', 'HF_HUB_OFFLINE']) vi.stubEnv(name, '');
