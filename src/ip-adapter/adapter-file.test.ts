@@ -1,7 +1,7 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { expectSameBytes, golden } from '../../test/golden.js';
 import { CheckpointError } from '../errors.js';
 import { readSafetensors, type Tensor, writeSafetensors, zeros } from '../torch/index.js';
@@ -10,8 +10,9 @@ import { adapterKind } from './adapter-kind.js';
 
 let folder: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'adapter-'));
+  folder = mkdtempSync(join(tmpdir(), 'ip-adapter-files-'));
 });
+afterEach(() => rmSync(folder, { recursive: true }));
 
 const final = golden('train/final.safetensors') as string;
 function file(shapes: Record<string, number[]>): string {

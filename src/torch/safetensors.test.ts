@@ -1,15 +1,24 @@
-import { existsSync, mkdtempSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CheckpointError } from '../errors.js';
 import { readSafetensors, safetensorsSize, type Tensor, tensor, writeSafetensors } from './index.js';
 
 let folder: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'safetensors-'));
+  folder = mkdtempSync(join(tmpdir(), 'ip-adapter-files-'));
 });
+afterEach(() => rmSync(folder, { recursive: true }));
 
 /** A file from a header object (or raw text) and some data bytes. */
 function craft(header: unknown, dataBytes: number, name = 'x.safetensors'): string {
