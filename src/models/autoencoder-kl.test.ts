@@ -65,6 +65,18 @@ describe('AutoencoderKL', () => {
     expect(memoryStats().liveTensors).toBe(before);
   });
 
+  it('holds few of the largest tensors at a time', () => {
+    using _ = noGrad();
+    const [one] = modelCases('vae') as [ReturnType<typeof modelCases>[number]];
+    const vae = loadVAE(one.folder, { device: 'cpu', dtype: 'float32' });
+    const image = randn([1, 3, 512, 512]);
+    const before = memoryStats().cpuPeakBytes;
+    tidy(() => vae.encode(image));
+    // The first block's input, what its second ResNet block takes, normalises and makes, and two within the convolution.
+    const largest = (vae.encoder.conv_in.weight.shape[0] as number) * 512 * 512 * 4;
+    expect((memoryStats().cpuPeakBytes - before) / largest).toBeLessThan(5.5);
+  });
+
   it.each([
     [{ down_block_types: ['AttnDownEncoderBlock2D'] }, /down_block_types/],
     [{ use_quant_conv: false }, /Expected true for use_quant_conv in config.json but received false/],

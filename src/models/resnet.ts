@@ -1,12 +1,15 @@
 /** @file The convolutional parts of the UNet and the VAE (diffusers `src/diffusers/models/resnet.py`). */
 import { interpolateNearest, pad, silu } from '../nn/functional.js';
 import { Conv2d, GroupNorm, Linear } from '../nn/layers.js';
-import { Module } from '../nn/module.js';
-import { type Tensor, tidy } from '../torch/index.js';
+import { chain, Module } from '../nn/module.js';
+import type { Tensor } from '../torch/index.js';
 
-/** conv(silu(norm(x))); what lies between is released at once, since at full size each is tens of megabytes. */
+/** silu(x), written into x where no backward wants that: at full size each of these tensors is tens of megabytes. */
+const activate = (x: Tensor): Tensor => silu(x, { inplace: !x.requiresGrad });
+
+/** conv(silu(norm(x))) */
 export function normSiluConv(norm: GroupNorm, conv: Conv2d, x: Tensor): Tensor {
-  return tidy(() => conv.call(silu(norm.call(x))));
+  return chain(x, [norm, activate, conv]);
 }
 
 export interface ResnetConfig {
@@ -41,12 +44,14 @@ export class ResnetBlock2D extends Module<[x: Tensor, time?: Tensor]> {
   }
 
   protected forward(x: Tensor, time?: Tensor): Tensor {
-    const hidden = normSiluConv(this.norm1, this.conv1, x);
+    const { norm1, conv1, time_emb_proj, norm2, conv2, conv_shortcut } = this;
     // In place is right for autograd too: no backward of a convolution needs its output.
-    if (this.time_emb_proj !== null && time !== undefined)
-      hidden.add_(this.time_emb_proj.call(time).unsqueeze(-1).unsqueeze(-1));
-    const shortcut = this.conv_shortcut === null ? x : this.conv_shortcut.call(x);
-    return normSiluConv(this.norm2, this.conv2, hidden).add_(shortcut);
+    const addTime = (hidden: Tensor): Tensor =>
+      time_emb_proj === null || time === undefined
+        ? hidden
+        : hidden.add_(time_emb_proj.call(time).unsqueeze(-1).unsqueeze(-1));
+    const hidden = chain(x, [norm1, activate, conv1, addTime, norm2, activate, conv2]);
+    return hidden.add_(conv_shortcut === null ? x : conv_shortcut.call(x));
   }
 }
 

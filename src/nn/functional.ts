@@ -16,6 +16,7 @@ const aten = {
     'aten::embedding(Tensor weight, Tensor indices, SymInt padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor',
   ),
   silu: op('aten::silu(Tensor self) -> Tensor'),
+  silu_: op('aten::silu_(Tensor(a!) self) -> Tensor(a!)'),
   gelu: op("aten::gelu(Tensor self, *, str approximate='none') -> Tensor"),
   geglu: op('ip_adapter::geglu(Tensor x) -> Tensor'),
   mseLoss: op('aten::mse_loss(Tensor self, Tensor target, int reduction=Mean) -> Tensor'),
@@ -61,9 +62,9 @@ export function embedding(ids: Tensor, weight: Tensor): Tensor {
   return aten.embedding(weight, ids);
 }
 
-/** x σ(x) */
-export function silu(x: Tensor): Tensor {
-  return aten.silu(x);
+/** x σ(x); `inplace` writes it into x, which must then need no gradient. */
+export function silu(x: Tensor, { inplace = false } = {}): Tensor {
+  return inplace ? aten.silu_(x) : aten.silu(x);
 }
 
 /** x Φ(x), by the error function or by its approximation with tanh (Hendrycks & Gimpel, arXiv 1606.08415) */
