@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PictureError, readPicture, readPictureSize } from './image.js';
@@ -108,6 +109,11 @@ describe('readPicture', () => {
       Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'),
       /svg/,
     ]);
+    const huge = readFileSync(join(dir, 'whole.png'));
+    huge.writeUInt32BE(20_000, 16);
+    huge.writeUInt32BE(20_000, 20);
+    huge.writeUInt32BE(crc32(huge.subarray(12, 29)), 29);
+    broken.push(['huge.png', huge, /it has more than 178956970 pixels/]);
     for (const [name, bytes, reason] of broken) {
       writeFileSync(join(dir, name), bytes);
       const error = await readPicture(fileSource(join(dir, name))).catch((e: unknown) => e);
