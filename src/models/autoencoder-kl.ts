@@ -149,8 +149,8 @@ class Encoder extends Module {
   }
 
   protected forward(image: Tensor): Tensor {
-    const hidden = chain(image, [this.conv_in, ...this.down_blocks, this.mid_block]);
-    return normSiluConv(this.conv_norm_out, this.conv_out, hidden);
+    const out = normSiluConv(this.conv_norm_out, this.conv_out);
+    return chain(image, [this.conv_in, ...this.down_blocks, this.mid_block, ...out]);
   }
 }
 
@@ -184,8 +184,8 @@ class Decoder extends Module {
   }
 
   protected forward(latents: Tensor): Tensor {
-    const hidden = chain(latents, [this.conv_in, this.mid_block, ...this.up_blocks]);
-    return normSiluConv(this.conv_norm_out, this.conv_out, hidden);
+    const out = normSiluConv(this.conv_norm_out, this.conv_out);
+    return chain(latents, [this.conv_in, this.mid_block, ...this.up_blocks, ...out]);
   }
 }
 

@@ -1,16 +1,14 @@
 /** @file The convolutional parts of the UNet and the VAE (diffusers `src/diffusers/models/resnet.py`). */
 import { interpolateNearest, pad, silu } from '../nn/functional.js';
 import { Conv2d, GroupNorm, Linear } from '../nn/layers.js';
-import { chain, Module } from '../nn/module.js';
+import { chain, Module, type Step } from '../nn/module.js';
 import type { Tensor } from '../torch/index.js';
 
 /** silu(x), written into x where no backward wants that: at full size each of these tensors is tens of megabytes. */
 const activate = (x: Tensor): Tensor => silu(x, { inplace: !x.requiresGrad });
 
-/** conv(silu(norm(x))) */
-export function normSiluConv(norm: GroupNorm, conv: Conv2d, x: Tensor): Tensor {
-  return chain(x, [norm, activate, conv]);
-}
+/** conv(silu(norm(x))), as steps of a chain */
+export const normSiluConv = (norm: GroupNorm, conv: Conv2d): Step[] => [norm, activate, conv];
 
 export interface ResnetConfig {
   inChannels: number;
@@ -50,7 +48,7 @@ export class ResnetBlock2D extends Module<[x: Tensor, time?: Tensor]> {
       time_emb_proj === null || time === undefined
         ? hidden
         : hidden.add_(time_emb_proj.call(time).unsqueeze(-1).unsqueeze(-1));
-    const hidden = chain(x, [norm1, activate, conv1, addTime, norm2, activate, conv2]);
+    const hidden = chain(x, [...normSiluConv(norm1, conv1), addTime, ...normSiluConv(norm2, conv2)]);
     return hidden.add_(conv_shortcut === null ? x : conv_shortcut.call(x));
   }
 }

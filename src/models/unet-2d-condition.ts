@@ -4,7 +4,7 @@
  */
 import { silu } from '../nn/functional.js';
 import { Conv2d, GroupNorm } from '../nn/layers.js';
-import { Module } from '../nn/module.js';
+import { chain, Module } from '../nn/module.js';
 import { cat, type Tensor } from '../torch/index.js';
 import type { Attention } from './attention.js';
 import { sinusoidalEmbedding, TimestepEmbedding } from './embeddings.js';
@@ -140,7 +140,7 @@ export class UNet2DConditionModel extends Module<
       const size = height === undefined || width === undefined ? undefined : ([height, width] as const);
       hidden = block.call(hidden, mine, time, text, size);
     }
-    return normSiluConv(this.conv_norm_out, this.conv_out, hidden);
+    return chain(hidden, normSiluConv(this.conv_norm_out, this.conv_out));
   }
 
   /** [batch, timeEmbedDim] */
