@@ -10,12 +10,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { seededRandom } from '../demo/world/random.js';
-import { ClipImageProcessor } from '../src/data/clip-image-processor.js';
-import { ClipTokenizer } from '../src/data/clip-tokenizer.js';
 import { DataLoader } from '../src/data/data-loader.js';
-import { type RgbImage, readPicture } from '../src/data/image.js';
 import { openDataset } from '../src/data/open-dataset.js';
-import { trainCrop } from '../src/data/train-transform.js';
+import { type RgbImage, readPicture } from '../src/images/image.js';
+import { trainCrop } from '../src/images/train-transform.js';
+import { ClipImageProcessor } from '../src/models/clip/clip-image-processor.js';
+import { ClipTokenizer } from '../src/models/clip/clip-tokenizer.js';
 import { tarOf } from '../test/write-tar.js';
 import { median, printRow, startReference } from './side-by-side.js';
 

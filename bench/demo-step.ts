@@ -5,13 +5,14 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { writeAdapter } from '../src/ip-adapter/adapter-file.js';
-import { loadUNet } from '../src/models/load.js';
+import { writeAdapter } from '../src/adapters/adapter-file.js';
+import { writeSafetensors } from '../src/formats/index.js';
 import { AdamW } from '../src/optim/adamw.js';
 import { DDPMScheduler } from '../src/schedulers/ddpm.js';
-import { backward, Generator, randint, randn, writeSafetensors } from '../src/torch/index.js';
-import { trainingLoss } from '../src/training-loss.js';
-import { createAdapter } from '../src/training-parts.js';
+import { backward, Generator, randint, randn } from '../src/torch/index.js';
+import { trainingLoss } from '../src/training/loss.js';
+import { createAdapter } from '../src/training/setup.js';
+import { loadUNet } from '../src/weights/load.js';
 import { sideBySide } from './side-by-side.js';
 
 const models = 'demo/models';

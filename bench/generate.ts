@@ -7,12 +7,12 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadUNet } from '../src/models/load.js';
-import { sd15 } from '../src/models/sd15.js';
-import { UNet2DConditionModel } from '../src/models/unet-2d-condition.js';
-import { parseUNetConfig } from '../src/models/unet-config.js';
+import { UNet2DConditionModel } from '../src/models/unet/unet-2d-condition.js';
+import { parseUNetConfig } from '../src/models/unet/unet-config.js';
 import { initParameters } from '../src/nn/init.js';
 import { Generator, noGrad, randn, tensor } from '../src/torch/index.js';
+import { loadUNet } from '../src/weights/load.js';
+import { sd15 } from '../src/weights/sd15.js';
 import { sideBySide } from './side-by-side.js';
 
 const timestep = tensor([500], [1], 'int64');

@@ -4,8 +4,9 @@
  *
  *     npx tsx demo/text.ts [adapter file or checkpoint folder]    default: the newest of `npm start`
  */
-import { listCheckpoints } from '../src/checkpoint-folder.js';
+
 import { IPAdapterPipeline } from '../src/index.js';
+import { listCheckpoints } from '../src/training/checkpoints/checkpoint-folder.js';
 import { compareScenes, readScene } from './world/read-scene.js';
 import { renderScene, SIDE } from './world/render.js';
 import { COLOUR_NAMES, type Colour, type Scene, sampleScenes } from './world/scene.js';

@@ -1,13 +1,5 @@
 /** @file The library: `import { IPAdapterPipeline, train } from 'ip-adapter'`. */
-export type { CheckOptions } from './check/check-config.js';
-export { type CheckHooks, checkDataset } from './check/check-dataset.js';
-export type { DatasetReport } from './check/report.js';
-export type { TrainOptions } from './config.js';
-export type { BadRow } from './data/bad-rows.js';
-export type { RgbImage } from './data/image.js';
-export { contactSheet, encodePng } from './data/png.js';
-export { dryRun } from './dry-run.js';
-export type { CacheMeasures, DryRunReport, PartMeasures, StepMeasures } from './dry-run-report.js';
+
 export {
   CheckpointError,
   ConfigError,
@@ -15,10 +7,18 @@ export {
   TorchError,
   TrainingError,
   UserError,
-} from './errors.js';
-export { type Evaluation, evaluate, type Scores } from './evaluate/evaluate.js';
-export type { EvaluateOptions } from './evaluate/evaluate-config.js';
-export { embed } from './pipeline/embed.js';
+} from './base/errors.js';
+export type { BadRow } from './data/bad-rows.js';
+export { type CheckHooks, checkDataset } from './dataset-check/check-dataset.js';
+export type { DatasetReport } from './dataset-check/report.js';
+export { type Evaluation, evaluate, type Scores } from './evaluation/evaluate.js';
+export { embed } from './generation/embed.js';
+export type { Picture } from './generation/generated-image.js';
+export { type GenerateHooks, IPAdapterPipeline } from './generation/pipeline.js';
+export type { RgbImage } from './images/image.js';
+export { contactSheet, encodePng } from './images/png.js';
+export type { CheckOptions } from './options/check-options.js';
+export type { EvaluateOptions } from './options/evaluate-options.js';
 export type {
   DrawOptions,
   EmbedOptions,
@@ -27,9 +27,15 @@ export type {
   ImagePrompt,
   Job,
   PipelineOptions,
-} from './pipeline/generate-config.js';
-export type { Picture } from './pipeline/picture.js';
-export { type GenerateHooks, IPAdapterPipeline } from './pipeline/pipeline.js';
+} from './options/generate-options.js';
+export type { TrainOptions } from './options/train-options.js';
 export type { SamplerName } from './schedulers/config.js';
-export type { StepsReport } from './step-reporter.js';
-export { type TrainHooks, type TrainResult, train } from './train.js';
+export { dryRun } from './training/dry-run/dry-run.js';
+export type {
+  CacheMeasures,
+  DryRunReport,
+  PartMeasures,
+  StepMeasures,
+} from './training/dry-run/dry-run-report.js';
+export type { StepsReport } from './training/reports/step-reporter.js';
+export { type TrainHooks, type TrainResult, train } from './training/train.js';

@@ -1,6 +1,6 @@
 /** @file Torch files made by hand, byte by byte, for what torch itself would not write. */
 import { writeFileSync } from 'node:fs';
-import { ZipWriter } from '../src/torch/zip-writer.js';
+import { ZipWriter } from '../src/formats/zip-writer.js';
 
 /** Pickle, instruction by instruction. */
 export const code = {

@@ -7,8 +7,9 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { Resampler } from '../src/ip-adapter/resampler.js';
-import { cudaDevices, readSafetensors, type Tensor, tidy } from '../src/torch/index.js';
+import { Resampler } from '../src/adapters/resampler.js';
+import { readSafetensors } from '../src/formats/index.js';
+import { cudaDevices, type Tensor, tidy } from '../src/torch/index.js';
 
 /** Where these tests compute. */
 export const target = { device: cudaDevices() > 0 ? 'cuda' : 'cpu' } as const;

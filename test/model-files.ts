@@ -1,7 +1,8 @@
 /** @file Model files in the forms that people have them in, for tests. */
 import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { type DType, dtypes, readSafetensors, type Tensor, writeSafetensors } from '../src/torch/index.js';
+import { readSafetensors, writeSafetensors } from '../src/formats/index.js';
+import { type DType, dtypes, type Tensor } from '../src/torch/index.js';
 import { code, craftTorchZip } from './craft-torch-zip.js';
 
 export type Tensors = ReadonlyMap<string, Tensor>;

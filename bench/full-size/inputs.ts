@@ -1,5 +1,7 @@
 /** @file What a step takes, the same for both sides: random pictures, tokens, noise, and stand-ins for what the encoders make. */
-import { Generator, randint, randn, tidy, writeSafetensors } from '../../src/torch/index.js';
+
+import { writeSafetensors } from '../../src/formats/index.js';
+import { Generator, randint, randn, tidy } from '../../src/torch/index.js';
 
 export function writeInputs(file: string, resolution: number, rows = 1): void {
   const generator = new Generator('cpu', 1);

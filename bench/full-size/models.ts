@@ -5,18 +5,22 @@
 
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeAdapter } from '../../src/ip-adapter/adapter-file.js';
-import { AutoencoderKL, parseVAEConfig } from '../../src/models/autoencoder-kl.js';
-import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip-text-model.js';
-import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from '../../src/models/clip-vision-model.js';
-import { loadUNet } from '../../src/models/load.js';
-import { sd15 } from '../../src/models/sd15.js';
-import { UNet2DConditionModel } from '../../src/models/unet-2d-condition.js';
-import { parseUNetConfig } from '../../src/models/unet-config.js';
+import { writeAdapter } from '../../src/adapters/adapter-file.js';
+import { writeSafetensors } from '../../src/formats/index.js';
+import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip/clip-text-model.js';
+import {
+  CLIPVisionModelWithProjection,
+  parseCLIPVisionConfig,
+} from '../../src/models/clip/clip-vision-model.js';
+import { UNet2DConditionModel } from '../../src/models/unet/unet-2d-condition.js';
+import { parseUNetConfig } from '../../src/models/unet/unet-config.js';
+import { AutoencoderKL, parseVAEConfig } from '../../src/models/vae/autoencoder-kl.js';
 import { initParameters } from '../../src/nn/init.js';
 import type { Module } from '../../src/nn/module.js';
-import { Generator, noGrad, writeSafetensors } from '../../src/torch/index.js';
-import { createAdapter } from '../../src/training-parts.js';
+import { Generator, noGrad } from '../../src/torch/index.js';
+import { createAdapter } from '../../src/training/setup.js';
+import { loadUNet } from '../../src/weights/load.js';
+import { sd15 } from '../../src/weights/sd15.js';
 import { vitH } from '../../test/published-image-encoder.js';
 
 const scheduler = {

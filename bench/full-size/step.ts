@@ -12,11 +12,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
-import { openAdapter } from '../../src/ip-adapter/open-adapter.js';
-import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/models/load.js';
+import { openAdapter } from '../../src/adapters/open-adapter.js';
+import { readSafetensors } from '../../src/formats/index.js';
 import { AdamW } from '../../src/optim/adamw.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
-import { resolveTarget } from '../../src/target.js';
 import {
   type Device,
   type DType,
@@ -24,12 +23,13 @@ import {
   memoryStats,
   noGrad,
   ones,
-  readSafetensors,
   synchronize,
   type Tensor,
   tidy,
 } from '../../src/torch/index.js';
-import { gradientAdder } from '../../src/train-step.js';
+import { resolveTarget } from '../../src/torch/target.js';
+import { gradientAdder } from '../../src/training/step.js';
+import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/weights/load.js';
 import { matmulRate } from './matmul-rate.js';
 import { flop, type Measured, type Phase, type Throughput } from './measured.js';
 

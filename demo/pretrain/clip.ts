@@ -4,7 +4,7 @@
  * The text's embedding is the pooled state itself: Stable Diffusion's folder has no place for a text projection.
  */
 import { join } from 'node:path';
-import { ClipTokenizer } from '../../src/data/clip-tokenizer.js';
+import { ClipTokenizer } from '../../src/models/clip/clip-tokenizer.js';
 import { initParameters } from '../../src/nn/init.js';
 import type { Module } from '../../src/nn/module.js';
 import { Generator, type Tensor, tensor } from '../../src/torch/index.js';

@@ -4,10 +4,10 @@
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ClipTokenizer } from '../../src/data/clip-tokenizer.js';
-import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/models/load.js';
+import { ClipTokenizer } from '../../src/models/clip/clip-tokenizer.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
 import { Generator, noGrad, type Tensor, tensor, tidy } from '../../src/torch/index.js';
+import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/weights/load.js';
 import { fullCaption } from '../world/caption.js';
 import { type Attribute, compareScenes, readScene } from '../world/read-scene.js';
 import { renderScene, writePng } from '../world/render.js';

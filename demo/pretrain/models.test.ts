@@ -1,9 +1,9 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ClipTokenizer } from '../../src/data/clip-tokenizer.js';
-import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/models/load.js';
+import { ClipTokenizer } from '../../src/models/clip/clip-tokenizer.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
+import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/weights/load.js';
 import { captionWords, fullCaption, randomCaption } from '../world/caption.js';
 import { seededRandom } from '../world/random.js';
 import { sampleScenes } from '../world/scene.js';

@@ -4,12 +4,16 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { AutoencoderKL, parseVAEConfig } from '../../src/models/autoencoder-kl.js';
-import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip-text-model.js';
-import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from '../../src/models/clip-vision-model.js';
-import { UNet2DConditionModel } from '../../src/models/unet-2d-condition.js';
-import { parseUNetConfig } from '../../src/models/unet-config.js';
-import { noGrad, type Tensor, tidy, writeSafetensors } from '../../src/torch/index.js';
+import { writeSafetensors } from '../../src/formats/index.js';
+import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip/clip-text-model.js';
+import {
+  CLIPVisionModelWithProjection,
+  parseCLIPVisionConfig,
+} from '../../src/models/clip/clip-vision-model.js';
+import { UNet2DConditionModel } from '../../src/models/unet/unet-2d-condition.js';
+import { parseUNetConfig } from '../../src/models/unet/unet-config.js';
+import { AutoencoderKL, parseVAEConfig } from '../../src/models/vae/autoencoder-kl.js';
+import { noGrad, type Tensor, tidy } from '../../src/torch/index.js';
 
 /** Text states, image states and the embeddings that both are compared in have the same width. */
 const WIDTH = 128;

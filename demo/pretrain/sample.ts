@@ -2,10 +2,11 @@
  * @file Text to picture with the demo's models, to watch them learn: deterministic DDIM (Song et al., arXiv
  * 2010.02502, equation 12) with classifier-free guidance, for a model that predicts velocity.
  */
-import type { ClipTokenizer } from '../../src/data/clip-tokenizer.js';
-import type { AutoencoderKL } from '../../src/models/autoencoder-kl.js';
-import type { CLIPTextModel } from '../../src/models/clip-text-model.js';
-import type { UNet2DConditionModel } from '../../src/models/unet-2d-condition.js';
+
+import type { CLIPTextModel } from '../../src/models/clip/clip-text-model.js';
+import type { ClipTokenizer } from '../../src/models/clip/clip-tokenizer.js';
+import type { UNet2DConditionModel } from '../../src/models/unet/unet-2d-condition.js';
+import type { AutoencoderKL } from '../../src/models/vae/autoencoder-kl.js';
 import type { DDPMScheduler } from '../../src/schedulers/ddpm.js';
 import { cat, type Generator, noGrad, randn, type Tensor, tensor, tidy } from '../../src/torch/index.js';
 import { SIDE } from '../world/render.js';

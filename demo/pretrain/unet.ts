@@ -3,12 +3,12 @@
  * made once, before; a tenth of the captions are empty, so that guidance has something to guide away from.
  */
 import { join } from 'node:path';
-import { ClipTokenizer } from '../../src/data/clip-tokenizer.js';
-import { sampleLatents } from '../../src/models/autoencoder-kl.js';
-import { loadTextEncoder, loadUNet, loadVAE } from '../../src/models/load.js';
+import { ClipTokenizer } from '../../src/models/clip/clip-tokenizer.js';
+import { sampleLatents } from '../../src/models/vae/autoencoder-kl.js';
 import { mseLoss } from '../../src/nn/functional.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
 import { cat, Generator, noGrad, randint, randn, type Tensor, tensor, tidy } from '../../src/torch/index.js';
+import { loadTextEncoder, loadUNet, loadVAE } from '../../src/weights/load.js';
 import { randomCaption } from '../world/caption.js';
 import { seededRandom } from '../world/random.js';
 import { type Scene, sampleScenes } from '../world/scene.js';

@@ -3,9 +3,9 @@
  * It may run while the UNet trains, which sees latents only, and sharpens what both will draw.
  */
 import { join } from 'node:path';
-import { sampleLatents } from '../../src/models/autoencoder-kl.js';
-import { loadVAE } from '../../src/models/load.js';
+import { sampleLatents } from '../../src/models/vae/autoencoder-kl.js';
 import { Generator, noGrad, type Tensor, tidy } from '../../src/torch/index.js';
+import { loadVAE } from '../../src/weights/load.js';
 import { pick, seededRandom } from '../world/random.js';
 import { sampleScenes } from '../world/scene.js';
 import { writeVAE } from './models.js';

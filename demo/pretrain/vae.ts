@@ -3,9 +3,9 @@
  * divergence that keeps latents near a normal distribution; scenes have no texture that would need more.
  */
 import { join } from 'node:path';
-import { sampleLatents } from '../../src/models/autoencoder-kl.js';
-import { loadVAE } from '../../src/models/load.js';
+import { sampleLatents } from '../../src/models/vae/autoencoder-kl.js';
 import { Generator, noGrad, op, tidy } from '../../src/torch/index.js';
+import { loadVAE } from '../../src/weights/load.js';
 import { pick, seededRandom } from '../world/random.js';
 import { sampleScenes } from '../world/scene.js';
 import { initForTraining } from './initial.js';

@@ -1,10 +1,10 @@
 /** @file `ip-adapter data check`: the report on a dataset as a table on stdout, and as JSON in a file. */
 import { writeFile } from 'node:fs/promises';
 import { Command } from '@commander-js/extra-typings';
-import { checkOptionsSchema } from '../check/check-config.js';
-import type { BucketReport, DatasetReport, Spread } from '../check/report.js';
-import { DatasetError } from '../errors.js';
-import { path } from '../options.js';
+import { DatasetError } from '../base/errors.js';
+import type { BucketReport, DatasetReport, Spread } from '../dataset-check/report.js';
+import { checkOptionsSchema } from '../options/check-options.js';
+import { path } from '../options/options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
 import { assertFolderFor } from './out-folder.js';
@@ -34,7 +34,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   await withCtrlC(async (signal) => {
     try {
       // Loaded now: --help should not need LibTorch.
-      const { checkDataset } = await import('../check/check-dataset.js');
+      const { checkDataset } = await import('../dataset-check/check-dataset.js');
       const report = await checkDataset(options, { signal, onStep: progress.update.bind(progress) });
       progress.stop();
       if (out !== undefined) await writeFile(out, `${JSON.stringify(report, null, 2)}\n`);

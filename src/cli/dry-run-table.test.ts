@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { DryRunReport } from '../dry-run-report.js';
+import type { DryRunReport } from '../training/dry-run/dry-run-report.js';
 import { dryRunTable } from './dry-run-table.js';
 
 const nothing = { mappedBytes: 0, heldBytes: 0, seconds: null, tensorBytes: null };

@@ -1,6 +1,6 @@
 /** @file The report of a dry run as text. */
 import { counted } from '../data/dataset.js';
-import type { CacheMeasures, DryRunReport, PartMeasures } from '../dry-run-report.js';
+import type { CacheMeasures, DryRunReport, PartMeasures } from '../training/dry-run/dry-run-report.js';
 import { duration } from './progress.js';
 
 /** @param hasValidation whether the run will draw validation pictures */

@@ -1,6 +1,6 @@
 /** @file `ip-adapter embed`: pictures to image embeddings, which `ip-adapter generate --image` takes in their place. */
 import { Command } from '@commander-js/extra-typings';
-import { embedOptionsSchema } from '../pipeline/generate-config.js';
+import { embedOptionsSchema } from '../options/generate-options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
 import { assertFolderFor } from './out-folder.js';
@@ -13,7 +13,7 @@ export function embedCommand(): Command {
   addFlags(command as unknown as Command, schema);
   return command.action(async (images, flags) => {
     // Loaded now: --help should not need LibTorch.
-    const { embed } = await import('../pipeline/embed.js');
+    const { embed } = await import('../generation/embed.js');
     const options = resolveFlags(schema, flags);
     assertFolderFor(options.out, '--out (out)');
     await withCtrlC(async (signal) => {

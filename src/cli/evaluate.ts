@@ -1,9 +1,9 @@
 /** @file `ip-adapter evaluate`: scores as a table on stdout, and as JSON in a file. */
 import { writeFile } from 'node:fs/promises';
 import { Command } from '@commander-js/extra-typings';
-import type { Evaluation } from '../evaluate/evaluate.js';
-import { evaluateOptionsSchema } from '../evaluate/evaluate-config.js';
-import { path } from '../options.js';
+import type { Evaluation } from '../evaluation/evaluate.js';
+import { evaluateOptionsSchema } from '../options/evaluate-options.js';
+import { path } from '../options/options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
 import { assertFolderFor } from './out-folder.js';
@@ -28,7 +28,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   await withCtrlC(async (signal) => {
     try {
       // Loaded now: --help should not need LibTorch.
-      const { evaluate } = await import('../evaluate/evaluate.js');
+      const { evaluate } = await import('../evaluation/evaluate.js');
       const evaluation = await evaluate(options, {
         signal,
         onStep: progress.update.bind(progress),

@@ -2,7 +2,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
-import { ConfigError } from '../errors.js';
+import { ConfigError } from '../base/errors.js';
 import { assertFolderFor } from './out-folder.js';
 
 export function exportCommand(): Command {
@@ -17,8 +17,8 @@ export function exportCommand(): Command {
       assertFolderFor(target, 'the target');
       if (existsSync(target) && !force)
         throw new ConfigError(`${target} exists; give --force to replace it, or another name`);
-      const { adapterFile } = await import('../checkpoint.js');
-      const { readAdapter, writeAdapter } = await import('../ip-adapter/adapter-file.js');
+      const { adapterFile } = await import('../adapters/adapter-path.js');
+      const { readAdapter, writeAdapter } = await import('../adapters/adapter-file.js');
       const isFolder = statSync(source, { throwIfNoEntry: false })?.isDirectory() ?? false;
       writeAdapter(target, readAdapter(isFolder ? join(source, adapterFile) : source));
       process.stdout.write(`${target}\n`);

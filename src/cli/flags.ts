@@ -1,8 +1,8 @@
 /** @file From an options schema to a command's flags, and from flags and a file to options. */
 import { type Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
-import { flagOf, resolveOptions } from '../options.js';
-import { readOptionsFile } from '../options-file.js';
+import { flagOf, resolveOptions } from '../options/options.js';
+import { readOptionsFile } from '../options/options-file.js';
 
 interface JsonSchema {
   type?: string;

@@ -3,11 +3,11 @@ import { writeFile } from 'node:fs/promises';
 import { format, parse } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
 import { z } from 'zod';
-import { contactSheet, encodePng } from '../data/png.js';
-import { ConfigError } from '../errors.js';
-import { path } from '../options.js';
-import { generateOptionsSchema, pipelineOptionsSchema } from '../pipeline/generate-config.js';
-import type { Picture } from '../pipeline/picture.js';
+import { ConfigError } from '../base/errors.js';
+import type { Picture } from '../generation/generated-image.js';
+import { contactSheet, encodePng } from '../images/png.js';
+import { generateOptionsSchema, pipelineOptionsSchema } from '../options/generate-options.js';
+import { path } from '../options/options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
 import { assertFolderFor } from './out-folder.js';
@@ -55,7 +55,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   await withCtrlC(async (signal) => {
     try {
       // Loaded now: --help should not need LibTorch.
-      const { IPAdapterPipeline } = await import('../pipeline/pipeline.js');
+      const { IPAdapterPipeline } = await import('../generation/pipeline.js');
       const pipeline = await IPAdapterPipeline.load(
         { model, imageEncoder, adapter, device, dtype, threads },
         { signal, onMessage: (message) => process.stderr.write(`${message}\n`) },

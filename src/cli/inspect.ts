@@ -2,16 +2,16 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
-import { families } from '../ip-adapter/adapter-kind.js';
+import { families } from '../adapters/adapter-kind.js';
 
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description('Say what kind of adapter a file holds, with its keys, shapes and token count.')
     .argument('<file>', 'adapter file (.safetensors or .bin), or checkpoint folder')
     .action(async (file) => {
-      const { adapterFile } = await import('../checkpoint.js');
-      const { readAdapter } = await import('../ip-adapter/adapter-file.js');
-      const { adapterKind } = await import('../ip-adapter/adapter-kind.js');
+      const { adapterFile } = await import('../adapters/adapter-path.js');
+      const { readAdapter } = await import('../adapters/adapter-file.js');
+      const { adapterKind } = await import('../adapters/adapter-kind.js');
       const isFolder = statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
       const tensors = readAdapter(isFolder ? join(file, adapterFile) : file);
       const { title, numTokens, embeddingDim, crossAttentionDim, layers } = adapterKind(tensors);

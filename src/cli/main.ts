@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** @file `ip-adapter`: the commands, and what each way of ending means to the shell. */
 import { Command, CommanderError } from '@commander-js/extra-typings';
-import { isSystemError, UserError } from '../errors.js';
+import { isSystemError, UserError } from '../base/errors.js';
 import { dataCommand } from './data-check.js';
 import { embedCommand } from './embed.js';
 import { evaluateCommand } from './evaluate.js';

@@ -1,7 +1,7 @@
 /** @file What every command that writes a file makes sure of before it works for it. */
 import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { ConfigError } from '../errors.js';
+import { ConfigError } from '../base/errors.js';
 
 /**
  * @param name what the user knows the file as, such as `--out (out)`

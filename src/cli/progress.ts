@@ -1,8 +1,8 @@
 /** @file Progress of training: one line that moves in a terminal, plain lines elsewhere. */
 import type { WriteStream } from 'node:tty';
 import { SingleBar } from 'cli-progress';
-import { MovingAverage } from '../reports/moving-average.js';
-import type { StepsReport } from '../step-reporter.js';
+import { MovingAverage } from '../base/moving-average.js';
+import type { StepsReport } from '../training/reports/step-reporter.js';
 
 /** Without a terminal, a line at most so often. */
 const plainIntervalMs = 5000;

@@ -1,9 +1,9 @@
 /** @file `ip-adapter train`: flags to options, progress to the terminal, Ctrl-C to a checkpoint. */
 import { Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
-import { trainOptionsSchema } from '../config.js';
 import type { BadRow } from '../data/bad-rows.js';
-import type { TrainHooks } from '../train.js';
+import { trainOptionsSchema } from '../options/train-options.js';
+import type { TrainHooks } from '../training/train.js';
 import { type StoppedBySignal, withCtrlC } from './abort.js';
 import { dryRunTable } from './dry-run-table.js';
 import { addFlags, resolveFlags } from './flags.js';
@@ -50,13 +50,13 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       };
       // Loaded now: --help should not need LibTorch.
       if (isDryRun) {
-        const { dryRun } = await import('../dry-run.js');
+        const { dryRun } = await import('../training/dry-run/dry-run.js');
         const report = await dryRun(options, hooks);
         tellSkipped(report.badRows);
         process.stdout.write(`${dryRunTable(report, options.validationImage.length > 0)}\n`);
         return;
       }
-      const { train } = await import('../train.js');
+      const { train } = await import('../training/train.js');
       const { step, checkpoint, badRows } = await train(options, hooks);
       progress.stop();
       tellSkipped(badRows);

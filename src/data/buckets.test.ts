@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { Size } from '../images/image.js';
 import { bucketedOrder, bucketSizes, countByBucket, nearestBucket } from './buckets.js';
-import type { Size } from './image.js';
 
 const named = (sizes: readonly Size[]): string[] => sizes.map(({ width, height }) => `${width}x${height}`);
 const resolutions = fc.integer({ min: 1, max: 160 }).map((n) => 8 * n);

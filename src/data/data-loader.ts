@@ -5,17 +5,17 @@
  * have to be started before the engine is called. So a queue of rows is kept in flight: each holds the two cropped
  * pictures as bytes (a quarter of the floats' memory), and becomes floats when its batch is taken.
  */
-import { DatasetError } from '../errors.js';
+import { DatasetError } from '../base/errors.js';
+import { PictureError, type RgbImage, readPicture, type Size } from '../images/image.js';
+import { mirror } from '../images/mirror.js';
+import { type PixelTable, writePlanar } from '../images/pixels.js';
+import { TRAIN_PIXELS, trainCropAsync } from '../images/train-transform.js';
+import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
+import type { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
 import { type BadRow, borneBadRows, listed } from './bad-rows.js';
 import { bucketedOrder, countBatches } from './buckets.js';
-import type { ClipImageProcessor } from './clip-image-processor.js';
-import type { ClipTokenizer } from './clip-tokenizer.js';
 import type { Rows } from './dataset.js';
-import { PictureError, type RgbImage, readPicture, type Size } from './image.js';
-import { mirror } from './mirror.js';
-import { type PixelTable, writePlanar } from './pixels.js';
 import { captionFor, type Drop, dropFor, flipFor, shuffledIndices } from './sampling.js';
-import { TRAIN_PIXELS, trainCropAsync } from './train-transform.js';
 
 export interface DataLoaderOptions {
   readonly rows: Rows;

@@ -1,7 +1,7 @@
 /** @file What a dataset is, whatever files it is in. */
 import { createHash } from 'node:crypto';
+import type { ImageSource } from '../images/image-source.js';
 import type { BadRow } from './bad-rows.js';
-import type { ImageSource } from './image-source.js';
 
 /** One training example. */
 export interface DatasetRow {

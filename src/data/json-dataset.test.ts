@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { DatasetError } from '../errors.js';
+import { DatasetError } from '../base/errors.js';
 import { openJson, openJsonLines } from './json-dataset.js';
 
 let dir: string;

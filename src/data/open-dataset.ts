@@ -2,11 +2,11 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join, sep } from 'node:path';
 import type { Readable } from 'node:stream';
-import { ConfigError, DatasetError } from '../errors.js';
+import { ConfigError, DatasetError } from '../base/errors.js';
 import type { Dataset } from './dataset.js';
+import { isPicture, openPictureFolder } from './image-folder.js';
 import { openJson, openJsonLines } from './json-dataset.js';
 import { openParquet } from './parquet.js';
-import { isPicture, openPictureFolder } from './picture-folder.js';
 import { spool } from './spool.js';
 import { openWebDataset } from './webdataset.js';
 

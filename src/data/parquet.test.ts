@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type ParquetCodec, type ParquetTestRow, parquetOf } from '../../test/write-parquet.js';
-import { DatasetError } from '../errors.js';
+import { DatasetError } from '../base/errors.js';
 import { openParquet } from './parquet.js';
 
 let dir: string;

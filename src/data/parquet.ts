@@ -16,11 +16,11 @@ import {
   type SchemaTree,
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
-import { DatasetError, shown } from '../errors.js';
+import { DatasetError, shown } from '../base/errors.js';
+import { type ImageSource, readSlice } from '../images/image-source.js';
 import { type BadRow, borneBadRows, listed } from './bad-rows.js';
 import { captionsOf } from './captions.js';
 import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
-import { type ImageSource, readSlice } from './image-source.js';
 import { PackedList } from './packed-list.js';
 
 interface ParquetFile {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { fileSource } from './image-source.js';
+import { fileSource } from '../images/image-source.js';
 import { readBuckets } from './row-buckets.js';
 
 let dir: string;

@@ -1,9 +1,10 @@
 /** @file The bucket of each row of a dataset, by the size in the header of its picture. */
+
+import { forEachConcurrently } from '../base/concurrently.js';
+import { PictureError, readPictureSize, type Size } from '../images/image.js';
+import type { ImageSource } from '../images/image-source.js';
 import { bucketSizes, countByBucket, nearestBucket } from './buckets.js';
-import { forEachConcurrently } from './concurrently.js';
 import type { Rows } from './dataset.js';
-import { PictureError, readPictureSize, type Size } from './image.js';
-import type { ImageSource } from './image-source.js';
 
 export interface ReadBucketsHooks {
   onMessage?: ((message: string) => void) | undefined;

@@ -5,7 +5,7 @@
 import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { addAbortSignal, type Readable } from 'node:stream';
-import { DatasetError } from '../errors.js';
+import { DatasetError } from '../base/errors.js';
 
 const NAME = 'dataset.tar';
 const MESSAGE_INTERVAL_MS = 5000;

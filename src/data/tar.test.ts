@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { tarOf } from '../../test/write-tar.js';
-import { DatasetError } from '../errors.js';
+import { DatasetError } from '../base/errors.js';
 import { visitTar } from './tar.js';
 
 let dir: string;

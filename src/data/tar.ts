@@ -6,7 +6,7 @@
  * Format") for long names and base-256 sizes.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { DatasetError } from '../errors.js';
+import { DatasetError } from '../base/errors.js';
 
 const BLOCK = 512;
 /** One read brings a header, a caption and the next header. */

@@ -12,13 +12,13 @@
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { DatasetError } from '../errors.js';
+import { DatasetError } from '../base/errors.js';
+import { type ImageSource, sliceSource } from '../images/image-source.js';
 import { type BadRow, borneBadRows, listed } from './bad-rows.js';
 import { captionLines, captionsOf, utf8 } from './captions.js';
 import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
-import { type ImageSource, sliceSource } from './image-source.js';
+import { isPicture } from './image-folder.js';
 import { PackedList } from './packed-list.js';
-import { isPicture } from './picture-folder.js';
 import { type TarMember, visitTar } from './tar.js';
 
 /** Where a member is in its shard. */

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { CheckpointError } from '../errors.js';
+import { CheckpointError } from '../base/errors.js';
 import { downloadBlob } from './blob.js';
 
 let root: string;

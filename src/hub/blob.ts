@@ -20,7 +20,7 @@ import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout } from 'node:timers/promises';
-import { CheckpointError, UserError } from '../errors.js';
+import { CheckpointError, UserError } from '../base/errors.js';
 import type { HubFile } from './repository.js';
 
 export interface BlobDownload {

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { CheckpointError } from '../errors.js';
+import { CheckpointError } from '../base/errors.js';
 import { cachedSnapshot, resolveModelPath } from './cache.js';
 
 const root = mkdtempSync(join(tmpdir(), 'ip-adapter-hub-'));

@@ -9,7 +9,7 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
-import { CheckpointError } from '../errors.js';
+import { CheckpointError } from '../base/errors.js';
 
 /** A name on the Hub: `h94/IP-Adapter/models/image_encoder` is `models/image_encoder` inside of `h94/IP-Adapter`. */
 export interface HubName {

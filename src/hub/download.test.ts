@@ -13,7 +13,7 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { HubServer } from '../../test/hub-server.js';
-import { CheckpointError } from '../errors.js';
+import { CheckpointError } from '../base/errors.js';
 import { resolveModelPath } from './cache.js';
 import { ensureDownloaded } from './download.js';
 

@@ -1,7 +1,7 @@
 /** @file Models by name: what is not in the Hub's cache is downloaded into it, once, and only the files that are needed. */
 import { existsSync, mkdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
-import { CheckpointError, UserError } from '../errors.js';
+import { CheckpointError, UserError } from '../base/errors.js';
 import { downloadBlob, reasonOf } from './blob.js';
 import {
   blobFile,

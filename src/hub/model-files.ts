@@ -1,7 +1,7 @@
 /** @file The files that each kind of model is loaded from: what is downloaded of a repository, and what must be in the cache. */
 import { existsSync } from 'node:fs';
 import { posix } from 'node:path';
-import { diffusersWeights, shardsOf, transformersWeights, weightForms } from '../models/weight-files.js';
+import { diffusersWeights, shardsOf, transformersWeights, weightForms } from '../weights/weight-files.js';
 
 /** Files of which one group is needed: the first that is there whole. An empty group means that it can be done without. */
 export type Need = readonly (readonly string[])[];

@@ -1,7 +1,7 @@
 /** @file A model's repository on the Hub, through the Hub's own client: which commit, which files, their bytes. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { CheckpointError, ConfigError } from '../errors.js';
+import { CheckpointError, ConfigError } from '../base/errors.js';
 import { hubHome } from './cache.js';
 
 export interface HubFile {

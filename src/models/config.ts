@@ -1,5 +1,5 @@
 /** @file Reading a model's config.json: every key is known and checked, so that none that matters is overlooked. */
-import { ConfigError, shown } from '../errors.js';
+import { ConfigError, shown } from '../base/errors.js';
 
 /** Wider than any model; the product of the sizes of a weight stays a number of bytes that LibTorch can hold. */
 const MAX_SIZE = 2 ** 16;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { expectAllclose } from '../../test/golden.js';
-import { CheckpointError } from '../errors.js';
+import { CheckpointError } from '../base/errors.js';
 import { full, memoryStats, ones, type Tensor, tensor, tidy, zeros } from '../torch/index.js';
 import { silu } from './functional.js';
 import { Embedding, LayerNorm, Linear } from './layers.js';

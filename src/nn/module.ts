@@ -3,7 +3,7 @@
  * dictionary fall out of the tree: `unet.down_blocks[0].resnets[1].conv1.weight` is
  * 'down_blocks.0.resnets.1.conv1.weight'.
  */
-import { CheckpointError } from '../errors.js';
+import { CheckpointError } from '../base/errors.js';
 import { type Device, type DType, noGrad, Tensor, tidy } from '../torch/index.js';
 
 /**

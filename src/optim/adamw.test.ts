@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { expectSameBytes } from '../../test/golden.js';
-import { CheckpointError } from '../errors.js';
+import { CheckpointError } from '../base/errors.js';
 import { backward, Generator, randn, type Tensor, tensor, tidy } from '../torch/index.js';
 import { AdamW } from './adamw.js';
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { expectSameBytes } from '../../test/golden.js';
-import { CheckpointError } from '../errors.js';
+import { CheckpointError } from '../base/errors.js';
 import { Generator, noGrad, randn, type Tensor, tensor } from '../torch/index.js';
 import { EMA, emaDecay } from './ema.js';
 

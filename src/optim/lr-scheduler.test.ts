@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ConfigError } from '../errors.js';
+import { ConfigError } from '../base/errors.js';
 import { dependsOnTotal, lrSchedule, lrSchedulers, type ScheduleOptions } from './lr-scheduler.js';
 
 const learningRate = 2e-3;

@@ -1,5 +1,5 @@
 /** @file Learning rate schedules, as functions of the step (diffusers `src/diffusers/optimization.py`). */
-import { ConfigError } from '../errors.js';
+import { ConfigError } from '../base/errors.js';
 
 export const lrSchedulers = [
   'constant',

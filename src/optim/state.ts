@@ -1,5 +1,5 @@
 /** @file Putting back what training keeps beside the parameters. */
-import { CheckpointError } from '../errors.js';
+import { CheckpointError } from '../base/errors.js';
 import { noGrad, type Tensor, tidy } from '../torch/index.js';
 
 const shownFaults = 8;

@@ -1,7 +1,7 @@
 /** @file A model's `scheduler_config.json`: what training and every sampler here need of it (diffusers' names). */
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { ConfigError, shown } from '../errors.js';
+import { ConfigError, shown } from '../base/errors.js';
 
 const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2'] as const;
 const PREDICTION_TYPES = ['epsilon', 'v_prediction'] as const;

@@ -1,5 +1,5 @@
 /** @file A model's sampler: the one that its scheduler_config.json names, or another by name. */
-import { ConfigError } from '../errors.js';
+import { ConfigError } from '../base/errors.js';
 import { type SamplerName, type SchedulerConfig, type SchedulerFile, samplerNames } from './config.js';
 import { DDIMScheduler } from './ddim.js';
 import { DDPMScheduler } from './ddpm.js';

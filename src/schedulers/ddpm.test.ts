@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { expectAllclose, golden, readGolden, target } from '../../test/golden.js';
-import { ConfigError } from '../errors.js';
+import { ConfigError } from '../base/errors.js';
 import { DDPMScheduler } from './ddpm.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'ddpm-'));

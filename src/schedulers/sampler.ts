@@ -2,7 +2,7 @@
  * @file What the samplers share: a walk from noise to latents in few of the trained timesteps, with one call of the
  * model at each.
  */
-import { ConfigError } from '../errors.js';
+import { ConfigError } from '../base/errors.js';
 import type { Tensor } from '../torch/index.js';
 import type { NoiseConfig, SchedulerConfig, TimestepSpacing } from './config.js';
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { expectAllclose } from '../../test/golden.js';
-import { ConfigError } from '../errors.js';
+import { ConfigError } from '../base/errors.js';
 import { Generator, memoryStats, randn, type Tensor, tidy } from '../torch/index.js';
 import { alphasCumprodOf } from './betas.js';
 import { parseSchedulerConfig, type SamplerName, samplerNames } from './config.js';

@@ -2,7 +2,7 @@
  * @file Operators from their schema. `op('aten::relu(Tensor self) -> Tensor')` is a typed function: the schema is
  * read by the type checker for the argument types, and compared with the live library when the module loads.
  */
-import { TorchError } from '../errors.js';
+import { TorchError } from '../base/errors.js';
 import type { DType } from './dtype.js';
 import { native } from './native.js';
 import { Held } from './scope.js';

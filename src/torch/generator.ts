@@ -1,5 +1,5 @@
 /** @file Seeded random numbers (at::Generator), whose state can be saved and put back. */
-import { CheckpointError } from '../errors.js';
+import { CheckpointError } from '../base/errors.js';
 import { native } from './native.js';
 import { type Device, Tensor } from './tensor.js';
 

@@ -3,7 +3,7 @@
  * thousands of kernels, and with small batches a GPU is done with each before the next one is launched. A graph is
  * recorded once and launches all of them together.
  */
-import { ConfigError } from '../errors.js';
+import { ConfigError } from '../base/errors.js';
 import { native } from './native.js';
 import { untidied } from './scope.js';
 import type { Device, Tensor } from './tensor.js';

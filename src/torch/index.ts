@@ -1,5 +1,4 @@
 /** @file What the rest of the project uses of LibTorch. */
-export { writeFileAtomically } from './atomic-file.js';
 export { backward, isGradEnabled, noGrad } from './autograd.js';
 export { checkpoint, GradientCheckpoints } from './checkpointing.js';
 export {
@@ -19,7 +18,6 @@ export {
 export { type DType, dtypes } from './dtype.js';
 export { Generator } from './generator.js';
 export { assertGraphs, graphed, type Recorder, recordCuda } from './graphs.js';
-export { Unread } from './pickle.js';
 export { type FixedPointFilter, resampleBytes, resampleBytesAsync } from './resample.js';
 export {
   cudaDevices,
@@ -31,7 +29,5 @@ export {
   trimMemory,
   tuneCuda,
 } from './runtime.js';
-export { readSafetensors, safetensorsSize, writeSafetensors } from './safetensors.js';
 export { tidy } from './scope.js';
 export { type Device, op, Tensor } from './tensor.js';
-export { readTorchZip, writeTorchZip } from './torch-zip.js';

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
-import { CheckpointError, TorchError } from '../errors.js';
+import { CheckpointError, TorchError } from '../base/errors.js';
 import { makeOperator } from './dispatch.js';
 import {
   arange,

@@ -1,13 +1,13 @@
 /** @file The small world with an adapter for it, in every form that adapters come in. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { adapterFile } from '../../src/checkpoint.js';
-import { writeAdapter } from '../../src/ip-adapter/adapter-file.js';
-import { ImageProjModel } from '../../src/ip-adapter/image-projection.js';
-import { IPAdapter } from '../../src/ip-adapter/ip-adapter.js';
-import { Resampler } from '../../src/ip-adapter/resampler.js';
-import { loadUNet } from '../../src/models/load.js';
+import { writeAdapter } from '../../src/adapters/adapter-file.js';
+import { adapterFile } from '../../src/adapters/adapter-path.js';
+import { ImageProjModel } from '../../src/adapters/image-projection.js';
+import { IPAdapter } from '../../src/adapters/ip-adapter.js';
+import { Resampler } from '../../src/adapters/resampler.js';
 import { Generator, noGrad } from '../../src/torch/index.js';
+import { loadUNet } from '../../src/weights/load.js';
 import { makeWorld, type World } from './world.js';
 
 export interface Adapted extends World {

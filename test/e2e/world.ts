@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
-import type { TrainOptions } from '../../src/config.js';
+import type { TrainOptions } from '../../src/options/train-options.js';
 
 const golden = fileURLToPath(new URL('../golden', import.meta.url));
 

@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { pick, type Random } from '../../demo/world/random.js';
-import { readPicture } from '../../src/data/image.js';
 import { openDataset } from '../../src/data/open-dataset.js';
+import { readPicture } from '../../src/images/image.js';
 import { type ParquetCodec, parquetOf } from '../write-parquet.js';
 import { tarOf } from '../write-tar.js';
 import { below, edgeNumbers, mutateBytes, overwrite } from './bytes.js';

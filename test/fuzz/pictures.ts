@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
 import { pick, type Random } from '../../demo/world/random.js';
-import { readPicture } from '../../src/data/image.js';
-import { fileSource } from '../../src/data/image-source.js';
-import { trainCrop } from '../../src/data/train-transform.js';
+import { readPicture } from '../../src/images/image.js';
+import { fileSource } from '../../src/images/image-source.js';
+import { trainCrop } from '../../src/images/train-transform.js';
 import { below, edgeNumbers, mutateBytes, overwrite } from './bytes.js';
 import type { Target } from './target.js';
 

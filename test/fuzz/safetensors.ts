@@ -1,7 +1,8 @@
 /** @file Hostile safetensors: the header's JSON and its length are changed apart from the data. */
 import { join } from 'node:path';
 import { pick, type Random } from '../../demo/world/random.js';
-import { type DType, dtypes, readSafetensors, Tensor, tidy } from '../../src/torch/index.js';
+import { readSafetensors } from '../../src/formats/index.js';
+import { type DType, dtypes, Tensor, tidy } from '../../src/torch/index.js';
 import { below, edgeNumbers, mutateBytes, overwrite } from './bytes.js';
 import { mutateJson } from './json.js';
 import type { Target } from './target.js';

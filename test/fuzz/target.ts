@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import type { Random } from '../../demo/world/random.js';
 import { seededRandom } from '../../demo/world/random.js';
-import { UserError } from '../../src/errors.js';
+import { UserError } from '../../src/base/errors.js';
 import { native } from '../../src/torch/native.js';
 
 /** One kind of input and its reader. */

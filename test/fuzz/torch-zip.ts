@@ -2,8 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pick, type Random } from '../../demo/world/random.js';
-import { readAdapter } from '../../src/ip-adapter/adapter-file.js';
-import { arange, readTorchZip, tidy, writeTorchZip } from '../../src/torch/index.js';
+import { readAdapter } from '../../src/adapters/adapter-file.js';
+import { readTorchZip, writeTorchZip } from '../../src/formats/index.js';
+import { arange, tidy } from '../../src/torch/index.js';
 import { code, craftTorchZip } from '../craft-torch-zip.js';
 import { below, edgeNumbers, mutateBytes, overwrite } from './bytes.js';
 import { touch } from './safetensors.js';

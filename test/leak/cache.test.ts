@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { loadUNet } from '../../src/models/load.js';
-import { memoryStats, readSafetensors } from '../../src/torch/index.js';
-import { train } from '../../src/train.js';
+import { readSafetensors } from '../../src/formats/index.js';
+import { memoryStats } from '../../src/torch/index.js';
+import { train } from '../../src/training/train.js';
+import { loadUNet } from '../../src/weights/load.js';
 import { makeWorld, type World } from '../e2e/world.js';
 
 let world: World;

@@ -2,7 +2,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { memoryStats } from '../../src/torch/index.js';
-import { train } from '../../src/train.js';
+import { train } from '../../src/training/train.js';
 import { makeWorld, type World } from '../e2e/world.js';
 
 let world: World;

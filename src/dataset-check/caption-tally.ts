@@ -1,0 +1,30 @@
+/** @file What is counted of a dataset's captions. */
+import type { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
+import { type CaptionsReport, spreadOf } from './report.js';
+
+export class CaptionTally {
+  readonly #tokenizer: ClipTokenizer | null;
+  readonly #tokens: number[] = [];
+  #count = 0;
+  #empty = 0;
+
+  constructor(tokenizer: ClipTokenizer | null) {
+    this.#tokenizer = tokenizer;
+  }
+
+  add(caption: string): void {
+    this.#count++;
+    if (caption.trim() === '') this.#empty++;
+    if (this.#tokenizer !== null) this.#tokens.push(this.#tokenizer.countTokens(caption));
+  }
+
+  report(): CaptionsReport {
+    const spread = spreadOf(this.#tokens);
+    const limit = this.#tokenizer?.maxLength;
+    const tokens =
+      spread === null || limit === undefined
+        ? null
+        : { ...spread, limit, truncated: this.#tokens.filter((count) => count > limit).length };
+    return { count: this.#count, empty: this.#empty, tokens };
+  }
+}

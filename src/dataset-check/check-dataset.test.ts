@@ -1,0 +1,144 @@
+import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { makeWorld, stretchPictures, type World } from '../../test/e2e/world.js';
+import { train } from '../training/train.js';
+import { checkDataset } from './check-dataset.js';
+
+let world: World;
+const at = (...names: string[]): string => join(world.root, ...names);
+const options = () => ({
+  dataJsonFile: at('data.json'),
+  dataRootPath: at('images'),
+  resolution: 64,
+  trainBatchSize: 2,
+});
+
+beforeAll(async () => {
+  world = await makeWorld(9);
+  // Pictures 3 to 8 stay as they are, 80 × 64.
+  await stretchPictures(world, [
+    [20, 30],
+    [300, 100],
+    [64, 63],
+  ]);
+  truncateSync(at('images', '4.png'), 60);
+  writeFileSync(at('images', '5.png'), 'no picture');
+  copyFileSync(at('images', '3.png'), at('images', '8.png'));
+  copyFileSync(at('images', '3.png'), at('images', '6.png'));
+  const rows = JSON.parse(readFileSync(at('data.json'), 'utf8'));
+  rows[0].text = '';
+  rows[1].text = ' \t';
+  rows[2].text = 'a '.repeat(75);
+  rows[3].text = 'a '.repeat(76);
+  writeFileSync(at('data.json'), JSON.stringify(rows));
+});
+afterAll(() => world.remove());
+
+describe('checkDataset', () => {
+  it('reads every picture, and says what each row would be in training', async () => {
+    const steps: number[] = [];
+    const { readSeconds, rowsPerSecond, ...report } = await checkDataset(
+      { ...options(), buckets: true, pretrainedModelNameOrPath: at('model') },
+      { onStep: ({ step, totalSteps }) => totalSteps === 9 && steps.push(step) },
+    );
+    expect(steps).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(report).toEqual({
+      dataset: expect.stringContaining('9 rows'),
+      rows: 9,
+      badRows: [
+        { row: 4, file: at('images', '4.png'), reason: expect.stringContaining('damaged or incomplete') },
+        { row: 5, file: at('images', '5.png'), reason: expect.stringContaining('it is not a JPEG') },
+      ],
+      incomplete: [],
+      pictures: {
+        width: { min: 20, median: 80, max: 300 },
+        height: { min: 30, median: 64, max: 100 },
+        // 20 × 30 in 48 × 80, and 64 × 63 in the square.
+        enlarged: 2,
+        duplicates: [[3, 6, 8]],
+      },
+      captions: {
+        count: 9,
+        empty: 2,
+        // 'a picture e' is 9 letters with BOS and EOS; 75 and 76 words have two more.
+        tokens: { min: 2, median: 11, max: 78, limit: 77, truncated: 1 },
+      },
+      buckets: [
+        { width: 48, height: 80, rows: 1, batches: 1, partial: 1 },
+        { width: 64, height: 64, rows: 5, batches: 3, partial: 1 },
+        { width: 64, height: 32, rows: 1, batches: 1, partial: 1 },
+      ],
+      stepsPerEpoch: 5,
+      partialBatches: 3,
+    });
+    expect(rowsPerSecond * readSeconds).toBeCloseTo(9);
+  });
+
+  it('has one square without buckets, and no tokens without a tokenizer', async () => {
+    const { buckets, stepsPerEpoch, partialBatches, captions, pictures } = await checkDataset(options());
+    expect(buckets).toEqual([{ width: 64, height: 64, rows: 7, batches: 4, partial: 1 }]);
+    expect([stepsPerEpoch, partialBatches, captions.tokens, pictures.enlarged]).toEqual([4, 1, null, 2]);
+  });
+
+  it('counts the steps that training takes', async () => {
+    const own = await makeWorld(7);
+    try {
+      await stretchPictures(own, [
+        [40, 80],
+        [90, 50],
+        [40, 80],
+        [40, 80],
+      ]);
+      const shared = {
+        dataJsonFile: join(own.root, 'data.json'),
+        dataRootPath: join(own.root, 'images'),
+        resolution: 64,
+        trainBatchSize: 2,
+      };
+      for (const buckets of [true, false]) {
+        const { stepsPerEpoch } = await checkDataset({ ...shared, buckets });
+        const { step } = await train({
+          ...shared,
+          buckets,
+          pretrainedModelNameOrPath: join(own.root, 'model'),
+          imageEncoderPath: join(own.root, 'image_encoder'),
+          outputDir: join(own.root, `out ${buckets}`),
+          numTrainEpochs: 1,
+        });
+        expect(stepsPerEpoch).toBe(step);
+        expect(step).toBe(buckets ? 5 : 4);
+      }
+    } finally {
+      own.remove();
+    }
+  });
+
+  it('reads the prompt picture too, and reports a dataset without one readable picture', async () => {
+    mkdirSync(at('none'));
+    copyFileSync(at('images', '7.png'), at('none', '0.png'));
+    const rows = [
+      { image_file: '0.png', prompt_image_file: 'prompt.png', text: 'a' },
+      { image_file: '1.png', text: 'a' },
+    ];
+    writeFileSync(at('none', 'data.json'), JSON.stringify(rows));
+    const { badRows, pictures, stepsPerEpoch, buckets } = await checkDataset({
+      dataset: at('none', 'data.json'),
+    });
+    const reason = 'the file is missing';
+    expect(badRows).toEqual([
+      { row: 0, file: at('none', 'prompt.png'), reason },
+      { row: 1, file: at('none', '1.png'), reason },
+    ]);
+    expect([pictures.width, stepsPerEpoch, buckets]).toEqual([null, 0, []]);
+  });
+
+  it('ends when it is asked to, and refuses what is no option', async () => {
+    const reason = new Error('enough');
+    const signal = AbortSignal.abort(reason);
+    await expect(checkDataset(options(), { signal })).rejects.toBe(reason);
+    await expect(checkDataset({ ...options(), learningRate: 1 } as never)).rejects.toThrow(
+      /Unknown option learningRate/,
+    );
+  });
+});

@@ -1,0 +1,93 @@
+/**
+ * @file What is in a dataset, and what training would make of it: every picture is read and decoded, as training does in
+ * each epoch, before a night is spent on it.
+ */
+
+import { forEachConcurrently } from '../base/concurrently.js';
+import { bucketSizes, countByBucket, nearestBucket } from '../data/buckets.js';
+import type { DatasetRow } from '../data/dataset.js';
+import { openDataset } from '../data/open-dataset.js';
+import { openStableDiffusion } from '../diffusion/stable-diffusion.js';
+import { PictureError, readPicture, type Size } from '../images/image.js';
+import { type CheckOptions, checkOptionsSchema } from '../options/check-options.js';
+import { resolveOptions } from '../options/options.js';
+import { CaptionTally } from './caption-tally.js';
+import { PictureTally } from './image-tally.js';
+import type { BadPicture, BucketReport, DatasetReport } from './report.js';
+
+export interface CheckHooks {
+  onMessage?: (message: string) => void;
+  /** A row was read, one after another in no order. */
+  onStep?: (progress: { step: number; totalSteps: number }) => void;
+  /** Ends the check by throwing its reason. */
+  signal?: AbortSignal;
+}
+
+/** Pictures that are read at the same time, in libuv's threads: so many are in memory. */
+const READ_AT_ONCE = 8;
+
+/**
+ * Reads all of a dataset. Pictures that cannot be read are part of the report.
+ * @throws ConfigError, DatasetError where the list of rows is wrong as a whole; the signal's reason when it is aborted
+ */
+export async function checkDataset(options: CheckOptions, hooks: CheckHooks = {}): Promise<DatasetReport> {
+  const config = resolveOptions(checkOptionsSchema, options);
+  const model = config.pretrainedModelNameOrPath;
+  const tokenizer = model === undefined ? null : openStableDiffusion(model).tokenizer();
+  const { rows, description, incomplete } = await openDataset(config, hooks);
+  const square = { width: config.resolution, height: config.resolution };
+  const sizes = config.buckets ? bucketSizes(config.resolution) : [square];
+  const pictures = new PictureTally();
+  const captions = new CaptionTally(tokenizer);
+  const badRows: BadPicture[] = [];
+  /** Of the rows that can be read. */
+  const targets: Size[] = [];
+  let done = 0;
+  const start = performance.now();
+
+  const check = async (row: DatasetRow, index: number): Promise<void> => {
+    for (const caption of row.captions) captions.add(caption);
+    try {
+      const picture = await readPicture(row.image);
+      if (row.promptImage !== row.image) await readPicture(row.promptImage);
+      const target = nearestBucket(picture, sizes);
+      pictures.add(index, picture, target, await row.image.read());
+      targets.push(target);
+    } catch (error) {
+      if (!(error instanceof PictureError)) throw error;
+      badRows.push({ row: index, file: error.picture, reason: error.reason });
+    }
+    hooks.onStep?.({ step: ++done, totalSteps: rows.length });
+  };
+  await forEachConcurrently(rows, READ_AT_ONCE, check, hooks.signal);
+
+  const readSeconds = (performance.now() - start) / 1000;
+  const buckets = bucketReports(sizes, targets, config.trainBatchSize);
+  return {
+    dataset: description,
+    rows: rows.length,
+    badRows: badRows.sort((a, b) => a.row - b.row),
+    incomplete: [...incomplete],
+    pictures: pictures.report(),
+    captions: captions.report(),
+    buckets,
+    stepsPerEpoch: buckets.reduce((sum, { batches }) => sum + batches, 0),
+    partialBatches: buckets.filter(({ partial }) => partial > 0).length,
+    readSeconds,
+    rowsPerSecond: rows.length / readSeconds,
+  };
+}
+
+function bucketReports(sizes: readonly Size[], targets: readonly Size[], batchSize: number): BucketReport[] {
+  const counts = countByBucket(targets);
+  return sizes
+    .map((size) => ({ size, rows: counts.get(size) ?? 0 }))
+    .filter(({ rows }) => rows > 0)
+    .map(({ size: { width, height }, rows }) => ({
+      width,
+      height,
+      rows,
+      batches: Math.ceil(rows / batchSize),
+      partial: rows % batchSize,
+    }));
+}

@@ -1,0 +1,35 @@
+/** @file What is counted of a dataset's pictures. */
+import { createHash } from 'node:crypto';
+import type { Size } from '../images/image.js';
+import { type PicturesReport, spreadOf } from './report.js';
+
+export class PictureTally {
+  readonly #widths: number[] = [];
+  readonly #heights: number[] = [];
+  readonly #rowsByContent = new Map<string, number[]>();
+  #enlarged = 0;
+
+  /** @param target what it is trained in @param bytes of its file */
+  add(row: number, { width, height }: Size, target: Size, bytes: Uint8Array): void {
+    this.#widths.push(width);
+    this.#heights.push(height);
+    if (width < target.width || height < target.height) this.#enlarged++;
+    const content = createHash('sha256').update(bytes).digest('base64');
+    const alike = this.#rowsByContent.get(content);
+    if (alike === undefined) this.#rowsByContent.set(content, [row]);
+    else alike.push(row);
+  }
+
+  report(): PicturesReport {
+    const duplicates = [...this.#rowsByContent.values()]
+      .filter(({ length }) => length > 1)
+      .map((rows) => rows.sort((a, b) => a - b))
+      .sort(([a], [b]) => (a as number) - (b as number));
+    return {
+      width: spreadOf(this.#widths),
+      height: spreadOf(this.#heights),
+      enlarged: this.#enlarged,
+      duplicates,
+    };
+  }
+}

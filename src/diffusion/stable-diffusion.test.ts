@@ -1,0 +1,108 @@
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { makeWorld, type World } from '../../test/e2e/world.js';
+import { golden } from '../../test/golden.js';
+import { ldmFile, v1 } from '../../test/ldm-layout.js';
+import { writeSparse } from '../../test/model-files.js';
+import { CheckpointError } from '../base/errors.js';
+import { readSchedulerConfig } from '../schedulers/config.js';
+import { loadFrozenModels } from './frozen-models.js';
+import { openStableDiffusion } from './stable-diffusion.js';
+
+let world: World;
+let root: string;
+let file: string;
+beforeAll(async () => {
+  world = await makeWorld(1);
+});
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'ip-adapter-sd-'));
+  file = join(root, 'v1-5-pruned.safetensors');
+  writeSparse(
+    file,
+    ldmFile(v1).set('model_ema.decay', []).set('model_ema.diffusion_modeltime_embed0bias', [1280]),
+  );
+  vi.stubEnv('HF_HUB_CACHE', join(root, 'cache'));
+});
+afterEach(() => {
+  vi.unstubAllEnvs();
+  rmSync(root, { recursive: true });
+});
+afterAll(() => world.remove());
+
+const target = { dtype: 'float32', device: 'cpu' } as const;
+const copyTokenizer = (folder: string) =>
+  cpSync(join(world.root, 'model', 'tokenizer'), folder, { recursive: true });
+
+/** Puts a folder where the Hub's cache would have it. */
+function cached(repo: string, fill: (snapshot: string) => void): void {
+  const folder = join(root, 'cache', `models--${repo.replace('/', '--')}`);
+  mkdirSync(join(folder, 'refs'), { recursive: true });
+  writeFileSync(join(folder, 'refs', 'main'), 'abc');
+  fill(join(folder, 'snapshots', 'abc'));
+}
+
+describe('a file of Stable Diffusion 1.x', () => {
+  it('gives the three models, and says what it does not use', () => {
+    const messages: string[] = [];
+    const options = { ...target, onMessage: (message: string) => messages.push(message) };
+    const model = openStableDiffusion(file);
+    expect(model.sampleSize()).toBe(64);
+    expect(model.loadTextEncoder(options).config.hiddenSize).toBe(768);
+    expect(model.loadVAE(options).config.scalingFactor).toBe(0.18215);
+    expect(model.loadUNet(options).config.crossAttentionDim).toEqual([768, 768, 768, 768]);
+    expect(messages).toEqual([
+      expect.stringMatching(
+        /^Stable Diffusion 1\.x in the LDM layout: .*v1-5-pruned\.safetensors; not used: betas, .*model_ema\.\* \(2\)/,
+      ),
+      `CLIPTextModel: 196 tensors, float32, from ${file}; not used: text_model.embeddings.position_ids`,
+      `AutoencoderKL: 248 tensors, float32, from ${file}`,
+      `UNet2DConditionModel: 686 tensors, float32, from ${file}`,
+    ]);
+  });
+
+  it('has the scheduler of Stable Diffusion 1.5', () => {
+    const published = readSchedulerConfig(golden('schedulers/sd15_scheduler_config.json') as string);
+    const model = openStableDiffusion(file);
+    expect(model.schedulerFile()).toEqual({ ...published, file: `Stable Diffusion 1.x (${file})` });
+    expect(model.noiseConfig()).toEqual(published.config);
+  });
+
+  it.each([
+    ['in a folder beside it', () => copyTokenizer(join(root, 'tokenizer'))],
+    ['right beside it', () => copyTokenizer(root)],
+    ['in the Hub’s cache', () => cached('openai/clip-vit-large-patch14', copyTokenizer)],
+  ])('takes its tokenizer %s', (_where, put) => {
+    put();
+    expect(openStableDiffusion(file).tokenizer().encode('a')).toHaveLength(77);
+  });
+
+  it('says where to put a tokenizer where there is none', () => {
+    const load = () => openStableDiffusion(file).tokenizer();
+    expect(load).toThrow(CheckpointError);
+    expect(load).toThrow(
+      /a checkpoint file has no vocabulary\. Put vocab\.json and merges\.txt of openai\/clip-vit-large-patch14.* into .*tokenizer; or .*hf download/,
+    );
+  });
+});
+
+describe('a name in the Hub’s cache', () => {
+  it('gives the models of a training run', () => {
+    cached('org/sd', (snapshot) => cpSync(join(world.root, 'model'), snapshot, { recursive: true }));
+    cached('h94/IP-Adapter', (snapshot) =>
+      cpSync(join(world.root, 'image_encoder'), join(snapshot, 'models', 'image_encoder'), {
+        recursive: true,
+      }),
+    );
+    const models = loadFrozenModels('org/sd', 'h94/IP-Adapter/models/image_encoder', {
+      ...target,
+      rowsAtOnce: 3,
+    });
+    expect(models.imageFeatureSize).toBe(48);
+    expect(models.scheduler.numTrainTimesteps).toBe(1000);
+    const { sample_size } = JSON.parse(readFileSync(join(world.root, 'model/unet/config.json'), 'utf8'));
+    expect(openStableDiffusion('org/sd').sampleSize()).toBe(sample_size);
+  });
+});

@@ -1,0 +1,132 @@
+import { cpSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
+import { ConfigError, DatasetError } from '../base/errors.js';
+import { readSafetensors, writeSafetensors } from '../formats/index.js';
+import type { EvaluateOptions } from '../options/evaluate-options.js';
+import { Generator, memoryStats, randn, type Tensor, tensor } from '../torch/index.js';
+import { evaluate, measure } from './evaluate.js';
+
+describe('measure', () => {
+  const half = Math.SQRT1_2;
+  // Three prompts at right angles; the third picture looks like the first prompt.
+  const prompts = tensor([1, 0, 0, 0, 1, 0, 0, 0, 1], [3, 3]);
+  const drawn = tensor([1, 0, 0, 0, half, half, half, 0, half], [3, 3]);
+
+  it('is the mean cosine to the own prompt, to the others and to the caption', () => {
+    const { clipI, clipIOthers, clipT, clipScore } = measure(drawn, prompts, prompts, 1);
+    expect(clipI).toBeCloseTo((1 + half + half) / 3, 6);
+    expect(clipIOthers).toBeCloseTo((half + half) / 6, 6);
+    expect(clipT).toBeCloseTo(clipI, 6);
+    expect(clipScore).toBeCloseTo(2.5 * clipI, 6);
+    const opposite = tensor([-1, 0, 0, 0, -1, 0, 0, 0, 1], [3, 3]);
+    expect(measure(opposite, prompts, prompts, 1).clipScore).toBeCloseTo(2.5 / 3, 6);
+    expect(measure(drawn, prompts, null, 1).clipT).toBeNull();
+  });
+
+  it('counts the pictures that are nearest to their own prompt', () => {
+    const nearer = tensor([1, 0, 0, 0, 0.8, 0.6, 0.8, 0, 0.6], [3, 3]);
+    expect(measure(nearer, prompts, null, 1).retrievalTop1).toBeCloseTo(2 / 3, 6);
+    expect(measure(prompts, prompts, null, 1).retrievalTop1).toBe(1);
+  });
+
+  it('knows several pictures of a row by their order', () => {
+    const twice = tensor([1, 0, 1, 0, 0, 1, 0, 1], [4, 2]);
+    const { clipI, retrievalTop1 } = measure(twice, tensor([1, 0, 0, 1], [2, 2]), null, 2);
+    expect([clipI, retrievalTop1]).toEqual([1, 1]);
+  });
+});
+
+describe('evaluate', () => {
+  let world: Adapted;
+  let options: EvaluateOptions;
+  beforeAll(async () => {
+    world = await makeAdaptedWorld();
+    options = {
+      model: world.model,
+      imageEncoder: world.imageEncoder,
+      adapter: world.adapter,
+      dataJsonFile: join(world.root, 'data.json'),
+      dataRootPath: join(world.root, 'images'),
+      maxRows: 3,
+      steps: 2,
+      width: 64,
+      height: 64,
+    };
+  });
+  afterAll(() => world.remove());
+
+  it('gives the same scores again, and the same for the pictures in batches', async () => {
+    const steps: number[] = [];
+    const onStep = ({ step, totalSteps }: { step: number; totalSteps: number }) => {
+      expect(totalSteps).toBe(2 * 2 * 3);
+      steps.push(step);
+    };
+    const first = await evaluate({ ...options, batchSize: 2 }, { onStep });
+    expect(steps).toEqual(Array.from({ length: 12 }, (_, i) => i + 1));
+    expect(first.scores.map(({ scale }) => scale)).toEqual([0, 1]);
+    expect(first.scores[0]?.clipI).not.toBe(first.scores[1]?.clipI);
+    expect(first.rows).toBe(3);
+    const again = await evaluate({ ...options, batchSize: 2 });
+    expect(again).toEqual(first);
+    const one = await evaluate({ ...options, batchSize: 1, scale: [1] });
+    expect(one.scores[0]?.clipI).toBeCloseTo(first.scores[1]?.clipI as number, 4);
+  });
+
+  it('measures with another encoder where one is given', async () => {
+    const other = join(world.root, 'other encoder');
+    cpSync(world.imageEncoder, other, { recursive: true });
+    const { tensors } = readSafetensors(join(world.imageEncoder, 'model.safetensors'));
+    const key = 'visual_projection.weight';
+    const generator = new Generator('cpu', 5);
+    tensors.set(key, randn((tensors.get(key) as Tensor).shape, { generator }));
+    writeSafetensors(join(other, 'model.safetensors'), tensors);
+    const drawn = { ...options, scale: [1] };
+    const [own, others] = [await evaluate(drawn), await evaluate({ ...drawn, metricEncoder: other })];
+    expect([own.metricEncoder, others.metricEncoder]).toEqual([world.imageEncoder, other]);
+    expect(others.scores[0]?.clipI).not.toBeCloseTo(own.scores[0]?.clipI as number, 3);
+
+    // Without a text encoder that goes with it nothing is said of captions.
+    expect(own.scores[0]?.clipT).toBeNull();
+    const text = join(world.root, 'metric', 'text');
+    for (const [from, to] of [
+      ['text_encoder', text],
+      ['tokenizer', join(text, '../tokenizer')],
+    ] as const)
+      cpSync(join(world.model, from), to, { recursive: true });
+    const weights = readSafetensors(join(world.model, 'text_encoder', 'model.safetensors')).tensors;
+    const [width = 0] = (tensors.get(key) as Tensor).shape;
+    weights.set('text_projection.weight', randn([width, 32], { generator }));
+    rmSync(join(text, 'model.safetensors'));
+    writeSafetensors(join(text, 'model.safetensors'), weights);
+    const [score] = (await evaluate({ ...drawn, metricTextEncoder: text })).scores;
+    expect(score?.clipI).toBe(own.scores[0]?.clipI);
+    expect(Math.abs(score?.clipT as number)).toBeLessThan(1);
+  });
+
+  it('refuses a single row, which nothing can be told apart from', async () => {
+    const dataJsonFile = join(world.root, 'one.json');
+    writeFileSync(dataJsonFile, JSON.stringify([{ image_file: '0.png', text: 'a' }]));
+    await expect(evaluate({ ...options, dataJsonFile })).rejects.toThrow(
+      /^Expected 2 rows or more, .* in .*one.json but there is 1$/,
+    );
+  });
+
+  it('draws several pictures of a row, with captions, and keeps nothing', async () => {
+    const before = memoryStats().liveTensors;
+    const { scores } = await evaluate({ ...options, imagesPerRow: 2, text: 'caption', scale: [0.5] });
+    expect(scores).toHaveLength(1);
+    expect(scores[0]?.clipT).toBeNull();
+    expect(memoryStats().liveTensors).toBe(before);
+  });
+
+  it('names what is at fault', async () => {
+    const attempt = (change: object) => evaluate({ ...options, ...change } as EvaluateOptions);
+    await expect(attempt({ adapter: undefined })).rejects.toThrow(/--adapter \(adapter\) is required/);
+    await expect(attempt({ scale: [] })).rejects.toThrow(ConfigError);
+    await expect(attempt({ dataJsonFile: 'none.json' })).rejects.toThrow(DatasetError);
+    const reason = new Error('enough');
+    await expect(evaluate(options, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+});

@@ -1,0 +1,206 @@
+/**
+ * @file The pickles of `torch.save`: which globals they may name, and how a tensor is described, a view into a
+ * storage that lies beside the pickle (PyTorch torch/_utils.py).
+ */
+import { zeros } from '../torch/creation.js';
+import { type DType, dtypes } from '../torch/dtype.js';
+import { op, Tensor } from '../torch/tensor.js';
+import { type PickleGlobal, Unread, unpickle } from './pickle.js';
+
+/** What a torch file can hold here: a dictionary is a Map, a list or tuple an array, what was skipped an Unread. */
+export type TorchValue =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | Uint8Array
+  | Tensor
+  | Unread
+  | TorchValue[]
+  | Map<TorchValue, TorchValue>;
+
+/** The class that torch names for a storage of each dtype. */
+export const storageClasses: Record<DType, string> = {
+  float32: 'FloatStorage',
+  float64: 'DoubleStorage',
+  float16: 'HalfStorage',
+  bfloat16: 'BFloat16Storage',
+  int64: 'LongStorage',
+  int32: 'IntStorage',
+  int16: 'ShortStorage',
+  int8: 'CharStorage',
+  uint8: 'ByteStorage',
+  bool: 'BoolStorage',
+};
+const UNTYPED = 'torch.storage.UntypedStorage';
+
+const MAX_DEPTH = 100;
+/** Counted as if nothing were shared: what whoever walks the result goes through. */
+const MAX_VALUES = 2_000_000;
+const MAX_DIMENSIONS = 64;
+
+export interface TensorPickleSource {
+  /** The bytes of each storage (uint8, one dimension), by key. */
+  storages: ReadonlyMap<string, Tensor>;
+  /** How many bytes views may take that do not lie in a storage row by row and so must be copied. */
+  copyLimit: number;
+  /** Whether what is neither a tensor nor a plain value comes as an `Unread` instead of an error. */
+  skipsOthers: boolean;
+  /** Throws the error for a fault in the file. */
+  fail: (what: string) => never;
+}
+
+/** Reads `data.pkl`. Tensors are contiguous; those that lie so in their storage share its memory. */
+export function readTensorPickle(pickle: Buffer, source: TensorPickleSource): TorchValue {
+  const { globals, load } = new TensorBuilder(source);
+  const { skipsOthers, fail } = source;
+  const value = unpickle(pickle, { globals, load, skipsOthers, fail });
+  measure(value, 0, new Map(), fail);
+  return value as TorchValue;
+}
+
+/** A storage as the pickle refers to it; an untyped one takes its dtype from the tensor. */
+class Storage {
+  constructor(
+    readonly key: string,
+    readonly bytes: Tensor,
+    readonly dtype: DType | null,
+  ) {}
+}
+
+/** Gives meaning to the globals and persistent ids of a pickle. */
+class TensorBuilder {
+  readonly globals = new Map<string, PickleGlobal>();
+  readonly load = (id: unknown) => this.#storage(id);
+  readonly #source: TensorPickleSource;
+  readonly #dtypeOf = new Map<unknown, DType>();
+  readonly #storageDtype = new Map<unknown, DType | null>();
+  #copied = 0;
+
+  constructor(source: TensorPickleSource) {
+    this.#source = source;
+    this.#define('collections.OrderedDict', () => new Map());
+    this.#define('torch._utils._rebuild_tensor_v2', ([storage, offset, size, stride]) =>
+      this.#tensor(storage, offset, size, stride),
+    );
+    this.#define('torch._utils._rebuild_tensor_v3', ([storage, offset, size, stride, , , dtype]) =>
+      this.#tensor(storage, offset, size, stride, this.#dtypeOf.get(dtype)),
+    );
+    this.#define('torch._utils._rebuild_parameter', ([data]) => data);
+    this.#storageDtype.set(this.#define(UNTYPED), null);
+    for (const dtype of Object.keys(dtypes) as DType[]) {
+      this.#dtypeOf.set(this.#define(`torch.${dtype}`), dtype);
+      this.#storageDtype.set(this.#define(`torch.${storageClasses[dtype]}`), dtype);
+    }
+  }
+
+  #define(name: string, call?: (args: unknown[]) => unknown): PickleGlobal {
+    const global = { name, call };
+    this.globals.set(name, global);
+    return global;
+  }
+
+  /** ('storage', class, key, device, number of elements): the device is where it was saved from. */
+  #storage(id: unknown): Storage {
+    const { storages, fail } = this.#source;
+    const [kind, type, key, , numel] = Array.isArray(id) ? id : [];
+    const dtype = this.#storageDtype.get(type);
+    if (kind !== 'storage' || dtype === undefined || typeof key !== 'string' || typeof numel !== 'number')
+      return fail('it refers to no storage');
+    const bytes = storages.get(key) ?? fail(`its storage ${key.slice(0, 100)} is missing`);
+    const expected = numel * (dtype === null ? 1 : dtypes[dtype].bytes);
+    if (bytes.numel !== expected)
+      fail(`its storage ${key} should have ${expected} bytes but has ${bytes.numel}`);
+    return new Storage(key, bytes, dtype);
+  }
+
+  #tensor(storage: unknown, offset: unknown, shape: unknown, strides: unknown, as?: DType): Tensor {
+    const { fail } = this.#source;
+    if (!(storage instanceof Storage)) return fail('it has a tensor without a storage');
+    const dtype = as ?? storage.dtype ?? fail('it has a tensor without a dtype');
+    if (!isSizes(shape) || !isSizes(strides) || !isSizes([offset]) || shape.length !== strides.length) {
+      return fail(`it has a tensor without a valid shape in storage ${storage.key}`);
+    }
+    const span = shape.reduce((product, size) => product * Math.max(size, 1), dtypes[dtype].bytes);
+    if (!Number.isSafeInteger(span)) fail(`it has a tensor of the impossible shape [${shape}]`);
+    const numel = shape.reduce((product, size) => product * size, 1);
+    if (numel === 0) return zeros(shape, { dtype });
+
+    const first = offset as number;
+    const last = shape.reduce((end, size, i) => end + (size - 1) * (strides[i] as number), first);
+    const available = Math.floor(storage.bytes.numel / dtypes[dtype].bytes);
+    if (last >= available) {
+      fail(`its tensor [${shape}] ends at element ${last} of storage ${storage.key}, which has ${available}`);
+    }
+    const elements = aten.viewDtype(storage.bytes.slice(0, 0, available * dtypes[dtype].bytes), dtype);
+    const rowMajor = rowMajorStrides(shape);
+    // The stride of a dimension of size 1 means nothing; torch files have any number there.
+    if (shape.every((size, i) => size === 1 || strides[i] === rowMajor[i])) {
+      return aten.asStrided(elements, shape, rowMajor, first);
+    }
+    this.#copied += numel * dtypes[dtype].bytes;
+    if (this.#copied > this.#source.copyLimit) fail('its views show far more values than it holds');
+    return aten.asStrided(elements, shape, strides, first).contiguous();
+  }
+}
+
+function isSizes(value: unknown): value is number[] {
+  return (
+    Array.isArray(value) &&
+    value.length <= MAX_DIMENSIONS &&
+    value.every((n) => Number.isSafeInteger(n) && n >= 0)
+  );
+}
+
+function rowMajorStrides(shape: readonly number[]): number[] {
+  const strides = shape.map(() => 1);
+  for (let i = shape.length - 2; i >= 0; i--)
+    strides[i] = (strides[i + 1] as number) * (shape[i + 1] as number);
+  return strides;
+}
+
+/** Values that hold no others. */
+const leaves = [Tensor, Uint8Array, Unread];
+
+interface Extent {
+  values: number;
+  depth: number;
+}
+
+/** Refuses what is no plain value, and what would overwhelm code that walks it: cycles, depth, shared masses. */
+function measure(
+  value: unknown,
+  above: number,
+  known: Map<object, Extent>,
+  fail: (what: string) => never,
+): Extent {
+  if (above > MAX_DEPTH) fail(`its containers lie in one another more than ${MAX_DEPTH} deep`);
+  if (!Array.isArray(value) && !(value instanceof Map)) {
+    const isPlain =
+      value === null || typeof value !== 'object' || leaves.some((leaf) => value instanceof leaf);
+    return isPlain ? { values: 1, depth: 0 } : fail('it holds something other than tensors and plain values');
+  }
+  const before = known.get(value);
+  if (before) {
+    if (above + before.depth > MAX_DEPTH)
+      fail(`its containers lie in one another more than ${MAX_DEPTH} deep`);
+    return before;
+  }
+  const extent = { values: 1, depth: 0 };
+  for (const child of value instanceof Map ? [...value.keys(), ...value.values()] : value) {
+    const { values, depth } = measure(child, above + 1, known, fail);
+    extent.values += values;
+    extent.depth = Math.max(extent.depth, depth + 1);
+  }
+  if (extent.values > MAX_VALUES) fail(`it holds more than ${MAX_VALUES} values`);
+  known.set(value, extent);
+  return extent;
+}
+
+const aten = {
+  viewDtype: op('aten::view.dtype(Tensor(a) self, ScalarType dtype) -> Tensor(a)'),
+  asStrided: op(
+    'aten::as_strided(Tensor(a) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a)',
+  ),
+};

@@ -1,0 +1,116 @@
+/**
+ * @file The files of `torch.save`, the `.bin` form of adapters: a zip with `<name>/data.pkl` for the structure
+ * and `<name>/data/<key>` for the bytes of each storage (PyTorch torch/serialization.py). Reading runs nothing
+ * of what a file names; storages are mapped into memory, not copied.
+ */
+import { basename, extname } from 'node:path';
+import { writeFileAtomically } from '../base/atomic-file.js';
+import { CheckpointError } from '../base/errors.js';
+import { dtypes } from '../torch/dtype.js';
+import { native } from '../torch/native.js';
+import { tidy } from '../torch/scope.js';
+import { Tensor } from '../torch/tensor.js';
+import { pickleTensors, type TensorDictionaries } from './pickle-writer.js';
+import { readTensorPickle, type TorchValue } from './tensor-pickle.js';
+import { type ZipEntry, ZipReader } from './zip-reader.js';
+import { ZipWriter } from './zip-writer.js';
+
+/** 100 bytes a tensor make this room for some hundred thousand. */
+const MAX_PICKLE = 64 << 20;
+/** Views that need copying may take this many times the file, and a little more for small files. */
+const COPY_FACTOR = 4;
+const COPY_ALLOWANCE = 16 << 20;
+/** How files of PyTorch before 1.6 begin: the pickle of a magic number. */
+const LEGACY_MAGIC = Buffer.from('80028a0a6cfc9c46f920', 'hex');
+
+/**
+ * Reads a file of `torch.save`. Tensors come contiguous and on the CPU, wherever they were saved from.
+ * @param others what becomes of anything but tensors and plain containers, such as the callbacks that PyTorch
+ *   Lightning keeps beside the weights: by default an error, with 'skip' an `Unread` in its place
+ * @throws {CheckpointError} where the file is missing, truncated, damaged, of the old format, or names
+ *   anything but tensors and plain containers
+ */
+export function readTorchZip(path: string, others: 'refuse' | 'skip' = 'refuse'): TorchValue {
+  const zip = new ZipReader(path);
+  try {
+    checkMagic(zip);
+    const entries = zip.entries();
+    const pickle = [...entries.values()].find(({ name }) => /^[^/]+\/data\.pkl$/.test(name));
+    if (!pickle) return zip.fail('it has no data.pkl');
+    if (pickle.size > MAX_PICKLE) zip.fail(`its data.pkl takes ${pickle.size} bytes`);
+    const folder = pickle.name.slice(0, -'data.pkl'.length);
+    const byteOrder = entries.get(`${folder}byteorder`);
+    if (byteOrder && zip.readEntry(byteOrder).toString() !== 'little') zip.fail('its numbers are big-endian');
+    return readStructure(zip, pickle, storageEntries(entries, `${folder}data/`), others === 'skip');
+  } finally {
+    zip.close();
+  }
+}
+
+/**
+ * Writes nested dictionaries of tensors so that `torch.load` opens them (PyTorch 1.6 and later, with and without
+ * `weights_only`). The path holds the whole file or, after an error, what it held before.
+ */
+export function writeTorchZip(path: string, dictionaries: TensorDictionaries): void {
+  const folder = basename(path, extname(path));
+  writeFileAtomically(path, (append) => {
+    const zip = new ZipWriter(append);
+    zip.add(`${folder}/data.pkl`, pickleTensors(dictionaries));
+    zip.add(`${folder}/byteorder`, Buffer.from('little'));
+    let key = 0;
+    for (const tensors of Object.values(dictionaries)) {
+      for (const tensor of tensors.values()) zip.add(`${folder}/data/${key++}`, tensor.toBytes());
+    }
+    zip.add(`${folder}/version`, Buffer.from('3\n'));
+    zip.finish();
+  });
+}
+
+function checkMagic(zip: ZipReader): void {
+  const start = zip.read(0, Math.min(zip.size, LEGACY_MAGIC.length), 'its start');
+  if (!start.equals(LEGACY_MAGIC)) return;
+  throw new CheckpointError(
+    `${zip.path} has the torch.save format of PyTorch before 1.6, which is not read here. Save it again in Python: ` +
+      `import torch; torch.save(torch.load('${basename(zip.path)}', map_location='cpu'), 'new.bin')`,
+  );
+}
+
+/** The storages' entries, by key. */
+function storageEntries(entries: ReadonlyMap<string, ZipEntry>, folder: string): Map<string, ZipEntry> {
+  const found = [...entries].filter(([name]) => name.startsWith(folder));
+  return new Map(found.map(([name, entry]) => [name.slice(folder.length), entry]));
+}
+
+function readStructure(
+  zip: ZipReader,
+  pickle: ZipEntry,
+  entries: ReadonlyMap<string, ZipEntry>,
+  skipsOthers: boolean,
+): TorchValue {
+  const bytes = zip.readEntry(pickle);
+  for (const entry of entries.values()) zip.verify(entry);
+  return tidy(() =>
+    readTensorPickle(bytes, {
+      storages: mapStorages(zip.path, entries),
+      skipsOthers,
+      copyLimit: COPY_FACTOR * zip.size + COPY_ALLOWANCE,
+      fail: (what) => zip.fail(what),
+    }),
+  );
+}
+
+/** The bytes of each storage, over the file's own pages where the processor can read them in place. */
+function mapStorages(path: string, entries: ReadonlyMap<string, ZipEntry>): Map<string, Tensor> {
+  const uint8 = dtypes.uint8.code;
+  const handles = native.mapTensors(
+    path,
+    [...entries.values()].map(({ offset, size }) => [offset, uint8, [size]]),
+  );
+  return new Map(
+    [...entries].map(([key, { offset }], i) => {
+      const mapped = new Tensor(handles[i] as number);
+      // torch aligns storages; another writer may not, and elements of 8 bytes must begin at a multiple of 8.
+      return [key, offset % 8 === 0 ? mapped : mapped.clone()];
+    }),
+  );
+}

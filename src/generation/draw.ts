@@ -1,0 +1,38 @@
+/** @file From conditions to pictures: noise by the pictures' seeds, the denoising loop, the VAE's decoder. */
+import type { RgbImage, Size } from '../images/image.js';
+import type { Sampler } from '../schedulers/sampler.js';
+import { Generator, randn, stack, type Tensor, tidy } from '../torch/index.js';
+import {
+  type Conditions,
+  type DenoiseHooks,
+  type DenoiseSettings,
+  decodeLatents,
+  denoise,
+} from './denoise.js';
+import type { PipelineModels } from './pipeline-models.js';
+
+/**
+ * A picture for each seed, in one batch.
+ * @param conditions of as many pictures as there are seeds
+ * @throws the signal's reason where it was aborted
+ */
+export async function drawPictures(
+  { unet, vae, latentPixels, device }: Pick<PipelineModels, 'unet' | 'vae' | 'latentPixels' | 'device'>,
+  sampler: Sampler,
+  conditions: Conditions,
+  seeds: readonly number[],
+  { width, height, ...settings }: DenoiseSettings & Size,
+  hooks: DenoiseHooks,
+): Promise<RgbImage[]> {
+  // Noise comes from the CPU, each picture's from its own seed: the same on every device and in every batch.
+  const generators = seeds.map((seed) => new Generator('cpu', seed));
+  const shape = [unet.config.inChannels, height / latentPixels, width / latentPixels];
+  const noise = (): Tensor =>
+    tidy(() => stack(generators.map((generator) => randn(shape, { generator }))).to(device));
+
+  const latents = await denoise(unet, sampler, conditions, settings, noise, hooks);
+  const pixels = tidy(() => decodeLatents(vae, latents).toBytes());
+  latents.dispose();
+  const bytes = width * height * 3;
+  return seeds.map((_, i) => ({ data: pixels.slice(i * bytes, (i + 1) * bytes), width, height }));
+}

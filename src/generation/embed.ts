@@ -1,0 +1,35 @@
+/** @file Image embeddings made once: `generate` takes their file in place of pictures, and needs no image encoder. */
+
+import { ConfigError } from '../base/errors.js';
+import { downloadModels } from '../diffusion/download-models.js';
+import type { DownloadHooks } from '../hub/download.js';
+import { readPicture } from '../images/image.js';
+import { fileSource } from '../images/image-source.js';
+import { type EmbedOptions, embedOptionsSchema } from '../options/generate-options.js';
+import { resolveOptions } from '../options/options.js';
+import { setNumThreads, tidy } from '../torch/index.js';
+import { resolveTarget } from '../torch/target.js';
+import { allFeatures, isFeaturesFile, writeImageFeatures } from './image-prompt.js';
+import { loadEncoder } from './pipeline-models.js';
+
+/**
+ * Writes what the image encoder says of the pictures, a row for each, to one `.safetensors` file. It serves every
+ * adapter that was trained with this encoder.
+ * @throws ConfigError, CheckpointError where an option or the encoder is at fault; PictureError for a picture; the signal's
+ * reason where it ended a download
+ */
+export async function embed(options: EmbedOptions, hooks: DownloadHooks = {}): Promise<void> {
+  const { imageEncoder, images, imageFit, out, threads, ...device } = resolveOptions(
+    embedOptionsSchema,
+    options,
+  );
+  const saved = images.find(isFeaturesFile);
+  if (saved !== undefined)
+    throw new ConfigError(`Expected pictures for images but ${saved} holds embeddings already`);
+  const target = resolveTarget(device);
+  if (threads !== undefined) setNumThreads(threads);
+  const pictures = await Promise.all(images.map((file) => readPicture(fileSource(file))));
+  await downloadModels({ imageEncoder }, hooks);
+  const encoder = loadEncoder(imageEncoder, target);
+  tidy(() => writeImageFeatures(out, allFeatures(encoder, pictures, imageFit)));
+}

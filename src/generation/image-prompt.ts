@@ -1,0 +1,183 @@
+/**
+ * @file Pictures as prompts: from pictures to the image encoder's features, from features to one set of image tokens,
+ * and features in files, so that the encoder need not be loaded again.
+ */
+
+import type { ImageProjection } from '../adapters/image-projection.js';
+import type { IPAdapter } from '../adapters/ip-adapter.js';
+import { CheckpointError, ConfigError } from '../base/errors.js';
+import { readSafetensors, writeSafetensors } from '../formats/index.js';
+import { type RgbImage, readPicture } from '../images/image.js';
+import { fileSource } from '../images/image-source.js';
+import { resizeAndCrop } from '../images/resample.js';
+import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
+import type { CLIPVisionModelWithProjection } from '../models/clip/clip-vision-model.js';
+import type { ImageFit } from '../options/generate-options.js';
+import { cat, noGrad, type Tensor, tensor, tidy, zeros } from '../torch/index.js';
+
+/** A picture's file, a `.safetensors` file of features, or a picture in memory. */
+export type ImageSource = string | RgbImage;
+
+/** An image encoder and what prepares pictures for it. */
+export interface Encoder {
+  folder: string;
+  model: CLIPVisionModelWithProjection;
+  processor: ClipImageProcessor;
+}
+
+/** Which of its features an image encoder is asked for; see `ImageProjection.takes`. */
+type Taken = ImageProjection['takes'];
+
+/** What an image encoder says of n pictures, float32: all that adapters may take. */
+export interface ImageFeatures {
+  /** The last hidden states but one, [n, patches + 1, hiddenSize]. */
+  hiddenStates: Tensor;
+  /** The same of zero pixels after normalisation, [1, patches + 1, hiddenSize]. */
+  zeroHiddenStates: Tensor;
+  /** The embeddings, [n, projectionDim]. */
+  embeddings: Tensor;
+}
+
+/** Pictures → pixel values as the encoder takes them, [n, 3, size, size] float32 on the CPU. */
+export function clipPixels(
+  processor: ClipImageProcessor,
+  images: readonly RgbImage[],
+  fit: ImageFit,
+): Tensor {
+  const size = processor.cropSize;
+  const values = new Float32Array(images.length * 3 * size ** 2);
+  for (const [i, image] of images.entries())
+    values.set(processor.pixelValues(fit === 'resize' ? squeezed(image, size) : image), i * 3 * size ** 2);
+  return tensor(values, [images.length, 3, size, size]);
+}
+
+function squeezed(image: RgbImage, size: number): RgbImage {
+  const whole = { width: size, height: size };
+  return resizeAndCrop(image, { ...whole, crop: { left: 0, top: 0, ...whole }, filter: 'bicubic' });
+}
+
+/** A source in memory: a picture, or still the name of a file of features, which is mapped and not read. */
+export type LoadedSource = RgbImage | string;
+
+/** @throws PictureError where the picture cannot be read */
+export async function loadSource(source: ImageSource): Promise<LoadedSource> {
+  return typeof source === 'string' && !isFeaturesFile(source) ? readPicture(fileSource(source)) : source;
+}
+
+/**
+ * The features of a source, a row for each picture; a file of features may hold several.
+ * @param encoder not needed for a file of features
+ * @throws ConfigError where it is needed; CheckpointError where the file cannot be read
+ */
+export function featuresOf(
+  source: LoadedSource,
+  encoder: Encoder | undefined,
+  takes: Taken,
+  fit: ImageFit,
+): Tensor {
+  if (typeof source === 'string') {
+    const { hiddenStates, embeddings } = readImageFeatures(source);
+    return takes === 'embedding' ? embeddings : hiddenStates;
+  }
+  if (encoder === undefined)
+    throw new ConfigError(
+      'Expected an image encoder for pictures as prompts: give --image-encoder (imageEncoder), or embeddings that ip-adapter embed has made',
+    );
+  return tidy(() => encodePixels(encoder, clipPixels(encoder.processor, [source], fit), takes));
+}
+
+/**
+ * What stands for no picture, where guidance starts from: the hidden states of zero pixels after normalisation, which
+ * training gave in place of a dropped picture; but for an adapter that takes embeddings, an embedding of zeros.
+ * @param file one of features, which has them where there is no encoder
+ */
+export function zeroFeatures(
+  takes: Taken,
+  encoder: Encoder | undefined,
+  file: string | undefined,
+  width: number,
+): Tensor {
+  if (takes === 'embedding') return zeros([1, width]);
+  if (encoder === undefined) return readImageFeatures(file as string).zeroHiddenStates;
+  const { cropSize } = encoder.processor;
+  return tidy(() => encodePixels(encoder, zeros([1, 3, cropSize, cropSize]), takes));
+}
+
+function encodePixels({ model }: Encoder, pixels: Tensor, takes: Taken): Tensor {
+  using _ = noGrad();
+  return tidy(() => {
+    const input = pixels.to(model.visual_projection.weight.device);
+    return (takes === 'embedding' ? model.call(input) : model.hiddenStates(input, -2)).to('float32');
+  });
+}
+
+/** Every feature of pictures in memory. */
+export function allFeatures(encoder: Encoder, images: readonly RgbImage[], fit: ImageFit): ImageFeatures {
+  const encode = (takes: Taken): Tensor => cat(images.map((image) => featuresOf(image, encoder, takes, fit)));
+  return tidy(() => ({
+    hiddenStates: encode('hidden states'),
+    zeroHiddenStates: zeroFeatures('hidden states', encoder, undefined, 0),
+    embeddings: encode('embedding'),
+  }));
+}
+
+/** Image features, a row for each picture → image tokens [n, numTokens, crossAttentionDim], float32 */
+export function projectFeatures(adapter: IPAdapter, features: Tensor): Tensor {
+  using _ = noGrad();
+  const { dtype, device } = adapter.parameters()[0] as Tensor;
+  return tidy(() => adapter.call(features.to({ dtype, device })).to('float32'));
+}
+
+/**
+ * One set of tokens for all pictures of a prompt: the weighted mean of each one's. The k-th token comes from the
+ * same learned weights whatever the picture, so the mean lies between the pictures; one given twice counts double, and
+ * the cost does not grow. (diffusers and ComfyUI by default append the tokens one after another instead, where weights
+ * have no clear meaning; ComfyUI calls this way 'average'.)
+ * @param tokens [n, numTokens, crossAttentionDim]
+ * @param weights one for each row, above 0
+ * @returns [1, numTokens, crossAttentionDim]
+ */
+export function weightedMean(tokens: Tensor, weights: readonly number[]): Tensor {
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  return tidy(() => {
+    const shares = tensor(
+      weights.map((weight) => weight / total),
+      [weights.length, 1, 1],
+    );
+    return tokens.mul(shares.to(tokens.device)).sum([0], true);
+  });
+}
+
+/** Whether a source is a file of features, by its name. */
+export function isFeaturesFile(source: ImageSource): boolean {
+  return typeof source === 'string' && source.endsWith('.safetensors');
+}
+
+const fileKeys = {
+  hiddenStates: 'hidden_states',
+  zeroHiddenStates: 'zero_hidden_states',
+  embeddings: 'image_embeds',
+} as const;
+
+/** Writes features as safetensors: `hidden_states`, `zero_hidden_states`, `image_embeds`. */
+export function writeImageFeatures(file: string, features: ImageFeatures): void {
+  const keys = Object.keys(fileKeys) as (keyof ImageFeatures)[];
+  writeSafetensors(file, new Map(keys.map((key) => [fileKeys[key], features[key]])), { format: 'pt' });
+}
+
+/** @throws CheckpointError where the file is not of `writeImageFeatures` */
+function readImageFeatures(file: string): ImageFeatures {
+  const { tensors } = readSafetensors(file);
+  const of = (key: string): Tensor => {
+    const found = tensors.get(key);
+    if (found !== undefined) return found;
+    throw new CheckpointError(
+      `Expected ${key} in ${file} but its keys are ${[...tensors.keys()].slice(0, 4).join(', ')}; make such a file with ip-adapter embed.`,
+    );
+  };
+  return {
+    hiddenStates: of(fileKeys.hiddenStates),
+    zeroHiddenStates: of(fileKeys.zeroHiddenStates),
+    embeddings: of(fileKeys.embeddings),
+  };
+}

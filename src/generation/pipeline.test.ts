@@ -1,0 +1,279 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
+import { CheckpointError, ConfigError } from '../base/errors.js';
+import { readSafetensors, writeSafetensors } from '../formats/index.js';
+import { readPicture } from '../images/image.js';
+import { fileSource } from '../images/image-source.js';
+import type { GenerateOptions, PipelineOptions } from '../options/generate-options.js';
+import { memoryStats, zeros } from '../torch/index.js';
+import { embed } from './embed.js';
+import { IPAdapterPipeline } from './pipeline.js';
+
+let world: Adapted;
+let all: PipelineOptions;
+let pipeline: IPAdapterPipeline;
+beforeAll(async () => {
+  world = await makeAdaptedWorld();
+  all = { model: world.model, imageEncoder: world.imageEncoder, adapter: world.adapter };
+  pipeline = await IPAdapterPipeline.load(all);
+});
+afterAll(() => world.remove());
+
+const quick = { steps: 3, width: 64, height: 64 };
+const draw = async (options: GenerateOptions, of = pipeline) =>
+  (await of.generate({ ...quick, imagePrompts: [world.picture(0)], ...options })).map(({ data }) =>
+    createHash('sha256').update(data).digest('hex'),
+  );
+
+describe('generate', () => {
+  it('draws RGB pictures of the size asked for, each with its seed', async () => {
+    const pictures = await pipeline.generate({
+      ...quick,
+      width: 72,
+      imagePrompts: [world.picture(0)],
+      numImages: 3,
+      seed: 7,
+      batchSize: 2,
+    });
+    expect(pictures.map(({ seed, width, height }) => [seed, width, height])).toEqual(
+      [7, 8, 9].map((seed) => [seed, 72, 64]),
+    );
+    for (const { data } of pictures) expect(data).toHaveLength(72 * 64 * 3);
+    expect(pictures[0]?.parameters).toMatch(/Steps: 3, .*Seed: 7, Size: 72x64/);
+    expect((await pictures[0]?.toPng())?.subarray(1, 4).toString()).toBe('PNG');
+  });
+
+  it('gives the same bytes for the same seed, others for another, and for another picture, text or scale', async () => {
+    const [first] = await draw({});
+    expect(await draw({})).toEqual([first]);
+    const others: GenerateOptions[] = [
+      { seed: 1 },
+      { imagePrompts: [world.picture(3)] },
+      { prompt: 'b' },
+      { negativePrompt: 'b' },
+      { scale: 0.5 },
+    ];
+    for (const other of others) expect(await draw(other), JSON.stringify(other)).not.toEqual([first]);
+  });
+
+  it('draws each picture of a batch as if it were alone, up to rounding', async () => {
+    const [, second] = await pipeline.generate({ ...quick, imagePrompts: [world.picture(0)], numImages: 2 });
+    const [alone] = await pipeline.generate({ ...quick, imagePrompts: [world.picture(0)], seed: 1 });
+    const far = second?.data.filter((byte, i) => Math.abs(byte - (alone?.data[i] as number)) > 1);
+    expect(far).toHaveLength(0);
+  });
+
+  it('with scale 0, or without image prompts, equals a pipeline without an adapter', async () => {
+    using plain = await IPAdapterPipeline.load({ model: world.model });
+    const expected = await draw({ imagePrompts: [], prompt: 'a' }, plain);
+    expect(await draw({ prompt: 'a', scale: 0 })).toEqual(expected);
+    expect(await draw({ prompt: 'a', imagePrompts: [] })).toEqual(expected);
+    expect(await draw({ prompt: 'a' })).not.toEqual(expected);
+  });
+
+  it('takes files, pictures in memory and embeddings alike', async () => {
+    const expected = await draw({});
+    const image = await readPicture(fileSource(world.picture(0)));
+    expect(await draw({ imagePrompts: [image] })).toEqual(expected);
+    const file = join(world.root, 'one.safetensors');
+    await embed({ imageEncoder: world.imageEncoder, images: [world.picture(0)], out: file });
+    expect(await draw({ imagePrompts: [file] })).toEqual(expected);
+    using withoutEncoder = await IPAdapterPipeline.load({ model: world.model, adapter: world.adapter });
+    expect(await draw({ imagePrompts: [file] }, withoutEncoder)).toEqual(expected);
+    await expect(draw({}, withoutEncoder)).rejects.toThrow(
+      /image encoder .*--image-encoder .*ip-adapter embed/,
+    );
+  });
+
+  it('mixes several pictures by weight', async () => {
+    const [a, b] = [world.picture(0), world.picture(3)];
+    const both = await draw({ imagePrompts: [a, b] });
+    expect(
+      await draw({
+        imagePrompts: [
+          { image: a, weight: 2 },
+          { image: b, weight: 2 },
+        ],
+      }),
+    ).toEqual(both);
+    expect(await draw({ imagePrompts: [{ image: a, weight: 3 }, b] })).not.toEqual(both);
+    expect(await draw({ imagePrompts: [a, { image: b, weight: 0 }] })).toEqual(
+      await draw({ imagePrompts: [a] }),
+    );
+    await expect(draw({ imagePrompts: [{ image: a, weight: 0 }] })).rejects.toThrow(/weight above 0/);
+    // A file of embeddings is as many pictures as it has rows.
+    const file = join(world.root, 'both.safetensors');
+    await embed({ imageEncoder: world.imageEncoder, images: [a, b], out: file });
+    expect(await draw({ imagePrompts: [file] })).toEqual(both);
+  });
+
+  it('squeezes or cuts references that are not square', async () => {
+    expect(await draw({ imageFit: 'resize' })).not.toEqual(await draw({ imageFit: 'crop' }));
+  });
+
+  it('draws a picture for each job', async () => {
+    const jobs = [0, 3, 0].map((i) => ({ imagePrompts: [world.picture(i)], seed: i }));
+    const pictures = await pipeline.generateEach(jobs, { ...quick, batchSize: 3 });
+    expect(pictures.map(({ seed }) => seed)).toEqual([0, 3, 0]);
+    // The place in a batch may change a last bit (LibTorch 2's products do so), and with it a level of 255.
+    const [first, other, again] = pictures.map(({ data }) => data) as [Uint8Array, Uint8Array, Uint8Array];
+    const difference = (data: Uint8Array) =>
+      Math.max(...Array.from(data, (level, i) => Math.abs(level - (first[i] as number))));
+    expect(difference(again)).toBeLessThanOrEqual(1);
+    expect(difference(other)).toBeGreaterThan(1);
+    const alone = await pipeline.generateEach(jobs, { ...quick, batchSize: 1 });
+    expect(alone[2]?.data).toEqual(alone[0]?.data);
+    await expect(pipeline.generateEach([...jobs, {}], quick)).rejects.toThrow(
+      /for every picture, or for none/,
+    );
+  });
+
+  it('reports every step and can be stopped', async () => {
+    const steps: number[] = [];
+    const onStep = ({ step, totalSteps }: { step: number; totalSteps: number }) => {
+      expect(totalSteps).toBe(8);
+      steps.push(step);
+    };
+    await pipeline.generate({ ...quick, numImages: 2, batchSize: 1, onStep });
+    expect(steps).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    const reason = new Error('enough');
+    await expect(pipeline.generate({ ...quick, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+
+  it('gives the same when calls overlap', async () => {
+    const one = await draw({});
+    const two = await draw({ scale: 0.5, prompt: 'b' });
+    expect(await Promise.all([draw({}), draw({ scale: 0.5, prompt: 'b' })])).toEqual([one, two]);
+  });
+
+  it('draws with a base adapter, whose prompt is one embedding and whose negative is zeros', async () => {
+    using base = await IPAdapterPipeline.load({ ...all, adapter: world.base });
+    expect(base.summary[0]).toBe('IP-Adapter (base): 4 image tokens, from an embedding 40 wide');
+    const expected = await draw({}, base);
+    expect(await draw({ imagePrompts: [world.picture(3)] }, base)).not.toEqual(expected);
+    expect(await draw({ scale: 0 }, base)).toEqual(await draw({ scale: 0 }));
+    const file = join(world.root, 'base-embedding.safetensors');
+    await embed({ imageEncoder: world.imageEncoder, images: [world.picture(0)], out: file });
+    using withoutEncoder = await IPAdapterPipeline.load({ model: world.model, adapter: world.base });
+    expect(await draw({ imagePrompts: [file] }, withoutEncoder)).toEqual(expected);
+  });
+
+  it('keeps nothing', async () => {
+    await draw({});
+    const before = memoryStats().liveTensors;
+    await draw({ numImages: 2 });
+    await draw({ scheduler: 'dpmpp-2m-karras' });
+    await expect(draw({ imagePrompts: ['none.png'] })).rejects.toThrow(/none.png/);
+    expect(memoryStats().liveTensors).toBe(before);
+  });
+
+  it.each([
+    [{ steps: 0 }, /--steps \(steps\).*received 0: must be at least 1/],
+    [{ width: 60 }, /multiple of 8 for --width/],
+    [{ end: 2 }, /--end .*at most 1/],
+    [{ scheduler: 'heun' }, /--scheduler/],
+    [{ sacle: 1 }, /Unknown option sacle/],
+    [{ imagePrompts: [{ path: 'a.png' }] }, /imagePrompts/],
+    [{ steps: 2000 }, /knows 1000 timesteps/],
+  ])('refuses %j', async (options, message) => {
+    const attempt = draw(options as GenerateOptions);
+    await expect(attempt).rejects.toThrow(ConfigError);
+    await expect(draw(options as GenerateOptions)).rejects.toThrow(message);
+  });
+});
+
+describe('load', () => {
+  it('says what it found', () => {
+    expect(pipeline.summary.join('\n')).toMatch(
+      /IP-Adapter Plus: 16 image tokens, from hidden states 48 wide\n.*cross-attention 32 wide\nOn (cpu in float32|cuda in float16)/,
+    );
+  });
+
+  it('reads a checkpoint folder, .safetensors and .bin alike', async () => {
+    const expected = await draw({});
+    for (const adapter of [world.checkpoint, world.bin]) {
+      using other = await IPAdapterPipeline.load({ ...all, adapter });
+      expect(await draw({}, other)).toEqual(expected);
+    }
+  });
+
+  it('names a wrong encoder, a wrong variant and a wrong model, with the remedy', async () => {
+    const { tensors } = readSafetensors(world.adapter);
+    const rewritten = (name: string, change: (key: string) => [number, number][] | undefined) => {
+      const file = join(world.root, `${name}.safetensors`);
+      writeSafetensors(
+        file,
+        new Map(
+          Array.from(tensors, ([key, value]) => {
+            const swaps = new Map(change(key) ?? []);
+            return [key, zeros(value.shape.map((size) => swaps.get(size) ?? size))];
+          }),
+        ),
+      );
+      return file;
+    };
+    const load = (adapter: string) => IPAdapterPipeline.load({ ...all, adapter });
+    const vitH = rewritten('vit-h', (key) =>
+      key === 'image_proj.proj_in.weight' ? [[48, 1280]] : undefined,
+    );
+    await expect(load(vitH)).rejects.toThrow(CheckpointError);
+    await expect(load(vitH)).rejects.toThrow(
+      /another image encoder than .*image_encoder: it takes image features 1280 wide, and these are 48 wide. Give .*ViT-H\/14/,
+    );
+    const sdxl = rewritten('sdxl', (key) =>
+      key === 'image_proj.proj_out.weight' ? [[32, 2048]] : undefined,
+    );
+    await expect(load(sdxl)).rejects.toThrow(
+      /is for Stable Diffusion XL .* the model is a model with cross-attention 32 wide/,
+    );
+    const full = join(world.root, 'full.safetensors');
+    const shapes = {
+      'image_proj.proj.0.weight': [48, 48],
+      'image_proj.proj.2.weight': [32, 48],
+      'ip_adapter.1.to_k_ip.weight': [16, 32],
+    };
+    writeSafetensors(full, new Map(Object.entries(shapes).map(([key, shape]) => [key, zeros(shape)])));
+    await expect(load(full)).rejects.toThrow(
+      /it is IP-Adapter Full, which is not supported yet; use .*ip-adapter-plus_sd15/,
+    );
+    await expect(load(join(world.root, 'none.safetensors'))).rejects.toThrow(/none.safetensors/);
+  });
+
+  it('needs an adapter for image prompts, and features of its own encoder', async () => {
+    using plain = await IPAdapterPipeline.load({ model: world.model });
+    await expect(draw({}, plain)).rejects.toThrow(/Expected an adapter for image prompts/);
+    const other = join(world.root, 'other.safetensors');
+    writeSafetensors(
+      other,
+      new Map(['hidden_states', 'zero_hidden_states', 'image_embeds'].map((key) => [key, zeros([1, 5, 64])])),
+    );
+    await expect(draw({ imagePrompts: [other] })).rejects.toThrow(
+      /another image encoder than .*other.safetensors/,
+    );
+    await expect(draw({ imagePrompts: [world.adapter] })).rejects.toThrow(
+      /Expected hidden_states in .* make such a file with ip-adapter embed/,
+    );
+  });
+
+  it.each([
+    [{ model: undefined }, /--model \(model\) is required/],
+    [{ dtype: 'float16' }, /float16 needs --device cuda/],
+    [{ device: 'tpu' }, /'cpu', 'cuda' or 'cuda:N'/],
+  ])('refuses %j', async (change, message) => {
+    const options = { ...all, device: 'cpu', ...change } as PipelineOptions;
+    await expect(IPAdapterPipeline.load(options)).rejects.toThrow(message);
+  });
+
+  it('runs in bfloat16, near to float32', async () => {
+    using half = await IPAdapterPipeline.load({ ...all, dtype: 'bfloat16' });
+    const [one] = await pipeline.generate({ ...quick, guidanceScale: 1, imagePrompts: [world.picture(0)] });
+    const [other] = await half.generate({ ...quick, guidanceScale: 1, imagePrompts: [world.picture(0)] });
+    const difference = one?.data.reduce(
+      (sum, byte, i) => sum + Math.abs(byte - (other?.data[i] as number)),
+      0,
+    ) as number;
+    expect(difference / (one?.data.length as number)).toBeLessThan(8);
+  });
+});

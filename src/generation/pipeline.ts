@@ -1,0 +1,151 @@
+/** @file IPAdapterPipeline: models loaded once, pictures drawn as often as one likes. Nothing is printed. */
+
+import type { OpenedAdapter } from '../adapters/open-adapter.js';
+import { ConfigError } from '../base/errors.js';
+import { downloadModels } from '../diffusion/download-models.js';
+import type { DownloadHooks } from '../hub/download.js';
+import type { Size } from '../images/image.js';
+import {
+  type DrawOptions,
+  drawOptionsSchema,
+  type GenerateOptions,
+  generateOptionsSchema,
+  type Job,
+  jobSchema,
+  type PipelineOptions,
+  pipelineOptionsSchema,
+  type ResolvedDrawOptions,
+  type ResolvedJob,
+} from '../options/generate-options.js';
+import { resolveOptions } from '../options/options.js';
+import { createSampler } from '../schedulers/create.js';
+import { setNumThreads } from '../torch/index.js';
+import { makeConditions, releaseConditions } from './conditions.js';
+import { drawPictures } from './draw.js';
+import { Picture, parametersOf } from './generated-image.js';
+import { loadPipelineModels, type PipelineModels } from './pipeline-models.js';
+
+/** What a caller can watch and stop. */
+export interface GenerateHooks {
+  /** Ends after the step under way, with the signal's reason as error. */
+  signal?: AbortSignal;
+  /** After each step, of all that the call takes. */
+  onStep?: (report: { step: number; totalSteps: number }) => void;
+}
+
+/** Draws pictures that follow text and pictures. Calls may overlap: they take turns, step by step. */
+export class IPAdapterPipeline implements Disposable {
+  readonly #options: PipelineOptions;
+  readonly #models: PipelineModels;
+
+  private constructor(options: PipelineOptions, models: PipelineModels) {
+    this.#options = options;
+    this.#models = models;
+  }
+
+  /**
+   * Models that are names on the Hub are downloaded where they are not in its cache.
+   * @throws ConfigError, CheckpointError where a file is missing or damaged, or model, encoder and adapter do not go
+   * together; the signal's reason where it ended a download
+   */
+  static async load(options: PipelineOptions, hooks: DownloadHooks = {}): Promise<IPAdapterPipeline> {
+    const resolved = resolveOptions(pipelineOptionsSchema, options);
+    const { model: stableDiffusion, imageEncoder, adapter } = resolved;
+    await downloadModels({ stableDiffusion, imageEncoder, adapter }, hooks);
+    if (resolved.threads !== undefined) setNumThreads(resolved.threads);
+    return new IPAdapterPipeline(options, loadPipelineModels(resolved));
+  }
+
+  /** What was found, a line each: the adapter, the model, the device. */
+  get summary(): string[] {
+    const { adapter, unet, size, device, dtype } = this.#models;
+    return [
+      adapter === undefined ? 'No adapter: pictures follow the text alone' : describe(adapter),
+      `Stable Diffusion: ${size} × ${size} pixels, cross-attention ${unet.config.crossAttentionDim[0]} wide`,
+      `On ${device} in ${dtype}`,
+    ];
+  }
+
+  /**
+   * Pictures of one prompt, the n-th with the seed plus n.
+   * @throws ConfigError where an option is unknown or out of range; the signal's reason where it was aborted
+   */
+  async generate({ signal, onStep, ...options }: GenerateOptions & GenerateHooks = {}): Promise<Picture[]> {
+    const { prompt, imagePrompts, seed, numImages, ...draw } = resolveOptions(generateOptionsSchema, options);
+    const jobs = Array.from({ length: numImages }, (_, i) => ({ prompt, imagePrompts, seed: seed + i }));
+    return this.#draw(jobs, draw, { signal, onStep });
+  }
+
+  /** A picture for each job, in the jobs' order; options and errors as for `generate`. */
+  async generateEach(
+    jobs: readonly Job[],
+    { signal, onStep, ...options }: DrawOptions & GenerateHooks = {},
+  ): Promise<Picture[]> {
+    const draw = resolveOptions(drawOptionsSchema, options);
+    const resolved = jobs.map((job) => resolveOptions(jobSchema, job));
+    return this.#draw(resolved, draw, { signal, onStep });
+  }
+
+  /** Lets go of the models' memory, now and not when the garbage collector comes; the pipeline is of no use then. */
+  [Symbol.dispose](): void {
+    const { unet, vae, textEncoder, encoder, adapter } = this.#models;
+    for (const module of [unet, vae, textEncoder, encoder?.model, adapter?.module])
+      for (const parameter of module?.parameters() ?? []) parameter.dispose();
+  }
+
+  async #draw(
+    jobs: readonly ResolvedJob[],
+    draw: ResolvedDrawOptions,
+    hooks: GenerateHooks,
+  ): Promise<Picture[]> {
+    const size = this.#sizeOf(draw);
+    const batches = Math.ceil(jobs.length / draw.batchSize);
+    const pictures: Picture[] = [];
+    for (let i = 0; i < batches; i++) {
+      const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
+      const onStep: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
+        hooks.onStep?.({ step: i * totalSteps + step, totalSteps: batches * totalSteps });
+      pictures.push(
+        ...(await this.#drawBatch(batch, { ...draw, ...size }, { signal: hooks.signal, onStep })),
+      );
+    }
+    return pictures;
+  }
+
+  async #drawBatch(
+    jobs: readonly ResolvedJob[],
+    draw: ResolvedDrawOptions & Size,
+    hooks: GenerateHooks,
+  ): Promise<Picture[]> {
+    hooks.signal?.throwIfAborted();
+    const sampler = createSampler(this.#models.scheduler, draw.scheduler);
+    const name = draw.scheduler ?? sampler.constructor.name;
+    const conditions = await makeConditions(this.#models, jobs, draw.negativePrompt, draw.imageFit);
+    try {
+      const seeds = jobs.map(({ seed }) => seed);
+      const pictures = await drawPictures(this.#models, sampler, conditions, seeds, draw, hooks);
+      return pictures.map(({ data, width, height }, i) => {
+        const job = jobs[i] as ResolvedJob;
+        const parameters = parametersOf(job, draw, { ...this.#options, sampler: name });
+        return new Picture(data, width, height, job.seed, parameters);
+      });
+    } finally {
+      releaseConditions(conditions);
+    }
+  }
+
+  #sizeOf({ width, height }: ResolvedDrawOptions): Size {
+    const { size, latentPixels } = this.#models;
+    const sides = { width: width ?? size, height: height ?? size };
+    for (const [key, pixels] of Object.entries(sides))
+      if (pixels % latentPixels !== 0)
+        throw new ConfigError(
+          `Expected a multiple of ${latentPixels} for --${key} (${key}) but received ${pixels}: a latent stands for ${latentPixels} × ${latentPixels} pixels`,
+        );
+    return sides;
+  }
+}
+
+function describe({ title, module: { image_proj: projection } }: OpenedAdapter): string {
+  return `${title}: ${projection.numTokens} image tokens, from ${projection.takes === 'embedding' ? 'an embedding' : 'hidden states'} ${projection.embeddingDim} wide`;
+}

@@ -1,0 +1,169 @@
+/**
+ * @file The picture a CLIP vision model sees: shortest edge by bicubic resampling, centre crop, CLIP's mean and std.
+ *
+ * Source: transformers `models/clip/image_processing_clip.py` and `image_transforms.py` (`center_crop` floors its
+ * offset, where torchvision rounds, and pads with black where the picture is smaller than the crop).
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { ConfigError, shown } from '../../base/errors.js';
+import type { RgbImage, Size } from '../../images/image.js';
+import { type PixelTable, pixelTable, writePlanar } from '../../images/pixels.js';
+import { type Rectangle, type Resizing, resizeAndCrop, resizeAndCropAsync } from '../../images/resample.js';
+import { shortestEdge } from '../../images/train-transform.js';
+
+const CONFIG_FILE = 'preprocessor_config.json';
+
+const OPENAI_CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073];
+const OPENAI_CLIP_STD = [0.26862954, 0.26130258, 0.27577711];
+
+/** `resample` is a number of `PIL.Image.Resampling`. */
+const BICUBIC = 3;
+
+const side = z.int().min(1);
+const perChannel = z.array(z.number()).length(3);
+/** Keys that transformers writes besides (class names and the like) do not change the pixels. */
+const configSchema = z.looseObject({
+  do_resize: z.literal(true).default(true),
+  do_center_crop: z.literal(true).default(true),
+  do_rescale: z.literal(true).default(true),
+  do_normalize: z.literal(true).default(true),
+  resample: z.literal(BICUBIC).default(BICUBIC),
+  // Files from before transformers 4.26 hold plain numbers.
+  size: z
+    .union([side, z.strictObject({ shortest_edge: side }).transform((size) => size.shortest_edge)])
+    .optional(),
+  crop_size: z
+    .union([
+      side,
+      z
+        .strictObject({ height: side, width: side })
+        .refine((size) => size.height === size.width, 'height and width must be equal')
+        .transform((size) => size.height),
+    ])
+    .optional(),
+  rescale_factor: z
+    .number()
+    .positive()
+    .default(1 / 255),
+  image_mean: perChannel.default(OPENAI_CLIP_MEAN),
+  image_std: perChannel.refine((std) => std.every((s) => s > 0), 'must be above 0').default(OPENAI_CLIP_STD),
+});
+
+/** What a supported file may hold, for the error message. */
+const EXPECTED: Record<string, string> = {
+  do_resize: 'true',
+  do_center_crop: 'true',
+  do_rescale: 'true',
+  do_normalize: 'true',
+  resample: '3 (bicubic)',
+  size: '{"shortest_edge": n} or a number n, 1 or more',
+  crop_size: '{"height": n, "width": n} with both the same, or a number n, 1 or more',
+  rescale_factor: 'a number above 0',
+  image_mean: 'three numbers',
+  image_std: 'three numbers above 0',
+};
+
+/** Makes CLIP's pixel values from pictures. */
+export class ClipImageProcessor {
+  readonly #shortestEdge: number;
+  /** Byte → normalised float. */
+  readonly pixels: PixelTable;
+
+  private constructor(
+    /** Height and width of the result, in pixels. */
+    readonly cropSize: number,
+    config: z.infer<typeof configSchema>,
+  ) {
+    this.#shortestEdge = config.size ?? cropSize;
+    this.pixels = pixelTable(config.rescale_factor, config.image_mean, config.image_std);
+  }
+
+  /**
+   * The processor of the image encoder in `encoderDir`: as its `preprocessor_config.json` says, or with OpenAI
+   * CLIP's settings where there is no such file.
+   * @param imageSize `image_size` of the encoder's own config; the crop has to have it
+   * @throws ConfigError naming file and key, when the file asks for something else than CLIP's processing
+   */
+  static load(encoderDir: string, imageSize: number): ClipImageProcessor {
+    const file = join(encoderDir, CONFIG_FILE);
+    const config = existsSync(file) ? readConfig(file) : configSchema.parse({});
+    const cropSize = config.crop_size ?? imageSize;
+    if (cropSize !== imageSize) {
+      throw new ConfigError(
+        `Expected crop_size ${imageSize} (the image encoder's image_size) in ${file} but received ${cropSize}.`,
+      );
+    }
+    return new ClipImageProcessor(cropSize, config);
+  }
+
+  /** The square of `cropSize` × `cropSize` pixels that the encoder sees, before normalisation. */
+  crop(image: RgbImage): RgbImage {
+    const { resizing, frame } = this.#plan(image);
+    return padWithBlack(resizeAndCrop(image, resizing), frame);
+  }
+
+  /** The same, resized in one of Node's threads. */
+  async cropAsync(image: RgbImage): Promise<RgbImage> {
+    const { resizing, frame } = this.#plan(image);
+    return padWithBlack(await resizeAndCropAsync(image, resizing), frame);
+  }
+
+  /** The part of the picture that the square shows, and where in the square it lies. */
+  #plan(image: Size): { resizing: Resizing; frame: Rectangle } {
+    const { width, height } = shortestEdge(image, this.#shortestEdge);
+    const size = this.cropSize;
+    const left = Math.floor((width - size) / 2);
+    const top = Math.floor((height - size) / 2);
+    const crop = {
+      left: Math.max(0, left),
+      top: Math.max(0, top),
+      width: Math.min(width, size),
+      height: Math.min(height, size),
+    };
+    return {
+      resizing: { width, height, crop, filter: 'bicubic' },
+      frame: { left: Math.max(0, -left), top: Math.max(0, -top), width: size, height: size },
+    };
+  }
+
+  /** Pixel values of one picture: 3 × cropSize × cropSize floats. */
+  pixelValues(image: RgbImage): Float32Array {
+    const values = new Float32Array(3 * this.cropSize ** 2);
+    writePlanar(this.crop(image), this.pixels, values, 0);
+    return values;
+  }
+}
+
+/** A black picture of the frame's size with `image` at the frame's left and top. */
+function padWithBlack(image: RgbImage, frame: Rectangle): RgbImage {
+  if (image.width === frame.width && image.height === frame.height) return image;
+  const data = new Uint8Array(frame.width * frame.height * 3);
+  const stride = image.width * 3;
+  for (let y = 0; y < image.height; y++) {
+    const row = image.data.subarray(y * stride, (y + 1) * stride);
+    data.set(row, ((frame.top + y) * frame.width + frame.left) * 3);
+  }
+  return { data, width: frame.width, height: frame.height };
+}
+
+function readConfig(file: string): z.infer<typeof configSchema> {
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new ConfigError(
+      `Expected a JSON object in ${file} but it cannot be read: ${(error as Error).message}.`,
+      {
+        cause: error,
+      },
+    );
+  }
+  const result = configSchema.safeParse(json);
+  if (result.success) return result.data;
+  const key = String(result.error.issues[0]!.path[0] ?? '');
+  if (key === '') throw new ConfigError(`Expected a JSON object in ${file} but received ${shown(json)}.`);
+  const value = shown((json as Record<string, unknown>)[key]);
+  throw new ConfigError(`Expected ${EXPECTED[key]} for ${key} in ${file} but received ${value}.`);
+}

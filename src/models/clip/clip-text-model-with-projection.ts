@@ -1,0 +1,20 @@
+/** @file CLIP's text encoder with its projection (transformers `modeling_clip.py`, CLIPTextModelWithProjection). */
+import { Linear } from '../../nn/layers.js';
+import { type Tensor, tidy } from '../../torch/index.js';
+import { type CLIPTextConfig, CLIPTextModel } from './clip-text-model.js';
+
+/** Adds `embed`: what a text is compared with pictures by. */
+export class CLIPTextModelWithProjection extends CLIPTextModel {
+  readonly text_projection: Linear;
+
+  /** @param projectionDim width of the embeddings, the same as the image encoder's */
+  constructor(config: CLIPTextConfig, projectionDim: number) {
+    super(config);
+    this.text_projection = new Linear(config.hiddenSize, projectionDim, { bias: false });
+  }
+
+  /** inputIds [batch, n] int64 → text embeddings [batch, projectionDim] */
+  embed(inputIds: Tensor): Tensor {
+    return tidy(() => this.text_projection.call(this.call(inputIds).poolerOutput));
+  }
+}

@@ -1,0 +1,107 @@
+/** @file CLIP's text encoder (transformers `src/transformers/models/clip/modeling_clip.py`, CLIPTextModel). */
+import { Embedding, LayerNorm } from '../../nn/layers.js';
+import { Module } from '../../nn/module.js';
+import { arange, type Tensor } from '../../torch/index.js';
+import { ConfigReader } from '../config.js';
+import { CLIPEncoder, type CLIPEncoderConfig, readCLIPEncoderConfig } from './clip-encoder.js';
+
+export interface CLIPTextConfig extends CLIPEncoderConfig {
+  vocabSize: number;
+  maxPositions: number;
+  eosTokenId: number;
+}
+
+/**
+ * @param json the parsed config.json of a CLIPTextModel
+ * @param where its path, for errors
+ * @throws ConfigError for a value that is not supported, and for a key that is not known
+ */
+export function parseCLIPTextConfig(json: unknown, where: string): CLIPTextConfig {
+  const reader = new ConfigReader(json, where);
+  const config: CLIPTextConfig = {
+    ...readCLIPEncoderConfig(reader, { hiddenSize: 512, heads: 8, isCausal: true }),
+    vocabSize: reader.count('vocab_size', 49408, 2 ** 20),
+    maxPositions: reader.count('max_position_embeddings', 77),
+    eosTokenId: reader.count('eos_token_id', 49407, 2 ** 20),
+  };
+  // The size of a projection that CLIPTextModel does not have.
+  reader.ignore('projection_dim');
+  reader.finish();
+  return config;
+}
+
+export interface CLIPTextOutput {
+  /** [batch, n, hiddenSize], after the final normalisation: what the UNet attends to */
+  lastHiddenState: Tensor;
+  /** [batch, hiddenSize], the state at the end of the text */
+  poolerOutput: Tensor;
+}
+
+/** inputIds [batch, n] int64 in 0 … vocabSize - 1, n up to maxPositions. There is no padding mask: pads count as text. */
+export class CLIPTextModel extends Module<[inputIds: Tensor], CLIPTextOutput> {
+  readonly text_model: CLIPTextTransformer;
+  readonly config: CLIPTextConfig;
+
+  constructor(config: CLIPTextConfig) {
+    super();
+    this.text_model = new CLIPTextTransformer(config);
+    this.config = config;
+  }
+
+  protected forward(inputIds: Tensor): CLIPTextOutput {
+    const lastHiddenState = this.text_model.call(inputIds);
+    const [batch = 0, n = 0, channels = 0] = lastHiddenState.shape;
+    const row = arange(0, batch, 1, { dtype: 'int64', device: inputIds.device }).mul(n);
+    const ends = row.add(this.#endOfText(inputIds));
+    return {
+      lastHiddenState,
+      poolerOutput: lastHiddenState.reshape(batch * n, channels).indexSelect(0, ends),
+    };
+  }
+
+  /**
+   * [batch]: the first position of the end token. Configs older than transformers 4.31, SD 1.x's among them, name 2
+   * as that token, which is wrong; there it is taken to be the highest id, as it is in CLIP's vocabulary.
+   */
+  #endOfText(inputIds: Tensor): Tensor {
+    const { eosTokenId } = this.config;
+    return (eosTokenId === 2 ? inputIds : inputIds.eq(eosTokenId).to('int32')).argmax(-1);
+  }
+}
+
+/** Ids [batch, n] → [batch, n, hiddenSize] */
+class CLIPTextTransformer extends Module<[inputIds: Tensor]> {
+  readonly embeddings: CLIPTextEmbeddings;
+  readonly encoder: CLIPEncoder;
+  readonly final_layer_norm: LayerNorm;
+
+  constructor(config: CLIPTextConfig) {
+    super();
+    this.embeddings = new CLIPTextEmbeddings(config);
+    this.encoder = new CLIPEncoder(config);
+    this.final_layer_norm = new LayerNorm(config.hiddenSize, config.eps);
+  }
+
+  protected forward(inputIds: Tensor): Tensor {
+    return this.final_layer_norm.call(this.encoder.call(this.embeddings.call(inputIds)));
+  }
+}
+
+class CLIPTextEmbeddings extends Module<[inputIds: Tensor]> {
+  readonly token_embedding: Embedding;
+  readonly position_embedding: Embedding;
+
+  constructor({ vocabSize, maxPositions, hiddenSize }: CLIPTextConfig) {
+    super();
+    this.token_embedding = new Embedding(vocabSize, hiddenSize);
+    this.position_embedding = new Embedding(maxPositions, hiddenSize);
+  }
+
+  protected forward(inputIds: Tensor): Tensor {
+    const n = inputIds.shape.at(-1) ?? 0;
+    const positions = this.position_embedding.weight;
+    const most = positions.shape[0] ?? 0;
+    if (n > most) throw new RangeError(`Expected at most ${most} tokens for inputIds but received ${n}`);
+    return this.token_embedding.call(inputIds).add(positions.slice(0, 0, n));
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * @file CLIP's image encoder with its projection (transformers `src/transformers/models/clip/modeling_clip.py`,
+ * CLIPVisionModelWithProjection).
+ */
+import { Conv2d, Embedding, LayerNorm, Linear } from '../../nn/layers.js';
+import { Module } from '../../nn/module.js';
+import { cat, empty, type Tensor, tidy } from '../../torch/index.js';
+import { ConfigReader } from '../config.js';
+import { CLIPEncoder, type CLIPEncoderConfig, readCLIPEncoderConfig } from './clip-encoder.js';
+
+export interface CLIPVisionConfig extends CLIPEncoderConfig {
+  channels: number;
+  /** Height and width of the pictures, in pixels. */
+  imageSize: number;
+  patchSize: number;
+  projectionDim: number;
+}
+
+/**
+ * @param json the parsed config.json of a CLIPVisionModelWithProjection
+ * @param where its path, for errors
+ * @throws ConfigError for a value that is not supported, and for a key that is not known
+ */
+export function parseCLIPVisionConfig(json: unknown, where: string): CLIPVisionConfig {
+  const reader = new ConfigReader(json, where);
+  const config: CLIPVisionConfig = {
+    ...readCLIPEncoderConfig(reader, { hiddenSize: 768, heads: 12, isCausal: false }),
+    channels: reader.count('num_channels', 3),
+    imageSize: reader.count('image_size', 224),
+    patchSize: reader.count('patch_size', 32, 1024),
+    projectionDim: reader.count('projection_dim', 512),
+  };
+  reader.finish();
+  return config;
+}
+
+/**
+ * pixelValues [batch, channels, imageSize, imageSize], normalised with CLIP's mean and std → image embeddings
+ * [batch, projectionDim]
+ */
+export class CLIPVisionModelWithProjection extends Module<[pixelValues: Tensor]> {
+  readonly vision_model: CLIPVisionTransformer;
+  readonly visual_projection: Linear;
+  readonly config: CLIPVisionConfig;
+
+  constructor(config: CLIPVisionConfig) {
+    super();
+    this.vision_model = new CLIPVisionTransformer(config);
+    this.visual_projection = new Linear(config.hiddenSize, config.projectionDim, { bias: false });
+    this.config = config;
+  }
+
+  /**
+   * The states after a layer, [batch, 1 + patches, hiddenSize], the class token first; later layers do not run.
+   * @param index as in transformers' `hidden_states`: 0 is before the first layer, -1 after the last. IP-Adapter Plus
+   * takes -2.
+   */
+  hiddenStates(pixelValues: Tensor, index: number): Tensor {
+    const { layers } = this.config;
+    const count = index < 0 ? layers + 1 + index : index;
+    if (!Number.isInteger(index) || count < 0 || count > layers)
+      throw new RangeError(
+        `Expected a whole number from ${-layers - 1} to ${layers} for index but received ${index}`,
+      );
+    return this.vision_model.call(pixelValues.to(this.visual_projection.weight.dtype), count);
+  }
+
+  /** The image embeddings [batch, projectionDim] of `hiddenStates(…, -1)`. */
+  project(lastHiddenState: Tensor): Tensor {
+    return tidy(() =>
+      this.visual_projection.call(this.vision_model.post_layernorm.call(lastHiddenState.select(1, 0))),
+    );
+  }
+
+  protected forward(pixelValues: Tensor): Tensor {
+    return this.project(this.hiddenStates(pixelValues, -1));
+  }
+}
+
+/** Pixels → [batch, 1 + patches, hiddenSize], after the first `count` layers */
+class CLIPVisionTransformer extends Module<[pixelValues: Tensor, count: number]> {
+  readonly embeddings: CLIPVisionEmbeddings;
+  /** Spelt as in every published checkpoint. */
+  readonly pre_layrnorm: LayerNorm;
+  readonly encoder: CLIPEncoder;
+  readonly post_layernorm: LayerNorm;
+
+  constructor(config: CLIPVisionConfig) {
+    super();
+    this.embeddings = new CLIPVisionEmbeddings(config);
+    this.pre_layrnorm = new LayerNorm(config.hiddenSize, config.eps);
+    this.encoder = new CLIPEncoder(config);
+    this.post_layernorm = new LayerNorm(config.hiddenSize, config.eps);
+  }
+
+  protected forward(pixelValues: Tensor, count: number): Tensor {
+    return this.encoder.call(this.pre_layrnorm.call(this.embeddings.call(pixelValues)), count);
+  }
+}
+
+/** A class token and a linear projection of each patch, with positions added */
+class CLIPVisionEmbeddings extends Module<[pixelValues: Tensor]> {
+  class_embedding: Tensor;
+  readonly patch_embedding: Conv2d;
+  readonly position_embedding: Embedding;
+  readonly #imageSize: number;
+
+  constructor({ channels, hiddenSize, imageSize, patchSize }: CLIPVisionConfig) {
+    super();
+    this.class_embedding = empty([hiddenSize], { device: 'meta' });
+    this.patch_embedding = new Conv2d(channels, hiddenSize, patchSize, { stride: patchSize, bias: false });
+    this.position_embedding = new Embedding(Math.floor(imageSize / patchSize) ** 2 + 1, hiddenSize);
+    this.#imageSize = imageSize;
+  }
+
+  protected forward(pixelValues: Tensor): Tensor {
+    const [batch = 0, , height, width] = pixelValues.shape;
+    const size = this.#imageSize;
+    if (height !== size || width !== size)
+      throw new RangeError(
+        `Expected ${size} × ${size} pixels for pixelValues but received ${height} × ${width}`,
+      );
+    const patches = this.patch_embedding.call(pixelValues).flatten(2).transpose(1, 2);
+    const token = this.class_embedding.expand(batch, 1, -1);
+    return cat([token, patches], 1).add(this.position_embedding.weight);
+  }
+}

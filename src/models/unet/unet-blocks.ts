@@ -1,0 +1,154 @@
+/** @file The UNet's down, middle and up blocks (diffusers `src/diffusers/models/unet_2d_blocks.py`). */
+import { Module } from '../../nn/module.js';
+import { cat, checkpoint, type Tensor } from '../../torch/index.js';
+import { Downsample2D, ResnetBlock2D, Upsample2D } from '../layers/resnet.js';
+import { Transformer2DModel, type TransformerConfig } from '../layers/transformer-2d.js';
+
+interface BlockConfig {
+  inChannels: number;
+  outChannels: number;
+  /** How many ResNet blocks. */
+  layers: number;
+  timeDim: number;
+  groups: number;
+  eps: number;
+  /** Null for the blocks without attention. */
+  transformer: TransformerConfig | null;
+}
+
+export interface DownBlockConfig extends BlockConfig {
+  /** Null for the last block, which keeps the size. */
+  downsamplePadding: number | null;
+}
+
+/**
+ * Upstream's DownBlock2D and, with a transformer after each ResNet block, CrossAttnDownBlock2D.
+ * x [batch, inChannels, h, w] → every state that an up block will want: [batch, outChannels, h, w] after each layer
+ * and, unless it is the last block, [batch, outChannels, h/2, w/2]; the last of them is what the next block takes.
+ */
+export class DownBlock2D extends Module<[x: Tensor, time: Tensor, encoderHiddenStates: Tensor], Tensor[]> {
+  readonly attentions: readonly Transformer2DModel[];
+  readonly resnets: readonly ResnetBlock2D[];
+  readonly downsamplers: readonly Downsample2D[];
+
+  constructor({ inChannels, outChannels, layers, transformer, downsamplePadding, ...norm }: DownBlockConfig) {
+    super();
+    this.attentions = transformers(layers, outChannels, transformer);
+    this.resnets = Array.from(
+      { length: layers },
+      (_, i) => new ResnetBlock2D({ inChannels: i === 0 ? inChannels : outChannels, outChannels, ...norm }),
+    );
+    this.downsamplers = downsamplePadding === null ? [] : [new Downsample2D(outChannels, downsamplePadding)];
+  }
+
+  protected forward(x: Tensor, time: Tensor, encoderHiddenStates: Tensor): Tensor[] {
+    const states: Tensor[] = [];
+    let hidden = x;
+    for (const [i, resnet] of this.resnets.entries()) {
+      hidden = checkpoint(layer(resnet, this.attentions[i]), time, encoderHiddenStates, hidden);
+      states.push(hidden);
+    }
+    for (const downsampler of this.downsamplers) states.push(downsampler.call(hidden));
+    return states;
+  }
+}
+
+/** ResNet block, transformer, ResNet block at the lowest resolution: [batch, channels, h, w] → the same shape */
+export class UNetMidBlock2DCrossAttn extends Module<[x: Tensor, time: Tensor, encoderHiddenStates: Tensor]> {
+  readonly attentions: readonly [Transformer2DModel];
+  readonly resnets: readonly [ResnetBlock2D, ResnetBlock2D];
+
+  constructor(
+    channels: number,
+    norm: { timeDim: number; groups: number; eps: number },
+    transformer: TransformerConfig,
+  ) {
+    super();
+    const resnet = () => new ResnetBlock2D({ inChannels: channels, outChannels: channels, ...norm });
+    this.attentions = [new Transformer2DModel(channels, transformer)];
+    this.resnets = [resnet(), resnet()];
+  }
+
+  protected forward(x: Tensor, time: Tensor, encoderHiddenStates: Tensor): Tensor {
+    const hidden = checkpoint(layer(this.resnets[0], this.attentions[0]), time, encoderHiddenStates, x);
+    return checkpoint(layer(this.resnets[1]), time, encoderHiddenStates, hidden);
+  }
+}
+
+export interface UpBlockConfig extends BlockConfig {
+  /** Channels of what the block before it gives; inChannels are those of the last state that joins from the way down. */
+  previousChannels: number;
+  /** False for the last block, which keeps the size. */
+  upsample: boolean;
+}
+
+/**
+ * Upstream's UpBlock2D and, with a transformer after each ResNet block, CrossAttnUpBlock2D.
+ * x [batch, previousChannels, h, w], joined before each layer by a state of the way down (`skips`, last first) →
+ * [batch, outChannels, 2h, 2w], or `size`; the last block keeps h and w.
+ */
+export class UpBlock2D extends Module<
+  [
+    x: Tensor,
+    skips: readonly Tensor[],
+    time: Tensor,
+    encoderHiddenStates: Tensor,
+    size?: readonly [number, number],
+  ]
+> {
+  readonly attentions: readonly Transformer2DModel[];
+  readonly resnets: readonly ResnetBlock2D[];
+  readonly upsamplers: readonly Upsample2D[];
+
+  constructor({
+    inChannels,
+    outChannels,
+    previousChannels,
+    layers,
+    transformer,
+    upsample,
+    ...norm
+  }: UpBlockConfig) {
+    super();
+    this.attentions = transformers(layers, outChannels, transformer);
+    this.resnets = Array.from({ length: layers }, (_, i) => {
+      const hiddenChannels = i === 0 ? previousChannels : outChannels;
+      const skipChannels = i === layers - 1 ? inChannels : outChannels;
+      return new ResnetBlock2D({ inChannels: hiddenChannels + skipChannels, outChannels, ...norm });
+    });
+    this.upsamplers = upsample ? [new Upsample2D(outChannels)] : [];
+  }
+
+  protected forward(
+    x: Tensor,
+    skips: readonly Tensor[],
+    time: Tensor,
+    encoderHiddenStates: Tensor,
+    size?: readonly [number, number],
+  ): Tensor {
+    let hidden = x;
+    for (const [i, resnet] of this.resnets.entries()) {
+      const skip = skips.at(-1 - i) as Tensor;
+      hidden = checkpoint(layer(resnet, this.attentions[i]), time, encoderHiddenStates, hidden, skip);
+    }
+    for (const upsampler of this.upsamplers) hidden = upsampler.call(hidden, size);
+    return hidden;
+  }
+}
+
+function transformers(
+  count: number,
+  channels: number,
+  config: TransformerConfig | null,
+): Transformer2DModel[] {
+  return config === null ? [] : Array.from({ length: count }, () => new Transformer2DModel(channels, config));
+}
+
+/** A ResNet block and the transformer after it, if there is one, of states that are joined along their channels. */
+function layer(resnet: ResnetBlock2D, attention?: Transformer2DModel) {
+  return (time: Tensor, encoderHiddenStates: Tensor, ...states: Tensor[]): Tensor => {
+    const joined = states.length === 1 ? (states[0] as Tensor) : cat(states, 1);
+    const hidden = resnet.call(joined, time);
+    return attention?.call(hidden, encoderHiddenStates) ?? hidden;
+  };
+}

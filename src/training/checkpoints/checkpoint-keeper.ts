@@ -1,0 +1,88 @@
+/**
+ * @file When a checkpoint may be written, which older ones go, and what happens where it cannot be written.
+ *
+ * A disk that is full at one of the saves on the way does not end the run: the weights are in memory, the checkpoint
+ * before is whole, and by the next save there may be room again. At the end of a run there is no next save, and it fails.
+ */
+import { basename } from 'node:path';
+import { isSystemError, TrainingError } from '../../base/errors.js';
+import { firstNonFinite } from '../../optim/finite.js';
+import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
+import { clearLeftovers, deleteOldest, listCheckpoints, stepOf } from './checkpoint-folder.js';
+
+export class CheckpointKeeper {
+  /** The newest checkpoint of this run, or the one that it was resumed from. */
+  newest: string | undefined;
+  readonly #outputDir: string;
+  readonly #limit: number | undefined;
+  readonly #onMessage: ((message: string) => void) | undefined;
+
+  /** @param limit checkpoints that are kept, 1 or more; undefined for all */
+  constructor(
+    outputDir: string,
+    limit: number | undefined,
+    resumed: string | undefined,
+    onMessage?: (message: string) => void,
+  ) {
+    this.#outputDir = outputDir;
+    this.#limit = limit;
+    this.newest = resumed;
+    this.#onMessage = onMessage;
+    clearLeftovers(outputDir);
+    const newest = listCheckpoints(outputDir).at(-1);
+    // Its name alone, since the one that is resumed may be given by another path.
+    if (resumed !== undefined && newest !== undefined && stepOf(newest) > stepOf(resumed))
+      onMessage?.(
+        `Later checkpoints, up to ${basename(newest)}, are left in ${outputDir}, and --resume without a path would take that one: give the path of this run's, or delete them`,
+      );
+  }
+
+  /**
+   * Writes a checkpoint.
+   * @param isLast whether the run ends with it; otherwise a disk that refuses it is a message only
+   * @returns whether it was written
+   * @throws TrainingError where weights are NaN or infinite, or where the last one cannot be written
+   */
+  save(content: Checkpoint, isLast: boolean): boolean {
+    const { step } = content.state;
+    const fault = firstNonFinite(content.adapter);
+    if (fault !== undefined)
+      throw new TrainingError(
+        `Expected finite weights after step ${step} but ${fault.name} has ${fault.value}. No checkpoint was written; ${this.wayOn()}, with a lower --learning-rate`,
+      );
+    try {
+      this.newest = saveCheckpoint(this.#outputDir, content);
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      const what = `The checkpoint of step ${step} could not be written: ${error.message}.`;
+      if (isLast)
+        throw new TrainingError(
+          `${what} Make room in ${this.#outputDir} (--checkpoints-total-limit deletes older checkpoints); ${this.wayOn()}`,
+          { cause: error },
+        );
+      this.#onMessage?.(`${what} The run goes on, and tries again at the next save`);
+      return false;
+    }
+    this.#onMessage?.(`Saved ${this.newest}`);
+    if (this.#limit !== undefined) this.#deleteOldest(this.newest, this.#limit);
+    return true;
+  }
+
+  #deleteOldest(newest: string, limit: number): void {
+    // Read back first: what is deleted may be the only other one that is whole.
+    verifyCheckpoint(newest);
+    try {
+      deleteOldest(newest, limit);
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      this.#onMessage?.(`An older checkpoint could not be deleted: ${error.message}`);
+    }
+  }
+
+  /** How a run that has failed is gone on with, for the end of its message. */
+  wayOn(): string {
+    return this.newest === undefined
+      ? 'there is no checkpoint to go on from: start again'
+      : `go on with --resume ${this.newest}`;
+  }
+}

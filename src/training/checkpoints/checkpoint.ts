@@ -1,0 +1,151 @@
+/**
+ * @file Checkpoints: all that training needs to go on to the bit. A checkpoint is a folder `checkpoint-N` that is
+ * complete or absent (see checkpoint-folder.ts), and whose every byte is checked before it is used.
+ *
+ *     checkpoint-N/ip_adapter.safetensors   the adapter, official keys: what ComfyUI and diffusers load
+ *     checkpoint-N/ip_adapter_ema.safetensors   its moving average, with --use-ema; the same keys
+ *     checkpoint-N/optimizer.safetensors    AdamW's moments and the noise generator's state
+ *     checkpoint-N/training_state.json      step, place in the data, options
+ *     checkpoint-N/SHA256SUMS               of the files above
+ */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { z } from 'zod';
+import { adapterFile } from '../../adapters/adapter-path.js';
+import { verifyChecksums, writeChecksums } from '../../base/checksums.js';
+import { CheckpointError, ConfigError } from '../../base/errors.js';
+import { readSafetensors, safetensorsSize, writeSafetensors } from '../../formats/index.js';
+import { type Tensor, tensor } from '../../torch/index.js';
+import { checkpointPath, listCheckpoints, writeFolder } from './checkpoint-folder.js';
+
+const stateSchema = z.strictObject({
+  /** Steps done, of all that the run is to have. */
+  step: z.int().min(0),
+  totalSteps: z.int().min(1),
+  /** Steps whose update was done; fewer than `step` where float16 overflowed. */
+  updates: z.int().min(0),
+  /** Of float16 only. */
+  gradScaler: z.strictObject({ scale: z.number(), goodSteps: z.int().min(0) }).optional(),
+  /** Where the next batch starts: the epoch, and the position in its shuffled order. */
+  epoch: z.int().min(0),
+  position: z.int().min(0),
+  /** What it was trained on: how many rows, and a hash of their names and captions in their order. */
+  dataset: z.strictObject({ rows: z.int().min(1), fingerprint: z.string() }),
+  /** The resolved options of the run. */
+  options: z.record(z.string(), z.unknown()),
+});
+
+export type TrainingState = z.infer<typeof stateSchema>;
+
+export interface Checkpoint {
+  state: TrainingState;
+  /** Official keys: `image_proj.*`, `ip_adapter.N.to_k_ip.weight`, … */
+  adapter: ReadonlyMap<string, Tensor>;
+  /** Its moving average, the same keys, where the run keeps one. */
+  ema: ReadonlyMap<string, Tensor> | undefined;
+  optimizer: ReadonlyMap<string, Tensor>;
+  /** State of the generator of noise and timesteps. */
+  generator: Uint8Array;
+}
+
+export const emaFile = 'ip_adapter_ema.safetensors';
+const optimizerFile = 'optimizer.safetensors';
+const stateFile = 'training_state.json';
+const generatorKey = 'generator';
+
+/** Writes `outputDir/checkpoint-N` and returns its path. One of the same name is replaced. */
+export function saveCheckpoint(
+  outputDir: string,
+  { state, adapter, ema, optimizer, generator }: Checkpoint,
+): string {
+  const path = checkpointPath(outputDir, state.step);
+  const generatorState = tensor(generator, [generator.length]);
+  try {
+    writeFolder(path, (folder) => {
+      // Loaders of PyTorch files look for this mark.
+      writeSafetensors(join(folder, adapterFile), adapter, { format: 'pt' });
+      if (ema !== undefined) writeSafetensors(join(folder, emaFile), ema, { format: 'pt' });
+      writeSafetensors(join(folder, optimizerFile), new Map([...optimizer, [generatorKey, generatorState]]));
+      writeFileSync(join(folder, stateFile), `${JSON.stringify(state, null, 2)}\n`, { flush: true });
+      writeChecksums(folder);
+    });
+  } finally {
+    generatorState.dispose();
+  }
+  return path;
+}
+
+/** Bytes of the checkpoint that `saveCheckpoint` would write, but for the few of its checksums. */
+export function checkpointSize({ state, adapter, ema, optimizer, generator }: Checkpoint): number {
+  const averages = ema === undefined ? 0 : safetensorsSize(ema, { format: 'pt' });
+  const ofState = JSON.stringify(state, null, 2).length + generator.length;
+  return safetensorsSize(adapter, { format: 'pt' }) + averages + safetensorsSize(optimizer) + ofState;
+}
+
+/**
+ * All but the adapter and its moving average, which are read like any adapter file.
+ * @throws CheckpointError where a file is missing or of another kind.
+ */
+export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter' | 'ema'> {
+  let state: TrainingState;
+  try {
+    state = stateSchema.parse(JSON.parse(readFileSync(join(path, stateFile), 'utf8')));
+  } catch (cause) {
+    throw new CheckpointError(
+      `${join(path, stateFile)} is not of this version of ip-adapter: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
+  const optimizer = readSafetensors(join(path, optimizerFile)).tensors;
+  const generator = optimizer.get(generatorKey);
+  if (generator === undefined)
+    throw new CheckpointError(`${join(path, optimizerFile)} has no '${generatorKey}'`);
+  optimizer.delete(generatorKey);
+  return { state, optimizer, generator: generator.toBytes() };
+}
+
+/**
+ * The checkpoint that `resume` means, every byte of it checked, or undefined for a fresh start.
+ * @param resume a path; true for the newest of the output folder; undefined for none
+ * @throws ConfigError where there is none to resume, or where a fresh start would mix with an older run's checkpoints.
+ * @throws CheckpointError where a file of it is missing or damaged; it names the newest checkpoint that is whole.
+ */
+export function findCheckpoint(outputDir: string, resume: string | true | undefined): string | undefined {
+  const all = listCheckpoints(outputDir);
+  const newest = all.at(-1);
+  if (resume === true && newest === undefined)
+    throw new ConfigError(
+      `Expected a checkpoint to resume in ${outputDir} but there is none; leave --resume out to start afresh`,
+    );
+  if (resume === undefined && newest !== undefined)
+    throw new ConfigError(
+      `${outputDir} holds the checkpoints of another run, up to ${basename(newest)}; give --resume to go on from there, or another --output-dir`,
+    );
+  const path = resume === true ? newest : resume;
+  if (path === undefined) return undefined;
+  const fault = faultOf(path);
+  if (fault === undefined) return path;
+  const good = all.reverse().find((other) => other !== path && faultOf(other) === undefined);
+  const remedy =
+    good === undefined
+      ? 'no other checkpoint is whole; start afresh in another --output-dir'
+      : `the newest that is whole is ${basename(good)}: give --resume ${good} to go on from there`;
+  throw new CheckpointError(`${fault.message}; ${remedy}`, { cause: fault });
+}
+
+/** @throws CheckpointError that names the file which is missing or damaged */
+export function verifyCheckpoint(path: string): void {
+  if (!existsSync(path))
+    throw new CheckpointError(`Expected a checkpoint folder at ${path} but there is none`);
+  verifyChecksums(path, [adapterFile, optimizerFile, stateFile]);
+}
+
+function faultOf(path: string): CheckpointError | undefined {
+  try {
+    verifyCheckpoint(path);
+    return undefined;
+  } catch (error) {
+    if (error instanceof CheckpointError) return error;
+    throw error;
+  }
+}

@@ -1,0 +1,21 @@
+/** @file The options of a training run beside its checkpoints, to look up and to repeat it with `--config`. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeFileAtomically } from '../../base/atomic-file.js';
+import { optionsYaml } from '../../options/options-file.js';
+import type { ResolvedTrainOptions } from '../../options/train-options.js';
+
+const savedOptionsFile = 'config.yaml';
+
+const heading = `# The options of this run, every default filled in. To repeat it, from the same current directory:
+#     ip-adapter train --config <this file> --output-dir <another folder>
+`;
+
+/** Writes `outputDir/config.yaml`; one of an earlier start is replaced. */
+export function saveOptions(outputDir: string, options: ResolvedTrainOptions): void {
+  // Where a run went on from does not belong to what it is: repeated, it starts afresh and ends the same.
+  const { resume: _, ...repeatable } = options;
+  mkdirSync(outputDir, { recursive: true });
+  const content = Buffer.from(heading + optionsYaml(repeatable));
+  writeFileAtomically(join(outputDir, savedOptionsFile), (append) => append(content));
+}

@@ -1,0 +1,112 @@
+/** @file What caches would take: a few batches are encoded as in the filling of a cache, and nothing is written. */
+import { existsSync } from 'node:fs';
+import type { Examples } from '../../data/data-loader.js';
+import type { Rows } from '../../data/dataset.js';
+import type { Encode, FrozenModels } from '../../diffusion/frozen-models.js';
+import type { Size } from '../../images/image.js';
+import { type Part, parts } from '../../options/train-options.js';
+import { type Tensor, tidy, trimMemory } from '../../torch/index.js';
+import {
+  cachedDrops,
+  cacheFolder,
+  type EncoderOptions,
+  samplesFor,
+  storedDtype,
+} from '../encodings/encoders.js';
+import { entryKeys } from '../encodings/keys.js';
+import { type CacheMeasures, encoderNames, part as measuresOf, weightsOf } from './dry-run-report.js';
+import { PhaseMeter } from './phase-meter.js';
+
+type RehearsalOptions = Omit<EncoderOptions, 'loader' | 'onMessage' | 'signal'>;
+
+export interface CacheRehearsal {
+  measures: CacheMeasures[];
+  /** In place of the encoders: the encodings of the batches, which are to come in the same order again. */
+  encode: Partial<Record<Part, Encode>>;
+}
+
+/**
+ * Encodes the batches by each part that is cached; the last one is measured.
+ * @param batches one or more, with all inputs
+ * @param readSeconds what reading the pictures of a row takes, which the loader does while an encoder runs
+ */
+export function rehearseCaches(
+  models: Pick<FrozenModels, 'encoders' | 'tokenizer'>,
+  batches: readonly Examples[],
+  readSeconds: number,
+  options: RehearsalOptions,
+): CacheRehearsal {
+  const { cached, target } = options;
+  const rehearsal: CacheRehearsal = { measures: [], encode: {} };
+  for (const part of parts) {
+    if (!cached.includes(part)) continue;
+    const encoder = models.encoders[part].load();
+    const weights = weightsOf(encoder.parameters());
+    let meter = new PhaseMeter(target.device);
+    const encodings = batches.map((batch) => {
+      meter = new PhaseMeter(target.device);
+      const encode = (): Tensor => meter.around(part, () => encoder.encode(batch));
+      return tidy(() => encode().to({ device: 'cpu', dtype: storedDtype(part, target.dtype) }));
+    });
+    encoder.dispose();
+    trimMemory();
+
+    const last = batches.at(-1) as Examples;
+    const { bytes } = encodings.at(-1) as Tensor;
+    const measured = measuresOf(encoderNames[part], meter.phase(part), weights);
+    const rowSeconds = (measured.seconds as number) / last.rows.length;
+    const { entries, diskBytes } = sizeOnDisk(
+      part,
+      bytes / last.rows.length,
+      last.rows[0] as number,
+      options,
+    );
+    const folder = cacheFolder(part, models, options);
+    rehearsal.measures.push({
+      ...measured,
+      ...{ folder, entries, diskBytes, exists: existsSync(folder) },
+      totalSeconds: entries * (part === 'text' ? rowSeconds : Math.max(rowSeconds, readSeconds)),
+    });
+    let next = 0;
+    rehearsal.encode[part] = () => {
+      const encoding = encodings[next++] as Tensor;
+      const there = encoding.to(target.device);
+      encoding.dispose();
+      return there;
+    };
+  }
+  return rehearsal;
+}
+
+/** @param rowBytes of the encoding of `row` */
+function sizeOnDisk(
+  part: Part,
+  rowBytes: number,
+  row: number,
+  { rows, buckets, randomFlip = false }: RehearsalOptions,
+): { entries: number; diskBytes: number } {
+  // A cache knows pictures by their content, which is not read here: files stand for it.
+  const keyOf = entryKeys(fileNames(rows), buckets)[part];
+  const areaOf = (index: number): number => area(buckets?.[index]);
+  const keys = new Set<string>();
+  let diskBytes = 0;
+  for (const drop of cachedDrops)
+    for (const sample of samplesFor(part, rows, drop, randomFlip)) {
+      const key = keyOf(sample);
+      if (keys.has(key)) continue;
+      keys.add(key);
+      diskBytes += part === 'latents' ? (rowBytes * areaOf(sample.row)) / areaOf(row) : rowBytes;
+    }
+  return { entries: keys.size, diskBytes };
+}
+
+function area(size: Size | undefined): number {
+  return size === undefined ? 1 : size.width * size.height;
+}
+
+function fileNames(rows: Rows): { images: string[]; promptImages: string[] } {
+  const names = Array.from(rows, ({ image, promptImage }, row) =>
+    [image, promptImage].map(({ file, name }) => file ?? `${row} ${name}`),
+  ) as [string, string][];
+  return { images: names.map(([image]) => image), promptImages: names.map(([, prompt]) => prompt) };
+}

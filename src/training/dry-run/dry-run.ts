@@ -1,0 +1,221 @@
+/**
+ * @file A dry run: all of a training run up to its first steps, to the same errors and the same losses, and nothing
+ * written. It tells what a step takes, part by part, and what the whole run will.
+ */
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { ConfigError } from '../../base/errors.js';
+import type { Examples } from '../../data/data-loader.js';
+import type { Encode, FrozenEncoder } from '../../diffusion/frozen-models.js';
+import { resolveOptions } from '../../options/options.js';
+import { type Part, parts, type TrainOptions, trainOptionsSchema } from '../../options/train-options.js';
+import { tidy, trimMemory } from '../../torch/index.js';
+import { checkpointSize } from '../checkpoints/checkpoint.js';
+import { createLoader } from '../setup.js';
+import { trainStep } from '../step.js';
+import { type PreparedRun, type TrainHooks, withRun } from '../train.js';
+import { type CacheRehearsal, rehearseCaches } from './cache-rehearsal.js';
+import { type DryRunReport, encoderNames, part, type StepMeasures, weightsOf } from './dry-run-report.js';
+import { PhaseMeter } from './phase-meter.js';
+import { rehearsedBatches } from './rehearsed-batches.js';
+
+/** In the order of a step. */
+const encoderOrder = ['latents', 'text', 'image'] as const satisfies readonly Part[];
+
+/**
+ * Does what `train` does with these options up to its second step, and writes nothing; a model that is not in the Hub's
+ * cache yet is downloaded into it.
+ * @throws what `train` would throw before its third step; ConfigError for a dataset from standard input
+ */
+export async function dryRun(options: TrainOptions, hooks: TrainHooks = {}): Promise<DryRunReport> {
+  if (resolveOptions(trainOptionsSchema, options).dataset === '-')
+    throw new ConfigError(
+      'Expected a file or folder for --dataset (dataset) in a dry run but received -: a pipe can be read once, and the run itself needs it. Keep the tar in a file',
+    );
+  // Phases cannot be told apart in a graph.
+  return withRun({ ...options, cudaGraphs: false }, hooks, async (run) => {
+    try {
+      return await rehearse(run, hooks);
+    } finally {
+      release(run);
+    }
+  });
+}
+
+/** The caller may go on with the run itself, which needs the memory. */
+function release({ training: { models, adapter, optimizer, ema } }: PreparedRun): void {
+  const weights = [...models.unet.parameters(), ...adapter.parameters()];
+  const state = [...optimizer.stateDict().values(), ...(ema?.stateDict().values() ?? [])];
+  for (const tensor of [...weights, ...state]) tensor.dispose();
+  trimMemory();
+}
+
+async function rehearse(run: PreparedRun, hooks: TrainHooks): Promise<DryRunReport> {
+  const { config, models } = run.training;
+  const { state, dataset, loader } = run;
+  const cached = config.cache ?? [];
+  const uncached = parts.filter((name) => !cached.includes(name));
+  const loaded = new Map(uncached.map((name) => [name, models.encoders[name].load()]));
+  try {
+    const caches = cached.length === 0 ? noCaches : await rehearseCachesOf(run, hooks);
+    const steps = await rehearseSteps(run, loaded, caches, hooks);
+    const { measures: step, resident } = steps.at(-1) as RehearsedStep;
+    const peaks = steps.flatMap(({ tensorBytes }) => tensorBytes ?? []);
+    const left = Math.max(0, state.totalSteps - state.step);
+    return {
+      totalSteps: state.totalSteps,
+      doneSteps: state.step,
+      losses: steps.map(({ loss }) => loss),
+      step,
+      caches: caches.measures,
+      memory: {
+        tensors: peaks.length === 0 ? null : Math.max(...peaks),
+        resident,
+        mostResident: process.resourceUsage().maxRSS * 1024,
+      },
+      checkpoint: { bytes: checkpointBytes(run), count: left === 0 ? 0 : checkpointsLeft(run) },
+      seconds: left * step.seconds + caches.measures.reduce((sum, { totalSeconds }) => sum + totalSeconds, 0),
+      badRows: [...dataset.incomplete, ...loader.badRows.values()],
+    };
+  } finally {
+    for (const encoder of loaded.values()) encoder.dispose();
+  }
+}
+
+const noCaches: CacheRehearsal = { measures: [], encode: {} };
+
+interface RehearsedStep {
+  /** Null where the batch was skipped. */
+  loss: number | null;
+  measures: StepMeasures;
+  tensorBytes: number | null;
+  resident: number;
+}
+
+/** The steps, as `train` takes them. */
+async function rehearseSteps(
+  run: PreparedRun,
+  loaded: ReadonlyMap<Part, FrozenEncoder>,
+  caches: CacheRehearsal,
+  { signal }: TrainHooks,
+): Promise<RehearsedStep[]> {
+  const { training, state, loader, target } = run;
+  const inputs = [...loaded.keys()].map((name) => training.models.encoders[name].input);
+  const steps: RehearsedStep[] = [];
+  training.adapter.attach();
+  try {
+    let start = performance.now();
+    for await (const batch of rehearsedBatches(run, loader, inputs)) {
+      const readSeconds = (performance.now() - start) / 1000;
+      // Here Ctrl-C is heard.
+      await setImmediate();
+      signal?.throwIfAborted();
+      const meter = new PhaseMeter(target.device);
+      const encoders = { ...meteredEncoders(loaded, meter), ...caches.encode } as Record<Part, Encode>;
+      const step = state.step + steps.length + 1;
+      const loss = tidy(() => {
+        const metrics = trainStep({ ...training, encoders, around: meter.around }, batch, step);
+        training.guard.settle();
+        return metrics === null ? null : metrics.loss.item();
+      });
+      const measures = measuresOf(run, loaded, batch, readSeconds, meter);
+      const { tensorBytes } = meter.total();
+      steps.push({ loss, measures, tensorBytes, resident: process.memoryUsage.rss() });
+      start = performance.now();
+    }
+  } finally {
+    training.adapter.detach();
+  }
+  return steps;
+}
+
+function checkpointBytes({ training: { adapter, optimizer, ema, generator }, state }: PreparedRun): number {
+  return checkpointSize({
+    state: { ...state, updates: optimizer.steps },
+    adapter: adapter.namedParameters(),
+    ema: ema?.stateDict(),
+    optimizer: optimizer.stateDict(),
+    generator: generator.getState(),
+  });
+}
+
+/** At each multiple of saveSteps, and at the end. */
+function checkpointsLeft({ training: { config }, state }: PreparedRun): number {
+  const saves = Math.ceil(state.totalSteps / config.saveSteps) - Math.floor(state.step / config.saveSteps);
+  return Math.min(saves, config.checkpointsTotalLimit ?? Number.POSITIVE_INFINITY);
+}
+
+/** Reads the batches of the steps with all that encoders take, which cached parts leave out in the steps themselves. */
+async function rehearseCachesOf(run: PreparedRun, { signal }: TrainHooks): Promise<CacheRehearsal> {
+  const { training, dataset, target, buckets, loader } = run;
+  const { config, models } = training;
+  const reader = createLoader(models, { ...config, cache: [] }, dataset.rows, buckets);
+  const start = performance.now();
+  const batches: Examples[] = [];
+  const inputs = parts.map((name) => models.encoders[name].input);
+  for await (const batch of rehearsedBatches(run, reader, inputs)) batches.push(batch);
+  const count = batches.reduce((sum, { rows }) => sum + rows.length, 0);
+  const readSeconds = (performance.now() - start) / 1000 / count;
+  // What cannot be read is found in filling a cache, and skipped in the steps.
+  for (const [row, bad] of reader.badRows) loader.badRows.set(row, bad);
+  signal?.throwIfAborted();
+  return rehearseCaches(models, batches, readSeconds, {
+    cached: config.cache ?? [],
+    cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
+    resolution: config.resolution,
+    randomFlip: config.randomFlip,
+    ...{ buckets, rows: dataset.rows, target },
+  });
+}
+
+function meteredEncoders(
+  loaded: ReadonlyMap<Part, FrozenEncoder>,
+  meter: PhaseMeter,
+): Partial<Record<Part, Encode>> {
+  const metered = Array.from(loaded, ([name, { encode }]): [Part, Encode] => [
+    name,
+    (examples) => meter.around(name, () => encode(examples)),
+  ]);
+  return Object.fromEntries(metered);
+}
+
+/** The parts of a step that was just done. */
+function measuresOf(
+  { training: { adapter, models, optimizer, ema, config }, buckets }: PreparedRun,
+  loaded: ReadonlyMap<Part, FrozenEncoder>,
+  batch: Examples,
+  readSeconds: number,
+  meter: PhaseMeter,
+): StepMeasures {
+  const { seconds } = meter.total();
+  const held = (tensors: Iterable<{ bytes: number }>) => ({
+    mappedBytes: 0,
+    heldBytes: [...tensors].reduce((sum, { bytes }) => sum + bytes, 0),
+  });
+  const encoders = encoderOrder.flatMap((name) => {
+    const encoder = loaded.get(name);
+    return encoder === undefined
+      ? []
+      : [part(encoderNames[name], meter.phase(name), weightsOf(encoder.parameters()))];
+  });
+  const parameters = adapter.parameters();
+  const named = [
+    part('reading pictures', { seconds: readSeconds, tensorBytes: null }),
+    ...encoders,
+    part('UNet', undefined, weightsOf(models.unet.parameters())),
+    part('adapter', undefined, held(parameters)),
+    part('forward', meter.phase('forward')),
+    // The gradients are as large as what they are of, and go with the update.
+    part('backward', meter.phase('backward'), held(parameters)),
+    part('AdamW', meter.phase('update'), held(optimizer.stateDict().values())),
+    ...(ema === null ? [] : [part('moving average', undefined, held(ema.stateDict().values()))]),
+  ];
+  const rest = readSeconds + seconds - named.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0);
+  const square = { width: config.resolution, height: config.resolution };
+  return {
+    images: batch.rows.length,
+    size: buckets?.[batch.rows[0] as number] ?? square,
+    parts: [...named, part('everything else', { seconds: rest, tensorBytes: null })],
+    seconds: readSeconds + seconds,
+  };
+}

@@ -1,0 +1,71 @@
+/** @file The batches that a dry run takes its steps with. */
+import type { DataLoader, Examples, Input, Sample } from '../../data/data-loader.js';
+import type { DatasetRow } from '../../data/dataset.js';
+import type { Size } from '../../images/image.js';
+import { batchesFrom, type PreparedRun } from '../train.js';
+
+/** The first one warms up: pages come from the disk, blocks of memory from the system. The last one is measured. */
+const BATCHES = 2;
+
+/**
+ * The two batches that the run comes to first; with buckets twice the batch of the most pixels, for that one must fit
+ * into memory. The same ones at each call.
+ * @param inputs what the loader's batches hold
+ * @throws DatasetError as the loader
+ */
+export async function* rehearsedBatches(
+  run: PreparedRun,
+  loader: DataLoader,
+  inputs: readonly Input[],
+): AsyncGenerator<Examples> {
+  const batches =
+    run.buckets === undefined
+      ? // A run may end before its second batch, and the measuring must not.
+        batchesFrom(loader, run.state, Number.POSITIVE_INFINITY)
+      : largestBatches(run, run.buckets, loader, inputs);
+  let given = 0;
+  for await (const batch of batches) {
+    yield batch;
+    if (++given === BATCHES) return;
+  }
+}
+
+/** The largest batch again and again. */
+async function* largestBatches(
+  { training: { config }, dataset }: PreparedRun,
+  buckets: readonly Size[],
+  loader: DataLoader,
+  inputs: readonly Input[],
+): AsyncGenerator<Examples> {
+  const batchSize = config.trainBatchSize * config.gradientAccumulationSteps;
+  for (;;) {
+    const rows = largestBatch(buckets, loader.badRows, batchSize);
+    // It throws: none can be read.
+    if (rows.length === 0) yield* loader.batches(0);
+    const samples = rows.map((row): Sample => {
+      const { captions } = dataset.rows.at(row) as DatasetRow;
+      const drop = { dropImage: false, dropText: false };
+      return { row, drop, caption: captions[0] as string, flip: false };
+    });
+    // With a row less that cannot be read, another batch may be the largest.
+    for await (const batch of loader.read(samples, inputs))
+      if (batch.rows.length === rows.length) yield batch;
+  }
+}
+
+/** Rows of one bucket that make the batch of the most pixels; none where all are bad. */
+function largestBatch(
+  buckets: readonly Size[],
+  badRows: ReadonlyMap<number, unknown>,
+  batchSize: number,
+): number[] {
+  const rowsOf = new Map<Size, number[]>();
+  buckets.forEach((bucket, row) => {
+    const rows = rowsOf.get(bucket) ?? [];
+    rowsOf.set(bucket, rows);
+    if (rows.length < batchSize && !badRows.has(row)) rows.push(row);
+  });
+  const pixels = ([{ width, height }, { length }]: [Size, number[]]): number => width * height * length;
+  const [, rows] = [...rowsOf].reduce((best, one) => (pixels(one) > pixels(best) ? one : best));
+  return rows;
+}

@@ -1,0 +1,180 @@
+/**
+ * @file The encoders of a training run: each is loaded and runs in every step, or is replaced by what it made of every
+ * row once, and is then not in memory.
+ */
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import type { DataLoader, Examples, Sample } from '../../data/data-loader.js';
+import type { DatasetRow, Rows } from '../../data/dataset.js';
+import type { Drop } from '../../data/sampling.js';
+import type { Encode, FrozenEncoder, FrozenModels } from '../../diffusion/frozen-models.js';
+import type { Size } from '../../images/image.js';
+import { type Part, parts } from '../../options/train-options.js';
+import { type Device, type DType, tidy, trimMemory } from '../../torch/index.js';
+import { type EntryKeys, entryKeys, folderName, type PictureKeys, pictureKeys } from './keys.js';
+import { EncodingStore } from './store.js';
+
+export interface EncoderOptions {
+  /** The encoders whose results are cached. */
+  cached: readonly Part[];
+  cacheDir: string;
+  rows: Rows;
+  /** Side of the pictures that the VAE sees, in pixels; not used where there are buckets. */
+  resolution: number;
+  /** The size of each row's training picture, where rows differ in that. */
+  buckets?: readonly Size[] | undefined;
+  /** Whether pictures are wanted mirrored, too. */
+  randomFlip?: boolean;
+  /** Reads the rows that are not in the cache; it records those whose picture cannot be read. */
+  loader: DataLoader;
+  /** Where encoders run, and in which precision. */
+  target: { dtype: DType; device: Device };
+  onMessage?: ((message: string) => void) | undefined;
+  /** Ends the filling of the cache; what is done is kept. */
+  signal?: AbortSignal | undefined;
+}
+
+export type Encoders = Record<Part, Encode> & Disposable;
+
+/** Progress is told at most so often. */
+const MESSAGE_INTERVAL_MS = 5000;
+
+/**
+ * Loads the encoders that run in every step, then fills the caches of the others, one after another.
+ * @throws DatasetError as the loader; the signal's reason when it is aborted
+ */
+export async function openEncoders(
+  models: Pick<FrozenModels, 'encoders' | 'tokenizer'>,
+  options: EncoderOptions,
+): Promise<Encoders> {
+  const { cached, rows, buckets, signal, onMessage, target } = options;
+  const encode: Partial<Record<Part, Encode>> = {};
+  for (const part of parts) if (!cached.includes(part)) encode[part] = models.encoders[part].load().encode;
+  const stores: EncodingStore[] = [];
+  let pictures: PictureKeys = { images: [], promptImages: [] };
+  if (cached.some((part) => part !== 'text')) {
+    onMessage?.(`Cache: reading ${rows.length} pictures, to know them by their content`);
+    pictures = await pictureKeys(rows, signal);
+  }
+  const keys = entryKeys(pictures, buckets);
+  for (const part of parts) {
+    if (!cached.includes(part)) continue;
+    const store = await fill(part, models, keys, options);
+    stores.push(store);
+    encode[part] = (examples) => {
+      const wanted = samplesOf(examples).map(keys[part]);
+      return tidy(() => store.get(wanted).upload(target.device));
+    };
+  }
+  return {
+    ...(encode as Record<Part, Encode>),
+    [Symbol.dispose]: () => {
+      for (const store of stores) store[Symbol.dispose]();
+    },
+  };
+}
+
+function samplesOf({ rows, drops, captions, flips }: Examples): Sample[] {
+  return rows.map((row, i) => ({
+    row,
+    drop: drops[i] as Drop,
+    caption: captions[i] as string,
+    flip: flips[i] as boolean,
+  }));
+}
+
+/** Opens a part's cache, and has the encoder make what is missing in it. */
+async function fill(
+  part: Part,
+  { encoders, tokenizer }: Pick<FrozenModels, 'encoders' | 'tokenizer'>,
+  keys: EntryKeys,
+  options: EncoderOptions,
+): Promise<EncodingStore> {
+  const { randomFlip = false, loader, rows, target, onMessage, signal } = options;
+  const source = encoders[part];
+  const folder = cacheFolder(part, { encoders, tokenizer }, options);
+  const store = new EncodingStore(folder, storedDtype(part, target.dtype), onMessage);
+  let encoder: FrozenEncoder | undefined;
+  let encoded = 0;
+  let toldAt = performance.now();
+
+  /** A sample for each entry that is not there. */
+  const missing = (drop: Drop): Sample[] => {
+    const found = new Map<string, Sample>();
+    for (const sample of samplesFor(part, rows, drop, randomFlip)) {
+      const key = keys[part](sample);
+      if (!loader.badRows.has(sample.row) && !store.has(key)) found.set(key, sample);
+    }
+    return [...found.values()];
+  };
+  const encode = async (samples: readonly Sample[]): Promise<void> => {
+    for await (const examples of loader.read(samples, [source.input])) {
+      // Here Ctrl-C is heard.
+      await setImmediate();
+      signal?.throwIfAborted();
+      encoder ??= source.load();
+      store.add(samplesOf(examples).map(keys[part]), encoder.encode(examples));
+      encoded += examples.rows.length;
+      if (performance.now() - toldAt < MESSAGE_INTERVAL_MS) continue;
+      toldAt = performance.now();
+      onMessage?.(`Cache of ${part}: ${encoded} encoded`);
+    }
+  };
+
+  try {
+    for (const drop of cachedDrops) {
+      // Again where a picture could not be read: another row may have the same one, and is bad as well.
+      for (let samples = missing(drop); samples.length > 0; samples = missing(drop)) {
+        onMessage?.(`Cache of ${part}: ${samples.length} to encode, into ${folder}`);
+        await encode(samples);
+      }
+    }
+  } finally {
+    store.flush();
+    encoder?.dispose();
+    trimMemory();
+  }
+  onMessage?.(`Cache of ${part}: complete, ${encoded} newly encoded`);
+  return store;
+}
+
+/** The folder of a part's encodings, of its encoder as it is. */
+export function cacheFolder(
+  part: Part,
+  { encoders, tokenizer }: Pick<FrozenModels, 'encoders' | 'tokenizer'>,
+  {
+    cacheDir,
+    resolution,
+    buckets,
+    target,
+  }: Pick<EncoderOptions, 'cacheDir' | 'resolution' | 'buckets' | 'target'>,
+): string {
+  // Latents of a bucket have their size in the entry's key.
+  const size = buckets === undefined ? resolution : 'buckets';
+  const preprocessing = { latents: size, text: tokenizer.fingerprint(), image: null }[part];
+  return join(cacheDir, folderName(part, encoders[part].path, [target.dtype, preprocessing]));
+}
+
+/** The dtype of a part's encodings on disk. */
+export function storedDtype(part: Part, dtype: DType): DType {
+  // Image features are the largest by far, and half precision has more digits than they need.
+  return part === 'image' && dtype === 'float32' ? 'float16' : dtype;
+}
+
+/** What a cache holds: every row as it is, and every row with everything dropped. */
+export const cachedDrops: readonly Drop[] = [
+  { dropImage: false, dropText: false },
+  { dropImage: true, dropText: true },
+];
+
+/**
+ * Every form in which a part meets the rows with this drop: of a text each caption, of a picture also the mirrored one.
+ * Many may share an entry of the cache.
+ */
+export function* samplesFor(part: Part, rows: Rows, drop: Drop, randomFlip: boolean): Generator<Sample> {
+  const flips = part !== 'text' && randomFlip ? [false, true] : [false];
+  for (let row = 0; row < rows.length; row++) {
+    const captions = part === 'text' && !drop.dropText ? (rows.at(row) as DatasetRow).captions : [''];
+    for (const caption of captions) for (const flip of flips) yield { row, drop, caption, flip };
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * @file What an encoding depends on, as short names: whatever changes the result changes the name.
+ *
+ * The encoder, its precision and the preprocessing name a folder; the row's own content names the entry in it.
+ */
+import { createHash, randomUUID, webcrypto } from 'node:crypto';
+import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { forEachConcurrently } from '../../base/concurrently.js';
+import type { Sample } from '../../data/data-loader.js';
+import type { DatasetRow, Rows } from '../../data/dataset.js';
+import type { Size } from '../../images/image.js';
+import type { ImageSource } from '../../images/image-source.js';
+import type { Part } from '../../options/train-options.js';
+
+/** To be raised when our own code comes to encode, crop or resize differently. */
+const ENCODING_VERSION = 1;
+
+/** 128 bits are more than any collection of pictures can make collide. */
+const digest = (content: string | Uint8Array): string =>
+  createHash('sha256').update(content).digest('hex').slice(0, 32);
+
+/**
+ * The name of the folder for one encoder's results: 'latents-0123456789abcdef…'.
+ * @param path the encoder's folder or file
+ * @param settings what else all results depend on
+ */
+export function folderName(part: Part, path: string, settings: readonly unknown[]): string {
+  return `${part}-${digest(JSON.stringify([ENCODING_VERSION, settings, fingerprint(path)]))}`;
+}
+
+const SAMPLES = 64;
+const SAMPLE_BYTES = 4096;
+const HEAD_BYTES = 2 ** 20;
+
+/**
+ * What tells a model from every other: of each file in its folder (config, weights, preprocessing) the name, size, time
+ * of change, first MiB (all of a small file; of weights, the names and shapes of the tensors), and 64 samples spread over
+ * the rest. Reading gigabytes of weights at each start would cost what the cache saves. Any write changes the time, which
+ * is taken in seconds since that is what copies keep; and a file that was put in place with the old one's time and size
+ * has other numbers in every sample, since training moves all weights.
+ */
+function fingerprint(path: string): unknown {
+  const files = statSync(path).isDirectory()
+    ? readdirSync(path)
+        .sort()
+        .map((name) => join(path, name))
+        .filter((file) => statSync(file, { throwIfNoEntry: false })?.isFile())
+    : [path];
+  return files.map((file) => {
+    const { size, mtimeMs } = statSync(file);
+    return [basename(file), size, Math.floor(mtimeMs / 1000), sampledHash(file, size)];
+  });
+}
+
+function sampledHash(file: string, size: number): string {
+  const hash = createHash('sha256');
+  const descriptor = openSync(file, 'r');
+  const update = (position: number, bytes: number): void => {
+    const buffer = Buffer.alloc(bytes);
+    hash.update(buffer.subarray(0, readSync(descriptor, buffer, 0, bytes, position)));
+  };
+  try {
+    update(0, Math.min(size, HEAD_BYTES));
+    for (let i = 1; i <= SAMPLES && size > HEAD_BYTES; i++)
+      update(Math.floor((size - SAMPLE_BYTES) * (i / SAMPLES)), SAMPLE_BYTES);
+  } finally {
+    closeSync(descriptor);
+  }
+  return hash.digest('hex');
+}
+
+/** Pictures that are hashed at the same time, in libuv's threads. */
+const HASHED_AT_ONCE = 8;
+
+/** The hashes of a dataset's pictures, by row. */
+export interface PictureKeys {
+  images: string[];
+  promptImages: string[];
+}
+
+/**
+ * The hash of each row's pictures. All of them are read, at each start: at the speed of the disk, or about half a GB/s
+ * (measured on two cores) where they are in memory.
+ * @throws the signal's reason when it is aborted
+ */
+export async function pictureKeys(rows: Rows, signal: AbortSignal | undefined): Promise<PictureKeys> {
+  const images: string[] = [];
+  const promptImages: string[] = [];
+  /** Rows may share a file. Members of tar files have names that may come again, as when shards are joined. */
+  const byFile = new Map<string, Promise<string>>();
+  const keyOf = (source: ImageSource): Promise<string> => {
+    if (source.file === undefined) return pictureKey(source);
+    const key = byFile.get(source.file) ?? pictureKey(source);
+    byFile.set(source.file, key);
+    return key;
+  };
+  const work = async ({ image, promptImage }: DatasetRow, index: number): Promise<void> => {
+    const key = await keyOf(image);
+    images[index] = key;
+    promptImages[index] = promptImage === image ? key : await keyOf(promptImage);
+  };
+  await forEachConcurrently(rows, HASHED_AT_ONCE, work, signal);
+  return { images, promptImages };
+}
+
+async function pictureKey(source: ImageSource): Promise<string> {
+  let bytes: Uint8Array<ArrayBuffer>;
+  try {
+    bytes = (await source.read()) as Uint8Array<ArrayBuffer>;
+  } catch {
+    // A key that no cache has: the loader will try to read the picture, and tell the reason.
+    return randomUUID();
+  }
+  return Buffer.from(await webcrypto.subtle.digest('SHA-256', bytes))
+    .toString('hex')
+    .slice(0, 32);
+}
+
+/** The key of the image encodings where the image is dropped; no hash is like that. */
+const NO_IMAGE = 'none';
+
+/** The key of a sample's encoding by each encoder. */
+export type EntryKeys = Record<Part, (sample: Sample) => string>;
+
+/** @param buckets the size of each row's training picture, where rows differ in that */
+export function entryKeys(
+  { images, promptImages }: PictureKeys,
+  buckets: readonly Size[] | undefined,
+): EntryKeys {
+  const sizeOf = (row: number): string => {
+    const size = buckets?.[row];
+    return size === undefined ? '' : `-${size.width}x${size.height}`;
+  };
+  const flipped = ({ flip }: Sample): string => (flip ? '-flipped' : '');
+  return {
+    latents: (sample) => images[sample.row] + sizeOf(sample.row) + flipped(sample),
+    image: (sample) => (sample.drop.dropImage ? NO_IMAGE : promptImages[sample.row] + flipped(sample)),
+    text: ({ caption }) => digest(caption),
+  };
+}

@@ -1,0 +1,105 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { expectAllclose, golden, goldenResampler, readGolden, target } from '../../test/golden.js';
+import { IPAdapter } from '../adapters/ip-adapter.js';
+import { readNoiseConfig } from '../schedulers/config.js';
+import { DDPMScheduler } from '../schedulers/ddpm.js';
+import { type Tensor, tensor } from '../torch/index.js';
+import { loadUNet } from '../weights/load.js';
+import { minSnrWeights, type StepInputs, trainingLoss } from './loss.js';
+
+const epsilon = readNoiseConfig(golden('schedulers/sd15_scheduler_config.json') as string);
+const velocity = { ...epsilon, prediction_type: 'v_prediction' } as const;
+
+describe('Min-SNR weights', () => {
+  const steps = [0, 1, 250, 500, 999];
+  const timesteps = tensor(steps, [steps.length], 'int64');
+  /** SD 1.5's ᾱ in float64: betas evenly spaced in their roots. */
+  const snr = steps.map((t) => {
+    const root = (i: number): number =>
+      Math.sqrt(0.00085) + (i / 999) * (Math.sqrt(0.012) - Math.sqrt(0.00085));
+    const bar = Array.from({ length: t + 1 }, (_, i) => 1 - root(i) ** 2).reduce((a, b) => a * b);
+    return bar / (1 - bar);
+  });
+  const expected = (weight: (snr: number) => number) => tensor(snr.map(weight), [steps.length]);
+
+  it.each([1, 5])('γ = %d, where the noise is predicted', (gamma) => {
+    const weights = minSnrWeights(new DDPMScheduler(epsilon), timesteps, gamma);
+    expectAllclose(
+      weights,
+      expected((snr) => Math.min(snr, gamma) / snr),
+      1e-5,
+    );
+    expect(weights.toNumbers().at(-1)).toBe(1);
+  });
+
+  it.each([1, 5])('γ = %d, where the velocity is predicted', (gamma) => {
+    const weights = minSnrWeights(new DDPMScheduler(velocity), timesteps, gamma);
+    expectAllclose(
+      weights,
+      expected((snr) => Math.min(snr, gamma) / (snr + 1)),
+      1e-5,
+    );
+  });
+
+  it('are finite where no signal is left', () => {
+    const last = tensor([999], [1], 'int64');
+    const weight = (config: typeof epsilon) =>
+      minSnrWeights(new DDPMScheduler({ ...config, rescale_betas_zero_snr: true }), last, 5).item();
+    expect([weight(epsilon), weight(velocity)]).toEqual([1, 0]);
+  });
+});
+
+describe('trainingLoss', () => {
+  const folder = golden('train') as string;
+  const config = JSON.parse(readFileSync(`${folder}/config.json`, 'utf8'));
+  const unet = loadUNet(golden('unet/unet') as string, target);
+  const adapter = new IPAdapter(unet, goldenResampler(config.resampler));
+  adapter.loadStateDict(readGolden(`${folder}/init.safetensors`), 'golden');
+  adapter.attach();
+  const inputs = readGolden(`${folder}/inputs.safetensors`);
+  const at = (name: string): Tensor => inputs.get(`step0.${name}`) as Tensor;
+  const whole: StepInputs = {
+    latents: at('latents'),
+    noise: at('noise'),
+    timesteps: at('timesteps'),
+    textStates: at('encoder_hidden_states'),
+    imageFeatures: at('image_embeds'),
+  };
+  const row = (i: number): StepInputs => ({
+    latents: whole.latents.slice(0, i, i + 1),
+    noise: whole.noise.slice(0, i, i + 1),
+    timesteps: whole.timesteps.slice(0, i, i + 1),
+    textStates: whole.textStates.slice(0, i, i + 1),
+    imageFeatures: whole.imageFeatures.slice(0, i, i + 1),
+  });
+  const rows = whole.latents.shape[0] as number;
+
+  it.each([
+    ['epsilon', epsilon],
+    ['v_prediction', velocity],
+  ] as const)('%s: with γ it is the mean of the rows’ own losses, each with its weight', (_, noiseConfig) => {
+    const scheduler = new DDPMScheduler(noiseConfig, target.device);
+    const loss = (inputs: StepInputs, snrGamma?: number): number =>
+      trainingLoss({ unet, scheduler }, adapter, inputs, { snrGamma }).loss.item();
+    const gamma = 0.1;
+    const weights = minSnrWeights(scheduler, whole.timesteps, gamma).toNumbers();
+    const each = Array.from({ length: rows }, (_, i) => loss(row(i)));
+    const mean = (values: number[]): number => values.reduce((a, b) => a + b) / rows;
+    expect(rows).toBeGreaterThan(1);
+    expect(Math.abs(loss(whole) / mean(each) - 1)).toBeLessThan(1e-5);
+    const weighted = mean(each.map((value, i) => value * (weights[i] as number)));
+    expect(Math.abs(loss(whole, gamma) / weighted - 1)).toBeLessThan(1e-5);
+    expect(Math.abs(weighted / mean(each) - 1)).toBeGreaterThan(0.01);
+  });
+
+  it('predicts the velocity where the model does: another loss of the same prediction', () => {
+    const [scheduler, other] = [epsilon, velocity].map(
+      (config) => new DDPMScheduler(config, target.device),
+    ) as [DDPMScheduler, DDPMScheduler];
+    const [a, b] = [scheduler, other].map((scheduler) =>
+      trainingLoss({ unet, scheduler }, adapter, whole).loss.item(),
+    );
+    expect(Math.abs((a as number) - (b as number))).toBeGreaterThan(1e-3);
+  });
+});

@@ -1,0 +1,64 @@
+import { appendFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { readRun } from '../../../test/read-events.js';
+import { type LogOptions, RunLog } from './run-log.js';
+
+let outputDir: string;
+let options: LogOptions;
+beforeEach(() => {
+  outputDir = join(mkdtempSync(join(tmpdir(), 'log-')), 'out');
+  options = { outputDir, reportTo: 'tensorboard', loggingDir: 'logs' };
+});
+afterEach(() => rmSync(join(outputDir, '..'), { recursive: true }));
+
+const entry = (step: number, loss: number) => ({ time: step, step, scalars: { loss, lr: 0.5 } });
+const lines = (): unknown[] =>
+  readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+const shown = (folder: string): unknown[] =>
+  readRun(folder).map(({ time, step, scalars }) => ({ time, step, scalars }));
+
+it('says the same in both places', () => {
+  const entries = [entry(1, 0.5), entry(2, 0.25)];
+  {
+    using log = new RunLog(options, 1);
+    expect(existsSync(outputDir)).toBe(false);
+    log.write(entries);
+  }
+  expect(lines()).toEqual(entries.map(({ step, scalars }) => ({ step, ...scalars })));
+  expect(shown(join(outputDir, 'logs'))).toEqual(entries);
+});
+
+it('of a resumed run replaces what is done again, and a line that a kill cut off', () => {
+  {
+    using log = new RunLog(options, 1);
+    log.write([entry(1, 1), entry(2, 2), entry(3, 3)]);
+  }
+  appendFileSync(join(outputDir, 'metrics.jsonl'), '{"step":4,"lo');
+  {
+    using log = new RunLog(options, 3);
+    log.write([entry(3, 30)]);
+  }
+  const expected = [entry(1, 1), entry(2, 2), entry(3, 30)];
+  expect(lines()).toEqual(expected.map(({ step, scalars }) => ({ step, ...scalars })));
+  expect(shown(join(outputDir, 'logs'))).toEqual(expected);
+});
+
+it('writes event files where it is told, or none', () => {
+  const elsewhere = join(outputDir, '..', 'elsewhere');
+  for (const loggingDir of ['inside/it', elsewhere]) {
+    using log = new RunLog({ ...options, loggingDir }, 1);
+    log.write([entry(1, 1)]);
+  }
+  expect(shown(join(outputDir, 'inside', 'it'))).toEqual([entry(1, 1)]);
+  expect(shown(elsewhere)).toEqual([entry(1, 1)]);
+  rmSync(outputDir, { recursive: true });
+  using log = new RunLog({ ...options, reportTo: 'none' }, 1);
+  log.write([entry(1, 1)]);
+  log.image(1, 'picture', { png: new Uint8Array(3), width: 1, height: 1 });
+  expect(readdirSync(outputDir)).toEqual(['metrics.jsonl']);
+});

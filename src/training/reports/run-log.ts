@@ -1,0 +1,77 @@
+/**
+ * @file What a run leaves to be read: a line for each step in `metrics.jsonl`, and the same numbers by the same names in
+ * TensorBoard's event files.
+ *
+ *     {"step": 12, "loss": 0.34, "grad_norm": 0.2, "lr/image_proj": 0.0001, "lr/ip_adapter": 0.0001}
+ *
+ * Steps after the checkpoint that a run resumes from are done again, and told again: their old lines go, and TensorBoard
+ * forgets their old events.
+ */
+import { join, resolve } from 'node:path';
+import { isSystemError } from '../../base/errors.js';
+import { type EncodedImage, EventFile, imageEvent, scalarsEvent } from './event-file.js';
+import { MetricsFile } from './metrics-file.js';
+
+export interface LogEntry {
+  /** Seconds since 1970. */
+  time: number;
+  step: number;
+  scalars: Record<string, number>;
+}
+
+export interface LogOptions {
+  outputDir: string;
+  reportTo: 'tensorboard' | 'none';
+  /** Of the event files, inside `outputDir` where it is not absolute. */
+  loggingDir: string;
+}
+
+export class RunLog implements Disposable {
+  readonly #metrics: MetricsFile;
+  readonly #openEvents: () => EventFile;
+  readonly #onMessage: ((message: string) => void) | undefined;
+  #hasEvents: boolean;
+  #events: EventFile | undefined;
+
+  /**
+   * Files are made with the first entry.
+   * @param firstStep the first step that this start of the run does
+   */
+  constructor(
+    { outputDir, reportTo, loggingDir }: LogOptions,
+    firstStep: number,
+    onMessage?: (message: string) => void,
+  ) {
+    this.#metrics = new MetricsFile(join(outputDir, 'metrics.jsonl'), firstStep - 1, onMessage);
+    this.#openEvents = () => new EventFile(resolve(outputDir, loggingDir), firstStep);
+    this.#hasEvents = reportTo === 'tensorboard';
+    this.#onMessage = onMessage;
+  }
+
+  write(entries: readonly LogEntry[]): void {
+    this.#metrics.append(entries.map(({ step, scalars }) => ({ step, ...scalars })));
+    this.#writeEvents(entries.map(({ time, step, scalars }) => scalarsEvent(time, step, scalars)));
+  }
+
+  /** Shows a picture in TensorBoard. */
+  image(step: number, tag: string, image: EncodedImage): void {
+    this.#writeEvents([imageEvent(Date.now() / 1000, step, tag, image)]);
+  }
+
+  /** After half a record nothing of the file can be read: where the disk refuses one, it is the last. */
+  #writeEvents(events: Parameters<EventFile['write']>[0]): void {
+    if (!this.#hasEvents) return;
+    try {
+      this.#events ??= this.#openEvents();
+      this.#events.write(events);
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      this.#hasEvents = false;
+      this.#onMessage?.(`TensorBoard is told nothing more of this run: ${error.message}`);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#events?.[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * @file What a run tells of itself while it goes, to the caller and to its log: losses, learning rates, speed, memory, and
+ * rows that were skipped. Seldom enough that waiting for the device, which reading a loss means, does not matter.
+ */
+import type { BadRow } from '../../data/bad-rows.js';
+import { cat, type Device, memoryStats, stack, type Tensor, tidy } from '../../torch/index.js';
+import type { EncodedImage } from './event-file.js';
+import { LossByTimestep } from './loss-by-timestep.js';
+import { type LogEntry, type LogOptions, RunLog } from './run-log.js';
+
+export interface ReportHooks {
+  /** Something happened that a person may want to know. */
+  onMessage?: (message: string) => void;
+  /** Steps were done; called about twice a second. */
+  onSteps?: (report: StepsReport) => void;
+}
+
+export interface StepsReport {
+  /** Optimizer steps done, of all. */
+  step: number;
+  totalSteps: number;
+  /** The loss of each step since the last report. */
+  losses: number[];
+  /** Of the last step, by parameter group. */
+  learningRates: Readonly<Record<string, number>>;
+  /** Pictures since the last report. */
+  images: number;
+  /** Time since the last report, or since the first step began. */
+  seconds: number;
+}
+
+/** What there is to tell of a step. The tensors are on the device still: nothing waits for them before a report. */
+export interface StepMetrics {
+  /** A scalar. */
+  loss: Tensor;
+  /** Each row's own loss, float32 [b]. */
+  rowLosses: Tensor;
+  /** Of the same rows, int64 [b], 0 ≤ t < num_train_timesteps. */
+  timesteps: Tensor;
+  /** The global norm of the gradients before clipping, a scalar. */
+  gradNorm: Tensor;
+  /** By parameter group. */
+  learningRates: Readonly<Record<string, number>>;
+}
+
+interface DoneStep extends StepMetrics {
+  /** When it was done, seconds since 1970. */
+  time: number;
+}
+
+const intervalMs = 500;
+
+export class StepReporter implements Disposable {
+  readonly #log: RunLog;
+  readonly #hooks: ReportHooks;
+  readonly #badRows: ReadonlyMap<number, BadRow>;
+  readonly #totalSteps: number;
+  readonly #lossByTimestep: LossByTimestep;
+  readonly #device: Device;
+  #step: number;
+  #done: DoneStep[] = [];
+  #images = 0;
+  #waitedMs = 0;
+  #lastFlush = performance.now();
+  #toldBadRows = 0;
+
+  /**
+   * @param badRows grows while rows are read
+   * @param run the step that it starts from, all it will have, the timesteps that its model knows, and where it runs
+   */
+  constructor(
+    log: LogOptions,
+    hooks: ReportHooks,
+    badRows: ReadonlyMap<number, BadRow>,
+    run: { step: number; totalSteps: number; numTrainTimesteps: number; device: Device },
+  ) {
+    this.#log = new RunLog(log, run.step + 1, hooks.onMessage);
+    this.#hooks = hooks;
+    this.#badRows = badRows;
+    this.#totalSteps = run.totalSteps;
+    this.#lossByTimestep = new LossByTimestep(run.numTrainTimesteps);
+    this.#step = run.step;
+    this.#device = run.device;
+  }
+
+  /** The same batches; counts the time that is waited for them. */
+  async *timed<T>(batches: AsyncIterable<T>): AsyncGenerator<T> {
+    let start = performance.now();
+    for await (const batch of batches) {
+      this.#waitedMs += performance.now() - start;
+      yield batch;
+      start = performance.now();
+    }
+  }
+
+  /** Takes over the tensors of the step that was just done. */
+  add(metrics: StepMetrics, images: number): void {
+    this.#done.push({ ...metrics, time: Date.now() / 1000 });
+    this.#images += images;
+    this.#step++;
+    if (performance.now() - this.#lastFlush >= intervalMs) this.flush();
+  }
+
+  /** Shows a picture of the step that was just done in TensorBoard. */
+  image(tag: string, image: EncodedImage): void {
+    this.#log.image(this.#step, tag, image);
+  }
+
+  /** Does what is no training; it takes no part in the speed that is told. */
+  async aside(work: () => Promise<void>): Promise<void> {
+    this.flush();
+    await work();
+    this.#lastFlush = performance.now();
+  }
+
+  flush(): void {
+    for (const { file, reason } of [...this.#badRows.values()].slice(this.#toldBadRows))
+      this.#hooks.onMessage?.(`Skipped ${file}: ${reason}`);
+    this.#toldBadRows = this.#badRows.size;
+    const done = this.#done;
+    const last = done.at(-1);
+    if (last === undefined) return;
+    const { losses, gradNorms, rowLosses, timesteps } = readAndRelease(done);
+    this.#lossByTimestep.add(rowLosses, timesteps);
+    const now = performance.now();
+    const seconds = (now - this.#lastFlush) / 1000;
+
+    const first = this.#step - done.length + 1;
+    const entries = done.map(
+      ({ time, learningRates }, i): LogEntry => ({
+        time,
+        step: first + i,
+        scalars: {
+          loss: losses[i] as number,
+          grad_norm: gradNorms[i] as number,
+          ...named(learningRates),
+        },
+      }),
+    );
+    Object.assign((entries.at(-1) as LogEntry).scalars, this.#ofInterval(seconds));
+    this.#log.write(entries);
+    this.#hooks.onSteps?.({
+      step: this.#step,
+      totalSteps: this.#totalSteps,
+      losses,
+      learningRates: last.learningRates,
+      images: this.#images,
+      seconds,
+    });
+    this.#done = [];
+    this.#images = 0;
+    this.#waitedMs = 0;
+    this.#lastFlush = now;
+  }
+
+  /** What is told once a report: means over its steps, and the state at its end. */
+  #ofInterval(seconds: number): Record<string, number> {
+    const steps = this.#done.length;
+    const waited = this.#waitedMs / 1000;
+    const { cpuAllocatedBytes, cpuPeakBytes, gpuAllocatedBytes, gpuPeakBytes } = memoryStats(this.#device);
+    return {
+      'speed/images_per_second': this.#images / seconds,
+      // A step takes both together.
+      'speed/data_seconds': waited / steps,
+      'speed/step_seconds': (seconds - waited) / steps,
+      'memory/cpu_allocated_bytes': cpuAllocatedBytes,
+      'memory/cpu_peak_bytes': cpuPeakBytes,
+      'memory/rss_bytes': process.memoryUsage.rss(),
+      ...(gpuAllocatedBytes === null ? {} : { 'memory/gpu_allocated_bytes': gpuAllocatedBytes }),
+      ...(gpuPeakBytes === null ? {} : { 'memory/gpu_peak_bytes': gpuPeakBytes }),
+      ...this.#lossByTimestep.scalars(),
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.#log[Symbol.dispose]();
+  }
+}
+
+/** The steps' numbers in a row each; here the device is waited for. */
+function readAndRelease(steps: readonly StepMetrics[]): Record<Column, number[]> {
+  const read = tidy(() => ({
+    losses: stack(steps.map(({ loss }) => loss)).toNumbers(),
+    gradNorms: stack(steps.map(({ gradNorm }) => gradNorm)).toNumbers(),
+    rowLosses: cat(steps.map(({ rowLosses }) => rowLosses)).toNumbers(),
+    timesteps: cat(steps.map(({ timesteps }) => timesteps)).toNumbers(),
+  }));
+  for (const { loss, gradNorm, rowLosses, timesteps } of steps)
+    for (const tensor of [loss, gradNorm, rowLosses, timesteps]) tensor.dispose();
+  return read;
+}
+
+type Column = 'losses' | 'gradNorms' | 'rowLosses' | 'timesteps';
+
+/** Such as `lr/image_proj`. */
+function named(learningRates: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(learningRates).map(([name, rate]) => [`lr/${name}`, rate]));
+}

@@ -1,0 +1,250 @@
+/**
+ * @file THE training loop of an IP-Adapter Plus (tencent-ailab/IP-Adapter tutorial_train_plus.py):
+ *
+ *     picture ─► VAE ─► latents ─► + noise at a timestep ─┐
+ *     picture ─► image encoder ─► Resampler ─► image tokens ─► UNet with both attentions ─► loss ─► AdamW
+ *     caption ─► text encoder ─► text states ─────────────┘
+ *
+ * That is one step, see train-step.ts. Trained are the Resampler and the UNet's new `to_k_ip`, `to_v_ip`; everything
+ * else is frozen.
+ */
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { adapterFile } from '../adapters/adapter-path.js';
+import { TrainingError } from '../base/errors.js';
+import type { BadRow } from '../data/bad-rows.js';
+import type { Batch, DataLoader } from '../data/data-loader.js';
+import type { Dataset, DatasetRow } from '../data/dataset.js';
+import { openDataset } from '../data/open-dataset.js';
+import { readBuckets } from '../data/row-buckets.js';
+import { downloadModels } from '../diffusion/download-models.js';
+import { loadFrozenModels } from '../diffusion/frozen-models.js';
+import type { Size } from '../images/image.js';
+import { resolveOptions } from '../options/options.js';
+import { type TrainOptions, trainOptionsSchema } from '../options/train-options.js';
+import { Generator, graphed, setNumThreads, torchVersion } from '../torch/index.js';
+import { assertCudaGraphs, resolveTarget } from '../torch/target.js';
+import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoints/checkpoint.js';
+import { CheckpointKeeper } from './checkpoints/checkpoint-keeper.js';
+import { assertSameRun } from './checkpoints/resume.js';
+import { lockRun } from './checkpoints/run-lock.js';
+import { saveOptions } from './checkpoints/saved-options.js';
+import { openEncoders } from './encodings/encoders.js';
+import { NanGuard, NonFiniteError } from './nan-guard.js';
+import { createOptimization, describeSchedule, restoreOptimization } from './optimization.js';
+import { type ReportHooks, StepReporter } from './reports/step-reporter.js';
+import { createAdapter, createLoader } from './setup.js';
+import { gradientAdder, type Training, trainStep } from './step.js';
+import { openValidation, type Validation } from './validation.js';
+
+/** What a caller can watch and stop. */
+export interface TrainHooks extends ReportHooks {
+  /** Ends training after the step under way, with a checkpoint; before the first step, by throwing its reason. */
+  signal?: AbortSignal;
+}
+
+export interface TrainResult {
+  step: number;
+  /** The folder of the last checkpoint. */
+  checkpoint: string;
+  /** Rows that were skipped: incomplete ones, and those whose picture could not be read. */
+  badRows: BadRow[];
+}
+
+/** Of the frozen models, by the original's names; what is trained stays in float32. */
+const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
+
+/** A run before its first step: what can be wrong has been found, and nothing written but a dataset from a pipe. */
+export interface PreparedRun {
+  training: Omit<Training, 'encoders'>;
+  /** Where the frozen models run, and in which precision. */
+  target: ReturnType<typeof resolveTarget>;
+  dataset: Dataset;
+  loader: DataLoader;
+  /** The size of each row's training picture, with `--buckets`. */
+  buckets: Size[] | undefined;
+  /** Where the run starts. */
+  state: TrainingState;
+  /** The checkpoint that it goes on from, and the steps that its run was to have. */
+  resumed: string | undefined;
+  savedTotalSteps: number | undefined;
+  validation: Validation | undefined;
+}
+
+/** Trains, and returns after the last step with its checkpoint written. */
+export async function train(options: TrainOptions, hooks: TrainHooks = {}): Promise<TrainResult> {
+  return withRun(options, hooks, (run) => runSteps(run, hooks));
+}
+
+/** Loads and checks all that a run needs, has `work` done with it, and lets go of it. */
+export async function withRun<T>(
+  options: TrainOptions,
+  hooks: TrainHooks,
+  work: (run: PreparedRun) => Promise<T>,
+): Promise<T> {
+  const config = resolveOptions(trainOptionsSchema, options);
+  const target = resolveTarget({ device: config.device, dtype: dtypes[config.mixedPrecision] });
+  if (config.cudaGraphs) assertCudaGraphs(target.device);
+  if (config.threads !== undefined) setNumThreads(config.threads);
+
+  // Everything that can be wrong is found before anything is written, but for the lock, which goes again.
+  using _ = lockRun(config.outputDir, hooks.onMessage);
+  const resumed = findCheckpoint(config.outputDir, config.resume);
+  const dataset = await openDataset(config, { ...hooks, spoolFolder: config.outputDir });
+  const { rows } = dataset;
+  const state: TrainingState = {
+    step: 0,
+    totalSteps: 0,
+    updates: 0,
+    epoch: 0,
+    position: 0,
+    dataset: { rows: rows.length, fingerprint: dataset.fingerprint },
+    // The noise of a GPU is another than that of the CPU; which GPU does not matter.
+    options: { ...config, device: target.device.replace(/:.*/, '') },
+  };
+  const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
+  if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...hooks });
+  const { pretrainedModelNameOrPath: stableDiffusion, imageEncoderPath: imageEncoder } = config;
+  const startFrom = resumed === undefined ? config.pretrainedIpAdapterPath : join(resumed, adapterFile);
+  await downloadModels({ stableDiffusion, imageEncoder, adapter: startFrom }, hooks);
+  const models = loadFrozenModels(stableDiffusion, imageEncoder, {
+    ...target,
+    rowsAtOnce: config.trainBatchSize,
+    cudaGraphs: config.cudaGraphs,
+    onMessage: hooks.onMessage,
+  });
+  const generator = new Generator(target.device, config.seed);
+  const adapter = createAdapter(models, config, startFrom, target.device);
+  const buckets = config.buckets ? await readBuckets(rows, config.resolution, hooks) : undefined;
+  const loader = createLoader(models, config, rows, buckets);
+  state.totalSteps = config.maxTrainSteps ?? config.numTrainEpochs * loader.batchesPerEpoch;
+  const optimization = createOptimization(adapter.namedParameters(), config, state.totalSteps);
+  if (saved !== undefined) {
+    restoreOptimization(optimization, saved, resumed as string);
+    generator.setState(saved.generator, resumed as string);
+    const { step, epoch, position } = saved.state;
+    Object.assign(state, { step, epoch, position });
+  }
+  using validation = await openValidation(models.unet, adapter, config, {
+    ...hooks,
+    ...target,
+    step: state.step,
+  });
+  const guard = new NanGuard(config.maxNanSteps, (row) => (rows.at(row) as DatasetRow).image.name, {
+    device: target.device,
+    ...hooks,
+  });
+  const training = { config, models, adapter, generator, guard, ...optimization };
+  const savedTotalSteps = saved?.state.totalSteps;
+  const place = { state, resumed, savedTotalSteps };
+  return await work({ training, target, dataset, loader, buckets, validation, ...place });
+}
+
+/** The steps of a run, with what it writes on the way. */
+async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResult> {
+  const { target, dataset, loader, buckets, state, resumed, validation } = run;
+  const { config, models, adapter, generator, guard } = run.training;
+  const { rows } = dataset;
+  const { totalSteps } = state;
+  const parameters = adapter.namedParameters();
+  using encoders = await openEncoders(models, {
+    cached: config.cache ?? [],
+    cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
+    resolution: config.resolution,
+    randomFlip: config.randomFlip,
+    buckets,
+    rows,
+    loader,
+    target,
+    ...hooks,
+  });
+
+  // Loading held the thread: a signal of that time is heard in the next turn of the event loop, not in this one.
+  for (let turn = 0; turn < 2; turn++) await setImmediate();
+  hooks.signal?.throwIfAborted();
+  saveOptions(config.outputDir, config);
+  const keeper = new CheckpointKeeper(
+    config.outputDir,
+    config.checkpointsTotalLimit,
+    resumed,
+    hooks.onMessage,
+  );
+  const addGradients = config.cudaGraphs ? graphed(gradientAdder(run.training)) : undefined;
+  const training: Training = { ...run.training, encoders, addGradients };
+
+  const trained = adapter.parameters().reduce((sum, { numel }) => sum + numel, 0);
+  hooks.onMessage?.(
+    `Training ${trained.toLocaleString('en')} parameters on ${rows.length} rows, ${target.device}, LibTorch ${torchVersion}` +
+      (resumed === undefined ? '' : `, from step ${state.step} of ${resumed}`),
+  );
+  const schedule = describeSchedule(config, totalSteps, run.savedTotalSteps);
+  if (schedule !== null) hooks.onMessage?.(schedule);
+  using reporter = new StepReporter(config, hooks, loader.badRows, {
+    step: state.step,
+    totalSteps,
+    numTrainTimesteps: models.scheduler.numTrainTimesteps,
+    ...target,
+  });
+  let savedStep = resumed === undefined ? -1 : state.step;
+  const save = (isLast: boolean): void => {
+    guard.settle();
+    // First, so that a run that is killed and resumed has told of every step.
+    reporter.flush();
+    const { optimizer, ema, scaler } = training;
+    const content = {
+      state: { ...state, updates: optimizer.steps, gradScaler: scaler?.stateDict() },
+      adapter: parameters,
+      ema: ema?.stateDict(),
+      optimizer: optimizer.stateDict(),
+      generator: generator.getState(),
+    };
+    if (keeper.save(content, isLast)) savedStep = state.step;
+  };
+
+  // Steps that are given are made in as many epochs as they take.
+  const epochs = config.maxTrainSteps === undefined ? config.numTrainEpochs : Number.POSITIVE_INFINITY;
+  adapter.attach();
+  try {
+    for await (const batch of reporter.timed(batchesFrom(loader, state, epochs))) {
+      if (state.step >= totalSteps) break;
+      const metrics = trainStep(training, batch, state.step + 1);
+      state.epoch = batch.epoch;
+      state.position = batch.nextPosition;
+      // A batch that was skipped is no step.
+      if (metrics !== null) {
+        state.step++;
+        reporter.add(metrics, batch.rows.length);
+        if (state.step % config.saveSteps === 0) save(false);
+        if (state.step % config.validationSteps === 0) {
+          guard.settle();
+          await validation?.draw(state.step, reporter);
+        }
+      }
+      // Here pictures arrive and Ctrl-C is heard: the engine holds the thread for a whole step.
+      await setImmediate();
+      if (hooks.signal?.aborted) break;
+    }
+    if (savedStep !== state.step) save(true);
+    await validation?.draw(state.step, reporter);
+  } catch (error) {
+    // Not saved: it may be the step before that has spoilt the weights, without making them infinite.
+    if (error instanceof NonFiniteError)
+      throw new TrainingError(`${error.message}; ${keeper.wayOn()}`, { cause: error });
+    throw error;
+  } finally {
+    reporter.flush();
+    adapter.detach();
+  }
+  const badRows = [...dataset.incomplete, ...loader.badRows.values()];
+  return { step: state.step, checkpoint: keeper.newest as string, badRows };
+}
+
+/** The batches of all epochs that are left, from the place in the data that `state` has at the start. */
+export async function* batchesFrom(
+  loader: DataLoader,
+  { epoch, position }: TrainingState,
+  epochs: number,
+): AsyncGenerator<Batch> {
+  yield* loader.batches(epoch, position);
+  for (let next = epoch + 1; next < epochs; next++) yield* loader.batches(next);
+}

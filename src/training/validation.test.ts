@@ -1,0 +1,230 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { makeWorld, type World } from '../../test/e2e/world.js';
+import { readRun } from '../../test/read-events.js';
+import { IPAdapterPipeline } from '../generation/pipeline.js';
+import { type RgbImage, readPicture } from '../images/image.js';
+import { fileSource } from '../images/image-source.js';
+import { trainCrop } from '../images/train-transform.js';
+import type { TrainOptions } from '../options/train-options.js';
+import { type TrainHooks, train } from './train.js';
+
+let world: World;
+beforeAll(async () => {
+  world = await makeWorld(8);
+});
+afterAll(() => world.remove());
+
+const at = (...parts: string[]): string => join(world.root, ...parts);
+const optionsFor = (name: string): TrainOptions => ({
+  ...world.optionsFor(name),
+  trainBatchSize: 3,
+  learningRate: 1e-3,
+  seed: 5,
+  saveSteps: 2,
+});
+const prompts = (): string[] => [at('images', '0.png'), at('images', '3.png')];
+const drawing = (): Partial<TrainOptions> => ({
+  validationImage: prompts(),
+  validationPrompt: ['a', 'b'],
+  validationSteps: 2,
+  numValidationImages: 2,
+  validationScale: 0.7,
+  validationGuidanceScale: 4,
+  validationSamplingSteps: 3,
+});
+
+async function lossesOf(options: TrainOptions, hooks: TrainHooks = {}): Promise<number[]> {
+  const losses: number[] = [];
+  await train(options, { ...hooks, onSteps: (report) => losses.push(...report.losses) });
+  return losses;
+}
+
+/** The cell of a sheet of 64 × 64 pictures. */
+function cell(sheet: RgbImage, row: number, column: number): Uint8Array {
+  const lines = Array.from({ length: 64 }, (_, y) => {
+    const start = ((row * 64 + y) * sheet.width + column * 64) * 3;
+    return sheet.data.subarray(start, start + 64 * 3);
+  });
+  return new Uint8Array(Buffer.concat(lines));
+}
+
+describe('validation pictures', () => {
+  it('leave training as it is, to the bit', async () => {
+    const plain = await lossesOf({ ...optionsFor('plain'), maxTrainSteps: 5 });
+    const watched = await lossesOf({ ...optionsFor('watched'), ...drawing(), maxTrainSteps: 5 });
+    expect(watched).toEqual(plain);
+    for (const file of ['ip_adapter', 'optimizer']) {
+      const [a, b] = ['plain', 'watched'].map((run) =>
+        readFileSync(at(run, 'checkpoint-5', `${file}.safetensors`)),
+      ) as [Buffer, Buffer];
+      expect(Buffer.compare(a, b), file).toBe(0);
+    }
+    expect(existsSync(at('plain', 'validation'))).toBe(false);
+    expect(readdirSync(at('watched', 'validation')).sort()).toEqual([
+      'step-2.png',
+      'step-4.png',
+      'step-5.png',
+    ]);
+    const shown = readRun(at('watched', 'logs')).flatMap(({ step, images: { validation } }) =>
+      validation === undefined ? [] : [{ step, ...validation }],
+    );
+    expect(shown).toEqual(
+      [2, 4, 5].map((step) => ({
+        step,
+        width: 3 * 64,
+        height: 2 * 64,
+        colorspace: 3,
+        png: new Uint8Array(readFileSync(at('watched', 'validation', `step-${step}.png`))),
+      })),
+    );
+  });
+
+  it.each([undefined, 'latents,text,image'])(
+    'are what generate draws with the checkpoint of the step; cached: %s',
+    async (cache) => {
+      const run = cache === undefined ? 'encoders' : 'cached';
+      const options = { ...optionsFor(run), ...drawing(), numValidationImages: 5, maxTrainSteps: 4 };
+      await train({ ...options, ...(cache !== undefined && { cache }) });
+      const sheetOf = (step: number) => readPicture(fileSource(at(run, 'validation', `step-${step}.png`)));
+      const sheet = await sheetOf(4);
+      expect([sheet.width, sheet.height]).toEqual([6 * 64, 2 * 64]);
+      expect(Buffer.compare(sheet.data, (await sheetOf(2)).data)).not.toBe(0);
+      using pipeline = await IPAdapterPipeline.load({
+        model: at('model'),
+        imageEncoder: at('image_encoder'),
+        adapter: at(run, 'checkpoint-4'),
+        dtype: 'float32',
+      });
+      for (const [row, file] of prompts().entries()) {
+        const shown = trainCrop(await readPicture(fileSource(file)), { width: 64, height: 64 });
+        expect(cell(sheet, row, 0)).toEqual(new Uint8Array(shown.data));
+        const expected = await pipeline.generate({
+          prompt: ['a', 'b'][row] as string,
+          imagePrompts: [file],
+          scale: 0.7,
+          guidanceScale: 4,
+          steps: 3,
+          width: 64,
+          height: 64,
+          seed: 5,
+          numImages: 5,
+        });
+        for (const [i, { data }] of expected.entries()) expect(cell(sheet, row, 1 + i)).toEqual(data);
+      }
+    },
+  );
+
+  it('show the scale, and follow the text alone with scale 0', async () => {
+    const options = { ...drawing(), numValidationImages: 1, validationPrompt: ['a'], maxTrainSteps: 1 };
+    await train({ ...optionsFor('without'), ...options, validationScale: 0 });
+    const sheet = await readPicture(fileSource(at('without', 'validation', 'step-1.png')));
+    using pipeline = await IPAdapterPipeline.load({ model: at('model'), dtype: 'float32' });
+    const settings = { guidanceScale: 4, steps: 3, width: 64, height: 64, seed: 5 };
+    const [expected] = await pipeline.generate({ prompt: 'a', ...settings });
+    // One text for both, the same seed for both.
+    for (const row of [0, 1]) expect(cell(sheet, row, 1)).toEqual(expected?.data);
+  });
+
+  it('are not drawn again by a run that was complete', async () => {
+    const options = { ...optionsFor('complete'), ...drawing(), maxTrainSteps: 2 };
+    await train(options);
+    const messages: string[] = [];
+    await train({ ...options, resume: true }, { onMessage: (text) => messages.push(text) });
+    const drew = () => messages.filter((text) => text.startsWith('Drew'));
+    expect(drew()).toEqual([]);
+    // As one that was killed before its last drawing.
+    const sheet = at('complete', 'validation', 'step-2.png');
+    const drawn = readFileSync(sheet);
+    rmSync(sheet);
+    await train({ ...options, resume: true }, { onMessage: (text) => messages.push(text) });
+    expect(drew()).toEqual([`Drew ${sheet}`]);
+    expect(readFileSync(sheet).equals(drawn)).toBe(true);
+  });
+
+  it('that cannot be written are a message, and the run goes on', async () => {
+    mkdirSync(at('unwritable'));
+    writeFileSync(at('unwritable', 'validation'), 'where the folder should be');
+    const messages: string[] = [];
+    const { step } = await train(
+      { ...optionsFor('unwritable'), ...drawing(), maxTrainSteps: 3 },
+      { onMessage: (text) => messages.push(text) },
+    );
+    expect(step).toBe(3);
+    expect(messages.filter((text) => text.includes('could not be written: E'))).toEqual([
+      expect.stringContaining('step-2.png'),
+      expect.stringContaining('step-3.png'),
+    ]);
+  });
+
+  it('are given up on a signal, and the run goes on from there as if there had been none', async () => {
+    const whole = await lossesOf({ ...optionsFor('whole'), maxTrainSteps: 4 });
+    const abort = new AbortController();
+    const options = { ...optionsFor('stopped'), ...drawing(), maxTrainSteps: 4 };
+    const first = await lossesOf(
+      { ...options, validationSamplingSteps: 900 },
+      {
+        signal: abort.signal,
+        onMessage: (text) => text.startsWith('Saved') && setTimeout(() => abort.abort(), 50),
+      },
+    );
+    expect(first).toEqual(whole.slice(0, 2));
+    expect(existsSync(at('stopped', 'validation'))).toBe(false);
+    expect([...first, ...(await lossesOf({ ...options, resume: true }))]).toEqual(whole);
+  });
+
+  const nothing = (): TrainOptions => ({ ...optionsFor('nothing'), ...drawing() });
+  it.each<[string, () => TrainOptions, RegExp]>([
+    [
+      'texts for other pictures',
+      () => ({ ...nothing(), validationPrompt: ['a', 'b', 'c'] }),
+      /--validation-prompt .*received 3 for 2/,
+    ],
+    [
+      'a text without a picture',
+      () => ({ ...optionsFor('nothing'), validationPrompt: ['a'] }),
+      /--validation-image.*received 1 for 0/,
+    ],
+    [
+      'a picture that is none',
+      () => ({ ...nothing(), validationImage: [at('images', '0.png'), at('data.json')] }),
+      /Expected a picture in .*data\.json/,
+    ],
+    [
+      'more steps than there are timesteps',
+      () => ({ ...nothing(), validationSamplingSteps: 1001 }),
+      /1000 timesteps, too few for 1001/,
+    ],
+    ['a scale below 0', () => ({ ...nothing(), validationScale: -1 }), /--validation-scale .*at least 0/],
+    [
+      'guidance below 0',
+      () => ({ ...nothing(), validationGuidanceScale: -1 }),
+      /--validation-guidance-scale .*at least 0/,
+    ],
+    ['no drawings', () => ({ ...nothing(), numValidationImages: 0 }), /--num-validation-images .*at least 1/],
+    ['no steps between', () => ({ ...nothing(), validationSteps: 0 }), /--validation-steps .*at least 1/],
+    ['a folder without a name', () => ({ ...nothing(), loggingDir: '' }), /--logging-dir .*empty/],
+    [
+      'Weights & Biases',
+      () => ({ ...nothing(), reportTo: 'wandb' }),
+      /--report-to .*"wandb".*@wandb\/sdk.*use tensorboard/,
+    ],
+    ['another tracker', () => ({ ...nothing(), reportTo: 'csv' }), /--report-to .*"tensorboard"\|"none"/],
+  ])('%s is refused before anything is written', async (_, options, message) => {
+    await expect(train(options())).rejects.toThrow(message);
+    expect(existsSync(at('nothing'))).toBe(false);
+  });
+
+  it('a scheduler that cannot draw is found before the first step', async () => {
+    const file = at('model', 'scheduler', 'scheduler_config.json');
+    const before = readFileSync(file, 'utf8');
+    writeFileSync(file, before.replace('"PNDMScheduler"', '"HeunDiscreteScheduler"'));
+    try {
+      await expect(train(nothing())).rejects.toThrow(/HeunDiscreteScheduler/);
+      expect(existsSync(at('nothing'))).toBe(false);
+    } finally {
+      writeFileSync(file, before);
+    }
+  });
+});

@@ -1,0 +1,231 @@
+/**
+ * @file Validation pictures: what the adapter under training draws of a few image prompts, again and again with the same
+ * seeds. They are what `ip-adapter generate` would draw with the checkpoint of the step, and training does not notice:
+ * noise comes from generators of their own.
+ */
+import { existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { IPAdapter } from '../adapters/ip-adapter.js';
+import { writeFileAtomically } from '../base/atomic-file.js';
+import { ConfigError, isSystemError } from '../base/errors.js';
+import { openStableDiffusion } from '../diffusion/stable-diffusion.js';
+import {
+  conditionsOf,
+  type EncodedPrompts,
+  encodePrompts,
+  releasePrompts,
+  releaseTokens,
+} from '../generation/conditions.js';
+import type { DenoiseSettings } from '../generation/denoise.js';
+import { drawPictures } from '../generation/draw.js';
+import { loadEncoder } from '../generation/pipeline-models.js';
+import { type RgbImage, readPicture, type Size } from '../images/image.js';
+import { fileSource } from '../images/image-source.js';
+import { contactSheet, encodePng } from '../images/png.js';
+import { trainCrop } from '../images/train-transform.js';
+import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
+import type { AutoencoderKL } from '../models/vae/autoencoder-kl.js';
+import { drawOptionsSchema } from '../options/generate-options.js';
+import { resolveOptions } from '../options/options.js';
+import type { ResolvedTrainOptions } from '../options/train-options.js';
+import type { SchedulerFile } from '../schedulers/config.js';
+import { createSampler } from '../schedulers/create.js';
+import { type Device, type DType, type Tensor, trimMemory } from '../torch/index.js';
+import type { StepReporter } from './reports/step-reporter.js';
+
+interface ValidationContext {
+  device: Device;
+  dtype: DType;
+  /** The step that the run starts from. */
+  step: number;
+  onMessage?: (message: string) => void;
+  /** Ends a drawing early; nothing is written then. */
+  signal?: AbortSignal;
+}
+
+/** Pictures that are drawn together, of one prompt. */
+interface ValidationBatch {
+  seeds: number[];
+  prompts: EncodedPrompts;
+}
+
+/**
+ * Encodes the prompts; the encoders are in memory only meanwhile.
+ * @returns undefined where no pictures are asked for
+ * @throws ConfigError, PictureError where options or pictures are at fault; CheckpointError as for `generate`
+ */
+export async function openValidation(
+  unet: UNet2DConditionModel,
+  adapter: IPAdapter,
+  config: ResolvedTrainOptions,
+  context: ValidationContext,
+): Promise<Validation | undefined> {
+  const { validationImage: files, resolution, validationSamplingSteps: steps } = config;
+  const texts = textsOf(config);
+  if (files.length === 0) return undefined;
+  const pictures = await Promise.all(files.map((file) => readPicture(fileSource(file))));
+  const stableDiffusion = openStableDiffusion(config.pretrainedModelNameOrPath);
+  const scheduler = stableDiffusion.schedulerFile();
+  // Found now and not at the first drawing: a scheduler that cannot draw, or not in so many steps.
+  using sampler = createSampler(scheduler);
+  sampler.setTimesteps(steps);
+
+  const size = { width: resolution, height: resolution };
+  const settings = resolveOptions(drawOptionsSchema, {
+    scale: config.validationScale,
+    guidanceScale: config.validationGuidanceScale,
+    steps,
+    ...size,
+  });
+  const { negativePrompt, imageFit, batchSize } = settings;
+  const encoder = loadEncoder(config.imageEncoderPath, context);
+  const textEncoder = stableDiffusion.loadTextEncoder(context);
+  const models = {
+    encoder,
+    textEncoder,
+    tokenizer: stableDiffusion.tokenizer(),
+    adapter: { module: adapter, title: 'IP-Adapter Plus', file: config.outputDir },
+    device: context.device,
+  };
+  const batches: ValidationBatch[] = [];
+  for (const [i, image] of pictures.entries()) {
+    const imagePrompts = [{ image, weight: 1 }];
+    for (let first = 0; first < config.numValidationImages; first += batchSize) {
+      const count = Math.min(batchSize, config.numValidationImages - first);
+      const seeds = Array.from({ length: count }, (_, k) => config.seed + first + k);
+      const jobs = seeds.map((seed) => ({ prompt: texts[i] as string, imagePrompts, seed }));
+      batches.push({ seeds, prompts: await encodePrompts(models, jobs, negativePrompt, imageFit) });
+    }
+  }
+  release([...encoder.model.parameters(), ...textEncoder.parameters()]);
+  trimMemory();
+  const vae = stableDiffusion.loadVAE(context);
+  const folder = join(config.outputDir, 'validation');
+  const latentPixels = 2 ** (vae.config.blockOutChannels.length - 1);
+  return new Validation({
+    models: { unet, adapter, vae, scheduler, latentPixels, device: context.device },
+    // As the image encoder sees them: the square in the middle.
+    pictures: pictures.map((picture) => trainCrop(picture, size)),
+    batches,
+    settings: { ...settings, ...size },
+    folder,
+    // A run that was killed after its checkpoint has not drawn, and makes up for it.
+    drawnAt: context.step === 0 || existsSync(sheetFile(folder, context.step)) ? context.step : undefined,
+    context,
+  });
+}
+
+function sheetFile(folder: string, step: number): string {
+  return join(folder, `step-${step}.png`);
+}
+
+/** The text of each picture. */
+function textsOf({ validationImage: files, validationPrompt: given }: ResolvedTrainOptions): string[] {
+  if (given.length === files.length) return given;
+  if (given.length > 1 || files.length === 0)
+    throw new ConfigError(
+      `Expected one text for all, or one for each --validation-image, in --validation-prompt (validationPrompt) but received ${given.length} for ${files.length}`,
+    );
+  return files.map(() => given[0] ?? '');
+}
+
+interface ValidationParts {
+  models: {
+    unet: UNet2DConditionModel;
+    adapter: IPAdapter;
+    vae: AutoencoderKL;
+    scheduler: SchedulerFile;
+    latentPixels: number;
+    device: Device;
+  };
+  /** The image prompts, of the size of what is drawn. */
+  pictures: RgbImage[];
+  /** In the order of the pictures; as many drawings for each. */
+  batches: ValidationBatch[];
+  settings: DenoiseSettings & Size;
+  folder: string;
+  /** The step after which the last drawing was made, or 0 where the run starts; undefined where it is not known. */
+  drawnAt: number | undefined;
+  context: ValidationContext;
+}
+
+export class Validation implements Disposable {
+  readonly #parts: ValidationParts;
+  #drawnAt: number | undefined;
+
+  /** @internal */
+  constructor(parts: ValidationParts) {
+    this.#parts = parts;
+    this.#drawnAt = parts.drawnAt;
+  }
+
+  /**
+   * Draws with the adapter as it is after `step`, once for a step, into `validation/step-N.png`: a row for each image
+   * prompt, the prompt first. The adapter is attached for training before and after.
+   */
+  async draw(step: number, reporter: StepReporter): Promise<void> {
+    const { adapter } = this.#parts.models;
+    if (step === this.#drawnAt) return;
+    await reporter.aside(async () => {
+      adapter.detach();
+      try {
+        const sheet = await this.#sheet();
+        if (sheet !== undefined) await this.#show(sheet, step, reporter);
+      } finally {
+        adapter.setScale(1);
+        adapter.attach();
+        // The largest blocks are the VAE's, and training has no use for them.
+        trimMemory();
+      }
+    });
+  }
+
+  /** @returns undefined where a signal ended it early */
+  async #sheet(): Promise<RgbImage | undefined> {
+    const { models, pictures, batches, settings, context } = this.#parts;
+    const drawn: RgbImage[] = [];
+    for (const { seeds, prompts } of batches) {
+      if (context.signal?.aborted) return undefined;
+      const conditions = conditionsOf(models.adapter, prompts);
+      const sampler = createSampler(models.scheduler);
+      try {
+        drawn.push(...(await drawPictures(models, sampler, conditions, seeds, settings, context)));
+      } catch (error) {
+        if (context.signal?.aborted) return undefined;
+        throw error;
+      } finally {
+        releaseTokens(conditions);
+      }
+    }
+    const each = drawn.length / pictures.length;
+    const rows = pictures.flatMap((picture, i) => [picture, ...drawn.slice(i * each, (i + 1) * each)]);
+    return contactSheet(rows, 1 + each);
+  }
+
+  async #show(sheet: RgbImage, step: number, reporter: StepReporter): Promise<void> {
+    const { folder, context } = this.#parts;
+    const file = sheetFile(folder, step);
+    const png = await encodePng(sheet);
+    reporter.image('validation', { png, width: sheet.width, height: sheet.height });
+    this.#drawnAt = step;
+    try {
+      mkdirSync(folder, { recursive: true });
+      writeFileAtomically(file, (append) => append(png));
+      context.onMessage?.(`Drew ${file}`);
+    } catch (error) {
+      // A picture is not worth a run.
+      if (!isSystemError(error)) throw error;
+      context.onMessage?.(`${file} could not be written: ${error.message}`);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    const { models, batches } = this.#parts;
+    for (const { prompts } of batches) releasePrompts(prompts);
+    release(models.vae.parameters());
+  }
+}
+
+function release(tensors: readonly Tensor[]): void {
+  for (const tensor of tensors) tensor.dispose();
+}

@@ -1,0 +1,159 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { code } from '../../test/craft-torch-zip.js';
+import { ldmFile, v1 } from '../../test/ldm-layout.js';
+import { writeBin, writeSparse } from '../../test/model-files.js';
+import { CheckpointError } from '../base/errors.js';
+import { full, memoryStats } from '../torch/index.js';
+import { loadUNet, loadVAE } from './load.js';
+import { openSingleFile } from './single-file.js';
+
+const root = mkdtempSync(join(tmpdir(), 'ip-adapter-single-'));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+const path = join(root, 'model.safetensors');
+type Shapes = Map<string, number[]>;
+
+/** The published file with a change. */
+function published(change: (shapes: Shapes) => void): string {
+  const shapes = ldmFile(v1);
+  change(shapes);
+  writeSparse(path, shapes);
+  return path;
+}
+
+const refuses = (message: RegExp, change: (shapes: Shapes) => void) => {
+  const file = published(change);
+  expect(() => openSingleFile(file)).toThrow(CheckpointError);
+  expect(() => openSingleFile(file)).toThrow(message);
+};
+const drop = (shapes: Shapes, prefix: string) => {
+  for (const key of shapes.keys()) if (key.startsWith(prefix)) shapes.delete(key);
+};
+
+describe('a file of another kind is named', () => {
+  it.each([
+    [
+      'cond_stage_model.model.token_embedding.weight',
+      /it is Stable Diffusion 2\.x, whose text encoder is .* open_clip; give the model's folder/,
+    ],
+    ['conditioner.embedders.0.transformer.text_model.final_layer_norm.weight', /it is SDXL/],
+    [
+      'model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias',
+      /it is Stable Diffusion 3/,
+    ],
+    ['model.diffusion_model.double_blocks.0.img_attn.norm.key_norm.scale', /it is Flux/],
+    ['lora_unet_mid_block_attentions_0_proj_in.alpha', /it is a LoRA/],
+    ['control_model.time_embed.0.weight', /it is a ControlNet/],
+  ])('%s', (key, message) => {
+    refuses(message, (shapes) => shapes.set(key, [1]));
+  });
+
+  it('by its shape: inpainting', () => {
+    refuses(/it is a model for inpainting, whose UNet takes 9 channels/, (shapes) =>
+      shapes.set('model.diffusion_model.input_blocks.0.0.weight', [320, 9, 3, 3]),
+    );
+  });
+
+  it('where nothing is known of it', () => {
+    refuses(/it is something else, with the tensors encoder\.\* \(2\), bias;/, (shapes) => {
+      shapes.clear();
+      shapes.set('encoder.a', [1]).set('encoder.b', [1]).set('bias', [1]);
+    });
+  });
+});
+
+describe('a file that is not whole', () => {
+  it('lacks a part', () => {
+    refuses(
+      /but it has no first_stage_model\.\*, cond_stage_model\.transformer\.\*; use a file that has/,
+      (shapes) => {
+        drop(shapes, 'first_stage_model.');
+        drop(shapes, 'cond_stage_model.');
+      },
+    );
+  });
+
+  it('lacks tensors of a part, or has others', () => {
+    const file = published((shapes) => {
+      shapes.delete('model.diffusion_model.input_blocks.1.0.in_layers.0.weight');
+      shapes.set('model.diffusion_model.input_blocks.99.0.bias', [1]);
+    });
+    expect(() => loadUNet(openSingleFile(file))).toThrow(CheckpointError);
+    expect(() => loadUNet(openSingleFile(file))).toThrow(
+      /missing \(1\): down_blocks\.0\.resnets\.0\.norm1\.weight\n {2}unexpected \(1\): input_blocks\.99\.0\.bias/,
+    );
+  });
+
+  it('has tensors of an unknown purpose', () => {
+    refuses(/but there are others: embedding_manager\.\* \(2\), surprise$/, (shapes) =>
+      shapes.set('embedding_manager.a', [1]).set('embedding_manager.b', [1]).set('surprise', [1]),
+    );
+  });
+});
+
+describe('what belongs to no part', () => {
+  it('is listed', () => {
+    const file = openSingleFile(
+      published((shapes) => {
+        drop(shapes, 'betas');
+        shapes.set('model_ema.diffusion_modeltime_embed0weight', [1280, 320]).set('model_ema.decay', []);
+        shapes.set('cond_stage_model.logit_scale', []);
+        shapes.set('cond_stage_model.transformer.text_projection.weight', [768, 768]);
+      }),
+    );
+    expect(file.unused).toHaveLength(11 + 4);
+    expect(file.unused).toEqual(expect.arrayContaining(['alphas_cumprod_prev', 'model_ema.decay']));
+  });
+});
+
+describe('the tensors', () => {
+  it('are each the property of one model', () => {
+    const file = openSingleFile(published(() => {}));
+    loadVAE(file);
+    expect(() => loadVAE(file)).toThrow(/the vae of .* was taken already/);
+  });
+
+  it('are let go of where no one takes them', () => {
+    const before = memoryStats().liveTensors;
+    {
+      using _ = openSingleFile(published(() => {}));
+      expect(memoryStats().liveTensors).toBeGreaterThan(before + 1000);
+    }
+    expect(memoryStats().liveTensors).toBe(before);
+  });
+});
+
+describe('a .ckpt', () => {
+  const small = new Map(
+    ['model.diffusion_model.a', 'first_stage_model.b', 'cond_stage_model.transformer.c'].map(
+      (key, i) => [key, full([2], i)] as const,
+    ),
+  );
+  const ckpt = join(root, 'model.ckpt');
+  const dictionary = (...items: Buffer[]) => Buffer.concat([Buffer.from('}('), ...items, Buffer.from('u')]);
+
+  it('of PyTorch Lightning has other things beside the weights, of which nothing is run', () => {
+    const callback = code.global('pytorch_lightning.callbacks.model_checkpoint', 'ModelCheckpoint');
+    const harmful = code.call(code.global('os', 'system'), code.text('exit 1'));
+    writeBin(ckpt, small, (own) =>
+      dictionary(
+        ...[code.text('global_step'), code.int(840000)],
+        ...[code.text('callbacks'), dictionary(callback, harmful)],
+        ...[code.text('state_dict'), own],
+      ),
+    );
+    const file = openSingleFile(ckpt);
+    expect([...file.take('vae')].map(([key, tensor]) => [key, tensor.toNumbers()])).toEqual([['b', [1, 1]]]);
+    expect(file.unused).toEqual([]);
+  });
+
+  it('whose weights are objects of a class is refused', () => {
+    const object = code.call(code.global('torch.nn.modules.linear', 'Linear'));
+    writeBin(ckpt, small, (own) => Buffer.concat([own, code.text('layer'), object, Buffer.from('s')]));
+    expect(() => openSingleFile(ckpt)).toThrow(CheckpointError);
+    expect(() => openSingleFile(ckpt)).toThrow(/its layer is no tensor/);
+  });
+});
