@@ -5,7 +5,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-const ROOT = join(import.meta.dirname, '..', '..');
+const ROOT = join(import.meta.dirname, '..');
 
 /** Sample pictures, one level above the repository; null where they are missing. */
 export const PICTURES = existing(join(ROOT, '..', 'shared', 'images'));

@@ -82,7 +82,7 @@ it('refuses a file that does not fit, each in its own words', () => {
   expect(() => create(file, { width: 40 })).toThrow(
     /another image encoder than encoder: it takes image features 48 wide, and these are 40 wide/,
   );
-  const demo = loadUNet(join(import.meta.dirname, '../demo/models/unet'), { dtype: 'float32' });
+  const demo = loadUNet(join(import.meta.dirname, '../../demo/models/unet'), { dtype: 'float32' });
   expect(() => create(file, { model: demo })).toThrow(/cross-attention 32 wide.* 128 wide/);
   const base = join(folder, 'base.safetensors');
   const projection = new ImageProjModel(48, 4, 32).init(new Generator('cpu', 1));

@@ -176,7 +176,7 @@ describe('gradient accumulation', () => {
 
   it('gives the gradients of the large batch within float noise', async () => {
     // The demo's models: random weights make more of the rounding, which differs with the size of the batch.
-    const demo = join(import.meta.dirname, '../demo/models');
+    const demo = join(import.meta.dirname, '../../demo/models');
     const [large, small] = [
       await open({ trainBatchSize: 8 }, demo, join(demo, 'image_encoder')),
       await open({ trainBatchSize: 2, gradientAccumulationSteps: 4 }, demo, join(demo, 'image_encoder')),

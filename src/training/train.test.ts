@@ -236,7 +236,7 @@ describe('train', () => {
 
   it('trains in bfloat16 beside float32, close to the float32 losses', async () => {
     // The demo's: what rounding does to random weights, layer after layer, says nothing of a model in use.
-    const demo = join(import.meta.dirname, '../demo/models');
+    const demo = join(import.meta.dirname, '../../demo/models');
     const trained = { pretrainedModelNameOrPath: demo, imageEncoderPath: join(demo, 'image_encoder') };
     const run = async (mixedPrecision: 'no' | 'bf16'): Promise<number[]> => {
       const losses: number[] = [];
