@@ -7,7 +7,7 @@ import { forEachConcurrently } from '../base/concurrently.js';
 import { bucketSizes, countByBucket, nearestBucket } from '../data/buckets.js';
 import type { DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
-import { openStableDiffusion } from '../diffusion/stable-diffusion.js';
+import { openModelParts } from '../diffusion/model-parts.js';
 import { PictureError, readPicture, type Size } from '../images/image.js';
 import { type CheckOptions, checkOptionsSchema } from '../options/check-options.js';
 import { resolveOptions } from '../options/options.js';
@@ -33,7 +33,7 @@ const READ_AT_ONCE = 8;
 export async function checkDataset(options: CheckOptions, hooks: CheckHooks = {}): Promise<DatasetReport> {
   const config = resolveOptions(checkOptionsSchema, options);
   const model = config.pretrainedModelNameOrPath;
-  const tokenizer = model === undefined ? null : openStableDiffusion(model).tokenizer();
+  const tokenizer = model === undefined ? null : openModelParts(model).tokenizer();
   const { rows, description, incomplete } = await openDataset(config, hooks);
   const square = { width: config.resolution, height: config.resolution };
   const sizes = config.buckets ? bucketSizes(config.resolution) : [square];

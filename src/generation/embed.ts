@@ -1,5 +1,6 @@
 /** @file Image embeddings made once: `generate` takes their file in place of pictures, and needs no image encoder. */
 
+import { openImageEncoder } from '../adapters/image-encoder.js';
 import { ConfigError } from '../base/errors.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import type { DownloadHooks } from '../hub/download.js';
@@ -10,7 +11,6 @@ import { resolveOptions } from '../options/options.js';
 import { setNumThreads, tidy } from '../torch/index.js';
 import { resolveTarget } from '../torch/target.js';
 import { allFeatures, isFeaturesFile, writeImageFeatures } from './image-prompt.js';
-import { loadEncoder } from './pipeline-models.js';
 
 /**
  * Writes what the image encoder says of the pictures, a row for each, to one `.safetensors` file. It serves every
@@ -30,6 +30,6 @@ export async function embed(options: EmbedOptions, hooks: DownloadHooks = {}): P
   if (threads !== undefined) setNumThreads(threads);
   const pictures = await Promise.all(images.map((file) => readPicture(fileSource(file))));
   await downloadModels({ imageEncoder }, hooks);
-  const encoder = loadEncoder(imageEncoder, target);
+  using encoder = openImageEncoder(imageEncoder).load(target);
   tidy(() => writeImageFeatures(out, allFeatures(encoder, pictures, imageFit)));
 }

@@ -125,9 +125,7 @@ describe('generate', () => {
     expect(difference(other)).toBeGreaterThan(1);
     const alone = await pipeline.generateEach(jobs, { ...quick, batchSize: 1 });
     expect(alone[2]?.data).toEqual(alone[0]?.data);
-    await expect(pipeline.generateEach([...jobs, {}], quick)).rejects.toThrow(
-      /for every picture, or for none/,
-    );
+    await expect(pipeline.generateEach([...jobs, {}], quick)).rejects.toThrow(/for every image, or for none/);
   });
 
   it('reports every step and can be stopped', async () => {
@@ -171,7 +169,7 @@ describe('generate', () => {
 
   it.each([
     [{ steps: 0 }, /--steps \(steps\).*received 0: must be at least 1/],
-    [{ width: 60 }, /multiple of 8 for --width/],
+    [{ width: 60 }, /--width is 60; it must be a multiple of 8/],
     [{ end: 2 }, /--end .*at most 1/],
     [{ scheduler: 'heun' }, /--scheduler/],
     [{ sacle: 1 }, /Unknown option sacle/],
@@ -228,15 +226,16 @@ describe('load', () => {
     await expect(load(sdxl)).rejects.toThrow(
       /is for Stable Diffusion XL .* the model is a model with cross-attention 32 wide/,
     );
-    const full = join(world.root, 'full.safetensors');
+    const faceId = join(world.root, 'faceid.safetensors');
     const shapes = {
       'image_proj.proj.0.weight': [48, 48],
-      'image_proj.proj.2.weight': [32, 48],
+      'image_proj.proj.2.weight': [128, 48],
+      'image_proj.norm.weight': [32],
       'ip_adapter.1.to_k_ip.weight': [16, 32],
     };
-    writeSafetensors(full, new Map(Object.entries(shapes).map(([key, shape]) => [key, zeros(shape)])));
-    await expect(load(full)).rejects.toThrow(
-      /it is IP-Adapter Full, which is not supported yet; use .*ip-adapter-plus_sd15/,
+    writeSafetensors(faceId, new Map(Object.entries(shapes).map(([key, shape]) => [key, zeros(shape)])));
+    await expect(load(faceId)).rejects.toThrow(
+      /is an IP-Adapter FaceID, which is not supported; supported are IP-Adapter Plus, /,
     );
     await expect(load(join(world.root, 'none.safetensors'))).rejects.toThrow(/none.safetensors/);
   });

@@ -1,6 +1,6 @@
 /** @file IPAdapterPipeline: models loaded once, pictures drawn as often as one likes. Nothing is printed. */
 
-import type { OpenedAdapter } from '../adapters/open-adapter.js';
+import { contextDimOf, type OpenedAdapter } from '../adapters/open-adapter.js';
 import { ConfigError } from '../base/errors.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import type { DownloadHooks } from '../hub/download.js';
@@ -20,7 +20,7 @@ import {
 import { resolveOptions } from '../options/options.js';
 import { createSampler } from '../schedulers/create.js';
 import { setNumThreads } from '../torch/index.js';
-import { makeConditions, releaseConditions } from './conditions.js';
+import { makePrompts, releaseTensors } from './conditions.js';
 import { drawPictures } from './draw.js';
 import { Picture, parametersOf } from './generated-image.js';
 import { loadPipelineModels, type PipelineModels } from './pipeline-models.js';
@@ -58,10 +58,10 @@ export class IPAdapterPipeline implements Disposable {
 
   /** What was found, a line each: the adapter, the model, the device. */
   get summary(): string[] {
-    const { adapter, unet, size, device, dtype } = this.#models;
+    const { adapter, backbone, family, imageSize, device, dtype } = this.#models;
     return [
-      adapter === undefined ? 'No adapter: pictures follow the text alone' : describe(adapter),
-      `Stable Diffusion: ${size} × ${size} pixels, cross-attention ${unet.config.crossAttentionDim[0]} wide`,
+      adapter === undefined ? 'No adapter: images follow the text alone' : describe(adapter),
+      `${family}: ${imageSize} × ${imageSize} pixels, cross-attention ${contextDimOf(backbone.sites)} wide`,
       `On ${device} in ${dtype}`,
     ];
   }
@@ -88,9 +88,7 @@ export class IPAdapterPipeline implements Disposable {
 
   /** Lets go of the models' memory, now and not when the garbage collector comes; the pipeline is of no use then. */
   [Symbol.dispose](): void {
-    const { unet, vae, textEncoder, encoder, adapter } = this.#models;
-    for (const module of [unet, vae, textEncoder, encoder?.model, adapter?.module])
-      for (const parameter of module?.parameters() ?? []) parameter.dispose();
+    this.#models[Symbol.dispose]();
   }
 
   async #draw(
@@ -120,32 +118,42 @@ export class IPAdapterPipeline implements Disposable {
     hooks.signal?.throwIfAborted();
     const sampler = createSampler(this.#models.scheduler, draw.scheduler);
     const name = draw.scheduler ?? sampler.constructor.name;
-    const conditions = await makeConditions(this.#models, jobs, draw.negativePrompt, draw.imageFit);
+    const { scale, start, end } = draw;
+    const prompts = await makePrompts(this.#models, jobs, draw.negativePrompt, draw.imageFit, {
+      scale,
+      range: [start, end],
+    });
     try {
       const seeds = jobs.map(({ seed }) => seed);
-      const pictures = await drawPictures(this.#models, sampler, conditions, seeds, draw, hooks);
+      const pictures = await drawPictures(this.#models, sampler, prompts, seeds, draw, hooks);
       return pictures.map(({ data, width, height }, i) => {
         const job = jobs[i] as ResolvedJob;
         const parameters = parametersOf(job, draw, { ...this.#options, sampler: name });
         return new Picture(data, width, height, job.seed, parameters);
       });
     } finally {
-      releaseConditions(conditions);
+      releaseTensors(prompts);
     }
   }
 
   #sizeOf({ width, height }: ResolvedDrawOptions): Size {
-    const { size, latentPixels } = this.#models;
-    const sides = { width: width ?? size, height: height ?? size };
+    const {
+      imageSize,
+      latents: { downsample },
+    } = this.#models;
+    const sides = { width: width ?? imageSize, height: height ?? imageSize };
     for (const [key, pixels] of Object.entries(sides))
-      if (pixels % latentPixels !== 0)
+      if (pixels % downsample !== 0)
         throw new ConfigError(
-          `Expected a multiple of ${latentPixels} for --${key} (${key}) but received ${pixels}: a latent stands for ${latentPixels} × ${latentPixels} pixels`,
+          `--${key} is ${pixels}; it must be a multiple of ${downsample}: a latent stands for ${downsample} × ${downsample} pixels`,
         );
     return sides;
   }
 }
 
-function describe({ title, module: { image_proj: projection } }: OpenedAdapter): string {
-  return `${title}: ${projection.numTokens} image tokens, from ${projection.takes === 'embedding' ? 'an embedding' : 'hidden states'} ${projection.embeddingDim} wide`;
+function describe({ kind, module: { image_proj: projection } }: OpenedAdapter): string {
+  const tokens =
+    projection.numTokens === null ? 'an image token for each' : `${projection.numTokens} image tokens`;
+  const features = kind.feature === 'pooled' ? 'an embedding' : 'hidden states';
+  return `${kind.title}: ${tokens}, from ${features} ${projection.embeddingDim} wide`;
 }

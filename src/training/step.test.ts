@@ -3,10 +3,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { expectAllclose, expectSameBytes } from '../../test/golden.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
+import { contextDimOf } from '../adapters/open-adapter.js';
+import { plus } from '../adapters/plus.js';
 import { Resampler } from '../adapters/resampler.js';
 import { type Batch, DataLoader } from '../data/data-loader.js';
 import { openDataset } from '../data/open-dataset.js';
-import { loadFrozenModels } from '../diffusion/frozen-models.js';
 import { GradScaler } from '../optim/grad-scaler.js';
 import { trainOptionsSchema } from '../options/train-options.js';
 import { Generator, graphed, memoryStats, randn, type Tensor, tidy } from '../torch/index.js';
@@ -14,6 +15,7 @@ import { openEncoders } from './encodings/encoders.js';
 import { NanGuard } from './nan-guard.js';
 import { createOptimization } from './optimization.js';
 import type { StepMetrics } from './reports/step-reporter.js';
+import { openModels, trainingModels } from './setup.js';
 import { gradientAdder, type Training, trainStep } from './step.js';
 
 let world: World;
@@ -38,12 +40,12 @@ async function open(
     ...options,
   });
   const { trainBatchSize, gradientAccumulationSteps, resolution } = config;
-  const models = loadFrozenModels(model, imageEncoder, {
-    ...target,
-    rowsAtOnce: trainBatchSize,
-  });
+  const opened = openModels(model, imageEncoder, target);
+  const models = trainingModels(opened, plus, { ...target, rowsAtOnce: trainBatchSize });
   const { rows } = await openDataset({ dataset: at('data.json'), dataRootPath: at('images') });
-  const { tokenizer, imageProcessor, unet, imageFeatureSize: embeddingDim } = models;
+  const { tokenizer, imageProcessor } = models;
+  const { sites } = models.backbone;
+  const embeddingDim = opened.imageEncoder.widths.tokens;
   const batchSize = trainBatchSize * gradientAccumulationSteps;
   const loader = new DataLoader({
     rows,
@@ -55,9 +57,9 @@ async function open(
     seed: 0,
   });
   const encoders = await openEncoders(models, { cached: [], cacheDir: '', resolution, rows, loader, target });
-  const dim = unet.config.crossAttentionDim[0] as number;
+  const dim = contextDimOf(sites);
   const adapter = new IPAdapter(
-    unet,
+    sites,
     new Resampler({
       dim,
       embeddingDim,
@@ -69,7 +71,7 @@ async function open(
       ffMult: 2,
     }),
   );
-  adapter.init(new Generator('cpu', 1)).requiresGrad_(true).attach();
+  adapter.init(new Generator('cpu', 1)).requiresGrad_(true);
   const optimization = createOptimization(adapter.namedParameters(), config, 100);
   const generator = new Generator('cpu', 5);
   const batches: Batch[] = [];

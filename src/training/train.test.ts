@@ -5,6 +5,8 @@ import { makeWorld, type World } from '../../test/e2e/world.js';
 import { expectAllclose, golden, goldenResampler, readGolden, target } from '../../test/golden.js';
 import { readRun } from '../../test/read-events.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
+import { diffusionObjective } from '../diffusion/objective.js';
+import { unetBackbone } from '../diffusion/stable-diffusion.js';
 import { readSafetensors } from '../formats/index.js';
 import { AdamW } from '../optim/adamw.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
@@ -27,9 +29,10 @@ describe('the original run, step by step', () => {
         golden('schedulers/sd15_scheduler_config.json') as string,
         target.device,
       );
-      const adapter = new IPAdapter(unet, goldenResampler(config.resampler));
+      const models = { backbone: unetBackbone(unet), objective: diffusionObjective(scheduler) };
+      const adapter = new IPAdapter(unet.sites(), goldenResampler(config.resampler));
       adapter.loadStateDict(read('init'), 'golden');
-      adapter.requiresGrad_(true).attach();
+      adapter.requiresGrad_(true);
       const parameters = adapter.namedParameters();
       expect([...parameters.keys()]).toEqual(config.parameter_order);
       const optimizer = new AdamW(
@@ -48,12 +51,12 @@ describe('the original run, step by step', () => {
           latents: at('latents'),
           noise: at('noise'),
           timesteps: at('timesteps'),
-          textStates: at('encoder_hidden_states'),
+          conditioning: { text: at('encoder_hidden_states') },
           imageFeatures: at('image_embeds'),
         };
         tidy(() => {
           using checkpoints = activations === 'gradient checkpointing' ? new GradientCheckpoints() : null;
-          const { loss, rowLosses } = trainingLoss({ unet, scheduler }, adapter, stepInputs);
+          const { loss, rowLosses } = trainingLoss(models, adapter, stepInputs);
           expect(Math.abs(loss.item() / expected - 1)).toBeLessThan(1e-6);
           expect(rowLosses.shape).toEqual([stepInputs.timesteps.shape[0]]);
           expect(rowLosses.requiresGrad).toBe(false);

@@ -18,7 +18,6 @@ import type { Dataset, DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
 import { readBuckets } from '../data/row-buckets.js';
 import { downloadModels } from '../diffusion/download-models.js';
-import { loadFrozenModels } from '../diffusion/frozen-models.js';
 import type { Size } from '../images/image.js';
 import { resolveOptions } from '../options/options.js';
 import { type TrainOptions, trainOptionsSchema } from '../options/train-options.js';
@@ -33,7 +32,7 @@ import { openEncoders } from './encodings/encoders.js';
 import { NanGuard, NonFiniteError } from './nan-guard.js';
 import { createOptimization, describeSchedule, restoreOptimization } from './optimization.js';
 import { type ReportHooks, StepReporter } from './reports/step-reporter.js';
-import { createAdapter, createLoader } from './setup.js';
+import { createAdapter, createLoader, openModels, type TrainingModels, trainingModels } from './setup.js';
 import { gradientAdder, type Training, trainStep } from './step.js';
 import { openValidation, type Validation } from './validation.js';
 
@@ -56,7 +55,7 @@ const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
 
 /** A run before its first step: what can be wrong has been found, and nothing written but a dataset from a pipe. */
 export interface PreparedRun {
-  training: Omit<Training, 'encoders'>;
+  training: Omit<Training, 'encoders'> & { models: TrainingModels };
   /** Where the frozen models run, and in which precision. */
   target: ReturnType<typeof resolveTarget>;
   dataset: Dataset;
@@ -107,14 +106,15 @@ export async function withRun<T>(
   const { pretrainedModelNameOrPath: stableDiffusion, imageEncoderPath: imageEncoder } = config;
   const startFrom = resumed === undefined ? config.pretrainedIpAdapterPath : join(resumed, adapterFile);
   await downloadModels({ stableDiffusion, imageEncoder, adapter: startFrom }, hooks);
-  const models = loadFrozenModels(stableDiffusion, imageEncoder, {
-    ...target,
+  const partOptions = { ...target, onMessage: hooks.onMessage };
+  const opened = openModels(stableDiffusion, imageEncoder, partOptions);
+  const generator = new Generator(target.device, config.seed);
+  const { adapter, kind } = createAdapter(opened, config, startFrom, target.device);
+  const models = trainingModels(opened, kind, {
+    ...partOptions,
     rowsAtOnce: config.trainBatchSize,
     cudaGraphs: config.cudaGraphs,
-    onMessage: hooks.onMessage,
   });
-  const generator = new Generator(target.device, config.seed);
-  const adapter = createAdapter(models, config, startFrom, target.device);
   const buckets = config.buckets ? await readBuckets(rows, config.resolution, hooks) : undefined;
   const loader = createLoader(models, config, rows, buckets);
   state.totalSteps = config.maxTrainSteps ?? config.numTrainEpochs * loader.batchesPerEpoch;
@@ -125,11 +125,16 @@ export async function withRun<T>(
     const { step, epoch, position } = saved.state;
     Object.assign(state, { step, epoch, position });
   }
-  using validation = await openValidation(models.unet, adapter, config, {
-    ...hooks,
-    ...target,
-    step: state.step,
-  });
+  using validation = await openValidation(
+    models.backbone,
+    { module: adapter, kind, file: config.outputDir },
+    config,
+    {
+      ...hooks,
+      ...target,
+      step: state.step,
+    },
+  );
   const guard = new NanGuard(config.maxNanSteps, (row) => (rows.at(row) as DatasetRow).image.name, {
     device: target.device,
     ...hooks,
@@ -182,7 +187,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
   using reporter = new StepReporter(config, hooks, loader.badRows, {
     step: state.step,
     totalSteps,
-    numTrainTimesteps: models.scheduler.numTrainTimesteps,
+    numTrainTimesteps: models.objective.numTrainTimesteps,
     ...target,
   });
   let savedStep = resumed === undefined ? -1 : state.step;
@@ -203,7 +208,6 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
 
   // Steps that are given are made in as many epochs as they take.
   const epochs = config.maxTrainSteps === undefined ? config.numTrainEpochs : Number.POSITIVE_INFINITY;
-  adapter.attach();
   try {
     for await (const batch of reporter.timed(batchesFrom(loader, state, epochs))) {
       if (state.step >= totalSteps) break;
@@ -233,7 +237,6 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
     throw error;
   } finally {
     reporter.flush();
-    adapter.detach();
   }
   const badRows = [...dataset.incomplete, ...loader.badRows.values()];
   return { step: state.step, checkpoint: keeper.newest as string, badRows };

@@ -5,32 +5,26 @@
  */
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { openImageEncoder } from '../adapters/image-encoder.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
+import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { writeFileAtomically } from '../base/atomic-file.js';
 import { ConfigError, isSystemError } from '../base/errors.js';
-import { openStableDiffusion } from '../diffusion/stable-diffusion.js';
-import {
-  conditionsOf,
-  type EncodedPrompts,
-  encodePrompts,
-  releasePrompts,
-  releaseTokens,
-} from '../generation/conditions.js';
-import type { DenoiseSettings } from '../generation/denoise.js';
+import type { Backbone, LatentSpace } from '../diffusion/model.js';
+import { openDiffusionModel } from '../diffusion/stable-diffusion.js';
+import { type EncodedPrompts, encodePrompts, promptsOf, releaseTensors } from '../generation/conditions.js';
 import { drawPictures } from '../generation/draw.js';
-import { loadEncoder } from '../generation/pipeline-models.js';
 import { type RgbImage, readPicture, type Size } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { contactSheet, encodePng } from '../images/png.js';
 import { trainCrop } from '../images/train-transform.js';
-import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import type { AutoencoderKL } from '../models/vae/autoencoder-kl.js';
-import { drawOptionsSchema } from '../options/generate-options.js';
+import { drawOptionsSchema, type ResolvedDrawOptions } from '../options/generate-options.js';
 import { resolveOptions } from '../options/options.js';
 import type { ResolvedTrainOptions } from '../options/train-options.js';
 import type { SchedulerFile } from '../schedulers/config.js';
 import { createSampler } from '../schedulers/create.js';
-import { type Device, type DType, type Tensor, trimMemory } from '../torch/index.js';
+import { type Device, type DType, trimMemory } from '../torch/index.js';
 import type { StepReporter } from './reports/step-reporter.js';
 
 interface ValidationContext {
@@ -55,8 +49,8 @@ interface ValidationBatch {
  * @throws ConfigError, PictureError where options or pictures are at fault; CheckpointError as for `generate`
  */
 export async function openValidation(
-  unet: UNet2DConditionModel,
-  adapter: IPAdapter,
+  backbone: Backbone,
+  adapter: OpenedAdapter,
   config: ResolvedTrainOptions,
   context: ValidationContext,
 ): Promise<Validation | undefined> {
@@ -64,8 +58,8 @@ export async function openValidation(
   const texts = textsOf(config);
   if (files.length === 0) return undefined;
   const pictures = await Promise.all(files.map((file) => readPicture(fileSource(file))));
-  const stableDiffusion = openStableDiffusion(config.pretrainedModelNameOrPath);
-  const scheduler = stableDiffusion.schedulerFile();
+  const model = openDiffusionModel(config.pretrainedModelNameOrPath);
+  const scheduler = model.schedulerFile();
   // Found now and not at the first drawing: a scheduler that cannot draw, or not in so many steps.
   using sampler = createSampler(scheduler);
   sampler.setTimesteps(steps);
@@ -78,13 +72,13 @@ export async function openValidation(
     ...size,
   });
   const { negativePrompt, imageFit, batchSize } = settings;
-  const encoder = loadEncoder(config.imageEncoderPath, context);
-  const textEncoder = stableDiffusion.loadTextEncoder(context);
+  const imageEncoder = openImageEncoder(config.imageEncoderPath).load(context);
+  const textEncoder = model.loadTextEncoder(context);
   const models = {
-    encoder,
+    imageEncoder,
     textEncoder,
-    tokenizer: stableDiffusion.tokenizer(),
-    adapter: { module: adapter, title: 'IP-Adapter Plus', file: config.outputDir },
+    tokenizer: model.tokenizer(),
+    adapter,
     device: context.device,
   };
   const batches: ValidationBatch[] = [];
@@ -97,13 +91,15 @@ export async function openValidation(
       batches.push({ seeds, prompts: await encodePrompts(models, jobs, negativePrompt, imageFit) });
     }
   }
-  release([...encoder.model.parameters(), ...textEncoder.parameters()]);
+  for (const encoder of [imageEncoder, textEncoder]) encoder[Symbol.dispose]();
   trimMemory();
-  const vae = stableDiffusion.loadVAE(context);
+  const vae = model.loadVAE(context);
   const folder = join(config.outputDir, 'validation');
-  const latentPixels = 2 ** (vae.config.blockOutChannels.length - 1);
   return new Validation({
-    models: { unet, adapter, vae, scheduler, latentPixels, device: context.device },
+    models: {
+      ...{ backbone, vae, scheduler, latents: model.latents, device: context.device },
+      adapter: adapter.module,
+    },
     // As the image encoder sees them: the square in the middle.
     pictures: pictures.map((picture) => trainCrop(picture, size)),
     batches,
@@ -131,18 +127,18 @@ function textsOf({ validationImage: files, validationPrompt: given }: ResolvedTr
 
 interface ValidationParts {
   models: {
-    unet: UNet2DConditionModel;
+    backbone: Backbone;
     adapter: IPAdapter;
     vae: AutoencoderKL;
     scheduler: SchedulerFile;
-    latentPixels: number;
+    latents: LatentSpace;
     device: Device;
   };
   /** The image prompts, of the size of what is drawn. */
   pictures: RgbImage[];
   /** In the order of the pictures; as many drawings for each. */
   batches: ValidationBatch[];
-  settings: DenoiseSettings & Size;
+  settings: ResolvedDrawOptions & Size;
   folder: string;
   /** The step after which the last drawing was made, or 0 where the run starts; undefined where it is not known. */
   drawnAt: number | undefined;
@@ -161,19 +157,15 @@ export class Validation implements Disposable {
 
   /**
    * Draws with the adapter as it is after `step`, once for a step, into `validation/step-N.png`: a row for each image
-   * prompt, the prompt first. The adapter is attached for training before and after.
+   * prompt, the prompt first.
    */
   async draw(step: number, reporter: StepReporter): Promise<void> {
-    const { adapter } = this.#parts.models;
     if (step === this.#drawnAt) return;
     await reporter.aside(async () => {
-      adapter.detach();
       try {
         const sheet = await this.#sheet();
         if (sheet !== undefined) await this.#show(sheet, step, reporter);
       } finally {
-        adapter.setScale(1);
-        adapter.attach();
         // The largest blocks are the VAE's, and training has no use for them.
         trimMemory();
       }
@@ -186,15 +178,16 @@ export class Validation implements Disposable {
     const drawn: RgbImage[] = [];
     for (const { seeds, prompts } of batches) {
       if (context.signal?.aborted) return undefined;
-      const conditions = conditionsOf(models.adapter, prompts);
+      const { scale, start, end } = settings;
+      const whole = promptsOf(models.adapter, prompts, { scale, range: [start, end] });
       const sampler = createSampler(models.scheduler);
       try {
-        drawn.push(...(await drawPictures(models, sampler, conditions, seeds, settings, context)));
+        drawn.push(...(await drawPictures(models, sampler, whole, seeds, settings, context)));
       } catch (error) {
         if (context.signal?.aborted) return undefined;
         throw error;
       } finally {
-        releaseTokens(conditions);
+        releaseTensors(whole.images);
       }
     }
     const each = drawn.length / pictures.length;
@@ -221,11 +214,7 @@ export class Validation implements Disposable {
 
   [Symbol.dispose](): void {
     const { models, batches } = this.#parts;
-    for (const { prompts } of batches) releasePrompts(prompts);
-    release(models.vae.parameters());
+    releaseTensors(batches);
+    releaseTensors(models.vae.parameters());
   }
-}
-
-function release(tensors: readonly Tensor[]): void {
-  for (const tensor of tensors) tensor.dispose();
 }

@@ -41,7 +41,7 @@ const bytesIn = (...names: string[]): number =>
 function wideAdapter(): string {
   const unet = loadUNet(at('model', 'unet'));
   const sizes = { dim: 32, depth: 4, dimHead: 64, heads: 12, numQueries: 16, embeddingDim: 48, ffMult: 4 };
-  const adapter = new IPAdapter(unet, new Resampler({ ...sizes, outputDim: 32 }));
+  const adapter = new IPAdapter(unet.sites(), new Resampler({ ...sizes, outputDim: 32 }));
   adapter.init(new Generator('cpu', 1));
   writeAdapter(at('wide.safetensors'), adapter.namedParameters());
   return at('wide.safetensors');

@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { ConfigError } from '../../base/errors.js';
 import type { Examples } from '../../data/data-loader.js';
-import type { Encode, FrozenEncoder } from '../../diffusion/frozen-models.js';
 import { resolveOptions } from '../../options/options.js';
 import { type Part, parts, type TrainOptions, trainOptionsSchema } from '../../options/train-options.js';
 import { tidy, trimMemory } from '../../torch/index.js';
 import { checkpointSize } from '../checkpoints/checkpoint.js';
+import type { Encode, FrozenEncoder } from '../encodings/frozen-encoders.js';
 import { createLoader } from '../setup.js';
 import { trainStep } from '../step.js';
 import { type PreparedRun, type TrainHooks, withRun } from '../train.js';
@@ -44,7 +44,7 @@ export async function dryRun(options: TrainOptions, hooks: TrainHooks = {}): Pro
 
 /** The caller may go on with the run itself, which needs the memory. */
 function release({ training: { models, adapter, optimizer, ema } }: PreparedRun): void {
-  const weights = [...models.unet.parameters(), ...adapter.parameters()];
+  const weights = [...models.backbone.parameters(), ...adapter.parameters()];
   const state = [...optimizer.stateDict().values(), ...(ema?.stateDict().values() ?? [])];
   for (const tensor of [...weights, ...state]) tensor.dispose();
   trimMemory();
@@ -78,7 +78,7 @@ async function rehearse(run: PreparedRun, hooks: TrainHooks): Promise<DryRunRepo
       badRows: [...dataset.incomplete, ...loader.badRows.values()],
     };
   } finally {
-    for (const encoder of loaded.values()) encoder.dispose();
+    for (const encoder of loaded.values()) encoder[Symbol.dispose]();
   }
 }
 
@@ -102,29 +102,24 @@ async function rehearseSteps(
   const { training, state, loader, target } = run;
   const inputs = [...loaded.keys()].map((name) => training.models.encoders[name].input);
   const steps: RehearsedStep[] = [];
-  training.adapter.attach();
-  try {
-    let start = performance.now();
-    for await (const batch of rehearsedBatches(run, loader, inputs)) {
-      const readSeconds = (performance.now() - start) / 1000;
-      // Here Ctrl-C is heard.
-      await setImmediate();
-      signal?.throwIfAborted();
-      const meter = new PhaseMeter(target.device);
-      const encoders = { ...meteredEncoders(loaded, meter), ...caches.encode } as Record<Part, Encode>;
-      const step = state.step + steps.length + 1;
-      const loss = tidy(() => {
-        const metrics = trainStep({ ...training, encoders, around: meter.around }, batch, step);
-        training.guard.settle();
-        return metrics === null ? null : metrics.loss.item();
-      });
-      const measures = measuresOf(run, loaded, batch, readSeconds, meter);
-      const { tensorBytes } = meter.total();
-      steps.push({ loss, measures, tensorBytes, resident: process.memoryUsage.rss() });
-      start = performance.now();
-    }
-  } finally {
-    training.adapter.detach();
+  let start = performance.now();
+  for await (const batch of rehearsedBatches(run, loader, inputs)) {
+    const readSeconds = (performance.now() - start) / 1000;
+    // Here Ctrl-C is heard.
+    await setImmediate();
+    signal?.throwIfAborted();
+    const meter = new PhaseMeter(target.device);
+    const encoders = { ...meteredEncoders(loaded, meter), ...caches.encode } as Record<Part, Encode>;
+    const step = state.step + steps.length + 1;
+    const loss = tidy(() => {
+      const metrics = trainStep({ ...training, encoders, around: meter.around }, batch, step);
+      training.guard.settle();
+      return metrics === null ? null : metrics.loss.item();
+    });
+    const measures = measuresOf(run, loaded, batch, readSeconds, meter);
+    const { tensorBytes } = meter.total();
+    steps.push({ loss, measures, tensorBytes, resident: process.memoryUsage.rss() });
+    start = performance.now();
   }
   return steps;
 }
@@ -202,7 +197,7 @@ function measuresOf(
   const named = [
     part('reading pictures', { seconds: readSeconds, tensorBytes: null }),
     ...encoders,
-    part('UNet', undefined, weightsOf(models.unet.parameters())),
+    part('UNet', undefined, weightsOf(models.backbone.parameters())),
     part('adapter', undefined, held(parameters)),
     part('forward', meter.phase('forward')),
     // The gradients are as large as what they are of, and go with the update.

@@ -14,12 +14,14 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../../test/e2e/world.js';
 import { expectAllclose } from '../../../test/golden.js';
 import { tarOf } from '../../../test/write-tar.js';
+import { plus } from '../../adapters/plus.js';
 import { type Batch, DataLoader } from '../../data/data-loader.js';
 import { openDataset } from '../../data/open-dataset.js';
-import { type EncoderSource, type FrozenModels, loadFrozenModels } from '../../diffusion/frozen-models.js';
 import { type Part, parts } from '../../options/train-options.js';
+import { openModels, type TrainingModels, trainingModels } from '../setup.js';
 import { train } from '../train.js';
 import { type Encoders, openEncoders } from './encoders.js';
+import type { EncoderSource, EncoderSources } from './frozen-encoders.js';
 
 const PICTURES = 8;
 const target = { dtype: 'float32', device: 'cpu' } as const;
@@ -43,10 +45,13 @@ interface Opened {
 async function open(
   cached: readonly Part[],
   resolution = 64,
-  adapt: (models: FrozenModels) => FrozenModels['encoders'] = ({ encoders }) => encoders,
+  adapt: (models: TrainingModels) => EncoderSources = ({ encoders }) => encoders,
   dataset = at('data.json'),
 ): Promise<Opened> {
-  const models = loadFrozenModels(at('model'), at('image_encoder'), { ...target, rowsAtOnce: 3 });
+  const models = trainingModels(openModels(at('model'), at('image_encoder'), target), plus, {
+    ...target,
+    rowsAtOnce: 3,
+  });
   const dataRootPath = dataset.endsWith('json') ? at('images') : undefined;
   const { rows } = await openDataset({ dataset, dataRootPath });
   const { tokenizer, imageProcessor } = models;
@@ -170,14 +175,14 @@ describe('cached encodings', () => {
         return { ...encoder, encode };
       },
     });
-    const adapt = ({ encoders }: FrozenModels) => ({ ...encoders, latents: interrupted(encoders.latents) });
+    const adapt = ({ encoders }: TrainingModels) => ({ ...encoders, latents: interrupted(encoders.latents) });
     await expect(open(['latents'], 64, adapt)).rejects.toThrow('interrupted');
     expect((await open(['latents'])).encoded).toEqual({ latents: PICTURES - 6 });
   });
 
   it('take the place of the encoders, which are loaded only where something is missing', async () => {
     const loaded: Part[] = [];
-    const adapt = ({ encoders }: FrozenModels): FrozenModels['encoders'] => {
+    const adapt = ({ encoders }: TrainingModels): EncoderSources => {
       const watched = (part: Part): EncoderSource => ({
         ...encoders[part],
         load: () => {
