@@ -2,7 +2,7 @@
 import type { DDPMScheduler } from '../schedulers/ddpm.js';
 import { type Device, type Generator, randint, randn, type Tensor } from '../torch/index.js';
 
-export interface TimestepOptions {
+interface TimestepOptions {
   timestepSampling: 'uniform' | 'logit_normal';
   /** Mean and standard deviation of the normal variable of 'logit_normal'. */
   logitMean: number;

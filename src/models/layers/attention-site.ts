@@ -33,7 +33,7 @@ export interface SiteCall {
 }
 
 /** What is added at a site: weight × hidden, in one operation, so that it is rounded once. */
-export interface AddedAttention {
+interface AddedAttention {
   /** [batch, n, innerDim] */
   hidden: Tensor;
   weight: number;
