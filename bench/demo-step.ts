@@ -24,7 +24,7 @@ export async function compareDemoStep(rounds: number): Promise<void> {
   const scheduler = DDPMScheduler.fromConfig(join(models, 'scheduler'));
   const adapter = createAdapter(
     { unet, imageFeatureSize: 128 },
-    { numTokens: 16, seed: 0, imageEncoderPath: join(models, 'image_encoder') },
+    { numTokens: 16, seed: 0, imageEncoder: join(models, 'image_encoder') },
     undefined,
     'cpu',
   );

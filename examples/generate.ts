@@ -6,7 +6,7 @@ const pipeline = await IPAdapterPipeline.load({ model, imageEncoder, adapter });
 
 const pictures = await pipeline.generate({
   prompt: 'in the snow',
-  imagePrompts: [reference],
+  images: [reference],
   scale: 0.7,
   steps: 20,
   seed: 1,

@@ -18,15 +18,15 @@ export { type GenerateHooks, IPAdapterPipeline } from './generation/pipeline.js'
 export type { RgbImage } from './images/image.js';
 export { contactSheet, encodePng } from './images/png.js';
 export type { CheckOptions } from './options/check-options.js';
+export type { EmbedOptions } from './options/embed-options.js';
 export type { EvaluateOptions } from './options/evaluate-options.js';
 export type {
   DrawOptions,
-  EmbedOptions,
   GenerateOptions,
   ImageFit,
-  ImagePrompt,
   Job,
   PipelineOptions,
+  PromptOptions,
 } from './options/generate-options.js';
 export type { TrainOptions } from './options/train-options.js';
 export type { SamplerName } from './schedulers/config.js';

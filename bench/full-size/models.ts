@@ -73,7 +73,7 @@ export function writeFullSizeModels(root: string): void {
   const adapterFile = join(root, 'ip_adapter.safetensors');
   if (!existsSync(adapterFile)) {
     const models = { unet: loadUNet(join(root, 'model/unet')), imageFeatureSize: vitH.hidden_size };
-    const options = { numTokens: 16, seed: 0, imageEncoderPath: join(root, 'image_encoder') };
+    const options = { numTokens: 16, seed: 0, imageEncoder: join(root, 'image_encoder') };
     const adapter = createAdapter(models, options, undefined, 'cpu');
     writeAdapter(adapterFile, adapter.namedParameters());
   }

@@ -71,7 +71,7 @@ function table(report: DatasetReport, hasBuckets: boolean): string {
     [
       'tokens',
       tokens === null
-        ? 'not counted: --pretrained-model-name-or-path has the tokenizer'
+        ? 'not counted: --model has the tokenizer'
         : `${spread(tokens)}; truncated at ${tokens.limit}: ${count(tokens.truncated)}`,
     ],
     [

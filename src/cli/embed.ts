@@ -1,6 +1,6 @@
 /** @file `ip-adapter embed`: pictures to image embeddings, which `ip-adapter generate --image` takes in their place. */
 import { Command } from '@commander-js/extra-typings';
-import { embedOptionsSchema } from '../options/generate-options.js';
+import { embedOptionsSchema } from '../options/embed-options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
 import { assertFolderFor } from './out-folder.js';

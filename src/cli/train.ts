@@ -53,7 +53,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
         const { dryRun } = await import('../training/dry-run/dry-run.js');
         const report = await dryRun(options, hooks);
         tellSkipped(report.badRows);
-        process.stdout.write(`${dryRunTable(report, options.validationImage.length > 0)}\n`);
+        process.stdout.write(`${dryRunTable(report, options.validationImages.length > 0)}\n`);
         return;
       }
       const { train } = await import('../training/train.js');

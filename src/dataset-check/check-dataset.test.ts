@@ -8,10 +8,10 @@ import { checkDataset } from './check-dataset.js';
 let world: World;
 const at = (...names: string[]): string => join(world.root, ...names);
 const options = () => ({
-  dataJsonFile: at('data.json'),
-  dataRootPath: at('images'),
+  dataset: at('data.json'),
+  datasetRoot: at('images'),
   resolution: 64,
-  trainBatchSize: 2,
+  batchSize: 2,
 });
 
 beforeAll(async () => {
@@ -39,7 +39,7 @@ describe('checkDataset', () => {
   it('reads every picture, and says what each row would be in training', async () => {
     const steps: number[] = [];
     const { readSeconds, rowsPerSecond, ...report } = await checkDataset(
-      { ...options(), buckets: true, pretrainedModelNameOrPath: at('model') },
+      { ...options(), buckets: true, model: at('model') },
       { onStep: ({ step, totalSteps }) => totalSteps === 9 && steps.push(step) },
     );
     expect(steps).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
@@ -91,20 +91,20 @@ describe('checkDataset', () => {
         [40, 80],
       ]);
       const shared = {
-        dataJsonFile: join(own.root, 'data.json'),
-        dataRootPath: join(own.root, 'images'),
+        dataset: join(own.root, 'data.json'),
+        datasetRoot: join(own.root, 'images'),
         resolution: 64,
-        trainBatchSize: 2,
+        batchSize: 2,
       };
       for (const buckets of [true, false]) {
         const { stepsPerEpoch } = await checkDataset({ ...shared, buckets });
         const { step } = await train({
           ...shared,
           buckets,
-          pretrainedModelNameOrPath: join(own.root, 'model'),
-          imageEncoderPath: join(own.root, 'image_encoder'),
+          model: join(own.root, 'model'),
+          imageEncoder: join(own.root, 'image_encoder'),
           outputDir: join(own.root, `out ${buckets}`),
-          numTrainEpochs: 1,
+          epochs: 1,
         });
         expect(stepsPerEpoch).toBe(step);
         expect(step).toBe(buckets ? 5 : 4);

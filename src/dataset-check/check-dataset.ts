@@ -32,7 +32,7 @@ const READ_AT_ONCE = 8;
  */
 export async function checkDataset(options: CheckOptions, hooks: CheckHooks = {}): Promise<DatasetReport> {
   const config = resolveOptions(checkOptionsSchema, options);
-  const model = config.pretrainedModelNameOrPath;
+  const { model } = config;
   const tokenizer = model === undefined ? null : openStableDiffusion(model).tokenizer();
   const { rows, description, incomplete } = await openDataset(config, hooks);
   const square = { width: config.resolution, height: config.resolution };
@@ -62,7 +62,7 @@ export async function checkDataset(options: CheckOptions, hooks: CheckHooks = {}
   await forEachConcurrently(rows, READ_AT_ONCE, check, hooks.signal);
 
   const readSeconds = (performance.now() - start) / 1000;
-  const buckets = bucketReports(sizes, targets, config.trainBatchSize);
+  const buckets = bucketReports(sizes, targets, config.batchSize);
   return {
     dataset: description,
     rows: rows.length,

@@ -47,8 +47,8 @@ describe('evaluate', () => {
       model: world.model,
       imageEncoder: world.imageEncoder,
       adapter: world.adapter,
-      dataJsonFile: join(world.root, 'data.json'),
-      dataRootPath: join(world.root, 'images'),
+      dataset: join(world.root, 'data.json'),
+      datasetRoot: join(world.root, 'images'),
       maxRows: 3,
       steps: 2,
       width: 64,
@@ -70,7 +70,7 @@ describe('evaluate', () => {
     expect(first.rows).toBe(3);
     const again = await evaluate({ ...options, batchSize: 2 });
     expect(again).toEqual(first);
-    const one = await evaluate({ ...options, batchSize: 1, scale: [1] });
+    const one = await evaluate({ ...options, batchSize: 1, scales: [1] });
     expect(one.scores[0]?.clipI).toBeCloseTo(first.scores[1]?.clipI as number, 4);
   });
 
@@ -82,7 +82,7 @@ describe('evaluate', () => {
     const generator = new Generator('cpu', 5);
     tensors.set(key, randn((tensors.get(key) as Tensor).shape, { generator }));
     writeSafetensors(join(other, 'model.safetensors'), tensors);
-    const drawn = { ...options, scale: [1] };
+    const drawn = { ...options, scales: [1] };
     const [own, others] = [await evaluate(drawn), await evaluate({ ...drawn, metricEncoder: other })];
     expect([own.metricEncoder, others.metricEncoder]).toEqual([world.imageEncoder, other]);
     expect(others.scores[0]?.clipI).not.toBeCloseTo(own.scores[0]?.clipI as number, 3);
@@ -106,16 +106,16 @@ describe('evaluate', () => {
   });
 
   it('refuses a single row, which nothing can be told apart from', async () => {
-    const dataJsonFile = join(world.root, 'one.json');
-    writeFileSync(dataJsonFile, JSON.stringify([{ image_file: '0.png', text: 'a' }]));
-    await expect(evaluate({ ...options, dataJsonFile })).rejects.toThrow(
+    const dataset = join(world.root, 'one.json');
+    writeFileSync(dataset, JSON.stringify([{ image_file: '0.png', text: 'a' }]));
+    await expect(evaluate({ ...options, dataset })).rejects.toThrow(
       /^Expected 2 rows or more, .* in .*one.json but there is 1$/,
     );
   });
 
   it('draws several pictures of a row, with captions, and keeps nothing', async () => {
     const before = memoryStats().liveTensors;
-    const { scores } = await evaluate({ ...options, imagesPerRow: 2, text: 'caption', scale: [0.5] });
+    const { scores } = await evaluate({ ...options, imagesPerRow: 2, text: 'caption', scales: [0.5] });
     expect(scores).toHaveLength(1);
     expect(scores[0]?.clipT).toBeNull();
     expect(memoryStats().liveTensors).toBe(before);
@@ -123,9 +123,9 @@ describe('evaluate', () => {
 
   it('names what is at fault', async () => {
     const attempt = (change: object) => evaluate({ ...options, ...change } as EvaluateOptions);
-    await expect(attempt({ adapter: undefined })).rejects.toThrow(/--adapter \(adapter\) is required/);
-    await expect(attempt({ scale: [] })).rejects.toThrow(ConfigError);
-    await expect(attempt({ dataJsonFile: 'none.json' })).rejects.toThrow(DatasetError);
+    await expect(attempt({ adapter: undefined })).rejects.toThrow(/^adapter is required/);
+    await expect(attempt({ scales: [] })).rejects.toThrow(ConfigError);
+    await expect(attempt({ dataset: 'none.json' })).rejects.toThrow(DatasetError);
     const reason = new Error('enough');
     await expect(evaluate(options, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   });

@@ -64,7 +64,7 @@ export async function evaluate(
   const rowCount = Math.min(dataset.rows.length, config.maxRows);
   if (rowCount < 2)
     throw new DatasetError(
-      `Expected 2 rows or more, whose pictures can be told apart, in ${config.dataset ?? config.dataJsonFile} but there is ${rowCount}`,
+      `Expected 2 rows or more, whose pictures can be told apart, in ${config.dataset.join(', ')} but there is ${rowCount}`,
     );
   const rows = Array.from({ length: rowCount }, (_, i) => dataset.rows.at(i) as DatasetRow);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
@@ -86,9 +86,9 @@ export async function evaluate(
     ? metric.embedTexts(rows.map(({ captions }) => captions[0] as string))
     : null;
   const scores: Scores[] = [];
-  for (const [i, scale] of config.scale.entries()) {
+  for (const [i, scale] of config.scales.entries()) {
     const report: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
-      onStep?.({ step: i * totalSteps + step, totalSteps: config.scale.length * totalSteps });
+      onStep?.({ step: i * totalSteps + step, totalSteps: config.scales.length * totalSteps });
     const drawn = await drawAndEmbed(
       pipeline,
       metric,
@@ -115,18 +115,17 @@ async function drawAndEmbed(
   pipeline: IPAdapterPipeline,
   metric: ClipMetric,
   rows: readonly DatasetRow[],
-  config: Omit<ResolvedEvaluateOptions, 'scale'> & { scale: number },
+  config: ResolvedEvaluateOptions & { scale: number },
   { signal, onStep }: GenerateHooks,
 ): Promise<Tensor> {
   const { imagesPerRow, text, seed, batchSize, scale } = config;
-  const { negativePrompt, guidanceScale, steps, scheduler, start, end, width, height } = config;
+  const { negativePrompt, guidanceScale, steps, scheduler, range, width, height } = config;
   const draw = {
     negativePrompt,
     guidanceScale,
     steps,
     scheduler,
-    start,
-    end,
+    range,
     width,
     height,
     batchSize,
@@ -147,7 +146,7 @@ async function drawAndEmbed(
       onStep?.({ step: i * totalSteps + step, totalSteps: batches * totalSteps });
     const batch: Job[] = [];
     for (const { sources, ...job } of jobs.slice(i * batchSize, (i + 1) * batchSize))
-      batch.push({ ...job, imagePrompts: await Promise.all(sources.map(readPicture)) });
+      batch.push({ ...job, images: await Promise.all(sources.map(readPicture)) });
     embeddings.push(metric.embedImages(await pipeline.generateEach(batch, { ...draw, onStep: report })));
   }
   return catAndDispose(embeddings);

@@ -5,7 +5,7 @@ import { downloadModels } from '../diffusion/download-models.js';
 import type { DownloadHooks } from '../hub/download.js';
 import { readPicture } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
-import { type EmbedOptions, embedOptionsSchema } from '../options/generate-options.js';
+import { type EmbedOptions, embedOptionsSchema } from '../options/embed-options.js';
 import { resolveOptions } from '../options/options.js';
 import { setNumThreads, tidy } from '../torch/index.js';
 import { resolveTarget } from '../torch/target.js';

@@ -1,26 +1,30 @@
 /** @file IPAdapterPipeline: models loaded once, pictures drawn as often as one likes. Nothing is printed. */
 
+import type { z } from 'zod';
 import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { ConfigError } from '../base/errors.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import type { DownloadHooks } from '../hub/download.js';
 import type { Size } from '../images/image.js';
 import {
+  adapterEntries,
   type DrawOptions,
   drawOptionsSchema,
-  type GenerateOptions,
-  generateOptionsSchema,
   type Job,
   jobSchema,
   type PipelineOptions,
+  type PromptOptions,
   pipelineOptionsSchema,
+  promptOptionsSchema,
   type ResolvedDrawOptions,
   type ResolvedJob,
+  weighted,
 } from '../options/generate-options.js';
 import { resolveOptions } from '../options/options.js';
 import { createSampler } from '../schedulers/create.js';
 import { setNumThreads } from '../torch/index.js';
 import { makeConditions, releaseConditions } from './conditions.js';
+import type { DenoiseSettings } from './denoise.js';
 import { drawPictures } from './draw.js';
 import { Picture, parametersOf } from './generated-image.js';
 import { loadPipelineModels, type PipelineModels } from './pipeline-models.js';
@@ -35,10 +39,10 @@ export interface GenerateHooks {
 
 /** Draws pictures that follow text and pictures. Calls may overlap: they take turns, step by step. */
 export class IPAdapterPipeline implements Disposable {
-  readonly #options: PipelineOptions;
+  readonly #options: ReturnType<typeof modelsOf>;
   readonly #models: PipelineModels;
 
-  private constructor(options: PipelineOptions, models: PipelineModels) {
+  private constructor(options: ReturnType<typeof modelsOf>, models: PipelineModels) {
     this.#options = options;
     this.#models = models;
   }
@@ -49,11 +53,11 @@ export class IPAdapterPipeline implements Disposable {
    * together; the signal's reason where it ended a download
    */
   static async load(options: PipelineOptions, hooks: DownloadHooks = {}): Promise<IPAdapterPipeline> {
-    const resolved = resolveOptions(pipelineOptionsSchema, options);
+    const resolved = modelsOf(resolveOptions(pipelineOptionsSchema, options));
     const { model: stableDiffusion, imageEncoder, adapter } = resolved;
     await downloadModels({ stableDiffusion, imageEncoder, adapter }, hooks);
     if (resolved.threads !== undefined) setNumThreads(resolved.threads);
-    return new IPAdapterPipeline(options, loadPipelineModels(resolved));
+    return new IPAdapterPipeline(resolved, loadPipelineModels(resolved));
   }
 
   /** What was found, a line each: the adapter, the model, the device. */
@@ -70,10 +74,15 @@ export class IPAdapterPipeline implements Disposable {
    * Pictures of one prompt, the n-th with the seed plus n.
    * @throws ConfigError where an option is unknown or out of range; the signal's reason where it was aborted
    */
-  async generate({ signal, onStep, ...options }: GenerateOptions & GenerateHooks = {}): Promise<Picture[]> {
-    const { prompt, imagePrompts, seed, numImages, ...draw } = resolveOptions(generateOptionsSchema, options);
+  async generate({ signal, onStep, ...options }: PromptOptions & GenerateHooks = {}): Promise<Picture[]> {
+    const { prompt, seed, numImages, ...rest } = resolveOptions(promptOptionsSchema, options);
+    const { scale, range, ...images } = onlyOne(
+      adapterEntries(rest, ['images', 'weights', 'scale', 'range']),
+    );
+    // One list for all of them, which is then encoded once.
+    const imagePrompts = weighted(images);
     const jobs = Array.from({ length: numImages }, (_, i) => ({ prompt, imagePrompts, seed: seed + i }));
-    return this.#draw(jobs, draw, { signal, onStep });
+    return this.#draw(jobs, { ...rest, scale, range }, { signal, onStep });
   }
 
   /** A picture for each job, in the jobs' order; options and errors as for `generate`. */
@@ -82,7 +91,10 @@ export class IPAdapterPipeline implements Disposable {
     { signal, onStep, ...options }: DrawOptions & GenerateHooks = {},
   ): Promise<Picture[]> {
     const draw = resolveOptions(drawOptionsSchema, options);
-    const resolved = jobs.map((job) => resolveOptions(jobSchema, job));
+    const resolved = jobs.map((job) => {
+      const { prompt, seed, ...images } = resolveOptions(jobSchema, job);
+      return { prompt, seed, imagePrompts: weighted(images) };
+    });
     return this.#draw(resolved, draw, { signal, onStep });
   }
 
@@ -98,29 +110,28 @@ export class IPAdapterPipeline implements Disposable {
     draw: ResolvedDrawOptions,
     hooks: GenerateHooks,
   ): Promise<Picture[]> {
-    const size = this.#sizeOf(draw);
+    const { scale = 1, range: [start, end] = [0, 1] } = draw;
+    const settings = { ...draw, scale, start, end, ...this.#sizeOf(draw) };
     const batches = Math.ceil(jobs.length / draw.batchSize);
     const pictures: Picture[] = [];
     for (let i = 0; i < batches; i++) {
       const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
       const onStep: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
         hooks.onStep?.({ step: i * totalSteps + step, totalSteps: batches * totalSteps });
-      pictures.push(
-        ...(await this.#drawBatch(batch, { ...draw, ...size }, { signal: hooks.signal, onStep })),
-      );
+      pictures.push(...(await this.#drawBatch(batch, settings, { signal: hooks.signal, onStep })));
     }
     return pictures;
   }
 
   async #drawBatch(
     jobs: readonly ResolvedJob[],
-    draw: ResolvedDrawOptions & Size,
+    draw: ResolvedDrawOptions & DenoiseSettings & Size,
     hooks: GenerateHooks,
   ): Promise<Picture[]> {
     hooks.signal?.throwIfAborted();
     const sampler = createSampler(this.#models.scheduler, draw.scheduler);
     const name = draw.scheduler ?? sampler.constructor.name;
-    const conditions = await makeConditions(this.#models, jobs, draw.negativePrompt, draw.imageFit);
+    const conditions = await makeConditions(this.#models, jobs, draw.negativePrompt ?? '', draw.imageFit);
     try {
       const seeds = jobs.map(({ seed }) => seed);
       const pictures = await drawPictures(this.#models, sampler, conditions, seeds, draw, hooks);
@@ -144,6 +155,19 @@ export class IPAdapterPipeline implements Disposable {
         );
     return sides;
   }
+}
+
+/** The models of the one adapter that can be loaded. */
+function modelsOf({ adapters, ...options }: z.output<typeof pipelineOptionsSchema>) {
+  const entry = onlyOne(adapterEntries({ adapters, ...options }, ['adapter', 'imageEncoder']));
+  return { ...options, ...entry };
+}
+
+/** @throws ConfigError for two: only one adapter can act yet */
+function onlyOne<T extends object>(entries: readonly Partial<T>[]): Partial<T> {
+  if (entries.length > 1)
+    throw new ConfigError(`adapters has ${entries.length} entries; more than one is not supported yet`);
+  return entries[0] ?? {};
 }
 
 function describe({ title, module: { image_proj: projection } }: OpenedAdapter): string {

@@ -6,18 +6,15 @@ import { trainOptionsSchema } from './train-options.js';
 export const checkOptionsSchema = trainOptionsSchema
   .pick({
     dataset: true,
-    dataJsonFile: true,
-    dataRootPath: true,
+    datasetRoot: true,
     resolution: true,
     buckets: true,
-    trainBatchSize: true,
+    batchSize: true,
   })
   .extend({
-    pretrainedModelNameOrPath: path
+    model: path
       .optional()
-      .describe(
-        'Stable Diffusion whose tokenizer counts the tokens of captions; default: they are not counted',
-      ),
+      .describe('Stable Diffusion whose tokenizer counts the tokens of captions; default: no count'),
   });
 
 export type CheckOptions = z.input<typeof checkOptionsSchema>;

@@ -21,7 +21,7 @@ const unet = loadUNet(golden('unet/unet') as string);
 const create = (startFrom?: string, { numTokens = 16, width = 48, model = unet } = {}): IPAdapter =>
   createAdapter(
     { unet: model, imageFeatureSize: width },
-    { numTokens, seed: 3, imageEncoderPath: 'encoder' },
+    { numTokens, seed: 3, imageEncoder: 'encoder' },
     startFrom,
     'cpu',
   );

@@ -20,11 +20,7 @@ import { type Device, Generator } from '../torch/index.js';
  */
 export function createAdapter(
   { unet, imageFeatureSize }: Pick<FrozenModels, 'unet' | 'imageFeatureSize'>,
-  {
-    numTokens,
-    seed,
-    imageEncoderPath,
-  }: Pick<ResolvedTrainOptions, 'numTokens' | 'seed' | 'imageEncoderPath'>,
+  { numTokens, seed, imageEncoder }: Pick<ResolvedTrainOptions, 'numTokens' | 'seed' | 'imageEncoder'>,
   startFrom: string | undefined,
   device: Device,
 ): IPAdapter {
@@ -39,7 +35,7 @@ export function createAdapter(
       throw new CheckpointError(
         `Expected an IP-Adapter Plus in ${opened.file} but it is ${opened.title}, which cannot be trained yet; use an ip-adapter-plus file.`,
       );
-    assertFeaturesFit(opened, imageFeatureSize, imageEncoderPath);
+    assertFeaturesFit(opened, imageFeatureSize, imageEncoder);
     if (adapter.numTokens !== numTokens)
       throw new CheckpointError(
         `Expected ${numTokens} image tokens in ${opened.file} but received ${adapter.numTokens}; give --num-tokens ${adapter.numTokens}.`,
@@ -76,7 +72,7 @@ export function createLoader(
   rows: Rows,
   buckets: Size[] | undefined,
 ): DataLoader {
-  const { resolution, randomFlip, trainBatchSize, gradientAccumulationSteps, seed, cache = [] } = config;
+  const { resolution, randomFlip, batchSize, gradientAccumulationSteps, seed, cache = [] } = config;
   return new DataLoader({
     rows,
     tokenizer,
@@ -84,7 +80,7 @@ export function createLoader(
     resolution,
     buckets,
     randomFlip,
-    batchSize: trainBatchSize * gradientAccumulationSteps,
+    batchSize: batchSize * gradientAccumulationSteps,
     // A picture in a tar takes three turns: read, header, pixels; and the engine gives one a step.
     prefetch: config.dataloaderNumWorkers || 3,
     seed,

@@ -104,12 +104,12 @@ export async function withRun<T>(
   };
   const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
   if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...hooks });
-  const { pretrainedModelNameOrPath: stableDiffusion, imageEncoderPath: imageEncoder } = config;
-  const startFrom = resumed === undefined ? config.pretrainedIpAdapterPath : join(resumed, adapterFile);
+  const { model: stableDiffusion, imageEncoder } = config;
+  const startFrom = resumed === undefined ? config.adapter : join(resumed, adapterFile);
   await downloadModels({ stableDiffusion, imageEncoder, adapter: startFrom }, hooks);
   const models = loadFrozenModels(stableDiffusion, imageEncoder, {
     ...target,
-    rowsAtOnce: config.trainBatchSize,
+    rowsAtOnce: config.batchSize,
     cudaGraphs: config.cudaGraphs,
     onMessage: hooks.onMessage,
   });
@@ -117,7 +117,7 @@ export async function withRun<T>(
   const adapter = createAdapter(models, config, startFrom, target.device);
   const buckets = config.buckets ? await readBuckets(rows, config.resolution, hooks) : undefined;
   const loader = createLoader(models, config, rows, buckets);
-  state.totalSteps = config.maxTrainSteps ?? config.numTrainEpochs * loader.batchesPerEpoch;
+  state.totalSteps = config.maxSteps ?? config.epochs * loader.batchesPerEpoch;
   const optimization = createOptimization(adapter.namedParameters(), config, state.totalSteps);
   if (saved !== undefined) {
     restoreOptimization(optimization, saved, resumed as string);
@@ -202,7 +202,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
   };
 
   // Steps that are given are made in as many epochs as they take.
-  const epochs = config.maxTrainSteps === undefined ? config.numTrainEpochs : Number.POSITIVE_INFINITY;
+  const epochs = config.maxSteps === undefined ? config.epochs : Number.POSITIVE_INFINITY;
   adapter.attach();
   try {
     for await (const batch of reporter.timed(batchesFrom(loader, state, epochs))) {

@@ -60,25 +60,25 @@ export async function openValidation(
   config: ResolvedTrainOptions,
   context: ValidationContext,
 ): Promise<Validation | undefined> {
-  const { validationImage: files, resolution, validationSamplingSteps: steps } = config;
+  const { validationImages: files, resolution, validationSamplingSteps: steps } = config;
   const texts = textsOf(config);
   if (files.length === 0) return undefined;
   const pictures = await Promise.all(files.map((file) => readPicture(fileSource(file))));
-  const stableDiffusion = openStableDiffusion(config.pretrainedModelNameOrPath);
+  const stableDiffusion = openStableDiffusion(config.model);
   const scheduler = stableDiffusion.schedulerFile();
   // Found now and not at the first drawing: a scheduler that cannot draw, or not in so many steps.
   using sampler = createSampler(scheduler);
   sampler.setTimesteps(steps);
 
   const size = { width: resolution, height: resolution };
-  const settings = resolveOptions(drawOptionsSchema, {
-    scale: config.validationScale,
+  const drawing = resolveOptions(drawOptionsSchema, {
     guidanceScale: config.validationGuidanceScale,
     steps,
     ...size,
   });
-  const { negativePrompt, imageFit, batchSize } = settings;
-  const encoder = loadEncoder(config.imageEncoderPath, context);
+  const settings = { ...drawing, ...size, scale: config.validationScale, start: 0, end: 1 };
+  const { negativePrompt, imageFit, batchSize } = drawing;
+  const encoder = loadEncoder(config.imageEncoder, context);
   const textEncoder = stableDiffusion.loadTextEncoder(context);
   const models = {
     encoder,
@@ -94,7 +94,7 @@ export async function openValidation(
       const count = Math.min(batchSize, config.numValidationImages - first);
       const seeds = Array.from({ length: count }, (_, k) => config.seed + first + k);
       const jobs = seeds.map((seed) => ({ prompt: texts[i] as string, imagePrompts, seed }));
-      batches.push({ seeds, prompts: await encodePrompts(models, jobs, negativePrompt, imageFit) });
+      batches.push({ seeds, prompts: await encodePrompts(models, jobs, negativePrompt ?? '', imageFit) });
     }
   }
   release([...encoder.model.parameters(), ...textEncoder.parameters()]);
@@ -107,7 +107,7 @@ export async function openValidation(
     // As the image encoder sees them: the square in the middle.
     pictures: pictures.map((picture) => trainCrop(picture, size)),
     batches,
-    settings: { ...settings, ...size },
+    settings,
     folder,
     // A run that was killed after its checkpoint has not drawn, and makes up for it.
     drawnAt: context.step === 0 || existsSync(sheetFile(folder, context.step)) ? context.step : undefined,
@@ -120,13 +120,13 @@ function sheetFile(folder: string, step: number): string {
 }
 
 /** The text of each picture. */
-function textsOf({ validationImage: files, validationPrompt: given }: ResolvedTrainOptions): string[] {
-  if (given.length === files.length) return given;
-  if (given.length > 1 || files.length === 0)
+function textsOf({ validationImages: files, validationPrompts: prompts }: ResolvedTrainOptions): string[] {
+  if (prompts.length === files.length) return prompts;
+  if (prompts.length > 1 || files.length === 0)
     throw new ConfigError(
-      `Expected one text for all, or one for each --validation-image, in --validation-prompt (validationPrompt) but received ${given.length} for ${files.length}`,
+      `--validation-prompts (validationPrompts) has ${prompts.length} prompts for ${files.length} --validation-images; give one for all, or one for each`,
     );
-  return files.map(() => given[0] ?? '');
+  return files.map(() => prompts[0] ?? '');
 }
 
 interface ValidationParts {

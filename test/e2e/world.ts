@@ -56,10 +56,10 @@ export async function makeWorld(pictures = 8): Promise<World> {
     ['train_batch_size', '3'],
   ].flatMap(([name, value]) => [`--${name}`, value as string]);
   const optionsFor = (name: string): TrainOptions => ({
-    pretrainedModelNameOrPath: at('model'),
-    imageEncoderPath: at('image_encoder'),
-    dataJsonFile: at('data.json'),
-    dataRootPath: at('images'),
+    model: at('model'),
+    imageEncoder: at('image_encoder'),
+    dataset: at('data.json'),
+    datasetRoot: at('images'),
     outputDir: at(name),
     resolution: 64,
   });

@@ -16,8 +16,8 @@ it('with everything cached holds the UNet and the adapter alone, at the end as a
   const { checkpoint } = await train(
     {
       ...world.optionsFor('out'),
-      trainBatchSize: 2,
-      maxTrainSteps: 60,
+      batchSize: 2,
+      maxSteps: 60,
       cache: 'latents,text,image',
     },
     {

@@ -19,8 +19,8 @@ it('holds at step 200 what it held at step 20', async () => {
   await train(
     {
       ...world.optionsFor('out'),
-      trainBatchSize: 2,
-      maxTrainSteps: 200,
+      batchSize: 2,
+      maxSteps: 200,
       saveSteps: 50,
     },
     {

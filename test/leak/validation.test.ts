@@ -15,9 +15,9 @@ it('validation pictures leave nothing behind, after the first as after the tenth
   const { step } = await train(
     {
       ...world.optionsFor('out'),
-      trainBatchSize: 2,
-      maxTrainSteps: 20,
-      validationImage: [`${world.root}/images/0.png`, `${world.root}/images/1.png`],
+      batchSize: 2,
+      maxSteps: 20,
+      validationImages: [`${world.root}/images/0.png`, `${world.root}/images/1.png`],
       validationSteps: 2,
       numValidationImages: 2,
       validationSamplingSteps: 4,

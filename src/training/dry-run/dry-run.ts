@@ -28,7 +28,7 @@ const encoderOrder = ['latents', 'text', 'image'] as const satisfies readonly Pa
  * @throws what `train` would throw before its third step; ConfigError for a dataset from standard input
  */
 export async function dryRun(options: TrainOptions, hooks: TrainHooks = {}): Promise<DryRunReport> {
-  if (resolveOptions(trainOptionsSchema, options).dataset === '-')
+  if (resolveOptions(trainOptionsSchema, options).dataset.includes('-'))
     throw new ConfigError(
       'Expected a file or folder for --dataset (dataset) in a dry run but received -: a pipe can be read once, and the run itself needs it. Keep the tar in a file',
     );

@@ -47,8 +47,8 @@ async function open(
   dataset = at('data.json'),
 ): Promise<Opened> {
   const models = loadFrozenModels(at('model'), at('image_encoder'), { ...target, rowsAtOnce: 3 });
-  const dataRootPath = dataset.endsWith('json') ? at('images') : undefined;
-  const { rows } = await openDataset({ dataset, dataRootPath });
+  const datasetRoot = dataset.endsWith('json') ? at('images') : undefined;
+  const { rows } = await openDataset({ dataset, datasetRoot });
   const { tokenizer, imageProcessor } = models;
   const loader = new DataLoader({
     ...{ rows, tokenizer, imageProcessor, resolution },
@@ -204,8 +204,8 @@ describe('training with a cache', () => {
       {
         ...world.optionsFor(name),
         cacheDir: at('cache'),
-        trainBatchSize: 3,
-        maxTrainSteps: 12,
+        batchSize: 3,
+        maxSteps: 12,
         learningRate: 1e-3,
         ...options,
       },
@@ -230,7 +230,7 @@ describe('training with a cache', () => {
   it('goes on to the bit, and with another choice of what is cached', async () => {
     const all = { cache: 'latents,text,image' };
     const whole = await run('whole', all);
-    const first = await run('resumed', { ...all, maxTrainSteps: 5 });
+    const first = await run('resumed', { ...all, maxSteps: 5 });
     cpSync(at('resumed'), at('changed'), { recursive: true });
     const rest = await run('resumed', { ...all, resume: true });
     expect([...first.losses, ...rest.losses]).toEqual(whole.losses);
@@ -247,9 +247,9 @@ describe('training with a cache', () => {
       }
       rmSync(join(own.root, 'images', '6.png'));
       const data = {
-        dataJsonFile: join(own.root, 'data.json'),
-        dataRootPath: join(own.root, 'images'),
-        maxTrainSteps: 6,
+        dataset: join(own.root, 'data.json'),
+        datasetRoot: join(own.root, 'images'),
+        maxSteps: 6,
       };
       const without = await run('bad', data);
       const sorted = (rows: typeof without.badRows) =>
@@ -280,7 +280,7 @@ describe('training with a cache', () => {
 
   it('refuses what is no part', async () => {
     await expect(run('wrong', { cache: 'latents,vae' })).rejects.toThrow(
-      /--cache .*"latents,vae".*"latents"\|"image"\|"text"/,
+      /^cache\[1\] is .*; it must be one of latents, image, text$/,
     );
   });
 });
