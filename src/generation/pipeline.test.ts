@@ -168,7 +168,7 @@ describe('generate', () => {
     [{ steps: 0 }, /^steps is 0; it must be a whole number from 1 to 10,000$/],
     [{ width: 60 }, /multiple of 8 for --width/],
     [{ range: [0, 2] }, /^range\[1\] is 2; it must be a number from 0 to 1$/],
-    [{ scheduler: 'heun' }, /--scheduler/],
+    [{ scheduler: 'heun' }, /^scheduler is "heun"; it must be one of /],
     [{ sacle: 1 }, /Unknown option sacle/],
     [{ images: [{ path: 'a.png' }] }, /^images\[0\] is {"path":"a\.png"}; it must be a path, or an image/],
     [{ steps: 2000 }, /knows 1000 timesteps/],
@@ -253,7 +253,7 @@ describe('load', () => {
   it.each([
     [{ model: undefined }, /^model is required/],
     [{ dtype: 'float16' }, /float16 needs --device cuda/],
-    [{ device: 'tpu' }, /'cpu', 'cuda' or 'cuda:N'/],
+    [{ device: 'tpu' }, /^device is "tpu"; it must be cpu, cuda or cuda:N$/],
   ])('refuses %j', async (change, message) => {
     const options = { ...all, device: 'cpu', ...change } as PipelineOptions;
     await expect(IPAdapterPipeline.load(options)).rejects.toThrow(message);

@@ -10,8 +10,10 @@ import {
   adapterEntries,
   type DrawOptions,
   drawOptionsSchema,
+  type ImagePromptOptions,
   type Job,
   jobSchema,
+  type LoadedAdapter,
   type PipelineOptions,
   type PromptOptions,
   pipelineOptionsSchema,
@@ -77,7 +79,7 @@ export class IPAdapterPipeline implements Disposable {
   async generate({ signal, onStep, ...options }: PromptOptions & GenerateHooks = {}): Promise<Picture[]> {
     const { prompt, seed, numImages, ...rest } = resolveOptions(promptOptionsSchema, options);
     const { scale, range, ...images } = onlyOne(
-      adapterEntries(rest, ['images', 'weights', 'scale', 'range']),
+      adapterEntries<ImagePromptOptions>(rest, ['images', 'weights', 'scale', 'range']),
     );
     // One list for all of them, which is then encoded once.
     const imagePrompts = weighted(images);
@@ -159,12 +161,12 @@ export class IPAdapterPipeline implements Disposable {
 
 /** The models of the one adapter that can be loaded. */
 function modelsOf({ adapters, ...options }: z.output<typeof pipelineOptionsSchema>) {
-  const entry = onlyOne(adapterEntries({ adapters, ...options }, ['adapter', 'imageEncoder']));
+  const entry = onlyOne(adapterEntries<LoadedAdapter>({ adapters, ...options }, ['adapter', 'imageEncoder']));
   return { ...options, ...entry };
 }
 
 /** @throws ConfigError for two: only one adapter can act yet */
-function onlyOne<T extends object>(entries: readonly Partial<T>[]): Partial<T> {
+function onlyOne<T>(entries: readonly T[]): Partial<T> {
   if (entries.length > 1)
     throw new ConfigError(`adapters has ${entries.length} entries; more than one is not supported yet`);
   return entries[0] ?? {};

@@ -5,7 +5,12 @@ import { aliases, aliasesOf, resolveAliases } from './aliases.js';
 import { checkOptionsSchema } from './check-options.js';
 import { embedOptionsSchema } from './embed-options.js';
 import { evaluateOptionsSchema } from './evaluate-options.js';
-import { adapterEntries, generateOptionsSchema, weighted } from './generate-options.js';
+import {
+  adapterEntries,
+  generateOptionsSchema,
+  type ImagePromptOptions,
+  weighted,
+} from './generate-options.js';
 import { flagOf, resolveOptions } from './options.js';
 import { trainOptionsSchema } from './train-options.js';
 
@@ -198,13 +203,12 @@ describe('numbers at their limits', () => {
 
 describe('adapters', () => {
   it('are a list, or the short forms of one', () => {
-    const keys = ['images', 'scale'] as const;
-    expect(adapterEntries({ images: ['a'], scale: 1 }, keys)).toEqual([{ images: ['a'], scale: 1 }]);
-    expect(adapterEntries({ adapters: [{ scale: 1 }, { scale: 2 }] } as never, keys)).toHaveLength(2);
-    expect(adapterEntries({}, keys as never)).toEqual([]);
-    expect(() => adapterEntries({ adapters: [{ scale: 1 }], scale: 2 }, ['scale'])).toThrow(
-      /adapters and scale/,
-    );
+    const entries = (options: ImagePromptOptions & { adapters?: ImagePromptOptions[] }) =>
+      adapterEntries<ImagePromptOptions>(options, ['images', 'scale']);
+    expect(entries({ images: ['a'], scale: 1 })).toEqual([{ images: ['a'], scale: 1 }]);
+    expect(entries({ adapters: [{ scale: 1 }, { scale: 2 }] })).toHaveLength(2);
+    expect(entries({})).toEqual([]);
+    expect(() => entries({ adapters: [{ scale: 1 }], scale: 2 })).toThrow(/adapters and scale/);
   });
 
   it('have a weight for each image, or none', () => {

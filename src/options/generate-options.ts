@@ -114,6 +114,9 @@ export const generateOptionsSchema = z.strictObject({
     .describe(adaptersText),
 });
 
+/** A loaded adapter's options; of them `adapter` is there in an entry of `adapters`. */
+export type LoadedAdapter = Partial<z.output<z.ZodObject<typeof loadedAdapter>>>;
+export type ImagePromptOptions = z.output<z.ZodObject<typeof imagePrompt>>;
 export type Job = z.input<typeof jobSchema>;
 export type DrawOptions = z.input<typeof drawOptionsSchema>;
 export type ResolvedDrawOptions = z.output<typeof drawOptionsSchema>;
@@ -132,26 +135,23 @@ export interface WeightedImage {
   weight: number;
 }
 
-type Entries<T extends { adapters?: unknown }> = NonNullable<T['adapters']> extends (infer E)[] ? E : never;
-
 /**
- * The entries of `adapters`, or the one that the short forms stand for.
+ * The entries of `adapters`, or the one that the short forms stand for, or none.
  * @param keys the short forms
  * @throws ConfigError where both are given
  */
-export function adapterEntries<T extends { adapters?: object[] | undefined }>(
-  options: T,
-  keys: readonly (keyof Entries<T> & keyof T & string)[],
-): Partial<Entries<T>>[] {
-  const { adapters } = options;
-  const short = keys.filter((key) => options[key] !== undefined);
-  if (adapters === undefined)
-    return short.length === 0 ? [] : [Object.fromEntries(short.map((key) => [key, options[key]])) as never];
-  if (short.length > 0)
-    throw new ConfigError(
-      `adapters and ${short.join(', ')} are both given; give ${short.join(', ')} in adapters`,
-    );
-  return adapters as Partial<Entries<T>>[];
+export function adapterEntries<E extends object>(
+  { adapters, ...options }: E & { adapters?: readonly E[] | undefined },
+  keys: readonly (keyof E & string)[],
+): E[] {
+  const short = Object.entries(options).filter(
+    ([key, value]) => keys.includes(key as never) && value !== undefined,
+  );
+  if (adapters === undefined) return short.length === 0 ? [] : [Object.fromEntries(short) as E];
+  const names = short.map(([key]) => key).join(', ');
+  if (names !== '')
+    throw new ConfigError(`adapters and ${names} are both given; give ${names} in the entries of adapters`);
+  return [...adapters];
 }
 
 /** @throws ConfigError where there is not a weight for each image */
