@@ -2,7 +2,6 @@
 import { writeFile } from 'node:fs/promises';
 import { format, parse } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
-import { ConfigError } from '../base/errors.js';
 import type { Picture } from '../generation/generated-image.js';
 import { contactSheet, encodePng } from '../images/png.js';
 import { generateOptionsSchema } from '../options/generate-options.js';
@@ -15,7 +14,7 @@ import { StepProgress } from './step-progress.js';
 const schema = generateOptionsSchema.extend({
   out: path
     .refine((file) => /\.png$/i.test(file), 'must end in .png')
-    .default('ip-adapter.png')
+    .prefault('ip-adapter.png')
     .describe('PNG file to write; several images get their seed in the name, and a contact sheet'),
 });
 
@@ -29,29 +28,13 @@ export function generateCommand(): Command {
 
 async function run(flags: Record<string, unknown>): Promise<void> {
   const { out, ...options } = resolveFlags(schema, flags);
-  const { images = [] } = options;
-  if (images.length > 0 && options.adapter === undefined)
-    throw new ConfigError('--adapter (adapter) is required for --images: the adapter that reads images');
-  if (options.imageEncoder === undefined && images.some((file) => !String(file).endsWith('.safetensors')))
-    throw new ConfigError(
-      '--image-encoder (imageEncoder) is required for --images with images; embeddings of ip-adapter embed need none',
-    );
   assertFolderFor(out, '--out (out)');
-  const { model, imageEncoder, adapter, device, dtype, threads, ...drawing } = options;
-
   const progress = new StepProgress(process.stderr);
   await withCtrlC(async (signal) => {
     try {
       // Loaded now: --help should not need LibTorch.
-      const { IPAdapterPipeline } = await import('../generation/pipeline.js');
-      const pipeline = await IPAdapterPipeline.load(
-        { model, imageEncoder, adapter, device, dtype, threads },
-        { signal, onMessage: (message) => process.stderr.write(`${message}\n`) },
-      );
-      for (const line of pipeline.summary) process.stderr.write(`${line}\n`);
-      if (images.length === 0) process.stderr.write('No --images: pictures follow the text alone.\n');
-      const onStep = progress.update.bind(progress);
-      const pictures = await pipeline.generate({ ...drawing, adapters: undefined, signal, onStep });
+      const { generate } = await import('../generation/generate.js');
+      const pictures = await generate(options, { signal, onEvent: progress.onEvent });
       progress.stop();
       await write(pictures, out);
     } finally {

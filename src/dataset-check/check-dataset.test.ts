@@ -2,6 +2,7 @@ import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } fr
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, stretchPictures, type World } from '../../test/e2e/world.js';
+import { Recorder } from '../../test/recorder.js';
 import { train } from '../training/train.js';
 import { checkDataset } from './check-dataset.js';
 
@@ -37,12 +38,12 @@ afterAll(() => world.remove());
 
 describe('checkDataset', () => {
   it('reads every picture, and says what each row would be in training', async () => {
-    const steps: number[] = [];
+    const { progress, onEvent } = new Recorder();
     const { readSeconds, rowsPerSecond, ...report } = await checkDataset(
       { ...options(), buckets: true, model: at('model') },
-      { onStep: ({ step, totalSteps }) => totalSteps === 9 && steps.push(step) },
+      { onEvent },
     );
-    expect(steps).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(progress).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9].map((done) => [done, 9]));
     expect(report).toEqual({
       dataset: expect.stringContaining('9 rows'),
       rows: 9,

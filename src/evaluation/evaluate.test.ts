@@ -2,9 +2,11 @@ import { cpSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
+import { Recorder } from '../../test/recorder.js';
 import { ConfigError, DatasetError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
-import type { EvaluateOptions } from '../options/evaluate-options.js';
+import type { EvaluateOptions } from '../options/generate-types.js';
+
 import { Generator, memoryStats, randn, type Tensor, tensor } from '../torch/index.js';
 import { evaluate, measure } from './evaluate.js';
 
@@ -58,13 +60,9 @@ describe('evaluate', () => {
   afterAll(() => world.remove());
 
   it('gives the same scores again, and the same for the pictures in batches', async () => {
-    const steps: number[] = [];
-    const onStep = ({ step, totalSteps }: { step: number; totalSteps: number }) => {
-      expect(totalSteps).toBe(2 * 2 * 3);
-      steps.push(step);
-    };
-    const first = await evaluate({ ...options, batchSize: 2 }, { onStep });
-    expect(steps).toEqual(Array.from({ length: 12 }, (_, i) => i + 1));
+    const { progress, onEvent } = new Recorder();
+    const first = await evaluate({ ...options, batchSize: 2 }, { onEvent });
+    expect(progress).toEqual(Array.from({ length: 12 }, (_, i) => [i + 1, 2 * 2 * 3]));
     expect(first.scores.map(({ scale }) => scale)).toEqual([0, 1]);
     expect(first.scores[0]?.clipI).not.toBe(first.scores[1]?.clipI);
     expect(first.rows).toBe(3);

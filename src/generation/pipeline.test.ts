@@ -2,11 +2,13 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
+import { Recorder } from '../../test/recorder.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import { readPicture } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
-import type { PipelineOptions, PromptOptions } from '../options/generate-options.js';
+import type { PipelineOptions, PromptOptions } from '../options/generate-types.js';
+
 import { memoryStats, zeros } from '../torch/index.js';
 import { embed } from './embed.js';
 import { IPAdapterPipeline } from './pipeline.js';
@@ -126,15 +128,11 @@ describe('generate', () => {
   });
 
   it('reports every step and can be stopped', async () => {
-    const steps: number[] = [];
-    const onStep = ({ step, totalSteps }: { step: number; totalSteps: number }) => {
-      expect(totalSteps).toBe(8);
-      steps.push(step);
-    };
-    await pipeline.generate({ ...quick, numImages: 2, batchSize: 1, onStep });
-    expect(steps).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    const { progress, onEvent } = new Recorder();
+    await pipeline.generate({ ...quick, numImages: 2, batchSize: 1 }, { onEvent });
+    expect(progress).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((done) => [done, 8]));
     const reason = new Error('enough');
-    await expect(pipeline.generate({ ...quick, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    await expect(pipeline.generate(quick, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   });
 
   it('gives the same when calls overlap', async () => {

@@ -3,41 +3,30 @@
 import type { z } from 'zod';
 import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { ConfigError } from '../base/errors.js';
+import { type RunContext, withContext } from '../base/run-context.js';
 import { downloadModels } from '../diffusion/download-models.js';
-import type { DownloadHooks } from '../hub/download.js';
 import type { Size } from '../images/image.js';
 import {
   adapterEntries,
-  type DrawOptions,
   drawOptionsSchema,
   type ImagePromptOptions,
-  type Job,
   jobSchema,
   type LoadedAdapter,
-  type PipelineOptions,
-  type PromptOptions,
   pipelineOptionsSchema,
   promptOptionsSchema,
   type ResolvedDrawOptions,
   type ResolvedJob,
   weighted,
 } from '../options/generate-options.js';
+import type { DrawOptions, Job, PipelineOptions, PromptOptions } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
 import { createSampler } from '../schedulers/create.js';
 import { setNumThreads } from '../torch/index.js';
 import { makeConditions, releaseConditions } from './conditions.js';
-import type { DenoiseSettings } from './denoise.js';
+import type { DenoiseHooks, DenoiseSettings } from './denoise.js';
 import { drawPictures } from './draw.js';
 import { Picture, parametersOf } from './generated-image.js';
 import { loadPipelineModels, type PipelineModels } from './pipeline-models.js';
-
-/** What a caller can watch and stop. */
-export interface GenerateHooks {
-  /** Ends after the step under way, with the signal's reason as error. */
-  signal?: AbortSignal;
-  /** After each step, of all that the call takes. */
-  onStep?: (report: { step: number; totalSteps: number }) => void;
-}
 
 /** Draws pictures that follow text and pictures. Calls may overlap: they take turns, step by step. */
 export class IPAdapterPipeline implements Disposable {
@@ -54,10 +43,12 @@ export class IPAdapterPipeline implements Disposable {
    * @throws ConfigError, CheckpointError where a file is missing or damaged, or model, encoder and adapter do not go
    * together; the signal's reason where it ended a download
    */
-  static async load(options: PipelineOptions, hooks: DownloadHooks = {}): Promise<IPAdapterPipeline> {
+  static async load(options: PipelineOptions, context: RunContext = {}): Promise<IPAdapterPipeline> {
     const resolved = modelsOf(resolveOptions(pipelineOptionsSchema, options));
     const { model: stableDiffusion, imageEncoder, adapter } = resolved;
-    await downloadModels({ stableDiffusion, imageEncoder, adapter }, hooks);
+    await withContext(context, (guarded) =>
+      downloadModels({ stableDiffusion, imageEncoder, adapter }, guarded),
+    );
     if (resolved.threads !== undefined) setNumThreads(resolved.threads);
     return new IPAdapterPipeline(resolved, loadPipelineModels(resolved));
   }
@@ -76,7 +67,7 @@ export class IPAdapterPipeline implements Disposable {
    * Pictures of one prompt, the n-th with the seed plus n.
    * @throws ConfigError where an option is unknown or out of range; the signal's reason where it was aborted
    */
-  async generate({ signal, onStep, ...options }: PromptOptions & GenerateHooks = {}): Promise<Picture[]> {
+  async generate(options: PromptOptions = {}, context: RunContext = {}): Promise<Picture[]> {
     const { prompt, seed, numImages, ...rest } = resolveOptions(promptOptionsSchema, options);
     const { scale, range, ...images } = onlyOne(
       adapterEntries<ImagePromptOptions>(rest, ['images', 'weights', 'scale', 'range']),
@@ -84,20 +75,21 @@ export class IPAdapterPipeline implements Disposable {
     // One list for all of them, which is then encoded once.
     const imagePrompts = weighted(images);
     const jobs = Array.from({ length: numImages }, (_, i) => ({ prompt, imagePrompts, seed: seed + i }));
-    return this.#draw(jobs, { ...rest, scale, range }, { signal, onStep });
+    return this.#draw(jobs, { ...rest, scale, range }, context);
   }
 
   /** A picture for each job, in the jobs' order; options and errors as for `generate`. */
   async generateEach(
     jobs: readonly Job[],
-    { signal, onStep, ...options }: DrawOptions & GenerateHooks = {},
+    options: DrawOptions = {},
+    context: RunContext = {},
   ): Promise<Picture[]> {
     const draw = resolveOptions(drawOptionsSchema, options);
     const resolved = jobs.map((job) => {
       const { prompt, seed, ...images } = resolveOptions(jobSchema, job);
       return { prompt, seed, imagePrompts: weighted(images) };
     });
-    return this.#draw(resolved, draw, { signal, onStep });
+    return this.#draw(resolved, draw, context);
   }
 
   /** Lets go of the models' memory, now and not when the garbage collector comes; the pipeline is of no use then. */
@@ -110,25 +102,27 @@ export class IPAdapterPipeline implements Disposable {
   async #draw(
     jobs: readonly ResolvedJob[],
     draw: ResolvedDrawOptions,
-    hooks: GenerateHooks,
+    context: RunContext,
   ): Promise<Picture[]> {
     const { scale = 1, range: [start, end] = [0, 1] } = draw;
     const settings = { ...draw, scale, start, end, ...this.#sizeOf(draw) };
     const batches = Math.ceil(jobs.length / draw.batchSize);
-    const pictures: Picture[] = [];
-    for (let i = 0; i < batches; i++) {
-      const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
-      const onStep: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
-        hooks.onStep?.({ step: i * totalSteps + step, totalSteps: batches * totalSteps });
-      pictures.push(...(await this.#drawBatch(batch, settings, { signal: hooks.signal, onStep })));
-    }
-    return pictures;
+    return withContext(context, async ({ signal, emit }) => {
+      const pictures: Picture[] = [];
+      for (let i = 0; i < batches; i++) {
+        const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
+        const onStep: DenoiseHooks['onStep'] = ({ step, totalSteps }) =>
+          emit({ type: 'progress', done: i * totalSteps + step, total: batches * totalSteps });
+        pictures.push(...(await this.#drawBatch(batch, settings, { signal, onStep })));
+      }
+      return pictures;
+    });
   }
 
   async #drawBatch(
     jobs: readonly ResolvedJob[],
     draw: ResolvedDrawOptions & DenoiseSettings & Size,
-    hooks: GenerateHooks,
+    hooks: DenoiseHooks,
   ): Promise<Picture[]> {
     hooks.signal?.throwIfAborted();
     const sampler = createSampler(this.#models.scheduler, draw.scheduler);

@@ -1,5 +1,4 @@
 /** @file The options of checking a dataset: those of training that say what is read, and how it is batched. */
-import type { z } from 'zod';
 import { path } from './options.js';
 import { trainOptionsSchema } from './train-options.js';
 
@@ -16,5 +15,3 @@ export const checkOptionsSchema = trainOptionsSchema
       .optional()
       .describe('Stable Diffusion whose tokenizer counts the tokens of captions; default: no count'),
   });
-
-export type CheckOptions = z.input<typeof checkOptionsSchema>;

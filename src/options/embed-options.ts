@@ -12,5 +12,3 @@ export const embedOptionsSchema = z.strictObject({
     .describe('file to write, ending in .safetensors'),
   ...targetOptions,
 });
-
-export type EmbedOptions = z.input<typeof embedOptionsSchema>;

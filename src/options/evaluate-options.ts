@@ -36,5 +36,4 @@ export const evaluateOptionsSchema = z.strictObject({
     .describe('CLIP text encoder for CLIP-T, if --metric-encoder has none: folder or name on the Hub'),
 });
 
-export type EvaluateOptions = z.input<typeof evaluateOptionsSchema>;
 export type ResolvedEvaluateOptions = z.output<typeof evaluateOptionsSchema>;

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { ConfigError } from '../base/errors.js';
 import type { RgbImage } from '../images/image.js';
 import { samplerNames } from '../schedulers/config.js';
+import type { Job } from './generate-types.js';
 import { count, number, path, seed, side, targetOptions, whole } from './options.js';
 
 /** An adapter and what its images are encoded by. */
@@ -57,9 +58,6 @@ export const pipelineOptionsSchema = z.strictObject({
   adapters: z.array(z.strictObject(loadedAdapter)).optional().describe(adaptersText),
   ...targetOptions,
 });
-
-/** What a pipeline is made of. */
-export type PipelineOptions = z.input<typeof pipelineOptionsSchema>;
 
 export const imageFit = z
   .enum(['crop', 'resize'])
@@ -117,11 +115,7 @@ export const generateOptionsSchema = z.strictObject({
 /** A loaded adapter's options; of them `adapter` is there in an entry of `adapters`. */
 export type LoadedAdapter = Partial<z.output<z.ZodObject<typeof loadedAdapter>>>;
 export type ImagePromptOptions = z.output<z.ZodObject<typeof imagePrompt>>;
-export type Job = z.input<typeof jobSchema>;
-export type DrawOptions = z.input<typeof drawOptionsSchema>;
 export type ResolvedDrawOptions = z.output<typeof drawOptionsSchema>;
-export type PromptOptions = z.input<typeof promptOptionsSchema>;
-export type GenerateOptions = z.input<typeof generateOptionsSchema>;
 
 /** A job whose images have their weights. */
 export interface ResolvedJob {

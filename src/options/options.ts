@@ -60,7 +60,7 @@ export const targetOptions = {
     .string()
     .regex(/^(cpu|cuda(:\d{1,3})?)$/, 'must be cpu, cuda or cuda:N')
     .optional()
-    .describe('cpu, cuda or cuda:N; default: cuda if LibTorch finds a GPU, else cpu'),
+    .describe('device to run on: cpu, cuda or cuda:N; default: cuda if LibTorch finds a GPU, else cpu'),
   dtype: z
     .enum(['float32', 'float16', 'bfloat16'])
     .optional()

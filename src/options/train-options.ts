@@ -29,7 +29,7 @@ export const trainOptionsSchema = z.strictObject({
     ),
   numTokens: whole(1, 4096).default(16).describe('image tokens of the Resampler'),
   ...datasetOptions,
-  outputDir: path.default('sd-ip_adapter').describe('folder for checkpoints, metrics and validation images'),
+  outputDir: path.prefault('sd-ip_adapter').describe('folder for checkpoints, metrics and validation images'),
   resolution: side
     .refine((value) => value % 8 === 0, 'must be a multiple of 8: the VAE makes 1 latent of 8 × 8 pixels')
     .default(512)
@@ -143,8 +143,8 @@ export const trainOptionsSchema = z.strictObject({
       }),
     )
     .default('tensorboard')
-    .describe('tensorboard: event files beside metrics.jsonl, which is always written; or none'),
-  loggingDir: path.default('logs').describe('folder for the event files, relative to --output-dir'),
+    .describe('where metrics go besides metrics.jsonl: tensorboard, for event files, or none'),
+  loggingDir: path.prefault('logs').describe('folder for the event files, relative to --output-dir'),
   validationImages: z
     .array(path)
     .default([])
@@ -168,9 +168,6 @@ export const trainOptionsSchema = z.strictObject({
   device: targetOptions.device,
   threads: targetOptions.threads,
 });
-
-/** What a caller gives: what has a default may be left out. */
-export type TrainOptions = z.input<typeof trainOptionsSchema>;
 
 /** With every default filled in. */
 export type ResolvedTrainOptions = z.output<typeof trainOptionsSchema>;

@@ -3,10 +3,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { expectAllclose } from '../../test/golden.js';
+import { Recorder } from '../../test/recorder.js';
 import { readAdapter } from '../adapters/adapter-file.js';
 import { ConfigError } from '../base/errors.js';
 import { readSafetensors } from '../formats/index.js';
-import type { TrainOptions } from '../options/train-options.js';
+import type { TrainOptions } from '../options/train-types.js';
+
 import type { Tensor } from '../torch/index.js';
 import { train } from './train.js';
 
@@ -24,7 +26,7 @@ interface Run {
 
 /** @param abort is aborted when the first checkpoint is there */
 async function run(name: string, options: Partial<TrainOptions>, abort?: AbortController): Promise<Run> {
-  const [losses, messages] = [[] as number[], [] as string[]];
+  const { losses, messages, onEvent } = new Recorder();
   const { checkpoint } = await train(
     {
       ...world.optionsFor(name),
@@ -32,10 +34,9 @@ async function run(name: string, options: Partial<TrainOptions>, abort?: AbortCo
       ...options,
     },
     {
-      onSteps: (report) => losses.push(...report.losses),
-      onMessage: (message) => {
-        messages.push(message);
-        if (message.startsWith('Saved')) abort?.abort();
+      onEvent: (event) => {
+        onEvent(event);
+        if (event.type === 'checkpoint') abort?.abort();
       },
       ...(abort === undefined ? {} : { signal: abort.signal }),
     },

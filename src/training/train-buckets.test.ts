@@ -2,6 +2,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, stretchPictures, type World } from '../../test/e2e/world.js';
+import { Recorder } from '../../test/recorder.js';
 import { train } from './train.js';
 
 const PICTURES = 11;
@@ -30,8 +31,7 @@ interface Run {
 }
 
 async function run(name: string, options: Record<string, unknown> = {}): Promise<Run> {
-  const losses: number[] = [];
-  const told: string[] = [];
+  const { losses, messages: told, onEvent } = new Recorder();
   const { step } = await train(
     {
       ...world.optionsFor(name),
@@ -44,7 +44,7 @@ async function run(name: string, options: Record<string, unknown> = {}): Promise
       seed: 4,
       ...options,
     },
-    { onSteps: (report) => losses.push(...report.losses), onMessage: (message) => told.push(message) },
+    { onEvent },
   );
   return { losses, told, step };
 }

@@ -4,7 +4,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { expectAllclose, golden, goldenResampler, readGolden, target } from '../../test/golden.js';
 import { readRun } from '../../test/read-events.js';
+import { endsGroup, Recorder } from '../../test/recorder.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
+import type { RunEvent } from '../base/run-context.js';
 import { readSafetensors } from '../formats/index.js';
 import { AdamW } from '../optim/adamw.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
@@ -126,11 +128,9 @@ describe('train', () => {
       'model/vae/diffusion_pytorch_model.safetensors',
     ];
     const before = files.map((file) => readFileSync(`${world.root}/${file}`));
-    const losses: number[] = [];
-    const { step, checkpoint, badRows } = await train(
-      { ...optionsFor('library'), maxSteps: 7, learningRate: 1e-3 },
-      { onSteps: (report) => losses.push(...report.losses) },
-    );
+    const { losses, onEvent } = new Recorder();
+    const options = { ...optionsFor('library'), maxSteps: 7, learningRate: 1e-3 };
+    const { step, checkpoint, badRows } = await train(options, { onEvent });
     expect([step, badRows, losses.length]).toEqual([7, [], 7]);
     expect(losses.every(Number.isFinite)).toBe(true);
     expect(checkpoint).toBe(`${world.root}/library/checkpoint-7`);
@@ -139,13 +139,18 @@ describe('train', () => {
   });
 
   it('sees every row in every epoch, the last batch smaller', async () => {
-    const images: number[] = [];
-    const { step } = await train(
-      { ...optionsFor('epochs'), epochs: 2 },
-      { onSteps: (report) => images.push(report.images) },
-    );
+    let images = 0;
+    let steps = 0;
+    const onEvent = (event: RunEvent): void => {
+      if (event.type === 'step') steps++;
+      if (!endsGroup(event)) return;
+      const seconds = steps * (Number(event['speed/step_seconds']) + Number(event['speed/data_seconds']));
+      images += Number(event['speed/images_per_second']) * seconds;
+      steps = 0;
+    };
+    const { step } = await train({ ...optionsFor('epochs'), epochs: 2 }, { onEvent });
     expect(step).toBe(6);
-    expect(images.reduce((sum, n) => sum + n, 0)).toBe(16);
+    expect(images).toBeCloseTo(16, 6);
   });
 
   it('computes on as many threads as it is told to', async () => {
@@ -161,23 +166,24 @@ describe('train', () => {
   });
 
   it('stops on a signal, and goes on to the very losses of a run that was not stopped', async () => {
-    const collect = (into: number[]) => ({
-      onSteps: ({ losses }: { losses: number[] }) => void into.push(...losses),
-    });
-    const whole: number[] = [];
-    const parts: number[] = [];
-    await train({ ...optionsFor('whole'), maxSteps: 14, seed: 3 }, collect(whole));
+    const [{ losses: whole, onEvent: onWhole }, { losses: parts, onEvent: onParts }] = [
+      new Recorder(),
+      new Recorder(),
+    ];
+    await train({ ...optionsFor('whole'), maxSteps: 14, seed: 3 }, { onEvent: onWhole });
     const abort = new AbortController();
     const first = await train(
       { ...optionsFor('parts'), maxSteps: 14, seed: 3, saveSteps: 4 },
       {
-        ...collect(parts),
         signal: abort.signal,
-        onMessage: (text) => text.startsWith('Saved') && abort.abort(),
+        onEvent: (event) => {
+          onParts(event);
+          if (event.type === 'checkpoint') abort.abort();
+        },
       },
     );
     expect(first.step).toBe(4);
-    await train({ ...optionsFor('parts'), maxSteps: 14, seed: 3, resume: true }, collect(parts));
+    await train({ ...optionsFor('parts'), maxSteps: 14, seed: 3, resume: true }, { onEvent: onParts });
     expect(parts).toEqual(whole);
     const told = readFileSync(`${world.root}/parts/metrics.jsonl`, 'utf8')
       .trim()
@@ -237,11 +243,9 @@ describe('train', () => {
     const demo = join(import.meta.dirname, '../../demo/models');
     const trained = { model: demo, imageEncoder: join(demo, 'image_encoder') };
     const run = async (mixedPrecision: 'no' | 'bf16'): Promise<number[]> => {
-      const losses: number[] = [];
-      await train(
-        { ...optionsFor(mixedPrecision), ...trained, batchSize: 8, maxSteps: 4, mixedPrecision },
-        { onSteps: (report) => losses.push(...report.losses) },
-      );
+      const { losses, onEvent } = new Recorder();
+      const options = { ...optionsFor(mixedPrecision), ...trained, batchSize: 8, maxSteps: 4 };
+      await train({ ...options, mixedPrecision }, { onEvent });
       return losses;
     };
     const [full, half] = [await run('no'), await run('bf16')];

@@ -3,12 +3,15 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { readRun } from '../../test/read-events.js';
+import { Recorder } from '../../test/recorder.js';
+import type { RunContext } from '../base/run-context.js';
 import { IPAdapterPipeline } from '../generation/pipeline.js';
 import { type RgbImage, readPicture } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { trainCrop } from '../images/train-transform.js';
-import type { TrainOptions } from '../options/train-options.js';
-import { type TrainHooks, train } from './train.js';
+import type { TrainOptions } from '../options/train-types.js';
+
+import { train } from './train.js';
 
 let world: World;
 beforeAll(async () => {
@@ -35,9 +38,18 @@ const drawing = (): Partial<TrainOptions> => ({
   validationSamplingSteps: 3,
 });
 
-async function lossesOf(options: TrainOptions, hooks: TrainHooks = {}): Promise<number[]> {
-  const losses: number[] = [];
-  await train(options, { ...hooks, onSteps: (report) => losses.push(...report.losses) });
+async function lossesOf(
+  options: TrainOptions,
+  { signal, onEvent: also }: RunContext = {},
+): Promise<number[]> {
+  const { losses, onEvent } = new Recorder();
+  await train(options, {
+    signal,
+    onEvent: (event) => {
+      onEvent(event);
+      also?.(event);
+    },
+  });
   return losses;
 }
 
@@ -130,15 +142,15 @@ describe('validation pictures', () => {
   it('are not drawn again by a run that was complete', async () => {
     const options = { ...optionsFor('complete'), ...drawing(), maxSteps: 2 };
     await train(options);
-    const messages: string[] = [];
-    await train({ ...options, resume: true }, { onMessage: (text) => messages.push(text) });
+    const { messages, onEvent } = new Recorder();
+    await train({ ...options, resume: true }, { onEvent });
     const drew = () => messages.filter((text) => text.startsWith('Drew'));
     expect(drew()).toEqual([]);
     // As one that was killed before its last drawing.
     const sheet = at('complete', 'validation', 'step-2.png');
     const drawn = readFileSync(sheet);
     rmSync(sheet);
-    await train({ ...options, resume: true }, { onMessage: (text) => messages.push(text) });
+    await train({ ...options, resume: true }, { onEvent });
     expect(drew()).toEqual([`Drew ${sheet}`]);
     expect(readFileSync(sheet).equals(drawn)).toBe(true);
   });
@@ -146,11 +158,8 @@ describe('validation pictures', () => {
   it('that cannot be written are a message, and the run goes on', async () => {
     mkdirSync(at('unwritable'));
     writeFileSync(at('unwritable', 'validation'), 'where the folder should be');
-    const messages: string[] = [];
-    const { step } = await train(
-      { ...optionsFor('unwritable'), ...drawing(), maxSteps: 3 },
-      { onMessage: (text) => messages.push(text) },
-    );
+    const { messages, onEvent } = new Recorder();
+    const { step } = await train({ ...optionsFor('unwritable'), ...drawing(), maxSteps: 3 }, { onEvent });
     expect(step).toBe(3);
     expect(messages.filter((text) => text.includes('could not be written: E'))).toEqual([
       expect.stringContaining('step-2.png'),
@@ -166,7 +175,7 @@ describe('validation pictures', () => {
       { ...options, validationSamplingSteps: 900 },
       {
         signal: abort.signal,
-        onMessage: (text) => text.startsWith('Saved') && setTimeout(() => abort.abort(), 50),
+        onEvent: ({ type }) => type === 'checkpoint' && setTimeout(() => abort.abort(), 50),
       },
     );
     expect(first).toEqual(whole.slice(0, 2));

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import { writeFileAtomically } from '../base/atomic-file.js';
 import { ConfigError, isSystemError } from '../base/errors.js';
+import type { GuardedContext } from '../base/run-context.js';
 import { openStableDiffusion } from '../diffusion/stable-diffusion.js';
 import {
   conditionsOf,
@@ -33,14 +34,12 @@ import { createSampler } from '../schedulers/create.js';
 import { type Device, type DType, type Tensor, trimMemory } from '../torch/index.js';
 import type { StepReporter } from './reports/step-reporter.js';
 
-interface ValidationContext {
+/** The signal ends a drawing early; nothing is written then. */
+interface ValidationContext extends Pick<GuardedContext, 'signal' | 'emit' | 'onMessage'> {
   device: Device;
   dtype: DType;
   /** The step that the run starts from. */
   step: number;
-  onMessage?: (message: string) => void;
-  /** Ends a drawing early; nothing is written then. */
-  signal?: AbortSignal;
 }
 
 /** Pictures that are drawn together, of one prompt. */
@@ -185,13 +184,13 @@ export class Validation implements Disposable {
     const { models, pictures, batches, settings, context } = this.#parts;
     const drawn: RgbImage[] = [];
     for (const { seeds, prompts } of batches) {
-      if (context.signal?.aborted) return undefined;
+      if (context.signal.aborted) return undefined;
       const conditions = conditionsOf(models.adapter, prompts);
       const sampler = createSampler(models.scheduler);
       try {
         drawn.push(...(await drawPictures(models, sampler, conditions, seeds, settings, context)));
       } catch (error) {
-        if (context.signal?.aborted) return undefined;
+        if (context.signal.aborted) return undefined;
         throw error;
       } finally {
         releaseTokens(conditions);
@@ -211,11 +210,12 @@ export class Validation implements Disposable {
     try {
       mkdirSync(folder, { recursive: true });
       writeFileAtomically(file, (append) => append(png));
-      context.onMessage?.(`Drew ${file}`);
+      context.onMessage(`Drew ${file}`);
+      context.emit({ type: 'image', step, path: file });
     } catch (error) {
       // A picture is not worth a run.
       if (!isSystemError(error)) throw error;
-      context.onMessage?.(`${file} could not be written: ${error.message}`);
+      context.onMessage(`${file} could not be written: ${error.message}`);
     }
   }
 

@@ -2,12 +2,13 @@
  * @file A small but real world for end-to-end tests: the golden models in the folder layout that users have, a
  * tokenizer with a vocabulary of letters, and a few drawn pictures.
  */
+
 import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
-import type { TrainOptions } from '../../src/options/train-options.js';
+import type { TrainOptions } from '../../src/options/train-types.js';
 
 const golden = fileURLToPath(new URL('../golden', import.meta.url));
 

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { memoryStats } from '../../src/torch/index.js';
 import { train } from '../../src/training/train.js';
 import { makeWorld, type World } from '../e2e/world.js';
+import { endsGroup } from '../recorder.js';
 
 let world: World;
 beforeAll(async () => {
@@ -24,7 +25,8 @@ it('validation pictures leave nothing behind, after the first as after the tenth
     },
     {
       // Told before each drawing, hence after the one before.
-      onSteps: () => {
+      onEvent: (event) => {
+        if (!endsGroup(event)) return;
         const { liveTensors: live, cpuAllocatedBytes: bytes } = memoryStats();
         samples.push({ live: live - outside, bytes });
       },

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type TrainOptions, trainOptionsSchema } from '../../options/train-options.js';
+import { trainOptionsSchema } from '../../options/train-options.js';
+import type { TrainOptions } from '../../options/train-types.js';
 import type { TrainingState } from './checkpoint.js';
 import { assertSameRun } from './resume.js';
 

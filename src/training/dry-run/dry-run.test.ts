@@ -2,11 +2,13 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync 
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, stretchPictures, type World } from '../../../test/e2e/world.js';
+import { Recorder } from '../../../test/recorder.js';
 import { writeAdapter } from '../../adapters/adapter-file.js';
 import { IPAdapter } from '../../adapters/ip-adapter.js';
 import { Resampler } from '../../adapters/resampler.js';
 import { readSafetensors } from '../../formats/index.js';
-import { type Part, parts, type TrainOptions } from '../../options/train-options.js';
+import { type Part, parts } from '../../options/train-options.js';
+import type { TrainOptions } from '../../options/train-types.js';
 import { Generator, memoryStats } from '../../torch/index.js';
 import { loadUNet } from '../../weights/load.js';
 import { train } from '../train.js';
@@ -28,8 +30,8 @@ const optionsFor = (name: string, options: Partial<TrainOptions> = {}): TrainOpt
 });
 
 async function lossesOf(options: TrainOptions): Promise<number[]> {
-  const losses: number[] = [];
-  await train(options, { onSteps: (report) => void losses.push(...report.losses) });
+  const { losses, onEvent } = new Recorder();
+  await train(options, { onEvent });
   return losses;
 }
 

@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../../test/e2e/world.js';
 import { expectAllclose } from '../../../test/golden.js';
+import { Recorder } from '../../../test/recorder.js';
 import { tarOf } from '../../../test/write-tar.js';
 import { type Batch, DataLoader } from '../../data/data-loader.js';
 import { openDataset } from '../../data/open-dataset.js';
@@ -198,8 +199,7 @@ describe('cached encodings', () => {
 
 describe('training with a cache', () => {
   const run = async (name: string, options: { cache?: string; [key: string]: unknown } = {}) => {
-    const losses: number[] = [];
-    const told: string[] = [];
+    const { losses, messages: told, onEvent } = new Recorder();
     const result = await train(
       {
         ...world.optionsFor(name),
@@ -209,7 +209,7 @@ describe('training with a cache', () => {
         learningRate: 1e-3,
         ...options,
       },
-      { onSteps: (report) => losses.push(...report.losses), onMessage: (message) => told.push(message) },
+      { onEvent },
     );
     return { losses, told, ...result };
   };
