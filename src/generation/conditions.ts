@@ -114,11 +114,11 @@ export async function encodePrompts(
 export function promptsOf(
   adapter: IPAdapter | undefined,
   { positive, negative, images }: EncodedPrompts,
-  settings: ImageSettings,
+  { scale, range }: ImageSettings,
 ): Prompts {
   if (adapter === undefined || images === undefined) return { positive, negative, images: [] };
   const tokens = tokensOf(adapter, images, positive.text.dtype);
-  return { positive, negative, images: [{ adapter, ...tokens, ...settings }] };
+  return { positive, negative, images: [{ adapter, ...tokens, scale, range }] };
 }
 
 /** Releases the tensors of a record. */

@@ -125,7 +125,7 @@ export function createLoader(
   rows: Rows,
   buckets: Size[] | undefined,
 ): DataLoader {
-  const { resolution, randomFlip, trainBatchSize, gradientAccumulationSteps, seed, cache = [] } = config;
+  const { resolution, randomFlip, batchSize, gradientAccumulationSteps, seed, cache = [] } = config;
   return new DataLoader({
     rows,
     tokenizer,
@@ -133,7 +133,7 @@ export function createLoader(
     resolution,
     buckets,
     randomFlip,
-    batchSize: trainBatchSize * gradientAccumulationSteps,
+    batchSize: batchSize * gradientAccumulationSteps,
     // A picture in a tar takes three turns: read, header, pixels; and the engine gives one a step.
     prefetch: config.dataloaderNumWorkers || 3,
     seed,

@@ -103,7 +103,7 @@ function accumulateGradients(training: Training, inputs: StepInputs): TrainingLo
   const { config, scaler, addGradients = gradientAdder(training) } = training;
   const { shape, device } = inputs.latents;
   const [rows = 0] = shape;
-  const losses = microBatches(inputs, config.trainBatchSize).map((micro) => {
+  const losses = microBatches(inputs, config.batchSize).map((micro) => {
     const share = (micro.latents.shape[0] ?? 0) / rows;
     const weight = full([], share, { device }).mul(scaler?.scale ?? 1);
     const { loss, rowLosses } = addGradients({ rows: micro, weight });

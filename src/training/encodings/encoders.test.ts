@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../../test/e2e/world.js';
 import { expectAllclose } from '../../../test/golden.js';
+import { Recorder } from '../../../test/recorder.js';
 import { tarOf } from '../../../test/write-tar.js';
 import { plus } from '../../adapters/plus.js';
 import { type Batch, DataLoader } from '../../data/data-loader.js';
@@ -52,8 +53,8 @@ async function open(
     ...target,
     rowsAtOnce: 3,
   });
-  const dataRootPath = dataset.endsWith('json') ? at('images') : undefined;
-  const { rows } = await openDataset({ dataset, dataRootPath });
+  const datasetRoot = dataset.endsWith('json') ? at('images') : undefined;
+  const { rows } = await openDataset({ dataset, datasetRoot });
   const { tokenizer, imageProcessor } = models;
   const loader = new DataLoader({
     ...{ rows, tokenizer, imageProcessor, resolution },
@@ -203,18 +204,17 @@ describe('cached encodings', () => {
 
 describe('training with a cache', () => {
   const run = async (name: string, options: { cache?: string; [key: string]: unknown } = {}) => {
-    const losses: number[] = [];
-    const told: string[] = [];
+    const { losses, messages: told, onEvent } = new Recorder();
     const result = await train(
       {
         ...world.optionsFor(name),
         cacheDir: at('cache'),
-        trainBatchSize: 3,
-        maxTrainSteps: 12,
+        batchSize: 3,
+        maxSteps: 12,
         learningRate: 1e-3,
         ...options,
       },
-      { onSteps: (report) => losses.push(...report.losses), onMessage: (message) => told.push(message) },
+      { onEvent },
     );
     return { losses, told, ...result };
   };
@@ -235,7 +235,7 @@ describe('training with a cache', () => {
   it('goes on to the bit, and with another choice of what is cached', async () => {
     const all = { cache: 'latents,text,image' };
     const whole = await run('whole', all);
-    const first = await run('resumed', { ...all, maxTrainSteps: 5 });
+    const first = await run('resumed', { ...all, maxSteps: 5 });
     cpSync(at('resumed'), at('changed'), { recursive: true });
     const rest = await run('resumed', { ...all, resume: true });
     expect([...first.losses, ...rest.losses]).toEqual(whole.losses);
@@ -252,9 +252,9 @@ describe('training with a cache', () => {
       }
       rmSync(join(own.root, 'images', '6.png'));
       const data = {
-        dataJsonFile: join(own.root, 'data.json'),
-        dataRootPath: join(own.root, 'images'),
-        maxTrainSteps: 6,
+        dataset: join(own.root, 'data.json'),
+        datasetRoot: join(own.root, 'images'),
+        maxSteps: 6,
       };
       const without = await run('bad', data);
       const sorted = (rows: typeof without.badRows) =>
@@ -285,7 +285,7 @@ describe('training with a cache', () => {
 
   it('refuses what is no part', async () => {
     await expect(run('wrong', { cache: 'latents,vae' })).rejects.toThrow(
-      /--cache .*"latents,vae".*"latents"\|"image"\|"text"/,
+      /^cache\[1\] is .*; it must be one of latents, image, text$/,
     );
   });
 });

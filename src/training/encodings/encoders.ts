@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import { Throttle } from '../../base/throttle.js';
 import type { DataLoader, Examples, Sample } from '../../data/data-loader.js';
 import type { DatasetRow, Rows } from '../../data/dataset.js';
 import type { Drop } from '../../data/sampling.js';
@@ -43,9 +44,6 @@ export interface CachedModels {
 }
 
 export type Encoders = Record<Part, Encode> & Disposable;
-
-/** Progress is told at most so often. */
-const MESSAGE_INTERVAL_MS = 5000;
 
 /**
  * Loads the encoders that run in every step, then fills the caches of the others, one after another.
@@ -101,7 +99,7 @@ async function fill(
   const store = new EncodingStore(folder, storedDtype(part, target.dtype), onMessage);
   let encoder: FrozenEncoder | undefined;
   let encoded = 0;
-  let toldAt = performance.now();
+  const throttle = new Throttle();
 
   /** A sample for each entry that is not there. */
   const missing = (drop: Drop): Sample[] => {
@@ -120,9 +118,7 @@ async function fill(
       encoder ??= source.load();
       store.add(samplesOf(examples).map(keys[part]), encoder.encode(examples));
       encoded += examples.rows.length;
-      if (performance.now() - toldAt < MESSAGE_INTERVAL_MS) continue;
-      toldAt = performance.now();
-      onMessage?.(`Cache of ${part}: ${encoded} encoded`);
+      if (throttle.isDue()) onMessage?.(`Cache of ${part}: ${encoded} encoded`);
     }
   };
 
