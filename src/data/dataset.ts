@@ -5,9 +5,9 @@ import type { BadRow } from './bad-rows.js';
 
 /** One training example. */
 export interface DatasetRow {
-  /** The picture that is trained on. */
+  /** The image that is trained on. */
   readonly image: ImageSource;
-  /** The picture that the adapter sees; the same as `image` unless the row says otherwise. */
+  /** The image that the adapter sees; the same as `image` unless the row says otherwise. */
   readonly promptImage: ImageSource;
   /** One or more, each of which may be empty; which one a row has in an epoch is drawn by (seed, epoch, row). */
   readonly captions: readonly string[];
@@ -23,9 +23,9 @@ export interface Dataset {
   readonly rows: Rows;
   /** For people: 'WebDataset: 12 shards, 120,000 samples'. */
   readonly description: string;
-  /** The same for the same names, captions and sizes, wherever the files are; no picture is read for it. */
+  /** The same for the same names, captions and sizes, wherever the files are; no image is read for it. */
   readonly fingerprint: string;
-  /** Samples that have no picture or no caption, and are no rows. */
+  /** Samples that have no image or no caption, and are no rows. */
   readonly incomplete: readonly BadRow[];
 }
 

@@ -1,5 +1,5 @@
 /**
- * @file A folder of pictures, each with its captions in a text file of the same name: `dog.jpg` and `dog.txt`. This is
+ * @file A folder of images, each with its captions in a text file of the same name: `dog.jpg` and `dog.txt`. This is
  * how kohya-ss/sd-scripts and most caption tools lay datasets out.
  */
 import { readFileSync } from 'node:fs';
@@ -12,16 +12,16 @@ import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
 import { PackedList } from './packed-list.js';
 
 /**
- * @param names files of the folder, relative to it; those that are pictures become rows in their order
- * @throws DatasetError that names the pictures without captions
+ * @param names files of the folder, relative to it; those that are images become rows in their order
+ * @throws DatasetError that names the images without captions
  */
-export function openPictureFolder(folder: string, names: readonly string[]): Dataset {
+export function openImageFolder(folder: string, names: readonly string[]): Dataset {
   const packed = new PackedList<[name: string, ...captions: string[]]>();
   const hash = new ListHash();
   const texts = new Set(names.filter((name) => name.endsWith('.txt')));
-  const pictures = names.filter(isPicture);
+  const images = names.filter(isImage);
   const withoutCaption: string[] = [];
-  for (const name of pictures) {
+  for (const name of images) {
     const { dir, name: stem } = parse(name);
     const text = join(dir, `${stem}.txt`);
     if (!texts.has(text)) withoutCaption.push(name);
@@ -33,8 +33,8 @@ export function openPictureFolder(folder: string, names: readonly string[]): Dat
   }
   if (withoutCaption.length > 0)
     throw new DatasetError(
-      `Expected a caption beside every picture in ${folder} (dog.txt for dog.jpg), ` +
-        `but ${withoutCaption.length} of ${pictures.length} have none:\n${listed(withoutCaption)}\n` +
+      `Expected a caption beside every image in ${folder} (dog.txt for dog.jpg), ` +
+        `but ${withoutCaption.length} of ${images.length} have none:\n${listed(withoutCaption)}\n` +
         'Write them; an empty file stands for an empty caption.',
     );
   const rows = lazyRows(packed.length, (index) => {
@@ -42,12 +42,12 @@ export function openPictureFolder(folder: string, names: readonly string[]): Dat
     const image = fileSource(join(folder, name));
     return { image, promptImage: image, captions };
   });
-  const description = `Folder: ${counted(rows.length, 'picture')} with captions in ${folder}`;
+  const description = `Folder: ${counted(rows.length, 'image')} with captions in ${folder}`;
   return { rows, description, fingerprint: hash.digest(), incomplete: [] };
 }
 
-/** Whether a file is a picture, by its name. */
-export function isPicture(name: string): boolean {
+/** Whether a file is an image, by its name. */
+export function isImage(name: string): boolean {
   return /\.(jpe?g|png|webp)$/i.test(name);
 }
 

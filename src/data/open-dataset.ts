@@ -4,7 +4,7 @@ import { join, sep } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ConfigError, DatasetError } from '../base/errors.js';
 import type { Dataset } from './dataset.js';
-import { isPicture, openPictureFolder } from './image-folder.js';
+import { isImage, openImageFolder } from './image-folder.js';
 import { openJson, openJsonLines } from './json-dataset.js';
 import { openParquet } from './parquet.js';
 import { spool } from './spool.js';
@@ -27,10 +27,10 @@ export interface OpenHooks {
   stdin?: Readable;
 }
 
-const FORMATS = 'a JSON, JSONL, Parquet or tar file, a folder of pictures with captions, or of such files';
+const FORMATS = 'a JSON, JSONL, Parquet or tar file, a folder of images with captions, or of such files';
 
 /**
- * Opens and checks a dataset: no picture is read, and faults that would stop a run later stop it here.
+ * Opens and checks a dataset: no image is read, and faults that would stop a run later stop it here.
  * @throws ConfigError where the options do not go together; DatasetError naming the file and what is wrong in it
  */
 export async function openDataset(options: DatasetOptions, hooks: OpenHooks = {}): Promise<Dataset> {
@@ -105,24 +105,24 @@ function openFolder(folder: string, signal: AbortSignal | undefined): Promise<Da
     const received =
       [...byKind].map(([one, { length }]) => `${length} of kind ${one}`).join(', ') || 'nothing';
     throw new DatasetError(
-      `Expected pictures with captions, or tar files, or Parquet files in ${folder} but received ${received}.`,
+      `Expected images with captions, or tar files, or Parquet files in ${folder} but received ${received}.`,
     );
   }
   const files = (byKind.get(kind) as string[]).map((name) => join(folder, name));
   if (kind === 'tar') return openWebDataset(files, signal);
   if (kind === 'Parquet') return openParquet(files, signal);
-  return openPictureFolder(folder, names);
+  return openImageFolder(folder, names);
 }
 
 /** @throws DatasetError for what is compressed as a whole */
-function kindOf(name: string): 'tar' | 'Parquet' | 'picture' | null {
+function kindOf(name: string): 'tar' | 'Parquet' | 'image' | null {
   if (/\.(tar\.(gz|xz|bz2|zst)|tgz)$/i.test(name))
     throw new DatasetError(
-      `Expected a tar but received ${name}, which is compressed: its pictures can only be read one after another. Decompress it (gunzip); pictures hardly grow.`,
+      `Expected a tar but received ${name}, which is compressed: its images can only be read one after another. Decompress it (gunzip); images hardly grow.`,
     );
   if (/\.tar$/i.test(name)) return 'tar';
   if (/\.parquet$/i.test(name)) return 'Parquet';
-  return isPicture(name) ? 'picture' : null;
+  return isImage(name) ? 'image' : null;
 }
 
 /** 'a-{000..002}.tar' → 'a-000.tar', 'a-001.tar', 'a-002.tar', as the shell and WebDataset read it. */

@@ -25,7 +25,7 @@ const latin1 = async (bytes: Promise<Uint8Array>) => Buffer.from(await bytes).to
 
 describe('openParquet', () => {
   it.each(['none', 'snappy', 'gzip', 'zstd'] as const)(
-    'reads pictures as bytes in any order, over files and row groups (%s)',
+    'reads images as bytes in any order, over files and row groups (%s)',
     async (codec) => {
       const files = [
         written('0.parquet', [[row('a'), row('b')], [row('c')]], codec),

@@ -2,7 +2,7 @@
  * @file Parquet files as Hugging Face's `datasets` writes them: a column `image` of {bytes, path}, a column `text` of a
  * string or strings, and perhaps a column `prompt_image` like `image`.
  *
- * A row group is the least that can be decoded. Rows come shuffled, so a picture may cost its whole group: groups of some
+ * A row group is the least that can be decoded. Rows come shuffled, so an image may cost its whole group: groups of some
  * hundred rows, `datasets`' default, do well.
  */
 import { statSync } from 'node:fs';
@@ -18,7 +18,7 @@ import {
 import { compressors } from 'hyparquet-compressors';
 import { DatasetError, shown } from '../base/errors.js';
 import { type ImageSource, readSlice } from '../images/image-source.js';
-import { type BadRow, borneBadRows, listed } from './bad-rows.js';
+import { type BadRow, listed, maxBadRows } from './bad-rows.js';
 import { captionsOf } from './captions.js';
 import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
 import { PackedList } from './packed-list.js';
@@ -29,8 +29,8 @@ interface ParquetFile {
   readonly metadata: FileMetaData;
   /** The first row of each row group, and the end of the last. */
   readonly starts: readonly number[];
-  /** Those with pictures. */
-  readonly pictureColumns: readonly string[];
+  /** Those with images. */
+  readonly imageColumns: readonly string[];
 }
 
 /** A row's place, and its captions. */
@@ -72,7 +72,7 @@ export async function openParquet(
     }
   }
   const total = packed.length + incomplete.length;
-  const borne = borneBadRows(total);
+  const borne = maxBadRows(total);
   if (packed.length === 0 || incomplete.length > borne) {
     const lines = incomplete.map(({ file, reason }) => `${file}: ${reason}`);
     throw new DatasetError(
@@ -88,12 +88,12 @@ export async function openParquet(
       name: `${file.path}/${(file.starts[group] as number) + rowInGroup}/${column}`,
       read: async () => {
         const row = (await groups.read(file, group))[rowInGroup] ?? {};
-        // Not every row has a prompt picture of its own.
+        // Not every row has a prompt image of its own.
         return bytesOf(column === 'prompt_image' && isNone(row[column]) ? row.image : row[column]);
       },
     });
     const image = sourceOf('image');
-    const hasPrompt = file.pictureColumns.includes('prompt_image');
+    const hasPrompt = file.imageColumns.includes('prompt_image');
     return { image, promptImage: hasPrompt ? sourceOf('prompt_image') : image, captions };
   });
   const description = `Parquet: ${counted(files.length, 'file')}, ${counted(rows.length, 'row')}`;
@@ -117,10 +117,10 @@ async function openFile(path: string): Promise<ParquetFile> {
     throw new DatasetError(
       `Expected columns "image" and "text" in ${path} but its columns are ${columns.join(', ')}; rename them, with rename_column of Hugging Face's datasets.`,
     );
-  const pictureColumns = ['image', 'prompt_image'].filter((column) => columns.includes(column));
+  const imageColumns = ['image', 'prompt_image'].filter((column) => columns.includes(column));
   const starts = [0];
   for (const { num_rows } of metadata.row_groups) starts.push((starts.at(-1) as number) + Number(num_rows));
-  return { path, buffer, metadata, starts, pictureColumns };
+  return { path, buffer, metadata, starts, imageColumns };
 }
 
 /** hyparquet would find out when it has begun to read the columns before, and leave their errors to nobody. */
@@ -176,7 +176,7 @@ async function readGroup(file: ParquetFile, group: number, columns: readonly str
   }
 }
 
-/** Whether a picture is not there at all, as None becomes it in either way. */
+/** Whether an image is not there at all, as None becomes it in either way. */
 function isNone(value: unknown): boolean {
   const { bytes, path } = (value ?? {}) as { bytes?: unknown; path?: unknown };
   return !(value instanceof Uint8Array) && (bytes ?? path ?? null) === null;
@@ -189,7 +189,7 @@ function bytesOf(value: unknown): Uint8Array {
   throw new Error('its bytes are not in the Parquet file (datasets: push_to_hub embeds them)');
 }
 
-/** The row groups that were used last, decoded one at a time: pictures in flight would otherwise hold one each. */
+/** The row groups that were used last, decoded one at a time: images in flight would otherwise hold one each. */
 class RowGroups {
   readonly #decoded = new Map<string, { rows: Row[]; bytes: number }>();
   readonly #cachedBytes: number;
@@ -221,7 +221,7 @@ class RowGroups {
       this.#decoded.delete(oldest);
       this.#bytes -= freed;
     }
-    const rows = await readGroup(file, group, file.pictureColumns);
+    const rows = await readGroup(file, group, file.imageColumns);
     this.#decoded.set(key, { rows, bytes });
     this.#bytes += bytes;
     return rows;

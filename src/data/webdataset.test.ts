@@ -20,7 +20,7 @@ async function shard(name: string, members: Members): Promise<string> {
   return join(dir, name);
 }
 
-/** What rows say, with the bytes of their pictures. */
+/** What rows say, with the bytes of their images. */
 async function contents(rows: Rows): Promise<unknown[]> {
   const read = [];
   for (const { image, promptImage, captions } of rows) {
@@ -71,7 +71,7 @@ describe('openWebDataset', () => {
     ]);
   });
 
-  it('skips, counts and names samples without a picture or a caption', async () => {
+  it('skips, counts and names samples without an image or a caption', async () => {
     const file = await shard('a.tar', [
       ['1.jpg', 'one'],
       ['1.txt', 'a'],
@@ -90,7 +90,7 @@ describe('openWebDataset', () => {
     expect(await contents(rows)).toEqual([['a.tar/1.jpg', 'one', null, 'a']]);
     expect(incomplete).toEqual([
       { file: `${file}/2`, reason: 'it has no caption (.txt, or .json with "text" or "caption")' },
-      { file: `${file}/3`, reason: 'it has no picture (.jpg, .jpeg, .png, .webp)' },
+      { file: `${file}/3`, reason: 'it has no image (.jpg, .jpeg, .png, .webp)' },
       {
         file: `${file}/4`,
         reason: expect.stringMatching(/\.json gives no caption: "text" or "caption" is no/),
@@ -107,7 +107,7 @@ describe('openWebDataset', () => {
       ...keys.map((key) => [`${key}.jpg`, key] as const),
       ...keys.map((key) => [`${key}.txt`, key] as const),
     ]);
-    // The last picture and the first caption have different names as well.
+    // The last image and the first caption have different names as well.
     const opening = openWebDataset([file]);
     await expect(opening).rejects.toThrow(DatasetError);
     await expect(opening).rejects.toThrow(/12 of 12 samples are incomplete \(at most 8 .*--sort=name/s);

@@ -2,22 +2,22 @@
  * @file WebDataset: tar files ("shards") whose members belong together by their name up to its first dot
  * (webdataset/webdataset, docs "The WebDataset Format"). A sample here is
  *
- *     000123.jpg          the picture: .jpg, .jpeg, .png or .webp
+ *     000123.jpg          the image: .jpg, .jpeg, .png or .webp
  *     000123.txt          captions, one a line; or
  *     000123.json         {"text": …} or {"caption": …}, a string or an array of strings, where there is no .txt
- *     000123.prompt.jpg   the picture that the adapter sees, where it is another
+ *     000123.prompt.jpg   the image that the adapter sees, where it is another
  *
- * Members of other kinds are passed over. Shards are indexed from their headers; a picture is read when its turn comes.
+ * Members of other kinds are passed over. Shards are indexed from their headers; an image is read when its turn comes.
  */
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { DatasetError } from '../base/errors.js';
 import { type ImageSource, sliceSource } from '../images/image-source.js';
-import { type BadRow, borneBadRows, listed } from './bad-rows.js';
+import { type BadRow, listed, maxBadRows } from './bad-rows.js';
 import { captionLines, captionsOf, utf8 } from './captions.js';
 import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
-import { isPicture } from './image-folder.js';
+import { isImage } from './image-folder.js';
 import { PackedList } from './packed-list.js';
 import { type TarMember, visitTar } from './tar.js';
 
@@ -41,7 +41,7 @@ interface Draft {
 /**
  * Indexes shards, in their order.
  * @param signal ends it between two shards, by throwing its reason
- * @throws DatasetError where a file is no tar, or too many samples lack a picture or a caption
+ * @throws DatasetError where a file is no tar, or too many samples lack an image or a caption
  */
 export async function openWebDataset(shards: readonly string[], signal?: AbortSignal): Promise<Dataset> {
   const packed = new PackedList<Packed>();
@@ -62,18 +62,18 @@ export async function openWebDataset(shards: readonly string[], signal?: AbortSi
       }
       const lacks =
         draft.image === undefined
-          ? 'it has no picture (.jpg, .jpeg, .png, .webp)'
+          ? 'it has no image (.jpg, .jpeg, .png, .webp)'
           : (draft.fault ?? 'it has no caption (.txt, or .json with "text" or "caption")');
       incomplete.push({ file: `${shard}/${draft.key}`, reason: isCut ? 'the shard is cut in it' : lacks });
     };
     withoutEnd += visitSamples(shard, add) ? 0 : 1;
   }
   const total = packed.length + incomplete.length;
-  const borne = borneBadRows(total);
+  const borne = maxBadRows(total);
   if (packed.length === 0 || incomplete.length > borne) {
     const lines = incomplete.map(({ file, reason }) => `${file}: ${reason}`);
     throw new DatasetError(
-      `Expected a picture and a caption in every sample of ${shards[0]}${shards.length > 1 ? ' …' : ''} ` +
+      `Expected an image and a caption in every sample of ${shards[0]}${shards.length > 1 ? ' …' : ''} ` +
         `but ${incomplete.length} of ${total} samples are incomplete (at most ${borne} are skipped):\n${listed(lines)}\n` +
         'The members of a sample have one name up to the first dot and stand together: pack with tar --sort=name.',
     );
@@ -101,7 +101,7 @@ function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void
   let draft: Draft | null = null;
   const cutIn = visitTar(shard, (member) => {
     const [key, extension] = split(member.name);
-    if (!isPicture(`.${extension}`) && !isCaption(extension)) return;
+    if (!isImage(`.${extension}`) && !isCaption(extension)) return;
     // Where tars were joined, the next sample may have the last one's name.
     if (draft?.key !== key || draft.extensions.has(extension)) {
       if (draft !== null) add(draft, false);

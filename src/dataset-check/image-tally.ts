@@ -1,9 +1,9 @@
-/** @file What is counted of a dataset's pictures. */
+/** @file What is counted of a dataset's images. */
 import { createHash } from 'node:crypto';
 import type { Size } from '../images/image.js';
-import { type PicturesReport, spreadOf } from './report.js';
+import { type ImagesReport, spreadOf } from './report.js';
 
-export class PictureTally {
+export class ImageTally {
   readonly #widths: number[] = [];
   readonly #heights: number[] = [];
   readonly #rowsByContent = new Map<string, number[]>();
@@ -20,7 +20,7 @@ export class PictureTally {
     else alike.push(row);
   }
 
-  report(): PicturesReport {
+  report(): ImagesReport {
     const duplicates = [...this.#rowsByContent.values()]
       .filter(({ length }) => length > 1)
       .map((rows) => rows.sort((a, b) => a - b))

@@ -5,12 +5,12 @@ export interface DatasetReport {
   /** What the dataset is, in words. */
   dataset: string;
   rows: number;
-  /** Rows with a picture that cannot be read, which training skips. */
-  badRows: BadPicture[];
-  /** Samples without a picture or a caption, which are no rows. */
+  /** Rows with an image that cannot be read, which training skips. */
+  badRows: BadImage[];
+  /** Samples without an image or a caption, which are no rows. */
   incomplete: BadRow[];
   /** Of the rows that can be read. */
-  pictures: PicturesReport;
+  images: ImagesReport;
   captions: CaptionsReport;
   /** The sizes that rows are trained in: without buckets the square alone. */
   buckets: BucketReport[];
@@ -18,23 +18,23 @@ export interface DatasetReport {
   stepsPerEpoch: number;
   /** Batches of an epoch that are smaller than the batch size. */
   partialBatches: number;
-  /** Time to read and decode all pictures once, as each epoch does; it crops and resizes them, too. */
+  /** Time to read and decode all images once, as each epoch does; it crops and resizes them, too. */
   readSeconds: number;
   rowsPerSecond: number;
 }
 
-export interface BadPicture extends BadRow {
+export interface BadImage extends BadRow {
   /** Index into the dataset. */
   row: number;
 }
 
-export interface PicturesReport {
-  /** In pixels; null where no picture can be read. */
+export interface ImagesReport {
+  /** In pixels; null where no image can be read. */
   width: Spread | null;
   height: Spread | null;
-  /** Rows whose picture is smaller than what it is trained in, and is enlarged. */
+  /** Rows whose image is smaller than what it is trained in, and is enlarged. */
   enlarged: number;
-  /** Rows whose picture is another row's, byte for byte: each list has the rows of one picture. */
+  /** Rows whose image is another row's, byte for byte: each list has the rows of one image. */
   duplicates: number[][];
 }
 

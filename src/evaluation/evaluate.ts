@@ -11,7 +11,7 @@ import { downloadModels } from '../diffusion/download-models.js';
 import { type GenerateHooks, IPAdapterPipeline } from '../generation/pipeline.js';
 import { resolveModelPath } from '../hub/cache.js';
 import type { DownloadHooks } from '../hub/download.js';
-import { readPicture } from '../images/image.js';
+import { readImage } from '../images/image.js';
 import {
   type EvaluateOptions,
   evaluateOptionsSchema,
@@ -106,7 +106,7 @@ export async function evaluate(
 /** [rows, d]; one picture in memory at a time */
 async function embedPictures(rows: readonly DatasetRow[], metric: ClipMetric): Promise<Tensor> {
   const embeddings: Tensor[] = [];
-  for (const { promptImage } of rows) embeddings.push(metric.embedImages([await readPicture(promptImage)]));
+  for (const { promptImage } of rows) embeddings.push(metric.embedImages([await readImage(promptImage)]));
   return catAndDispose(embeddings);
 }
 
@@ -147,7 +147,7 @@ async function drawAndEmbed(
       onStep?.({ step: i * totalSteps + step, totalSteps: batches * totalSteps });
     const batch: Job[] = [];
     for (const { sources, ...job } of jobs.slice(i * batchSize, (i + 1) * batchSize))
-      batch.push({ ...job, imagePrompts: await Promise.all(sources.map(readPicture)) });
+      batch.push({ ...job, imagePrompts: await Promise.all(sources.map(readImage)) });
     embeddings.push(metric.embedImages(await pipeline.generateEach(batch, { ...draw, onStep: report })));
   }
   return catAndDispose(embeddings);

@@ -63,7 +63,7 @@ export function releaseConditions(conditions: Conditions): void {
 
 /**
  * All that needs the encoders, to be given to `releasePrompts` after use.
- * @throws ConfigError where adapter or encoder are missing, or only some jobs have image prompts; PictureError,
+ * @throws ConfigError where adapter or encoder are missing, or only some jobs have image prompts; ImageError,
  * CheckpointError where a file cannot be read, or holds features of another encoder
  */
 export async function encodePrompts(

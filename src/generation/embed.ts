@@ -3,7 +3,7 @@
 import { ConfigError } from '../base/errors.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import type { DownloadHooks } from '../hub/download.js';
-import { readPicture } from '../images/image.js';
+import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { type EmbedOptions, embedOptionsSchema } from '../options/generate-options.js';
 import { resolveOptions } from '../options/options.js';
@@ -15,7 +15,7 @@ import { loadEncoder } from './pipeline-models.js';
 /**
  * Writes what the image encoder says of the pictures, a row for each, to one `.safetensors` file. It serves every
  * adapter that was trained with this encoder.
- * @throws ConfigError, CheckpointError where an option or the encoder is at fault; PictureError for a picture; the signal's
+ * @throws ConfigError, CheckpointError where an option or the encoder is at fault; ImageError for a picture; the signal's
  * reason where it ended a download
  */
 export async function embed(options: EmbedOptions, hooks: DownloadHooks = {}): Promise<void> {
@@ -28,7 +28,7 @@ export async function embed(options: EmbedOptions, hooks: DownloadHooks = {}): P
     throw new ConfigError(`Expected pictures for images but ${saved} holds embeddings already`);
   const target = resolveTarget(device);
   if (threads !== undefined) setNumThreads(threads);
-  const pictures = await Promise.all(images.map((file) => readPicture(fileSource(file))));
+  const pictures = await Promise.all(images.map((file) => readImage(fileSource(file))));
   await downloadModels({ imageEncoder }, hooks);
   const encoder = loadEncoder(imageEncoder, target);
   tidy(() => writeImageFeatures(out, allFeatures(encoder, pictures, imageFit)));

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { maxDifference, PICTURES, readGolden } from '../../test/data-support.js';
-import { PictureError, readPicture, readPictureSize } from './image.js';
+import { maxDifference, readGolden, SAMPLE_IMAGES } from '../../test/data-support.js';
+import { ImageError, readImage, readImageSize } from './image.js';
 import { fileSource } from './image-source.js';
 
 let dir: string;
@@ -14,7 +14,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(dir, { recursive: true }));
 
-/** Writes raw pixels as a picture file. */
+/** Writes raw pixels as an image file. */
 async function save(name: string, pixels: number[], width: number, channels: 1 | 2 | 3 | 4): Promise<string> {
   const file = join(dir, name);
   const raw = { width, height: pixels.length / channels / width, channels };
@@ -23,10 +23,10 @@ async function save(name: string, pixels: number[], width: number, channels: 1 |
 }
 
 async function bytesOf(file: string): Promise<number[]> {
-  return [...(await readPicture(fileSource(file))).data];
+  return [...(await readImage(fileSource(file))).data];
 }
 
-describe('readPicture', () => {
+describe('readImage', () => {
   it('drops alpha without compositing or un-premultiplying', async () => {
     const file = await save('alpha.png', [10, 20, 30, 0, 200, 100, 50, 128], 2, 4);
     expect(await bytesOf(file)).toEqual([10, 20, 30, 200, 100, 50]);
@@ -60,14 +60,14 @@ describe('readPicture', () => {
     expect(await bytesOf(file)).toEqual([0, 0, 0, 200, 200, 200, 255, 255, 255, 255, 255, 255]);
   });
 
-  it('reads the bytes of a source that is no file, and names it where they are no picture', async () => {
+  it('reads the bytes of a source that is no file, and names it where they are no image', async () => {
     const file = await save('member.png', [1, 2, 3, 4, 5, 6], 2, 3);
     const name = 'shard.tar/1.png';
-    const { data } = await readPicture({ name, read: async () => readFileSync(file) });
+    const { data } = await readImage({ name, read: async () => readFileSync(file) });
     expect([...data]).toEqual([1, 2, 3, 4, 5, 6]);
-    const cut = readPicture({ name, read: async () => readFileSync(file).subarray(0, -20) });
-    await expect(cut).rejects.toThrow(/picture in shard\.tar\/1\.png but it is damaged or incomplete/);
-    const text = readPicture({ name, read: async () => Buffer.from('text') });
+    const cut = readImage({ name, read: async () => readFileSync(file).subarray(0, -20) });
+    await expect(cut).rejects.toThrow(/image in shard\.tar\/1\.png but it is damaged or incomplete/);
+    const text = readImage({ name, read: async () => Buffer.from('text') });
     await expect(text).rejects.toThrow(/shard\.tar\/1\.png but it is not a JPEG/);
   });
 
@@ -78,7 +78,7 @@ describe('readPicture', () => {
       .withMetadata({ orientation: 6 })
       .toFile(file);
     expect((await sharp(file).metadata()).orientation).toBe(6);
-    expect(await readPicture(fileSource(file))).toMatchObject({ width: 2, height: 1 });
+    expect(await readImage(fileSource(file))).toMatchObject({ width: 2, height: 1 });
   });
 
   it('ignores an embedded colour profile', async () => {
@@ -116,18 +116,18 @@ describe('readPicture', () => {
     broken.push(['huge.png', huge, /it has more than 178956970 pixels/]);
     for (const [name, bytes, reason] of broken) {
       writeFileSync(join(dir, name), bytes);
-      const error = await readPicture(fileSource(join(dir, name))).catch((e: unknown) => e);
-      expect(error, name).toBeInstanceOf(PictureError);
-      expect((error as PictureError).reason, name).toMatch(reason);
-      expect((error as PictureError).message, name).toContain(name);
+      const error = await readImage(fileSource(join(dir, name))).catch((e: unknown) => e);
+      expect(error, name).toBeInstanceOf(ImageError);
+      expect((error as ImageError).reason, name).toMatch(reason);
+      expect((error as ImageError).message, name).toContain(name);
     }
-    await expect(readPicture(fileSource(join(dir, 'absent.png')))).rejects.toThrow(
+    await expect(readImage(fileSource(join(dir, 'absent.png')))).rejects.toThrow(
       /absent\.png but the file is missing/,
     );
-    await expect(readPicture(fileSource(dir))).rejects.toThrow(/the system cannot read it \(EISDIR/);
+    await expect(readImage(fileSource(dir))).rejects.toThrow(/the system cannot read it \(EISDIR/);
   });
 
-  it('says of each of many bad pictures what is wrong with that one', async () => {
+  it('says of each of many bad images what is wrong with that one', async () => {
     const noise = Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 2654435761) >>> 24);
     const reasons = new Map([
       ['absent.png', 'the file is missing'],
@@ -142,24 +142,24 @@ describe('readPicture', () => {
     // So many that some of them fail in two threads at once.
     const files = Array.from({ length: 400 }, () => [...reasons.keys()]).flat();
     const errors = await Promise.all(
-      files.map((name) => readPicture(fileSource(join(dir, name))).catch((error: PictureError) => error)),
+      files.map((name) => readImage(fileSource(join(dir, name))).catch((error: ImageError) => error)),
     );
-    const wrong = files.filter((name, i) => (errors[i] as PictureError).reason !== reasons.get(name));
+    const wrong = files.filter((name, i) => (errors[i] as ImageError).reason !== reasons.get(name));
     expect(wrong).toEqual([]);
   });
 });
 
-describe('readPictureSize', () => {
-  it('is the size of the decoded picture, turned by EXIF or not, of every format', async () => {
+describe('readImageSize', () => {
+  it('is the size of the decoded image, turned by EXIF or not, of every format', async () => {
     for (const format of ['png', 'jpg', 'webp', 'gif', 'tiff', 'avif']) {
       const file = join(dir, `size.${format}`);
       const raw = { width: 33, height: 20, channels: 3 as const };
       await sharp(new Uint8Array(33 * 20 * 3), { raw })
         .withMetadata({ orientation: 6 })
         .toFile(file);
-      const { width, height } = await readPicture(fileSource(file));
-      expect(await readPictureSize(fileSource(file)), format).toEqual({ width, height });
-      expect(await readPictureSize({ name: 'member', read: async () => readFileSync(file) })).toEqual({
+      const { width, height } = await readImage(fileSource(file));
+      expect(await readImageSize(fileSource(file)), format).toEqual({ width, height });
+      expect(await readImageSize({ name: 'member', read: async () => readFileSync(file) })).toEqual({
         width,
         height,
       });
@@ -170,19 +170,19 @@ describe('readPictureSize', () => {
     const noise = Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 2654435761) >>> 24);
     const whole = readFileSync(await save('header.png', noise, 64, 3));
     writeFileSync(join(dir, 'cut.png'), whole.subarray(0, whole.length / 2));
-    expect(await readPictureSize(fileSource(join(dir, 'cut.png')))).toEqual({ width: 64, height: 64 });
+    expect(await readImageSize(fileSource(join(dir, 'cut.png')))).toEqual({ width: 64, height: 64 });
     writeFileSync(join(dir, 'text.png'), 'text');
-    await expect(readPictureSize(fileSource(join(dir, 'text.png')))).rejects.toThrow(PictureError);
-    await expect(readPictureSize(fileSource(join(dir, 'absent.png')))).rejects.toThrow(/file is missing/);
+    await expect(readImageSize(fileSource(join(dir, 'text.png')))).rejects.toThrow(ImageError);
+    await expect(readImageSize(fileSource(join(dir, 'absent.png')))).rejects.toThrow(/file is missing/);
   });
 });
 
-describe.skipIf(PICTURES === null)('readPicture on the sample pictures (../shared/images)', () => {
+describe.skipIf(SAMPLE_IMAGES === null)('readImage on the sample images (../shared/images)', () => {
   const golden = readGolden('preprocess/train_transform_u8.safetensors');
   const decoded = [...golden].filter(([name]) => name.endsWith('.decoded_rgb'));
 
   it.each(decoded)('%s equals Pillow', async (name, expected) => {
-    const image = await readPicture(fileSource(join(PICTURES!, name.replace('.decoded_rgb', ''))));
+    const image = await readImage(fileSource(join(SAMPLE_IMAGES!, name.replace('.decoded_rgb', ''))));
     expect([image.height, image.width, 3]).toEqual(expected.shape);
     // Not one level off, JPEG included: sharp and Pillow decode with the same arithmetic.
     expect(maxDifference(image.data, expected.data)).toBe(0);

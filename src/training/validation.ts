@@ -19,7 +19,7 @@ import {
 import type { DenoiseSettings } from '../generation/denoise.js';
 import { drawPictures } from '../generation/draw.js';
 import { loadEncoder } from '../generation/pipeline-models.js';
-import { type RgbImage, readPicture, type Size } from '../images/image.js';
+import { type RgbImage, readImage, type Size } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { contactSheet, encodePng } from '../images/png.js';
 import { trainCrop } from '../images/train-transform.js';
@@ -52,7 +52,7 @@ interface ValidationBatch {
 /**
  * Encodes the prompts; the encoders are in memory only meanwhile.
  * @returns undefined where no pictures are asked for
- * @throws ConfigError, PictureError where options or pictures are at fault; CheckpointError as for `generate`
+ * @throws ConfigError, ImageError where options or pictures are at fault; CheckpointError as for `generate`
  */
 export async function openValidation(
   unet: UNet2DConditionModel,
@@ -63,7 +63,7 @@ export async function openValidation(
   const { validationImage: files, resolution, validationSamplingSteps: steps } = config;
   const texts = textsOf(config);
   if (files.length === 0) return undefined;
-  const pictures = await Promise.all(files.map((file) => readPicture(fileSource(file))));
+  const pictures = await Promise.all(files.map((file) => readImage(fileSource(file))));
   const stableDiffusion = openStableDiffusion(config.pretrainedModelNameOrPath);
   const scheduler = stableDiffusion.schedulerFile();
   // Found now and not at the first drawing: a scheduler that cannot draw, or not in so many steps.

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runProgram } from './command.js';
-import { makeWorld, stretchPictures, type World } from './world.js';
+import { makeWorld, stretchImages, type World } from './world.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const command = join(root, 'dist/cli/main.js');
@@ -12,7 +12,7 @@ let world: World;
 beforeAll(async () => {
   world = await makeWorld(8);
   // A tiny one, a wide one.
-  await stretchPictures(world, [
+  await stretchImages(world, [
     [10, 12],
     [400, 100],
   ]);
@@ -33,11 +33,11 @@ describe('ip-adapter data check', () => {
     expect(stdout).toMatch(/enlarged +1 smaller/);
     expect(stdout).toMatch(/tokens +not counted: --pretrained-model-name-or-path/);
     expect(stdout).toMatch(/epoch +3 steps, 1 of them smaller/);
-    expect(stdout).toMatch(/reading +[\d.]+ rows\/s here; an epoch's pictures take 0:\d\d/);
+    expect(stdout).toMatch(/reading +[\d.]+ rows\/s here; an epoch's images take 0:\d\d/);
     expect(stdout).not.toContain('bucket');
   });
 
-  it('with a corrupt picture it names it, writes all into the file, and exits with 2', async () => {
+  it('with a corrupt image it names it, writes all into the file, and exits with 2', async () => {
     const own = join(world.root, 'images', '5.png');
     truncateSync(own, 60);
     const options = ['--buckets', '--resolution=64', '--train_batch_size', '3'];
@@ -47,7 +47,7 @@ describe('ip-adapter data check', () => {
     expect(stdout).toMatch(/Bad rows:\n {2}row 5: .*5\.png: it is damaged or incomplete/);
     expect(stdout).toMatch(/64x64 +6 +2 +full\n +64x32 +1 +1 +1/);
     expect(stdout).toMatch(/tokens +min 11, median 11, max 11; truncated at 77: 0/);
-    expect(stderr).toMatch(/^DatasetError: Expected a picture .* but 1 of 8 lack/m);
+    expect(stderr).toMatch(/^DatasetError: Expected an image .* but 1 of 8 lack/m);
     const report = JSON.parse(readFileSync(join(world.root, 'report.json'), 'utf8'));
     expect(report.badRows).toEqual([{ row: 5, file: own, reason: expect.stringContaining('damaged') }]);
     expect(report.stepsPerEpoch).toBe(3);
@@ -65,7 +65,7 @@ describe('ip-adapter data check', () => {
     ]);
     const help = await run('data', 'check', '--help');
     expect(help.exitCode).toBe(0);
-    expect(help.stdout).toMatch(/--buckets +train pictures in shapes/);
-    expect(help.stdout).toMatch(/Exit code: 0 where every picture can be read; 2 where one cannot/);
+    expect(help.stdout).toMatch(/--buckets +train images in shapes/);
+    expect(help.stdout).toMatch(/Exit code: 0 where every image can be read; 2 where one cannot/);
   });
 });
