@@ -6,7 +6,7 @@
  * images as bytes (a quarter of the floats' memory), and becomes floats when its batch is taken.
  */
 import { DatasetError } from '../base/errors.js';
-import { ImageError, type RgbImage, readImage, type Size } from '../images/image.js';
+import { ImageError, type RgbImage, type Size, useImage } from '../images/image.js';
 import { mirror } from '../images/mirror.js';
 import { type PixelTable, writePlanar } from '../images/pixels.js';
 import { TRAIN_PIXELS, trainCropAsync } from '../images/train-transform.js';
@@ -207,18 +207,22 @@ export class DataLoader {
     if (this.badRows.has(sample.row)) return null;
     const { rows, imageProcessor } = this.#options;
     const { image, promptImage } = rows.at(sample.row)!;
-    const reading = inputs.includes('pixelValues') ? readImage(image) : null;
-    let readingPrompt: Promise<RgbImage> | null = null;
-    if (inputs.includes('clipPixelValues'))
-      readingPrompt = promptImage.name === image.name && reading !== null ? reading : readImage(promptImage);
-    // The first to be awaited tells what is wrong with the row, whichever comes first.
-    readingPrompt?.catch(() => {});
+    const target = (decoded: RgbImage) => trainCropAsync(decoded, this.#sizeOf(sample.row));
+    const prompt = async (decoded: RgbImage) =>
+      sample.drop.dropImage ? null : imageProcessor.cropAsync(decoded);
+    const [wantsTarget, wantsPrompt] = [inputs.includes('pixelValues'), inputs.includes('clipPixelValues')];
     try {
-      const [target, prompt] = [await reading, await readingPrompt];
-      const [crop, clipCrop] = await Promise.all([
-        target && trainCropAsync(target, this.#sizeOf(sample.row)),
-        prompt && !sample.drop.dropImage ? imageProcessor.cropAsync(prompt) : null,
-      ]);
+      let crops: readonly [RgbImage | null, RgbImage | null];
+      if (wantsTarget && wantsPrompt && promptImage.name === image.name)
+        crops = await useImage(image, (decoded) => Promise.all([target(decoded), prompt(decoded)]));
+      else {
+        const reading = wantsTarget ? useImage(image, target) : null;
+        const readingPrompt = wantsPrompt ? useImage(promptImage, prompt) : null;
+        // The first to be awaited tells what is wrong with the row, whichever comes first.
+        readingPrompt?.catch(() => {});
+        crops = [await reading, await readingPrompt];
+      }
+      const [crop, clipCrop] = crops;
       const turned = (crop: RgbImage | null) => (crop !== null && sample.flip ? mirror(crop) : crop);
       return { ...sample, crop: turned(crop), clipCrop: turned(clipCrop) };
     } catch (error) {

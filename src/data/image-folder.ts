@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { join, parse } from 'node:path';
 import { DatasetError } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 import { fileSource } from '../images/image-source.js';
 import { listed } from './bad-rows.js';
 import { captionLines, utf8 } from './captions.js';
@@ -53,7 +54,7 @@ export function isImage(name: string): boolean {
 
 function readText(file: string): string {
   try {
-    return utf8(readFileSync(file));
+    return utf8(readFileSync(regularFile(file)));
   } catch (cause) {
     throw new DatasetError(`Expected a caption in UTF-8 in ${file} but ${(cause as Error).message}.`, {
       cause,

@@ -6,6 +6,7 @@
 import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { dirname, relative, resolve } from 'node:path';
 import { DatasetError, shown } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 import { fileSource } from '../images/image-source.js';
 import { listed } from './bad-rows.js';
 import { captionsOf, utf8 } from './captions.js';
@@ -109,7 +110,7 @@ function readRow(row: unknown, imageKey: string): Packed | string {
 function parseArray(file: string): unknown[] {
   let text: string;
   try {
-    text = utf8(readFileSync(file));
+    text = utf8(readFileSync(regularFile(file)));
   } catch (error) {
     throw new DatasetError(`Expected a dataset in UTF-8 at ${file} but ${(error as Error).message}.`, {
       cause: error,
@@ -140,7 +141,7 @@ async function* parseLines(file: string): AsyncGenerator<Found> {
 async function* linesOf(file: string): AsyncGenerator<Uint8Array> {
   let begun: Buffer[] = [];
   try {
-    for await (const chunk of createReadStream(file) as AsyncIterable<Buffer>) {
+    for await (const chunk of createReadStream(regularFile(file)) as AsyncIterable<Buffer>) {
       let start = 0;
       for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
         yield Buffer.concat([...begun, chunk.subarray(start, end)]);

@@ -7,6 +7,7 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { DatasetError } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 
 const BLOCK = 512;
 /** One read brings a header, a caption and the next header. */
@@ -29,7 +30,7 @@ export interface TarMember {
  * @throws DatasetError where a header's checksum is wrong, with the place
  */
 export function visitTar(file: string, visit: (member: TarMember) => void): string | null {
-  const descriptor = openSync(file, 'r');
+  const descriptor = openSync(regularFile(file), 'r');
   try {
     return visitMembers(new Window(descriptor), file, visit);
   } finally {

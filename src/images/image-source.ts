@@ -2,6 +2,7 @@
 import { closeSync, openSync, read } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { regularFile } from '../base/regular-file.js';
 
 /** Where the bytes of an image are: a file, or a member of a tar or Parquet file. */
 export interface ImageSource {
@@ -14,7 +15,7 @@ export interface ImageSource {
 
 /** An image that is a file. */
 export function fileSource(file: string): ImageSource {
-  return { name: file, file, read: () => readFile(file) };
+  return { name: file, file, read: async () => readFile(regularFile(file)) };
 }
 
 /** An image that is part of a file. */
@@ -30,7 +31,7 @@ const readAsync = promisify(read);
  * @throws where the file is missing or ends before
  */
 export async function readSlice(file: string, offset: number, length: number): Promise<Uint8Array> {
-  const descriptor = openSync(file, 'r');
+  const descriptor = openSync(regularFile(file), 'r');
   try {
     const bytes = new Uint8Array(length);
     for (let done = 0; done < length; ) {

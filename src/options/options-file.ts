@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { isMap, isScalar, LineCounter, type Pair, type ParsedNode, parseDocument, stringify } from 'yaml';
 import type { z } from 'zod';
 import { ConfigError } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 import { suggestion } from './options.js';
 
 /** What a file says, and where: `run.yaml:3:16`, by the options' names in the library. */
@@ -64,7 +65,7 @@ function camelCase(name: string): string {
 
 function readText(file: string): string {
   try {
-    return readFileSync(file, 'utf8');
+    return readFileSync(regularFile(file), 'utf8');
   } catch (cause) {
     throw new ConfigError(
       `Expected a YAML or JSON file for --config but ${file} cannot be read: ${(cause as Error).message}`,

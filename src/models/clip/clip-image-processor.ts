@@ -8,6 +8,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ConfigError, shown } from '../../base/errors.js';
+import { regularFile } from '../../base/regular-file.js';
 import type { RgbImage, Size } from '../../images/image.js';
 import { type PixelTable, pixelTable, writePlanar } from '../../images/pixels.js';
 import { type Rectangle, type Resizing, resizeAndCrop, resizeAndCropAsync } from '../../images/resample.js';
@@ -151,7 +152,7 @@ function padWithBlack(image: RgbImage, frame: Rectangle): RgbImage {
 function readConfig(file: string): z.infer<typeof configSchema> {
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(file, 'utf8'));
+    json = JSON.parse(readFileSync(regularFile(file), 'utf8'));
   } catch (error) {
     throw new ConfigError(
       `Expected a JSON object in ${file} but it cannot be read: ${(error as Error).message}.`,
