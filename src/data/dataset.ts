@@ -27,6 +27,8 @@ export interface Dataset {
   readonly fingerprint: string;
   /** Samples that have no image or no caption, and are no rows. */
   readonly incomplete: readonly BadRow[];
+  /** Files and folders that are no part of the dataset though they look like it, and why. */
+  readonly leftOut: readonly BadRow[];
 }
 
 /** Rows that are made when they are asked for. */

@@ -110,6 +110,19 @@ describe.each(['data.json', 'data.jsonl'])('%s', (name) => {
     expect(new Set(all).size).toBe(6);
   });
 
+  it('says so where JSON Lines have the ending of an array, or the other way round', async () => {
+    const lines = join(dir, 'lines.json');
+    writeFileSync(lines, '\n{"image_file": "1.png", "text": "a"}\n{"image_file": "2.png", "text": "b"}\n');
+    await expect(openJson(lines)).rejects.toThrow(/lines\.json but received JSON Lines.* ending \.jsonl/);
+    const array = join(dir, 'array.jsonl');
+    for (const space of ['', '\n  ']) {
+      writeFileSync(array, `[${space}{"image_file": "1.png", "text": "a"}${space}]`);
+      await expect(openJsonLines(array)).rejects.toThrow(
+        /array\.jsonl but received an array.* ending \.json/,
+      );
+    }
+  });
+
   it('refuses a missing file, an empty list, and a missing folder of images', async () => {
     await expect(opened(join(dir, name))).rejects.toThrow(new RegExp(`${name} but .*ENOENT`));
     await expect(opened(write([]))).rejects.toThrow(/at least one row .* none/);

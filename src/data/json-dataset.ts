@@ -88,7 +88,7 @@ async function collect(
     };
   });
   const description = `${kind}: ${counted(rows.length, 'row')} in ${file}`;
-  return { rows, description, fingerprint: hash.digest(), incomplete: [] };
+  return { rows, description, fingerprint: hash.digest(), incomplete: [], leftOut: [] };
 }
 
 /** What a row says, or what is wrong with it. */
@@ -116,11 +116,27 @@ function parseArray(file: string): unknown[] {
       cause: error,
     });
   }
+  if (isJsonLines(text))
+    throw new DatasetError(
+      `Expected an array of rows in ${file} but received JSON Lines, an object in each line; give it the ending .jsonl.`,
+    );
   const rows = parseJson(text, file, 1);
   if (Array.isArray(rows)) return rows;
   throw new DatasetError(
     `Expected an array of rows like {"image_file": "1.png", "text": "A dog"} in ${file} but received ${shown(rows)}.`,
   );
+}
+
+/** Whether the first line is an object of its own, and another one begins after it. */
+function isJsonLines(text: string): boolean {
+  const [first = '', second = ''] = text.trimStart().split(/\n\s*/, 2);
+  if (!first.startsWith('{') || !second.startsWith('{')) return false;
+  try {
+    JSON.parse(first);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function* parseLines(file: string): AsyncGenerator<Found> {
@@ -133,6 +149,10 @@ async function* parseLines(file: string): AsyncGenerator<Found> {
     } catch (cause) {
       throw new DatasetError(`Expected UTF-8 at ${file}:${number}.`, { cause });
     }
+    if (number === 1 && line.trimStart().startsWith('['))
+      throw new DatasetError(
+        `Expected an object in each line of ${file} but received an array; give it the ending .json.`,
+      );
     if (line.trim() !== '') yield [`${file}:${number}`, parseJson(line, file, number)];
   }
 }

@@ -162,14 +162,14 @@ describe('the same 13 rows', () => {
   );
 
   it('from standard input give the same batches, and so does the file that is kept of it', async () => {
-    const spoolFolder = at('out', 'run');
+    const outputDir = at('out', 'run');
     const messages: string[] = [];
-    const hooks = { spoolFolder, onMessage: (message: string) => messages.push(message) };
+    const hooks = { outputDir, onMessage: (message: string) => messages.push(message) };
     const joined = ['a-00.tar', 'a-01.tar'].map((name) => readFileSync(at('shards', name)));
     const piped = await openDataset({ dataset: '-' }, { ...hooks, stdin: Readable.from(joined) });
     expect(await batchesOf(piped.rows)).toEqual(plain);
-    expect(readdirSync(spoolFolder)).toEqual(['dataset.tar']);
-    const kept = join(spoolFolder, 'dataset.tar');
+    expect(readdirSync(outputDir)).toEqual(['dataset.tar']);
+    const kept = join(outputDir, 'dataset.tar');
     expect(messages[0]).toBe(
       `Standard input is kept in ${kept}: rows come shuffled, and again in every epoch`,
     );
@@ -254,12 +254,12 @@ describe('openDataset', () => {
     expect(incomplete).toHaveLength(7);
     expect(messages).toHaveLength(7);
     expect(messages[1]).toMatch(/^Skipped .*incomplete\.tar\/2: it has no caption/);
-    expect(messages[6]).toBe('Skipped 2 more incomplete samples');
+    expect(messages[6]).toBe('Skipped 2 more; ip-adapter data check names them all');
   });
 
   it('refuses an empty or compressed standard input, and leaves nothing of it', async () => {
     const piped = (chunks: Buffer[], signal?: AbortSignal) =>
-      openDataset({ dataset: '-' }, { spoolFolder: at('spool'), stdin: Readable.from(chunks), signal });
+      openDataset({ dataset: '-' }, { outputDir: at('spool'), stdin: Readable.from(chunks), signal });
     await expect(piped([])).rejects.toThrow(/tar on standard input but nothing came/);
     await expect(piped([Buffer.from([0x1f, 0x8b, 8])])).rejects.toThrow(/it is gzip; pipe it through gunzip/);
     const reason = new Error('enough');

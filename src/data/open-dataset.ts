@@ -1,14 +1,12 @@
 /** @file One value names a dataset; what it is shows from what is there. */
-import { existsSync, readdirSync, statSync } from 'node:fs';
-import { join, sep } from 'node:path';
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ConfigError, DatasetError } from '../base/errors.js';
+import type { BadRow } from './bad-rows.js';
 import type { Dataset } from './dataset.js';
-import { isImage, openImageFolder } from './image-folder.js';
-import { openJson, openJsonLines } from './json-dataset.js';
-import { openParquet } from './parquet.js';
-import { spool } from './spool.js';
-import { openWebDataset } from './webdataset.js';
+import { filesIn } from './folder-files.js';
+import { isImage, isUsualImage } from './image-endings.js';
 
 /** One of the first two names the dataset. */
 export interface DatasetOptions {
@@ -22,8 +20,8 @@ export interface DatasetOptions {
 export interface OpenHooks {
   signal?: AbortSignal | undefined;
   onMessage?: ((message: string) => void) | undefined;
-  /** Where standard input is kept; without it `-` is refused. */
-  spoolFolder?: string;
+  /** The run's output folder, where standard input is kept; without it `-` is refused. It is no part of a folder around it. */
+  outputDir?: string;
   stdin?: Readable;
 }
 
@@ -47,47 +45,70 @@ export async function openDataset(options: DatasetOptions, hooks: OpenHooks = {}
     throw new ConfigError(
       `Expected --data-root-path (dataRootPath) with a JSON file only but received it with ${path}`,
     );
-  const opened = isJson
-    ? await (/\.(jsonl|ndjson)$/i.test(path) ? openJsonLines : openJson)(path, dataRootPath)
-    : await openFiles(path, hooks);
+  const opened = isJson ? await openJsonFile(path, dataRootPath) : await openFiles(path, hooks);
   hooks.onMessage?.(opened.description);
-  for (const { file, reason } of opened.incomplete.slice(0, 5))
-    hooks.onMessage?.(`Skipped ${file}: ${reason}`);
-  if (opened.incomplete.length > 5)
-    hooks.onMessage?.(`Skipped ${opened.incomplete.length - 5} more incomplete samples`);
+  tell(opened.incomplete, 'Skipped', hooks);
+  tell(opened.leftOut, 'Left out', hooks);
   return opened;
+}
+
+/** How many of them are named. */
+const TOLD = 5;
+
+function tell(rows: readonly BadRow[], what: string, { onMessage }: OpenHooks): void {
+  for (const { file, reason } of rows.slice(0, TOLD)) onMessage?.(`${what} ${file}: ${reason}`);
+  if (rows.length > TOLD)
+    onMessage?.(`${what} ${rows.length - TOLD} more; ip-adapter data check names them all`);
+}
+
+// What reads a form of datasets is loaded where a dataset has it: it may need much of the machine.
+
+async function openJsonFile(file: string, imageRoot: string | undefined): Promise<Dataset> {
+  const { openJson, openJsonLines } = await import('./json-dataset.js');
+  return (/\.(jsonl|ndjson)$/i.test(file) ? openJsonLines : openJson)(file, imageRoot);
+}
+
+async function openShards(files: readonly string[], { signal }: OpenHooks): Promise<Dataset> {
+  return (await import('./webdataset.js')).openWebDataset(files, signal);
+}
+
+async function openParquetFiles(files: readonly string[], { signal }: OpenHooks): Promise<Dataset> {
+  return (await import('./parquet.js')).openParquet(files, signal);
 }
 
 async function openFiles(path: string, hooks: OpenHooks): Promise<Dataset> {
   if (path === '-') {
-    if (hooks.spoolFolder === undefined)
+    if (hooks.outputDir === undefined)
       throw new ConfigError(
         'Expected a file or folder for --dataset but received -, which train alone takes',
       );
-    const file = await spool(hooks.stdin ?? process.stdin, hooks.spoolFolder, hooks);
-    return openWebDataset([file], hooks.signal);
+    const { spool } = await import('./spool.js');
+    return openShards([await spool(hooks.stdin ?? process.stdin, hooks.outputDir, hooks)], hooks);
   }
   if (/^[a-z][a-z0-9+.-]+:\/\//i.test(path))
     throw new DatasetError(
       `Expected ${FORMATS} but received ${path}; download it first, or pipe a tar: curl -L … | ip-adapter train --dataset -`,
     );
-  if (existsSync(path) && statSync(path).isDirectory()) return openFolder(path, hooks.signal);
+  if (existsSync(path) && statSync(path).isDirectory()) return openFolder(path, hooks);
   const files = existsSync(path) ? [path] : expandBraces(path);
   const absent = files.find((file) => !existsSync(file));
   if (absent !== undefined) throw new DatasetError(`Expected ${FORMATS} at ${absent} but there is nothing.`);
   const kind = kindOf(path);
-  if (kind === 'tar') return openWebDataset(files, hooks.signal);
-  if (kind === 'Parquet') return openParquet(files, hooks.signal);
-  throw new DatasetError(`Expected ${FORMATS} but received ${path}.`);
+  if (kind === 'tar') return openShards(files, hooks);
+  if (kind === 'Parquet') return openParquetFiles(files, hooks);
+  const hint = /\.(zip|7z|rar)$/i.test(path) ? '; unpack it, and name the folder' : '';
+  throw new DatasetError(`Expected ${FORMATS} but received ${path}${hint}.`);
 }
 
-/** Folders inside are included; what is hidden is not. */
-function openFolder(folder: string, signal: AbortSignal | undefined): Promise<Dataset> | Dataset {
-  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter((name) => !name.split(sep).some((part) => part.startsWith('.')))
-    .sort();
+async function openFolder(folder: string, hooks: OpenHooks): Promise<Dataset> {
+  const all = filesIn(folder, hooks.outputDir);
+  const { names } = all;
   if (names.includes('metadata.jsonl'))
-    return openJsonLines(join(folder, 'metadata.jsonl'), folder, 'file_name');
+    return (await import('./json-dataset.js')).openJsonLines(
+      join(folder, 'metadata.jsonl'),
+      folder,
+      'file_name',
+    );
   if (names.includes('metadata.csv'))
     throw new DatasetError(
       `Expected metadata.jsonl in ${folder} but received metadata.csv; write a line {"file_name": "1.png", "text": "A dog"} for each row.`,
@@ -100,6 +121,8 @@ function openFolder(folder: string, signal: AbortSignal | undefined): Promise<Da
     byKind.set(kind, files);
     files.push(name);
   }
+  // Beside shards, a logo.gif does not make images of the dataset.
+  if (byKind.size > 1 && !byKind.get('image')?.some(isUsualImage)) byKind.delete('image');
   const [kind] = byKind.keys();
   if (kind === undefined || byKind.size > 1) {
     const received =
@@ -109,9 +132,9 @@ function openFolder(folder: string, signal: AbortSignal | undefined): Promise<Da
     );
   }
   const files = (byKind.get(kind) as string[]).map((name) => join(folder, name));
-  if (kind === 'tar') return openWebDataset(files, signal);
-  if (kind === 'Parquet') return openParquet(files, signal);
-  return openImageFolder(folder, names);
+  if (kind === 'tar') return openShards(files, hooks);
+  if (kind === 'Parquet') return openParquetFiles(files, hooks);
+  return (await import('./image-folder.js')).openImageFolder(folder, all);
 }
 
 /** @throws DatasetError for what is compressed as a whole */

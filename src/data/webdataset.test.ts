@@ -90,7 +90,7 @@ describe('openWebDataset', () => {
     expect(await contents(rows)).toEqual([['a.tar/1.jpg', 'one', null, 'a']]);
     expect(incomplete).toEqual([
       { file: `${file}/2`, reason: 'it has no caption (.txt, or .json with "text" or "caption")' },
-      { file: `${file}/3`, reason: 'it has no image (.jpg, .jpeg, .png, .webp)' },
+      { file: `${file}/3`, reason: expect.stringMatching(/^it has no image \(\.jpg, .*\.avif\)$/) },
       {
         file: `${file}/4`,
         reason: expect.stringMatching(/\.json gives no caption: "text" or "caption" is no/),
@@ -98,6 +98,64 @@ describe('openWebDataset', () => {
       { file: `${file}/5`, reason: expect.stringContaining('.json gives no caption') },
       { file: `${file}/6`, reason: expect.stringContaining('.txt gives no caption') },
       { file: `${file}/7`, reason: expect.stringContaining('.json gives no caption') },
+    ]);
+  });
+
+  it('passes over what macOS adds, in any place', async () => {
+    const file = await shard('a.tar', [
+      ['.DS_Store', 'x'],
+      ['./._1.jpg', 'attributes'],
+      ['./1.jpg', 'one'],
+      ['./._1.txt', 'attributes'],
+      ['./1.txt', 'a'],
+      ['__MACOSX/1.jpg', 'attributes'],
+      ['__MACOSX/1.txt', 'attributes'],
+      ['a/._2.txt', 'attributes'],
+      ['a/2.jpg', 'two'],
+      ['a/.DS_Store', 'x'],
+      ['a/2.txt', 'b'],
+    ]);
+    const { rows, incomplete, leftOut } = await openWebDataset([file]);
+    expect(await contents(rows)).toEqual([
+      ['a.tar/./1.jpg', 'one', null, 'a'],
+      ['a.tar/a/2.jpg', 'two', null, 'b'],
+    ]);
+    expect([...incomplete, ...leftOut]).toEqual([]);
+  });
+
+  it('reads images of every ending, uses one of two, and names the other and what is not read', async () => {
+    const file = await shard('a.tar', [
+      ['1.avif', 'avif'],
+      ['1.txt', 'a'],
+      ['2.TIFF', 'tiff'],
+      ['2.txt', 'b'],
+      ['3.heic', 'heic'],
+      ['3.txt', 'c'],
+      ['4.jpg', 'first'],
+      ['4.png', 'last'],
+      ['4.txt', 'd'],
+      ['5.avif', 'unusual'],
+      ['5.jpg', 'usual'],
+      ['5.txt', 'e'],
+      ['6.jpg', 'usual'],
+      ['6.tiff', 'unusual'],
+      ['6.txt', 'f'],
+    ]);
+    const { rows, incomplete, leftOut } = await openWebDataset([file]);
+    expect((await contents(rows)).map((row) => (row as unknown[]).slice(0, 2))).toEqual([
+      ['a.tar/1.avif', 'avif'],
+      ['a.tar/2.TIFF', 'tiff'],
+      ['a.tar/4.png', 'last'],
+      ['a.tar/5.jpg', 'usual'],
+      ['a.tar/6.jpg', 'usual'],
+    ]);
+    expect(incomplete).toEqual([
+      { file: `${file}/3`, reason: expect.stringMatching(/^it has no image .*; its \.heic is not read$/) },
+    ]);
+    expect(leftOut).toEqual([
+      { file: `${file}/4.jpg`, reason: '4.png is used, of the same key' },
+      { file: `${file}/5.avif`, reason: '5.jpg is used, of the same key' },
+      { file: `${file}/6.tiff`, reason: '6.jpg is used, of the same key' },
     ]);
   });
 

@@ -90,7 +90,7 @@ export async function withRun<T>(
   // Everything that can be wrong is found before anything is written, but for the lock, which goes again.
   using _ = lockRun(config.outputDir, hooks.onMessage);
   const resumed = findCheckpoint(config.outputDir, config.resume);
-  const dataset = await openDataset(config, { ...hooks, spoolFolder: config.outputDir });
+  const dataset = await openDataset(config, { ...hooks, outputDir: config.outputDir });
   const { rows } = dataset;
   const state: TrainingState = {
     step: 0,
