@@ -1,5 +1,6 @@
 import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import sharp, { type Sharp } from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, stretchImages, type World } from '../../test/e2e/world.js';
 import { train } from '../training/train.js';
@@ -51,12 +52,16 @@ describe('checkDataset', () => {
         { row: 5, file: at('images', '5.png'), reason: expect.stringContaining('it is not a JPEG') },
       ],
       incomplete: [],
+      leftOut: [],
       images: {
         width: { min: 20, median: 80, max: 300 },
         height: { min: 30, median: 64, max: 100 },
         // 20 × 30 in 48 × 80, and 64 × 63 in the square.
         enlarged: 2,
         duplicates: [[3, 6, 8]],
+        turned: 0,
+        grey16: 0,
+        avif: 0,
       },
       captions: {
         count: 9,
@@ -131,6 +136,28 @@ describe('checkDataset', () => {
       { row: 1, file: at('none', '1.png'), reason },
     ]);
     expect([images.width, stepsPerEpoch, buckets]).toEqual([null, 0, []]);
+  });
+
+  it('counts what is read otherwise than a viewer shows it, and names what is left out', async () => {
+    mkdirSync(at('stored'));
+    const black = sharp({ create: { width: 8, height: 8, channels: 3, background: 'black' } });
+    const grey16 = sharp(new Uint16Array(64).fill(300), { raw: { width: 8, height: 8, channels: 1 } });
+    const save = async (name: string, image: Sharp): Promise<void> => {
+      await image.toFile(at('stored', name));
+      writeFileSync(at('stored', `${name.split('.')[0]}.txt`), 'a');
+    };
+    await save('1.jpg', black.clone().withMetadata({ orientation: 1 }));
+    await save('2.jpg', black.clone().withMetadata({ orientation: 6 }));
+    await save('3.tiff', black.clone().withMetadata({ orientation: 3 }));
+    await save('4.png', grey16.toColourspace('grey16'));
+    await save('5.avif', black.clone());
+    for (const name of ['6.heic', '6.txt', 'readme.txt']) writeFileSync(at('stored', name), 'x');
+    const { rows, images, incomplete, leftOut } = await checkDataset({ dataset: at('stored') });
+    expect([rows, images.turned, images.grey16, images.avif]).toEqual([5, 2, 1, 1]);
+    expect([...incomplete, ...leftOut].map(({ file }) => file)).toEqual([
+      at('stored', '6.heic'),
+      at('stored', 'readme.txt'),
+    ]);
   });
 
   it('ends when it is asked to, and refuses what is no option', async () => {

@@ -8,7 +8,7 @@ import { bucketSizes, countByBucket, nearestBucket } from '../data/buckets.js';
 import type { DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
 import { openStableDiffusion } from '../diffusion/stable-diffusion.js';
-import { ImageError, readImage, type Size } from '../images/image.js';
+import { ImageError, readImage, type Size, useImage } from '../images/image.js';
 import { type CheckOptions, checkOptionsSchema } from '../options/check-options.js';
 import { resolveOptions } from '../options/options.js';
 import { CaptionTally } from './caption-tally.js';
@@ -34,7 +34,7 @@ export async function checkDataset(options: CheckOptions, hooks: CheckHooks = {}
   const config = resolveOptions(checkOptionsSchema, options);
   const model = config.pretrainedModelNameOrPath;
   const tokenizer = model === undefined ? null : openStableDiffusion(model).tokenizer();
-  const { rows, description, incomplete } = await openDataset(config, hooks);
+  const { rows, description, incomplete, leftOut } = await openDataset(config, hooks);
   const square = { width: config.resolution, height: config.resolution };
   const sizes = config.buckets ? bucketSizes(config.resolution) : [square];
   const images = new ImageTally();
@@ -48,10 +48,10 @@ export async function checkDataset(options: CheckOptions, hooks: CheckHooks = {}
   const check = async (row: DatasetRow, index: number): Promise<void> => {
     for (const caption of row.captions) captions.add(caption);
     try {
-      const image = await readImage(row.image);
+      const header = await useImage(row.image, async (_, header) => header);
       if (row.promptImage !== row.image) await readImage(row.promptImage);
-      const target = nearestBucket(image, sizes);
-      images.add(index, image, target, await row.image.read());
+      const target = nearestBucket(header, sizes);
+      images.add(index, header, target, await row.image.read());
       targets.push(target);
     } catch (error) {
       if (!(error instanceof ImageError)) throw error;
@@ -68,6 +68,7 @@ export async function checkDataset(options: CheckOptions, hooks: CheckHooks = {}
     rows: rows.length,
     badRows: badRows.sort((a, b) => a.row - b.row),
     incomplete: [...incomplete],
+    leftOut: [...leftOut],
     images: images.report(),
     captions: captions.report(),
     buckets,

@@ -1,6 +1,7 @@
-import { readFileSync, truncateSync } from 'node:fs';
+import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runProgram } from './command.js';
 import { makeWorld, stretchImages, type World } from './world.js';
@@ -28,7 +29,8 @@ describe('ip-adapter data check', () => {
     const { exitCode, stdout, stderr } = await check('--resolution', '64', '--train-batch-size=3');
     expect(stderr).not.toContain('Error');
     expect(exitCode).toBe(0);
-    expect(stdout).toMatch(/rows +8, bad 0, incomplete 0/);
+    expect(stdout).toMatch(/rows +8, bad 0, incomplete 0, left out 0/);
+    expect(stdout).toMatch(/as stored +nothing that a viewer shows otherwise/);
     expect(stdout).toMatch(/width +min 10, median 80, max 400/);
     expect(stdout).toMatch(/enlarged +1 smaller/);
     expect(stdout).toMatch(/tokens +not counted: --pretrained-model-name-or-path/);
@@ -53,6 +55,28 @@ describe('ip-adapter data check', () => {
     expect(report.stepsPerEpoch).toBe(3);
   });
 
+  it('names what is left out, what is no image, and what is shown otherwise', async () => {
+    const folder = join(world.root, 'folder');
+    mkdirSync(folder);
+    const put = (name: string, content: string | Buffer) => writeFileSync(join(folder, name), content);
+    const black = sharp({ create: { width: 64, height: 64, channels: 3, background: 'black' } });
+    for (const name of ['1', '2', '3', '4']) put(`${name}.txt`, 'a b');
+    put('1.jpg', await black.clone().withMetadata({ orientation: 6 }).jpeg().toBuffer());
+    put('2.tiff', await black.clone().tiff().toBuffer());
+    put('3.heic', 'x');
+    put('4.jpg', 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n');
+    put('logo.gif', 'x');
+    put('._1.jpg', 'x');
+    const { exitCode, stdout, stderr } = await run('data', 'check', '--dataset', 'folder', '--resolution=64');
+    expect(exitCode).toBe(2);
+    expect(stdout).toMatch(/rows +3, bad 1, incomplete 1, left out 1/);
+    expect(stdout).toMatch(/as stored +1 with an EXIF orientation, which training ignores\n/);
+    expect(stdout).toMatch(/row 2: .*4\.jpg: it is a Git LFS pointer.*git lfs pull/);
+    expect(stdout).toMatch(/incomplete: .*3\.heic: its ending is none of those/);
+    expect(stdout).toMatch(/Left out:\n.*logo\.gif: it has no caption/);
+    expect(stderr).toMatch(/2 of 4 lack them/);
+  });
+
   it('refuses a wrong option and a missing dataset in its own words, and says in --help what the exit code means', async () => {
     const folder = await check('--out', '/nowhere/report.json');
     expect([folder.exitCode, folder.stderr]).toEqual([2, expect.stringContaining('--out (out) at /nowhere')]);
@@ -65,7 +89,7 @@ describe('ip-adapter data check', () => {
     ]);
     const help = await run('data', 'check', '--help');
     expect(help.exitCode).toBe(0);
-    expect(help.stdout).toMatch(/--buckets +train images in shapes/);
+    expect(help.stdout).toMatch(/--buckets +train \w+ in shapes/);
     expect(help.stdout).toMatch(/Exit code: 0 where every image can be read; 2 where one cannot/);
   });
 });
