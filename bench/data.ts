@@ -12,14 +12,14 @@ import sharp from 'sharp';
 import { seededRandom } from '../demo/world/random.js';
 import { DataLoader } from '../src/data/data-loader.js';
 import { openDataset } from '../src/data/open-dataset.js';
-import { type RgbImage, readPicture } from '../src/images/image.js';
+import { type RgbImage, readImage } from '../src/images/image.js';
 import { trainCrop } from '../src/images/train-transform.js';
 import { ClipImageProcessor } from '../src/models/clip/clip-image-processor.js';
 import { ClipTokenizer } from '../src/models/clip/clip-tokenizer.js';
 import { tarOf } from '../test/write-tar.js';
 import { median, printRow, startReference } from './side-by-side.js';
 
-const PICTURES = 64;
+const SAMPLE_IMAGES = 64;
 const ROUNDS = 5;
 const RESOLUTION = 512;
 const SIZE = { width: RESOLUTION, height: RESOLUTION };
@@ -49,7 +49,7 @@ async function drawJpeg(seed: number): Promise<Buffer> {
 
 const folder = mkdtempSync(join(tmpdir(), 'data-'));
 const tar = join(folder, 'pictures.tar');
-const jpegs = await Promise.all(Array.from({ length: PICTURES }, (_, i) => drawJpeg(i)));
+const jpegs = await Promise.all(Array.from({ length: SAMPLE_IMAGES }, (_, i) => drawJpeg(i)));
 writeFileSync(
   tar,
   await tarOf(
@@ -75,7 +75,7 @@ const loader = new DataLoader({
 const drop = { dropImage: false, dropText: false };
 const samples = Array.from(rows, (_, row) => ({ row, drop, caption: '', flip: false }));
 const images: RgbImage[] = [];
-for (const row of rows) images.push(await readPicture(row.image));
+for (const row of rows) images.push(await readImage(row.image));
 
 /** Each goes through all pictures. */
 const operations: Record<string, () => unknown> = {
@@ -83,12 +83,12 @@ const operations: Record<string, () => unknown> = {
     let seen = 0;
     for await (const batch of loader.read(samples, ['pixelValues', 'clipPixelValues']))
       seen += batch.rows.length;
-    if (seen !== PICTURES) throw new Error(`read ${seen} of ${PICTURES} rows`);
+    if (seen !== SAMPLE_IMAGES) throw new Error(`read ${seen} of ${SAMPLE_IMAGES} rows`);
   },
   'decode alone': async () => {
     // As many at a time as the loader has in flight.
     for (let i = 0; i < rows.length; i += IN_FLIGHT)
-      await Promise.all(samples.slice(i, i + IN_FLIGHT).map(({ row }) => readPicture(rows.at(row)!.image)));
+      await Promise.all(samples.slice(i, i + IN_FLIGHT).map(({ row }) => readImage(rows.at(row)!.image)));
   },
   'VAE crop alone': () => images.map((image) => trainCrop(image, SIZE)),
   'CLIP crop alone': () => images.map((image) => imageProcessor.crop(image)),
@@ -96,7 +96,9 @@ const operations: Record<string, () => unknown> = {
 
 const cores = availableParallelism();
 const reference = await startReference('data.py', [String(cores), tar], 'PIL, numpy');
-console.log(`${PICTURES} JPEGs of 512 to 768 px, ${cores} × ${cpus()[0]?.model.trim()}, median of ${ROUNDS}`);
+console.log(
+  `${SAMPLE_IMAGES} JPEGs of 512 to 768 px, ${cores} × ${cpus()[0]?.model.trim()}, median of ${ROUNDS}`,
+);
 printRow(['images/s', 'ours', 'Pillow', 'ours / Pillow']);
 for (const [name, run] of Object.entries(operations)) {
   const ours: number[] = [];
@@ -104,8 +106,8 @@ for (const [name, run] of Object.entries(operations)) {
   for (let round = 0; round <= ROUNDS; round++) {
     const begin = performance.now();
     await run();
-    const mine = (performance.now() - begin) / 1000 / PICTURES;
-    const other = await reference?.ask({ name, count: PICTURES });
+    const mine = (performance.now() - begin) / 1000 / SAMPLE_IMAGES;
+    const other = await reference?.ask({ name, count: SAMPLE_IMAGES });
     if (round === 0) continue;
     ours.push(mine);
     if (other !== undefined) theirs.push(other);

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 const ROOT = join(import.meta.dirname, '..');
 
 /** Sample pictures, one level above the repository; null where they are missing. */
-export const PICTURES = existing(join(ROOT, '..', 'shared', 'images'));
+export const SAMPLE_IMAGES = existing(join(ROOT, '..', 'shared', 'images'));
 
 /** CLIP's published vocabulary, one level above the repository; null where it is missing. */
 export const VOCABULARY = existing(join(ROOT, '..', 'shared', 'clip_tokenizer'));

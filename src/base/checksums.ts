@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CheckpointError } from './errors.js';
+import { regularFile } from './regular-file.js';
 
 const checksumsFile = 'SHA256SUMS';
 
@@ -37,7 +38,7 @@ export function verifyChecksums(folder: string, required: readonly string[]): vo
 
 function readChecksums(folder: string): Map<string, string> {
   const file = join(folder, checksumsFile);
-  const text = orMissing(file, (path) => readFileSync(path, 'utf8'));
+  const text = orMissing(file, (path) => readFileSync(regularFile(path), 'utf8'));
   const lines = text.split('\n').slice(0, -1);
   const entries = lines.map((line): [string, string] => {
     const [, hash, name] = /^([0-9a-f]{64}) {2}([^/]+)$/.exec(line) ?? [];
@@ -64,7 +65,7 @@ const PIECE_BYTES = 4 * 2 ** 20;
 function sha256(path: string): string {
   const hash = createHash('sha256');
   const piece = Buffer.allocUnsafe(PIECE_BYTES);
-  const file = openSync(path, 'r');
+  const file = openSync(regularFile(path), 'r');
   try {
     for (let length = readSync(file, piece); length > 0; length = readSync(file, piece))
       hash.update(piece.subarray(0, length));

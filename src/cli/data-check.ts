@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { Command } from '@commander-js/extra-typings';
 import { DatasetError } from '../base/errors.js';
-import type { BucketReport, DatasetReport, Spread } from '../dataset-check/report.js';
+import type { BucketReport, DatasetReport, ImagesReport, Spread } from '../dataset-check/report.js';
 import { checkOptionsSchema } from '../options/check-options.js';
 import { path } from '../options/options.js';
 import { withCtrlC } from './abort.js';
@@ -17,10 +17,10 @@ const schema = checkOptionsSchema.extend({
 
 export function dataCommand(): Command {
   const check = new Command('check')
-    .description('Read every picture of a dataset, and say what training would make of it.')
+    .description('Read every image of a dataset, and say what training would make of it.')
     .addHelpText(
       'after',
-      '\nExit code: 0 where every picture can be read; 2 where one cannot, or an option or the dataset as a whole is wrong.',
+      '\nExit code: 0 where every image can be read; 2 where one cannot, or an option or the dataset as a whole is wrong.',
     );
   addFlags(check as unknown as Command, schema);
   check.action((flags) => run(flags));
@@ -43,7 +43,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       const bad = badRows.length + incomplete.length;
       if (bad > 0)
         throw new DatasetError(
-          `Expected a picture that can be read and a caption for every row but ${bad} of ${rows + incomplete.length} lack them; ` +
+          `Expected an image that can be read and a caption for every row but ${bad} of ${rows + incomplete.length} lack them; ` +
             'mend these files or take their rows out of the dataset. Training would skip them.',
         );
     } finally {
@@ -56,17 +56,22 @@ async function run(flags: Record<string, unknown>): Promise<void> {
 const SHOWN = 10;
 
 function table(report: DatasetReport, hasBuckets: boolean): string {
-  const { rows, badRows, incomplete, pictures, captions, buckets, stepsPerEpoch, readSeconds } = report;
+  const { rows, badRows, incomplete, leftOut, images, captions, buckets, stepsPerEpoch, readSeconds } =
+    report;
   const { tokens } = captions;
-  const repeated = pictures.duplicates.reduce((sum, { length }) => sum + length - 1, 0);
+  const repeated = images.duplicates.reduce((sum, { length }) => sum + length - 1, 0);
   const count = (n: number): string => n.toLocaleString('en');
   const facts: [name: string, value: string][] = [
     ['dataset', report.dataset],
-    ['rows', `${count(rows)}, bad ${count(badRows.length)}, incomplete ${count(incomplete.length)}`],
-    ['width', spread(pictures.width)],
-    ['height', spread(pictures.height)],
-    ['enlarged', `${count(pictures.enlarged)} smaller than what they are trained in`],
-    ['duplicates', `${count(repeated)} the same as an earlier row's picture`],
+    [
+      'rows',
+      `${count(rows)}, bad ${count(badRows.length)}, incomplete ${count(incomplete.length)}, left out ${count(leftOut.length)}`,
+    ],
+    ['width', spread(images.width)],
+    ['height', spread(images.height)],
+    ['enlarged', `${count(images.enlarged)} smaller than what they are trained in`],
+    ['duplicates', `${count(repeated)} the same as an earlier row's image`],
+    ['as stored', asStored(images)],
     ['captions', `${count(captions.count)}, empty ${count(captions.empty)}`],
     [
       'tokens',
@@ -80,7 +85,7 @@ function table(report: DatasetReport, hasBuckets: boolean): string {
     ],
     [
       'reading',
-      `${report.rowsPerSecond.toFixed(1)} rows/s here; an epoch's pictures take ${duration(readSeconds)}`,
+      `${report.rowsPerSecond.toFixed(1)} rows/s here; an epoch's images take ${duration(readSeconds)}`,
     ],
   ];
   const lines = facts.map(([name, value]) => `${name.padEnd(12)}${value}`);
@@ -97,11 +102,27 @@ function table(report: DatasetReport, hasBuckets: boolean): string {
   );
   lines.push(
     ...shown(
-      'Rows of one picture',
-      pictures.duplicates.map((same) => same.join(', ')),
+      'Left out',
+      leftOut.map(({ file, reason }) => `${file}: ${reason}`),
+    ),
+  );
+  lines.push(
+    ...shown(
+      'Rows of one image',
+      images.duplicates.map((same) => same.join(', ')),
     ),
   );
   return lines.join('\n');
+}
+
+/** What is read otherwise than a viewer shows it. */
+function asStored({ turned, grey16, avif }: ImagesReport): string {
+  const facts = [
+    turned > 0 && `${turned} with an EXIF orientation, which training ignores`,
+    grey16 > 0 && `${grey16} in 16-bit grey, which become almost white`,
+    avif > 0 && `${avif} AVIF, which decode up to 79 levels away from Pillow's at hard edges`,
+  ];
+  return facts.filter(Boolean).join('; ') || 'nothing that a viewer shows otherwise';
 }
 
 function spread(values: Spread | null): string {

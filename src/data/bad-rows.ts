@@ -2,7 +2,7 @@
 
 /** A row that was left out. */
 export interface BadRow {
-  /** The picture's name: a path, or a member of a tar or Parquet file. */
+  /** The image's name: a path, or a member of a tar or Parquet file. */
   readonly file: string;
   readonly reason: string;
 }
@@ -12,7 +12,7 @@ const BAD_ROWS_BORNE = 8;
 const BAD_SHARE_BORNE = 0.1;
 
 /** How many bad rows of a dataset are skipped; with one more the run stops. */
-export function borneBadRows(rows: number): number {
+export function maxBadRows(rows: number): number {
   return Math.max(BAD_ROWS_BORNE, Math.floor(BAD_SHARE_BORNE * rows));
 }
 

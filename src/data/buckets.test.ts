@@ -56,7 +56,7 @@ describe('nearestBucket', () => {
     );
   });
 
-  it('takes usual pictures to their shapes, and extreme ones to the last', () => {
+  it('takes usual images to their shapes, and extreme ones to the last', () => {
     const at512 = (width: number, height: number) =>
       named([nearestBucket({ width, height }, bucketSizes(512))])[0];
     expect(at512(1000, 1000)).toBe('512x512');

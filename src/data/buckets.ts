@@ -1,5 +1,5 @@
 /**
- * @file Aspect-ratio buckets: pictures train in a few shapes of about the same area, each in the shape nearest its own,
+ * @file Aspect-ratio buckets: images train in a few shapes of about the same area, each in the shape nearest its own,
  * instead of all losing what lies outside a square. A batch holds one shape.
  *
  * The rule is the field's (kohya-ss/sd-scripts `library/model_util.py`, `make_bucket_resolutions`;

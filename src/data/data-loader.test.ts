@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DatasetError } from '../base/errors.js';
-import { readPicture, type Size } from '../images/image.js';
+import { readImage, type Size } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { mirror } from '../images/mirror.js';
 import { writePlanar } from '../images/pixels.js';
@@ -32,7 +32,7 @@ beforeAll(async () => {
   imageProcessor = ClipImageProcessor.load(dir, 4);
   for (let i = 0; i < COUNT; i++) {
     const raw = { width: 8, height: 6, channels: 3 as const };
-    // The red channel tells which picture it is.
+    // The red channel tells which image it is.
     const pixels = Uint8Array.from({ length: 8 * 6 * 3 }, (_, p) => (p % 3 === 0 ? 10 * i : 128));
     await sharp(pixels, { raw }).toFile(join(dir, `${i}.png`));
   }
@@ -41,7 +41,7 @@ afterAll(() => rmSync(dir, { recursive: true }));
 
 const fileOf = (i: number) => join(dir, `${i}.png`);
 
-/** A loader over the pictures; `files` replaces those of some rows. */
+/** A loader over the images; `files` replaces those of some rows. */
 function loader(
   change: Partial<DataLoaderOptions> = {},
   files: Record<number, string> = {},
@@ -80,7 +80,7 @@ describe('DataLoader', () => {
     expect(batches.at(-1)!.pixelValues?.shape).toEqual([3, 3, 6, 6]);
   });
 
-  it('fills a batch with the picture, the CLIP picture and the caption of each row, or what stands for a dropped one', async () => {
+  it('fills a batch with the image, the CLIP image and the caption of each row, or what stands for a dropped one', async () => {
     const seen = { image: 0, text: 0 };
     for (let epoch = 0; epoch < 6; epoch++) {
       for (const batch of await collect(loader().batches(epoch))) {
@@ -94,7 +94,7 @@ describe('DataLoader', () => {
         rows.forEach((row, i) => {
           const drop = dropFor(5, epoch, row);
           expect(batch.drops[i]).toEqual(drop);
-          // The training picture stays, whatever is dropped.
+          // The training image stays, whatever is dropped.
           expect(pixelValues.data[i * 108]).toBeCloseTo(((10 * row) / 255 - 0.5) / 0.5, 6);
           expect(pixelValues.data[i * 108 + 36]).toBeCloseTo((128 / 255 - 0.5) / 0.5, 6);
           const clip = clipPixelValues.data.subarray(i * 48, (i + 1) * 48);
@@ -173,9 +173,9 @@ describe('DataLoader', () => {
   it('skips bad rows, fills the batch with the next ones, and records each once', async () => {
     const truncated = join(dir, 'truncated.png');
     writeFileSync(truncated, readFileSync(fileOf(0)).subarray(0, -30));
-    const noPicture = join(dir, 'vocab.json');
+    const noImage = join(dir, 'vocab.json');
     const missing = join(dir, 'missing.png');
-    const data = loader({}, { 3: truncated, 8: noPicture, 15: missing });
+    const data = loader({}, { 3: truncated, 8: noImage, 15: missing });
     for (let epoch = 0; epoch < 2; epoch++) {
       const batches = await collect(data.batches(epoch));
       expect(batches.map((batch) => batch.rows.length)).toEqual([4, 4, 4, 4, 4]);
@@ -185,7 +185,7 @@ describe('DataLoader', () => {
     }
     expect([...data.badRows].sort(([a], [b]) => a - b)).toEqual([
       [3, { file: truncated, reason: expect.stringContaining('damaged or incomplete') }],
-      [8, { file: noPicture, reason: expect.stringContaining('it is not a JPEG') }],
+      [8, { file: noImage, reason: expect.stringContaining('it is not a JPEG') }],
       [15, { file: missing, reason: 'the file is missing' }],
     ]);
   });
@@ -223,7 +223,7 @@ describe('DataLoader', () => {
     expect(await collect(loader().batches(0, COUNT))).toEqual([]);
   });
 
-  it('reads no picture where nothing is wanted of it', async () => {
+  it('reads no image where nothing is wanted of it', async () => {
     const captions = { inputs: ['inputIds'] } as const;
     const batches = await collect(loader(captions, { 3: 'missing.png' }).batches(0));
     expect(rowsOf(batches)).toEqual([...shuffledIndices(5, 0, COUNT)]);
@@ -247,7 +247,7 @@ describe('DataLoader', () => {
     expect(before).toEqual({ queue: 0, process: 0 });
   });
 
-  it('passes on an error that is not the picture’s, once it is that row’s turn', async () => {
+  it('passes on an error that is not the image’s, once it is that row’s turn', async () => {
     const broken = {
       ...imageProcessor,
       cropSize: 4,
@@ -277,7 +277,7 @@ describe('DataLoader with buckets', () => {
       expect(batch.rows.every((row) => buckets[row] === bucketOf(batch))).toBe(true);
       expect(batch.pixelValues?.shape).toEqual([batch.rows.length, 3, height, width]);
       for (const [i, row] of batch.rows.entries()) {
-        const crop = trainCrop(await readPicture(fileSource(fileOf(row))), { width, height });
+        const crop = trainCrop(await readImage(fileSource(fileOf(row))), { width, height });
         const expected = new Float32Array(3 * width * height);
         writePlanar(crop, TRAIN_PIXELS, expected, 0);
         const { length } = expected;
@@ -320,7 +320,7 @@ describe('DataLoader with buckets', () => {
 });
 
 describe('DataLoader with randomFlip', () => {
-  it('mirrors the crops of both pictures of the rows that flipFor draws, and no others', async () => {
+  it('mirrors the crops of both images of the rows that flipFor draws, and no others', async () => {
     const slope = join(dir, 'slope.png');
     const raw = { width: 8, height: 6, channels: 3 as const };
     await sharp(
@@ -328,7 +328,7 @@ describe('DataLoader with randomFlip', () => {
       { raw },
     ).toFile(slope);
     const files = Object.fromEntries(Array.from({ length: COUNT }, (_, i) => [i, slope]));
-    const image = await readPicture(fileSource(slope));
+    const image = await readImage(fileSource(slope));
     const crop = trainCrop(image, { width: 6, height: 6 });
     const planes = (flip: boolean): Float32Array => {
       const values = new Float32Array(3 * 36);

@@ -1,18 +1,18 @@
 /**
  * @file Training batches, read ahead of their use.
  *
- * Pictures are decoded and resized in Node's threads, also while the engine holds the main thread; the next rows only
+ * Images are decoded and resized in Node's threads, also while the engine holds the main thread; the next rows only
  * have to be started before the engine is called. So a queue of rows is kept in flight: each holds the two cropped
- * pictures as bytes (a quarter of the floats' memory), and becomes floats when its batch is taken.
+ * images as bytes (a quarter of the floats' memory), and becomes floats when its batch is taken.
  */
 import { DatasetError } from '../base/errors.js';
-import { PictureError, type RgbImage, readPicture, type Size } from '../images/image.js';
+import { ImageError, type RgbImage, type Size, useImage } from '../images/image.js';
 import { mirror } from '../images/mirror.js';
 import { type PixelTable, writePlanar } from '../images/pixels.js';
 import { TRAIN_PIXELS, trainCropAsync } from '../images/train-transform.js';
 import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import type { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
-import { type BadRow, borneBadRows, listed } from './bad-rows.js';
+import { type BadRow, listed, maxBadRows } from './bad-rows.js';
 import { bucketedOrder, countBatches } from './buckets.js';
 import type { Rows } from './dataset.js';
 import { captionFor, type Drop, dropFor, flipFor, shuffledIndices } from './sampling.js';
@@ -21,23 +21,23 @@ export interface DataLoaderOptions {
   readonly rows: Rows;
   readonly tokenizer: ClipTokenizer;
   readonly imageProcessor: ClipImageProcessor;
-  /** Side of the training pictures, in pixels; not used where there are buckets. */
+  /** Side of the training images, in pixels; not used where there are buckets. */
   readonly resolution: number;
-  /** The size of each row's training picture, one object for each size; a batch then has one size. Default: squares. */
+  /** The size of each row's training image, one object for each size; a batch then has one size. Default: squares. */
   readonly buckets?: readonly Size[] | undefined;
-  /** Whether half of the rows are mirrored in each epoch, both pictures of a row together. Default: none. */
+  /** Whether half of the rows are mirrored in each epoch, both images of a row together. Default: none. */
   readonly randomFlip?: boolean;
   /** Rows in a batch, 1 or more. */
   readonly batchSize: number;
-  /** Batches read ahead, 1 or more; memory holds `prefetch × batchSize` pictures besides the batch in use. */
+  /** Batches read ahead, 1 or more; memory holds `prefetch × batchSize` images besides the batch in use. */
   readonly prefetch: number;
   /** Decides the order, the drops, the captions and the mirroring of every epoch. */
   readonly seed: number;
-  /** What batches hold; where that is nothing of the pictures, none is read. Default: everything. */
+  /** What batches hold; where that is nothing of the images, none is read. Default: everything. */
   readonly inputs?: readonly Input[];
 }
 
-/** What the encoders take: the picture for the VAE, the prompt picture for CLIP, the caption. */
+/** What the encoders take: the image for the VAE, the prompt image for CLIP, the caption. */
 export type Input = 'pixelValues' | 'clipPixelValues' | 'inputIds';
 const ALL_INPUTS: readonly Input[] = ['pixelValues', 'clipPixelValues', 'inputIds'];
 
@@ -61,7 +61,7 @@ export interface Examples {
   readonly rows: readonly number[];
   /** The caption of each row of the batch; empty where the text is dropped. */
   readonly captions: readonly string[];
-  /** Whether each row's pictures are mirrored. */
+  /** Whether each row's images are mirrored. */
   readonly flips: readonly boolean[];
 }
 
@@ -72,7 +72,7 @@ export interface Sample {
   readonly drop: Drop;
   /** Empty where the text is dropped. */
   readonly caption: string;
-  /** Whether the pictures are mirrored. */
+  /** Whether the images are mirrored. */
   readonly flip: boolean;
 }
 
@@ -83,10 +83,10 @@ export interface Batch extends Examples {
   readonly nextPosition: number;
 }
 
-/** A row with its pictures cropped for each model; null where one is dropped or was not asked for. */
+/** A row with its images cropped for each model; null where one is dropped or was not asked for. */
 interface Example extends Sample {
-  readonly picture: RgbImage | null;
-  readonly clipPicture: RgbImage | null;
+  readonly crop: RgbImage | null;
+  readonly clipCrop: RgbImage | null;
 }
 
 /** Samples in an order, and what is wanted of them. */
@@ -116,7 +116,7 @@ export class DataLoader {
   /**
    * The batches of one epoch from `position` on, in the epoch's shuffled order. A row that cannot be read is
    * skipped and the next one takes its place, if it has the same bucket.
-   * Leaving the loop early (`break`, `return()`) waits for the pictures in flight and leaves nothing running.
+   * Leaving the loop early (`break`, `return()`) waits for the images in flight and leaves nothing running.
    * @param position how many rows of the epoch's order are used up: 0, or a batch's `nextPosition`
    * @throws DatasetError when too many rows are bad, or all of an epoch
    */
@@ -152,7 +152,7 @@ export class DataLoader {
     return this.#pass({ length: ordered.length, sampleAt: (i) => ordered[i]!, inputs }, 0);
   }
 
-  /** The size of a row's training picture: the same object for rows that can share a batch. */
+  /** The size of a row's training image: the same object for rows that can share a batch. */
   #sizeOf(row: number): Size {
     return this.#options.buckets?.[row] ?? this.#square;
   }
@@ -167,7 +167,7 @@ export class DataLoader {
 
   async *#pass(pass: Pass, position: number): AsyncGenerator<Omit<Batch, 'epoch'>, void, void> {
     const { batchSize, prefetch } = this.#options;
-    const inFlight: Promise<Example | PictureError | null>[] = [];
+    const inFlight: Promise<Example | ImageError | null>[] = [];
     let started = position;
     const startMore = () => {
       while (inFlight.length < prefetch * batchSize && started < pass.length) {
@@ -184,7 +184,7 @@ export class DataLoader {
         startMore();
         const example = await inFlight.shift()!;
         const { row } = pass.sampleAt(next);
-        if (example instanceof PictureError) this.#recordBad(row, example);
+        if (example instanceof ImageError) this.#recordBad(row, example);
         else if (example !== null) examples.push(example);
         const isLast =
           next === pass.length - 1 || this.#sizeOf(pass.sampleAt(next + 1).row) !== this.#sizeOf(row);
@@ -200,46 +200,49 @@ export class DataLoader {
   }
 
   /**
-   * Reads and crops one row's pictures, where they are wanted. Null where the row is known to be bad.
-   * A dropped picture is read as well: whether a row is bad must not depend on the epoch.
+   * Reads and crops one row's images, where they are wanted. Null where the row is known to be bad.
+   * A dropped image is read as well: whether a row is bad must not depend on the epoch.
    */
-  async #load(sample: Sample, inputs: readonly Input[]): Promise<Example | PictureError | null> {
+  async #load(sample: Sample, inputs: readonly Input[]): Promise<Example | ImageError | null> {
     if (this.badRows.has(sample.row)) return null;
     const { rows, imageProcessor } = this.#options;
     const { image, promptImage } = rows.at(sample.row)!;
-    const reading = inputs.includes('pixelValues') ? readPicture(image) : null;
-    let readingPrompt: Promise<RgbImage> | null = null;
-    if (inputs.includes('clipPixelValues'))
-      readingPrompt =
-        promptImage.name === image.name && reading !== null ? reading : readPicture(promptImage);
-    // The first to be awaited tells what is wrong with the row, whichever comes first.
-    readingPrompt?.catch(() => {});
+    const target = (decoded: RgbImage) => trainCropAsync(decoded, this.#sizeOf(sample.row));
+    const prompt = async (decoded: RgbImage) =>
+      sample.drop.dropImage ? null : imageProcessor.cropAsync(decoded);
+    const [wantsTarget, wantsPrompt] = [inputs.includes('pixelValues'), inputs.includes('clipPixelValues')];
     try {
-      const [picture, prompt] = [await reading, await readingPrompt];
-      const [crop, clipCrop] = await Promise.all([
-        picture && trainCropAsync(picture, this.#sizeOf(sample.row)),
-        prompt && !sample.drop.dropImage ? imageProcessor.cropAsync(prompt) : null,
-      ]);
+      let crops: readonly [RgbImage | null, RgbImage | null];
+      if (wantsTarget && wantsPrompt && promptImage.name === image.name)
+        crops = await useImage(image, (decoded) => Promise.all([target(decoded), prompt(decoded)]));
+      else {
+        const reading = wantsTarget ? useImage(image, target) : null;
+        const readingPrompt = wantsPrompt ? useImage(promptImage, prompt) : null;
+        // The first to be awaited tells what is wrong with the row, whichever comes first.
+        readingPrompt?.catch(() => {});
+        crops = [await reading, await readingPrompt];
+      }
+      const [crop, clipCrop] = crops;
       const turned = (crop: RgbImage | null) => (crop !== null && sample.flip ? mirror(crop) : crop);
-      return { ...sample, picture: turned(crop), clipPicture: turned(clipCrop) };
+      return { ...sample, crop: turned(crop), clipCrop: turned(clipCrop) };
     } catch (error) {
-      if (error instanceof PictureError) return error;
+      if (error instanceof ImageError) return error;
       throw error;
     }
   }
 
-  #recordBad(row: number, { picture, reason }: PictureError): void {
-    this.badRows.set(row, { file: picture, reason });
-    const borne = borneBadRows(this.#options.rows.length);
+  #recordBad(row: number, { image, reason }: ImageError): void {
+    this.badRows.set(row, { file: image, reason });
+    const borne = maxBadRows(this.#options.rows.length);
     if (this.badRows.size > borne) throw this.#tooManyBad(`at most ${borne} are skipped`);
   }
 
   #tooManyBad(limit: string): DatasetError {
     const lines = [...this.badRows].map(([row, bad]) => `row ${row}: ${bad.file}: ${bad.reason}`);
     return new DatasetError(
-      `Expected a readable picture for every row of the dataset but ${this.badRows.size} of ` +
+      `Expected a readable image for every row of the dataset but ${this.badRows.size} of ` +
         `${this.#options.rows.length} are bad so far (${limit}):\n${listed(lines)}\n` +
-        'Check the folder of pictures, then mend these files or take their rows out of the dataset.',
+        'Check the folder of images, then mend these files or take their rows out of the dataset.',
     );
   }
 
@@ -248,13 +251,13 @@ export class DataLoader {
     const where = <T>(input: Input, make: () => T): T | null => (inputs.includes(input) ? make() : null);
     return {
       pixelValues: where('pixelValues', () => {
-        const pictures = examples.map(({ picture }) => picture);
-        return planar(pictures, TRAIN_PIXELS, this.#sizeOf(examples[0]!.row));
+        const crops = examples.map(({ crop }) => crop);
+        return planar(crops, TRAIN_PIXELS, this.#sizeOf(examples[0]!.row));
       }),
       clipPixelValues: where('clipPixelValues', () => {
-        const pictures = examples.map(({ clipPicture }) => clipPicture);
+        const crops = examples.map(({ clipCrop }) => clipCrop);
         const { pixels, cropSize } = imageProcessor;
-        return planar(pictures, pixels, { width: cropSize, height: cropSize });
+        return planar(crops, pixels, { width: cropSize, height: cropSize });
       }),
       inputIds: where('inputIds', () => this.#tokenize(examples)),
       drops: examples.map(({ drop }) => drop),
@@ -274,16 +277,16 @@ export class DataLoader {
   }
 }
 
-/** [b, 3, height, width] of pictures of one size; zero where there is none. */
+/** [b, 3, height, width] of images of one size; zero where there is none. */
 function planar(
-  pictures: readonly (RgbImage | null)[],
+  images: readonly (RgbImage | null)[],
   table: PixelTable,
   { width, height }: Size,
 ): Values<Float32Array> {
   const values = 3 * width * height;
-  const data = new Float32Array(pictures.length * values);
-  pictures.forEach((picture, i) => {
-    if (picture !== null) writePlanar(picture, table, data, i * values);
+  const data = new Float32Array(images.length * values);
+  images.forEach((image, i) => {
+    if (image !== null) writePlanar(image, table, data, i * values);
   });
-  return { data, shape: [pictures.length, 3, height, width] };
+  return { data, shape: [images.length, 3, height, width] };
 }

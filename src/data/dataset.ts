@@ -5,9 +5,9 @@ import type { BadRow } from './bad-rows.js';
 
 /** One training example. */
 export interface DatasetRow {
-  /** The picture that is trained on. */
+  /** The image that is trained on. */
   readonly image: ImageSource;
-  /** The picture that the adapter sees; the same as `image` unless the row says otherwise. */
+  /** The image that the adapter sees; the same as `image` unless the row says otherwise. */
   readonly promptImage: ImageSource;
   /** One or more, each of which may be empty; which one a row has in an epoch is drawn by (seed, epoch, row). */
   readonly captions: readonly string[];
@@ -23,10 +23,12 @@ export interface Dataset {
   readonly rows: Rows;
   /** For people: 'WebDataset: 12 shards, 120,000 samples'. */
   readonly description: string;
-  /** The same for the same names, captions and sizes, wherever the files are; no picture is read for it. */
+  /** The same for the same names, captions and sizes, wherever the files are; no image is read for it. */
   readonly fingerprint: string;
-  /** Samples that have no picture or no caption, and are no rows. */
+  /** Samples that have no image or no caption, and are no rows. */
   readonly incomplete: readonly BadRow[];
+  /** Files and folders that are no part of the dataset though they look like it, and why. */
+  readonly leftOut: readonly BadRow[];
 }
 
 /** Rows that are made when they are asked for. */
@@ -59,6 +61,7 @@ export function joinDatasets(datasets: readonly Dataset[]): Dataset {
     description: datasets.map(({ description }) => description).join('; '),
     fingerprint: hash.digest(),
     incomplete: datasets.flatMap(({ incomplete }) => incomplete),
+    leftOut: datasets.flatMap(({ leftOut }) => leftOut),
   };
 }
 

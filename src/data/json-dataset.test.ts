@@ -68,7 +68,7 @@ describe.each(['data.json', 'data.jsonl'])('%s', (name) => {
       [{ ...good, text: [] }, '"text" is not a string or an array of strings'],
       [{ ...good, text: ['a', 1] }, '"text" is not a string or an array of strings'],
       [{ ...good, prompt_image_file: 1 }, '"prompt_image_file" is not a path'],
-      [{ ...good, image_file: 'https://a.example/1.png' }, 'pictures are not fetched: download them'],
+      [{ ...good, image_file: 'https://a.example/1.png' }, 'images are not fetched: download them'],
     ];
     for (const [row, reason] of wrong) {
       const error = await opened(write([good, row, good])).catch((e: unknown) => e as Error);
@@ -110,12 +110,25 @@ describe.each(['data.json', 'data.jsonl'])('%s', (name) => {
     expect(new Set(all).size).toBe(6);
   });
 
-  it('refuses a missing file, an empty list, and a missing folder of pictures', async () => {
+  it('says so where JSON Lines have the ending of an array, or the other way round', async () => {
+    const lines = join(dir, 'lines.json');
+    writeFileSync(lines, '\n{"image_file": "1.png", "text": "a"}\n{"image_file": "2.png", "text": "b"}\n');
+    await expect(openJson(lines)).rejects.toThrow(/lines\.json but received JSON Lines.* ending \.jsonl/);
+    const array = join(dir, 'array.jsonl');
+    for (const space of ['', '\n  ']) {
+      writeFileSync(array, `[${space}{"image_file": "1.png", "text": "a"}${space}]`);
+      await expect(openJsonLines(array)).rejects.toThrow(
+        /array\.jsonl but received an array.* ending \.json/,
+      );
+    }
+  });
+
+  it('refuses a missing file, an empty list, and a missing folder of images', async () => {
     await expect(opened(join(dir, name))).rejects.toThrow(new RegExp(`${name} but .*ENOENT`));
     await expect(opened(write([]))).rejects.toThrow(/at least one row .* none/);
     const file = write([{ image_file: '1.png', text: 'A' }]);
-    await expect(opened(file, join(dir, 'absent'))).rejects.toThrow(/folder of pictures at .*absent/);
-    await expect(opened(file, file)).rejects.toThrow(/folder of pictures/);
+    await expect(opened(file, join(dir, 'absent'))).rejects.toThrow(/folder of images at .*absent/);
+    await expect(opened(file, file)).rejects.toThrow(/folder of images/);
   });
 });
 

@@ -1,11 +1,12 @@
 /**
- * @file Datasets whose rows are JSON beside pictures: an array of `{"image_file": "1.png", "text": "A dog"}`, as the
+ * @file Datasets whose rows are JSON beside images: an array of `{"image_file": "1.png", "text": "A dog"}`, as the
  * original's `MyDataset` reads it; JSON Lines, an object a line; and `metadata.jsonl` of Hugging Face's ImageFolder,
- * where the picture is `file_name`. Every row is checked before anything else starts.
+ * where the image is `file_name`. Every row is checked before anything else starts.
  */
 import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { dirname, relative, resolve } from 'node:path';
 import { DatasetError, shown } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 import { fileSource } from '../images/image-source.js';
 import { listed } from './bad-rows.js';
 import { captionsOf, utf8 } from './captions.js';
@@ -16,12 +17,12 @@ import { PackedList } from './packed-list.js';
 /** A value that may be a row, and where it stands. */
 type Found = [where: string, value: unknown];
 
-/** What is kept of a row: the picture, the prompt picture or null, captions. */
+/** What is kept of a row: the image, the prompt image or null, captions. */
 type Packed = [image: string, prompt: string | null, ...captions: string[]];
 
 /**
  * Reads and checks a JSON array. Keys that are not known are ignored.
- * @param imageRoot the folder that paths of pictures are relative to; default: the file's
+ * @param imageRoot the folder that paths of images are relative to; default: the file's
  * @throws DatasetError naming the file, and the line or the rows that are wrong
  */
 export async function openJson(file: string, imageRoot = dirname(file)): Promise<Dataset> {
@@ -32,21 +33,21 @@ export async function openJson(file: string, imageRoot = dirname(file)): Promise
 
 /**
  * Reads and checks JSON Lines, a line at a time.
- * @param pictureKey the key that names the picture
+ * @param imageKey the key that names the image
  */
 export async function openJsonLines(
   file: string,
   imageRoot = dirname(file),
-  pictureKey: 'image_file' | 'file_name' = 'image_file',
+  imageKey: 'image_file' | 'file_name' = 'image_file',
 ): Promise<Dataset> {
-  const kind = pictureKey === 'file_name' ? 'ImageFolder' : 'JSON Lines';
-  return collect(file, imageRoot, pictureKey, kind, parseLines(file));
+  const kind = imageKey === 'file_name' ? 'ImageFolder' : 'JSON Lines';
+  return collect(file, imageRoot, imageKey, kind, parseLines(file));
 }
 
 async function collect(
   file: string,
   imageRoot: string,
-  pictureKey: string,
+  imageKey: string,
   kind: string,
   found: Iterable<Found> | AsyncIterable<Found>,
 ): Promise<Dataset> {
@@ -56,7 +57,7 @@ async function collect(
   const wrong: string[] = [];
   let wrongCount = 0;
   for await (const [where, value] of found) {
-    const row = readRow(value, pictureKey);
+    const row = readRow(value, imageKey);
     if (typeof row === 'string') {
       wrongCount++;
       if (wrong.length < 5) wrong.push(`${where}: ${row}: ${shown(value)}`);
@@ -65,18 +66,18 @@ async function collect(
     const [image, prompt, ...captions] = row;
     packed.push(row);
     const fromRoot = (path: string): string => relative(root, resolve(root, path));
-    // Without a prompt picture this is what earlier versions wrote into their checkpoints.
+    // Without a prompt image this is what earlier versions wrote into their checkpoints.
     hash.add([fromRoot(image), ...(prompt === null ? [] : [{ prompt: fromRoot(prompt) }]), ...captions]);
   }
   if (wrongCount > 0) {
     throw new DatasetError(
-      `Expected "${pictureKey}" (a path) and "text" (a string, or an array of strings) in every row of ${file}, ` +
+      `Expected "${imageKey}" (a path) and "text" (a string, or an array of strings) in every row of ${file}, ` +
         `but ${wrongCount} of ${wrongCount + packed.length} rows are wrong${kind === 'JSON' ? ' (counted from 0)' : ''}:\n${listed(wrong, wrongCount)}`,
     );
   }
   if (packed.length === 0) throw new DatasetError(`Expected at least one row in ${file} but it has none.`);
   if (!statSync(root, { throwIfNoEntry: false })?.isDirectory())
-    throw new DatasetError(`Expected a folder of pictures at ${root} but there is none.`);
+    throw new DatasetError(`Expected a folder of images at ${root} but there is none.`);
   const rows = lazyRows(packed.length, (index) => {
     const [image, prompt, ...captions] = packed.at(index);
     const source = fileSource(resolve(root, image));
@@ -87,19 +88,19 @@ async function collect(
     };
   });
   const description = `${kind}: ${counted(rows.length, 'row')} in ${file}`;
-  return { rows, description, fingerprint: hash.digest(), incomplete: [] };
+  return { rows, description, fingerprint: hash.digest(), incomplete: [], leftOut: [] };
 }
 
 /** What a row says, or what is wrong with it. */
-function readRow(row: unknown, pictureKey: string): Packed | string {
+function readRow(row: unknown, imageKey: string): Packed | string {
   if (typeof row !== 'object' || row === null || Array.isArray(row)) return 'not an object';
-  const { [pictureKey]: image, text, prompt_image_file: prompt } = row as Record<string, unknown>;
-  if (image === undefined) return `"${pictureKey}" is missing`;
-  if (typeof image !== 'string' || image === '') return `"${pictureKey}" is not a path`;
+  const { [imageKey]: image, text, prompt_image_file: prompt } = row as Record<string, unknown>;
+  if (image === undefined) return `"${imageKey}" is missing`;
+  if (typeof image !== 'string' || image === '') return `"${imageKey}" is not a path`;
   if (prompt !== undefined && (typeof prompt !== 'string' || prompt === ''))
     return '"prompt_image_file" is not a path';
   if ([image, prompt].some((path) => typeof path === 'string' && /^[a-z][a-z0-9+.-]+:\/\//i.test(path)))
-    return 'pictures are not fetched: download them (img2dataset makes a WebDataset of such a list)';
+    return 'images are not fetched: download them (img2dataset makes a WebDataset of such a list)';
   if (text === undefined) return '"text" is missing';
   const captions = captionsOf(text);
   if (captions === null) return '"text" is not a string or an array of strings';
@@ -109,17 +110,33 @@ function readRow(row: unknown, pictureKey: string): Packed | string {
 function parseArray(file: string): unknown[] {
   let text: string;
   try {
-    text = utf8(readFileSync(file));
+    text = utf8(readFileSync(regularFile(file)));
   } catch (error) {
     throw new DatasetError(`Expected a dataset in UTF-8 at ${file} but ${(error as Error).message}.`, {
       cause: error,
     });
   }
+  if (isJsonLines(text))
+    throw new DatasetError(
+      `Expected an array of rows in ${file} but received JSON Lines, an object in each line; give it the ending .jsonl.`,
+    );
   const rows = parseJson(text, file, 1);
   if (Array.isArray(rows)) return rows;
   throw new DatasetError(
     `Expected an array of rows like {"image_file": "1.png", "text": "A dog"} in ${file} but received ${shown(rows)}.`,
   );
+}
+
+/** Whether the first line is an object of its own, and another one begins after it. */
+function isJsonLines(text: string): boolean {
+  const [first = '', second = ''] = text.trimStart().split(/\n\s*/, 2);
+  if (!first.startsWith('{') || !second.startsWith('{')) return false;
+  try {
+    JSON.parse(first);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function* parseLines(file: string): AsyncGenerator<Found> {
@@ -132,6 +149,10 @@ async function* parseLines(file: string): AsyncGenerator<Found> {
     } catch (cause) {
       throw new DatasetError(`Expected UTF-8 at ${file}:${number}.`, { cause });
     }
+    if (number === 1 && line.trimStart().startsWith('['))
+      throw new DatasetError(
+        `Expected an object in each line of ${file} but received an array; give it the ending .json.`,
+      );
     if (line.trim() !== '') yield [`${file}:${number}`, parseJson(line, file, number)];
   }
 }
@@ -140,7 +161,7 @@ async function* parseLines(file: string): AsyncGenerator<Found> {
 async function* linesOf(file: string): AsyncGenerator<Uint8Array> {
   let begun: Buffer[] = [];
   try {
-    for await (const chunk of createReadStream(file) as AsyncIterable<Buffer>) {
+    for await (const chunk of createReadStream(regularFile(file)) as AsyncIterable<Buffer>) {
       let start = 0;
       for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
         yield Buffer.concat([...begun, chunk.subarray(start, end)]);

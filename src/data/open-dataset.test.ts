@@ -29,7 +29,7 @@ const at = (...names: string[]): string => join(dir, ...names);
 const nameOf = (i: number) => String(i).padStart(2, '0');
 const captionOf = (i: number) => 'a '.repeat(i % 5).trim();
 const severalOf = (i: number) => (i % 3 === 0 ? [captionOf(i)] : ['a', 'a a', 'a a a'].slice(i % 2));
-const pictures: Buffer[] = [];
+const images: Buffer[] = [];
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'ip-adapter-open-'));
@@ -40,15 +40,15 @@ beforeAll(async () => {
   for (let i = 0; i <= COUNT; i++) {
     const raw = { width: 8, height: 6, channels: 3 as const };
     const pixels = Uint8Array.from({ length: 8 * 6 * 3 }, (_, p) => (i * 31 + p * p) % 256);
-    pictures.push(await sharp(pixels, { raw }).png().toBuffer());
+    images.push(await sharp(pixels, { raw }).png().toBuffer());
   }
   const indices = Array.from({ length: COUNT }, (_, i) => i);
   const put = (name: string, content: string | Buffer): void => {
     mkdirSync(join(at(name), '..'), { recursive: true });
     writeFileSync(at(name), content);
   };
-  pictures.forEach((picture, i) => {
-    put(`images/${nameOf(i)}.png`, picture);
+  images.forEach((image, i) => {
+    put(`images/${nameOf(i)}.png`, image);
   });
   const lines = (rows: unknown[]) => rows.map((row) => JSON.stringify(row)).join('\n');
 
@@ -57,28 +57,28 @@ beforeAll(async () => {
   put('plain.json', JSON.stringify(plain));
   put('images/plain.jsonl', lines(plain));
   for (const i of indices) {
-    put(`hub/pictures/${nameOf(i)}.png`, pictures[i]!);
+    put(`hub/images/${nameOf(i)}.png`, images[i]!);
     const folder = i < 6 ? 'folder/first' : 'folder/second';
-    put(`${folder}/${nameOf(i)}.png`, pictures[i]!);
+    put(`${folder}/${nameOf(i)}.png`, images[i]!);
     put(`${folder}/${nameOf(i)}.txt`, `${captionOf(i)}\n`);
   }
   put(
     'hub/metadata.jsonl',
-    lines(plain.map(({ image_file, text }) => ({ file_name: `pictures/${image_file}`, text }))),
+    lines(plain.map(({ image_file, text }) => ({ file_name: `images/${image_file}`, text }))),
   );
   const members = indices.flatMap((i) => [
-    [`${nameOf(i)}.png`, pictures[i]!] as const,
+    [`${nameOf(i)}.png`, images[i]!] as const,
     [`${nameOf(i)}.txt`, captionOf(i)] as const,
   ]);
   put('whole.tar', await tarOf(members));
   put('shards/a-00.tar', await tarOf(members.slice(0, 10)));
   put('shards/a-01.tar', await tarOf(members.slice(10)));
-  const parquetRows = indices.map((i) => ({ image: { bytes: pictures[i]! }, text: captionOf(i) }));
+  const parquetRows = indices.map((i) => ({ image: { bytes: images[i]! }, text: captionOf(i) }));
   put('parquet/data/0.parquet', parquetOf([parquetRows.slice(0, 4), parquetRows.slice(4, 7)], 'snappy'));
   put('parquet/data/1.parquet', parquetOf([parquetRows.slice(7)]));
   put('parquet/.cache/2.parquet', 'hidden');
 
-  // Several captions, and the next row's picture as prompt.
+  // Several captions, and the next row's image as prompt.
   const rich = plain.map(({ image_file }, i) => ({
     image_file,
     text: severalOf(i),
@@ -88,14 +88,14 @@ beforeAll(async () => {
   put('images/rich.jsonl', lines(rich));
   const richMembers = indices.flatMap((i) => [
     [`${nameOf(i)}.json`, JSON.stringify({ text: severalOf(i) })] as const,
-    [`${nameOf(i)}.png`, pictures[i]!] as const,
-    [`${nameOf(i)}.prompt.png`, pictures[i + 1]!] as const,
+    [`${nameOf(i)}.png`, images[i]!] as const,
+    [`${nameOf(i)}.prompt.png`, images[i + 1]!] as const,
   ]);
   put('rich.tar', await tarOf(richMembers));
   const richParquet = parquetRows.map(({ image }, i) => ({
     image,
     text: severalOf(i),
-    prompt: { bytes: pictures[i + 1]! },
+    prompt: { bytes: images[i + 1]! },
   }));
   put('rich.parquet', parquetOf([richParquet.slice(0, 5), richParquet.slice(5)], 'zstd'));
 });
@@ -131,12 +131,12 @@ describe('the same 13 rows', () => {
   it.each([
     ['JSON', () => ({ dataset: at('plain.json'), datasetRoot: at('images') }), /^JSON: 13 rows/],
     [
-      'JSON Lines beside the pictures',
+      'JSON Lines beside the images',
       () => ({ dataset: at('images', 'plain.jsonl') }),
       /^JSON Lines: 13 rows/,
     ],
     ['ImageFolder', () => ({ dataset: at('hub') }), /^ImageFolder: 13 rows/],
-    ['a folder with .txt', () => ({ dataset: at('folder') }), /^Folder: 13 pictures/],
+    ['a folder with .txt', () => ({ dataset: at('folder') }), /^Folder: 13 images/],
     ['a tar', () => ({ dataset: at('whole.tar') }), /^WebDataset: 1 shard, 13 samples$/],
     [
       'shards in braces',
@@ -162,14 +162,14 @@ describe('the same 13 rows', () => {
   );
 
   it('from standard input give the same batches, and so does the file that is kept of it', async () => {
-    const spoolFolder = at('out', 'run');
+    const outputDir = at('out', 'run');
     const messages: string[] = [];
-    const hooks = { spoolFolder, onMessage: (message: string) => messages.push(message) };
+    const hooks = { outputDir, onMessage: (message: string) => messages.push(message) };
     const joined = ['a-00.tar', 'a-01.tar'].map((name) => readFileSync(at('shards', name)));
     const piped = await openDataset({ dataset: '-' }, { ...hooks, stdin: Readable.from(joined) });
     expect(await batchesOf(piped.rows)).toEqual(plain);
-    expect(readdirSync(spoolFolder)).toEqual(['dataset.tar']);
-    const kept = join(spoolFolder, 'dataset.tar');
+    expect(readdirSync(outputDir)).toEqual(['dataset.tar']);
+    const kept = join(outputDir, 'dataset.tar');
     expect(messages[0]).toBe(
       `Standard input is kept in ${kept}: rows come shuffled, and again in every epoch`,
     );
@@ -216,13 +216,13 @@ describe('openDataset', () => {
     mkdirSync(at('mixed'));
     cpSync(at('whole.tar'), at('mixed', 'a.tar'));
     cpSync(at('images', '00.png'), at('mixed', '00.png'));
-    await fails({ dataset: at('mixed') }, DatasetError, /1 of kind picture, 1 of kind tar/);
+    await fails({ dataset: at('mixed') }, DatasetError, /1 of kind image, 1 of kind tar/);
     mkdirSync(at('csv'));
     writeFileSync(at('csv', 'metadata.csv'), 'file_name,text\n');
     await fails({ dataset: at('csv') }, DatasetError, /write a line {"file_name"/);
   });
 
-  it('counts and names pictures without a caption', async () => {
+  it('counts and names images without a caption', async () => {
     await fails(
       { dataset: at('images') },
       DatasetError,
@@ -235,7 +235,7 @@ describe('openDataset', () => {
   });
 
   it('names incomplete samples, the first of many', async () => {
-    const members = Array.from({ length: 10 }, (_, i) => [`${i}.png`, pictures[0]!] as const);
+    const members = Array.from({ length: 10 }, (_, i) => [`${i}.png`, images[0]!] as const);
     writeFileSync(
       at('incomplete.tar'),
       await tarOf([...members, ['9.txt', 'a'], ['8.png', 'x'], ['8.txt', 'a']]),
@@ -248,12 +248,12 @@ describe('openDataset', () => {
     expect(incomplete).toHaveLength(7);
     expect(messages).toHaveLength(7);
     expect(messages[1]).toMatch(/^Skipped .*incomplete\.tar\/2: it has no caption/);
-    expect(messages[6]).toBe('Skipped 2 more incomplete samples');
+    expect(messages[6]).toBe('Skipped 2 more; ip-adapter data check names them all');
   });
 
   it('refuses an empty or compressed standard input, and leaves nothing of it', async () => {
     const piped = (chunks: Buffer[], signal?: AbortSignal) =>
-      openDataset({ dataset: '-' }, { spoolFolder: at('spool'), stdin: Readable.from(chunks), signal });
+      openDataset({ dataset: '-' }, { outputDir: at('spool'), stdin: Readable.from(chunks), signal });
     await expect(piped([])).rejects.toThrow(/tar on standard input but nothing came/);
     await expect(piped([Buffer.from([0x1f, 0x8b, 8])])).rejects.toThrow(/it is gzip; pipe it through gunzip/);
     const reason = new Error('enough');
@@ -262,23 +262,23 @@ describe('openDataset', () => {
   });
 
   it('trains on a tar of 200 MB in the memory of some batches', async () => {
-    // Each picture has 5 MB behind its end, which take no room on the disk.
+    // Each image has 5 MB behind its end, which take no room on the disk.
     const size = 5_000_000;
     const members = Array.from(
       { length: 40 },
       (_, i) =>
         [
           [`${i}.txt`, 'a'],
-          [`${i}.png`, pictures[i % COUNT]!],
+          [`${i}.png`, images[i % COUNT]!],
         ] as const,
     );
     const file = at('large.tar');
     writeFileSync(file, '');
     let end = 0;
-    for (const [text, [name, picture]] of members) {
-      const small = await tarOf([text, [name, Buffer.concat([picture], size)]]);
-      // Up to where the padding of the picture begins.
-      writeFileSync(file, small.subarray(0, 1536 + picture.length), { flag: 'a' });
+    for (const [text, [name, image]] of members) {
+      const small = await tarOf([text, [name, Buffer.concat([image], size)]]);
+      // Up to where the padding of the image begins.
+      writeFileSync(file, small.subarray(0, 1536 + image.length), { flag: 'a' });
       end += 1536 + Math.ceil(size / 512) * 512;
       truncateSync(file, end);
     }

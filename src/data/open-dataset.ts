@@ -1,14 +1,12 @@
 /** @file One value names a dataset; what it is shows from what is there. */
-import { existsSync, readdirSync, statSync } from 'node:fs';
-import { join, sep } from 'node:path';
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ConfigError, DatasetError } from '../base/errors.js';
+import type { BadRow } from './bad-rows.js';
 import { type Dataset, joinDatasets } from './dataset.js';
-import { isPicture, openPictureFolder } from './image-folder.js';
-import { openJson, openJsonLines } from './json-dataset.js';
-import { openParquet } from './parquet.js';
-import { spool } from './spool.js';
-import { openWebDataset } from './webdataset.js';
+import { filesIn } from './folder-files.js';
+import { isImage, isUsualImage } from './image-endings.js';
 
 export interface DatasetOptions {
   /** One or more, whose rows are joined in this order. */
@@ -20,15 +18,15 @@ export interface DatasetOptions {
 export interface OpenHooks {
   signal?: AbortSignal | undefined;
   onMessage?: ((message: string) => void) | undefined;
-  /** Where standard input is kept; without it `-` is refused. */
-  spoolFolder?: string;
+  /** The run's output folder, where standard input is kept; without it `-` is refused. It is no part of a folder around it. */
+  outputDir?: string;
   stdin?: Readable;
 }
 
-const FORMATS = 'a JSON, JSONL, Parquet or tar file, a folder of pictures with captions, or of such files';
+const FORMATS = 'a JSON, JSONL, Parquet or tar file, a folder of images with captions, or of such files';
 
 /**
- * Opens and checks datasets: no picture is read, and faults that would stop a run later stop it here.
+ * Opens and checks datasets: no image is read, and faults that would stop a run later stop it here.
  * @throws ConfigError where the options do not go together; DatasetError naming the file and what is wrong in it
  */
 export async function openDataset(
@@ -46,47 +44,70 @@ async function openOne(path: string, datasetRoot: string | undefined, hooks: Ope
     throw new ConfigError(
       `--dataset-root (datasetRoot) is ${datasetRoot}, but --dataset ${path} is not a JSON file; leave it out`,
     );
-  const opened = isJson
-    ? await (/\.(jsonl|ndjson)$/i.test(path) ? openJsonLines : openJson)(path, datasetRoot)
-    : await openFiles(path, hooks);
+  const opened = isJson ? await openJsonFile(path, datasetRoot) : await openFiles(path, hooks);
   hooks.onMessage?.(opened.description);
-  for (const { file, reason } of opened.incomplete.slice(0, 5))
-    hooks.onMessage?.(`Skipped ${file}: ${reason}`);
-  if (opened.incomplete.length > 5)
-    hooks.onMessage?.(`Skipped ${opened.incomplete.length - 5} more incomplete samples`);
+  tell(opened.incomplete, 'Skipped', hooks);
+  tell(opened.leftOut, 'Left out', hooks);
   return opened;
+}
+
+/** How many of them are named. */
+const TOLD = 5;
+
+function tell(rows: readonly BadRow[], what: string, { onMessage }: OpenHooks): void {
+  for (const { file, reason } of rows.slice(0, TOLD)) onMessage?.(`${what} ${file}: ${reason}`);
+  if (rows.length > TOLD)
+    onMessage?.(`${what} ${rows.length - TOLD} more; ip-adapter data check names them all`);
+}
+
+// What reads a form of datasets is loaded where a dataset has it: it may need much of the machine.
+
+async function openJsonFile(file: string, imageRoot: string | undefined): Promise<Dataset> {
+  const { openJson, openJsonLines } = await import('./json-dataset.js');
+  return (/\.(jsonl|ndjson)$/i.test(file) ? openJsonLines : openJson)(file, imageRoot);
+}
+
+async function openShards(files: readonly string[], { signal }: OpenHooks): Promise<Dataset> {
+  return (await import('./webdataset.js')).openWebDataset(files, signal);
+}
+
+async function openParquetFiles(files: readonly string[], { signal }: OpenHooks): Promise<Dataset> {
+  return (await import('./parquet.js')).openParquet(files, signal);
 }
 
 async function openFiles(path: string, hooks: OpenHooks): Promise<Dataset> {
   if (path === '-') {
-    if (hooks.spoolFolder === undefined)
+    if (hooks.outputDir === undefined)
       throw new ConfigError(
         'Expected a file or folder for --dataset but received -, which train alone takes',
       );
-    const file = await spool(hooks.stdin ?? process.stdin, hooks.spoolFolder, hooks);
-    return openWebDataset([file], hooks.signal);
+    const { spool } = await import('./spool.js');
+    return openShards([await spool(hooks.stdin ?? process.stdin, hooks.outputDir, hooks)], hooks);
   }
   if (/^[a-z][a-z0-9+.-]+:\/\//i.test(path))
     throw new DatasetError(
       `Expected ${FORMATS} but received ${path}; download it first, or pipe a tar: curl -L … | ip-adapter train --dataset -`,
     );
-  if (existsSync(path) && statSync(path).isDirectory()) return openFolder(path, hooks.signal);
+  if (existsSync(path) && statSync(path).isDirectory()) return openFolder(path, hooks);
   const files = existsSync(path) ? [path] : expandBraces(path);
   const absent = files.find((file) => !existsSync(file));
   if (absent !== undefined) throw new DatasetError(`Expected ${FORMATS} at ${absent} but there is nothing.`);
   const kind = kindOf(path);
-  if (kind === 'tar') return openWebDataset(files, hooks.signal);
-  if (kind === 'Parquet') return openParquet(files, hooks.signal);
-  throw new DatasetError(`Expected ${FORMATS} but received ${path}.`);
+  if (kind === 'tar') return openShards(files, hooks);
+  if (kind === 'Parquet') return openParquetFiles(files, hooks);
+  const hint = /\.(zip|7z|rar)$/i.test(path) ? '; unpack it, and name the folder' : '';
+  throw new DatasetError(`Expected ${FORMATS} but received ${path}${hint}.`);
 }
 
-/** Folders inside are included; what is hidden is not. */
-function openFolder(folder: string, signal: AbortSignal | undefined): Promise<Dataset> | Dataset {
-  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter((name) => !name.split(sep).some((part) => part.startsWith('.')))
-    .sort();
+async function openFolder(folder: string, hooks: OpenHooks): Promise<Dataset> {
+  const all = filesIn(folder, hooks.outputDir);
+  const { names } = all;
   if (names.includes('metadata.jsonl'))
-    return openJsonLines(join(folder, 'metadata.jsonl'), folder, 'file_name');
+    return (await import('./json-dataset.js')).openJsonLines(
+      join(folder, 'metadata.jsonl'),
+      folder,
+      'file_name',
+    );
   if (names.includes('metadata.csv'))
     throw new DatasetError(
       `Expected metadata.jsonl in ${folder} but received metadata.csv; write a line {"file_name": "1.png", "text": "A dog"} for each row.`,
@@ -99,29 +120,31 @@ function openFolder(folder: string, signal: AbortSignal | undefined): Promise<Da
     byKind.set(kind, files);
     files.push(name);
   }
+  // Beside shards, a logo.gif does not make images of the dataset.
+  if (byKind.size > 1 && !byKind.get('image')?.some(isUsualImage)) byKind.delete('image');
   const [kind] = byKind.keys();
   if (kind === undefined || byKind.size > 1) {
     const received =
       [...byKind].map(([one, { length }]) => `${length} of kind ${one}`).join(', ') || 'nothing';
     throw new DatasetError(
-      `Expected pictures with captions, or tar files, or Parquet files in ${folder} but received ${received}.`,
+      `Expected images with captions, or tar files, or Parquet files in ${folder} but received ${received}.`,
     );
   }
   const files = (byKind.get(kind) as string[]).map((name) => join(folder, name));
-  if (kind === 'tar') return openWebDataset(files, signal);
-  if (kind === 'Parquet') return openParquet(files, signal);
-  return openPictureFolder(folder, names);
+  if (kind === 'tar') return openShards(files, hooks);
+  if (kind === 'Parquet') return openParquetFiles(files, hooks);
+  return (await import('./image-folder.js')).openImageFolder(folder, all);
 }
 
 /** @throws DatasetError for what is compressed as a whole */
-function kindOf(name: string): 'tar' | 'Parquet' | 'picture' | null {
+function kindOf(name: string): 'tar' | 'Parquet' | 'image' | null {
   if (/\.(tar\.(gz|xz|bz2|zst)|tgz)$/i.test(name))
     throw new DatasetError(
-      `Expected a tar but received ${name}, which is compressed: its pictures can only be read one after another. Decompress it (gunzip); pictures hardly grow.`,
+      `Expected a tar but received ${name}, which is compressed: its images can only be read one after another. Decompress it (gunzip); images hardly grow.`,
     );
   if (/\.tar$/i.test(name)) return 'tar';
   if (/\.parquet$/i.test(name)) return 'Parquet';
-  return isPicture(name) ? 'picture' : null;
+  return isImage(name) ? 'image' : null;
 }
 
 /** 'a-{000..002}.tar' → 'a-000.tar', 'a-001.tar', 'a-002.tar', as the shell and WebDataset read it. */

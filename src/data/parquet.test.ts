@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type ParquetCodec, type ParquetTestRow, parquetOf } from '../../test/write-parquet.js';
 import { DatasetError } from '../base/errors.js';
+import { readImage } from '../images/image.js';
 import { openParquet } from './parquet.js';
 
 let dir: string;
@@ -25,7 +26,7 @@ const latin1 = async (bytes: Promise<Uint8Array>) => Buffer.from(await bytes).to
 
 describe('openParquet', () => {
   it.each(['none', 'snappy', 'gzip', 'zstd'] as const)(
-    'reads pictures as bytes in any order, over files and row groups (%s)',
+    'reads images as bytes in any order, over files and row groups (%s)',
     async (codec) => {
       const files = [
         written('0.parquet', [[row('a'), row('b')], [row('c')]], codec),
@@ -76,6 +77,28 @@ describe('openParquet', () => {
     const file = written('0.parquet', [[{ ...row('a'), image: { bytes: null, path: 'a.jpg' } }]]);
     const { rows } = await openParquet([file]);
     await expect(rows.at(0)!.image.read()).rejects.toThrow(/bytes are not in the Parquet file/);
+  });
+
+  it('refuses a file without rows', async () => {
+    const file = written('0.parquet', []);
+    await expect(openParquet([file])).rejects.toThrow(/Expected at least one row in .*0\.parquet but/);
+    await expect(openParquet([written('1.parquet', [[]])])).rejects.toThrow(/at least one row/);
+  });
+
+  it('tells the user of an image what is wrong with it, not that it is damaged', async () => {
+    const absent = { ...row('a'), image: { bytes: null, path: 'a.jpg' } };
+    const { rows } = await openParquet([written('0.parquet', [[absent]])]);
+    await expect(readImage(rows.at(0)!.image)).rejects.toThrow(
+      /0\.parquet\/0\/image but its bytes are not in the Parquet file \(datasets: push_to_hub/,
+    );
+    const file = written('1.parquet', [[row('a')]]);
+    const damaged = await openParquet([file]);
+    const bytes = readFileSync(file);
+    bytes.fill(0xff, 4, bytes.indexOf('\xff\xd8 a', 0, 'latin1'));
+    writeFileSync(file, bytes);
+    await expect(readImage(damaged.rows.at(0)!.image)).rejects.toThrow(
+      /1\.parquet\/0\/image but its row group 0 cannot be read: /,
+    );
   });
 
   it('names a file that is none, and columns that are missing', async () => {

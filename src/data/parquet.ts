@@ -2,23 +2,24 @@
  * @file Parquet files as Hugging Face's `datasets` writes them: a column `image` of {bytes, path}, a column `text` of a
  * string or strings, and perhaps a column `prompt_image` like `image`.
  *
- * A row group is the least that can be decoded. Rows come shuffled, so a picture may cost its whole group: groups of some
+ * A row group is the least that can be decoded. Rows come shuffled, so an image may cost its whole group: groups of some
  * hundred rows, `datasets`' default, do well.
  */
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import {
   type AsyncBuffer,
+  type Compressors,
   type FileMetaData,
   parquetMetadataAsync,
   parquetReadObjects,
   parquetSchema,
   type SchemaTree,
 } from 'hyparquet';
-import { compressors } from 'hyparquet-compressors';
 import { DatasetError, shown } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 import { type ImageSource, readSlice } from '../images/image-source.js';
-import { type BadRow, borneBadRows, listed } from './bad-rows.js';
+import { type BadRow, listed, maxBadRows } from './bad-rows.js';
 import { captionsOf } from './captions.js';
 import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
 import { PackedList } from './packed-list.js';
@@ -27,10 +28,11 @@ interface ParquetFile {
   readonly path: string;
   readonly buffer: AsyncBuffer;
   readonly metadata: FileMetaData;
+  readonly compressors: Compressors | undefined;
   /** The first row of each row group, and the end of the last. */
   readonly starts: readonly number[];
-  /** Those with pictures. */
-  readonly pictureColumns: readonly string[];
+  /** Those with images. */
+  readonly imageColumns: readonly string[];
 }
 
 /** A row's place, and its captions. */
@@ -72,7 +74,11 @@ export async function openParquet(
     }
   }
   const total = packed.length + incomplete.length;
-  const borne = borneBadRows(total);
+  if (total === 0)
+    throw new DatasetError(
+      `Expected at least one row in ${paths[0]}${paths.length > 1 ? ' …' : ''} but there is none.`,
+    );
+  const borne = maxBadRows(total);
   if (packed.length === 0 || incomplete.length > borne) {
     const lines = incomplete.map(({ file, reason }) => `${file}: ${reason}`);
     throw new DatasetError(
@@ -87,23 +93,27 @@ export async function openParquet(
     const sourceOf = (column: string): ImageSource => ({
       name: `${file.path}/${(file.starts[group] as number) + rowInGroup}/${column}`,
       read: async () => {
-        const row = (await groups.read(file, group))[rowInGroup] ?? {};
-        // Not every row has a prompt picture of its own.
+        const rows = await groups.read(file, group).catch(({ cause }: { cause: Error }) => {
+          throw new Error(`its row group ${group} cannot be read: ${cause.message}`, { cause });
+        });
+        const row = rows[rowInGroup] ?? {};
+        // Not every row has a prompt image of its own.
         return bytesOf(column === 'prompt_image' && isNone(row[column]) ? row.image : row[column]);
       },
     });
     const image = sourceOf('image');
-    const hasPrompt = file.pictureColumns.includes('prompt_image');
+    const hasPrompt = file.imageColumns.includes('prompt_image');
     return { image, promptImage: hasPrompt ? sourceOf('prompt_image') : image, captions };
   });
   const description = `Parquet: ${counted(files.length, 'file')}, ${counted(rows.length, 'row')}`;
-  return { rows, description, fingerprint: hash.digest(), incomplete };
+  return { rows, description, fingerprint: hash.digest(), incomplete, leftOut: [] };
 }
 
 async function openFile(path: string): Promise<ParquetFile> {
-  const buffer = bufferOf(path);
+  let buffer: AsyncBuffer;
   let metadata: FileMetaData;
   try {
+    buffer = bufferOf(path);
     // Its mark at either end, and the length of its footer.
     if (buffer.byteLength < 12) throw new Error(`it has ${buffer.byteLength} bytes`);
     metadata = await parquetMetadataAsync(buffer);
@@ -117,10 +127,34 @@ async function openFile(path: string): Promise<ParquetFile> {
     throw new DatasetError(
       `Expected columns "image" and "text" in ${path} but its columns are ${columns.join(', ')}; rename them, with rename_column of Hugging Face's datasets.`,
     );
-  const pictureColumns = ['image', 'prompt_image'].filter((column) => columns.includes(column));
+  const imageColumns = ['image', 'prompt_image'].filter((column) => columns.includes(column));
   const starts = [0];
   for (const { num_rows } of metadata.row_groups) starts.push((starts.at(-1) as number) + Number(num_rows));
-  return { path, buffer, metadata, starts, pictureColumns };
+  return { path, buffer, metadata, compressors: await compressorsFor(path, metadata), starts, imageColumns };
+}
+
+/**
+ * What undoes the compression of a file, loaded only where there is any: it makes a WebAssembly instance at once, and that
+ * reserves gigabytes of addresses.
+ * @throws DatasetError where there is no room for it
+ */
+async function compressorsFor(path: string, metadata: FileMetaData): Promise<Compressors | undefined> {
+  const codecs = metadata.row_groups.flatMap(({ columns }) =>
+    columns.map(({ meta_data }) => meta_data?.codec),
+  );
+  const codec = codecs.find((codec) => codec !== undefined && codec !== 'UNCOMPRESSED');
+  if (codec === undefined) return undefined;
+  try {
+    return (await import('hyparquet-compressors')).compressors;
+  } catch (cause) {
+    // hyparquet itself has Snappy without WebAssembly, which takes longer.
+    if (codecs.every((codec) => codec === 'UNCOMPRESSED' || codec === 'SNAPPY')) return undefined;
+    throw new DatasetError(
+      `Expected room for WebAssembly, which undoes the ${codec} compression of ${path}, but ${(cause as Error).message}. ` +
+        'Allow more virtual memory (ulimit -v, about 20 GB), or write the file without compression.',
+      { cause },
+    );
+  }
 }
 
 /** hyparquet would find out when it has begun to read the columns before, and leave their errors to nobody. */
@@ -138,7 +172,7 @@ function assertColumnsKnown(metadata: FileMetaData): void {
 
 /** A file as hyparquet reads it. */
 function bufferOf(path: string): AsyncBuffer {
-  const byteLength = statSync(path).size;
+  const byteLength = statSync(regularFile(path)).size;
   const read = async (start: number, end: number): Promise<ArrayBuffer> => {
     // Before memory is taken for bytes that a damaged footer invents.
     if (!(start >= 0 && start <= end && end <= byteLength))
@@ -164,7 +198,7 @@ async function readGroup(file: ParquetFile, group: number, columns: readonly str
       columns: [...columns],
       rowStart: file.starts[group] as number,
       rowEnd: file.starts[group + 1] as number,
-      compressors,
+      ...(file.compressors && { compressors: file.compressors }),
       // Byte arrays that are not said to be text stay bytes.
       utf8: false,
     });
@@ -176,7 +210,7 @@ async function readGroup(file: ParquetFile, group: number, columns: readonly str
   }
 }
 
-/** Whether a picture is not there at all, as None becomes it in either way. */
+/** Whether an image is not there at all, as None becomes it in either way. */
 function isNone(value: unknown): boolean {
   const { bytes, path } = (value ?? {}) as { bytes?: unknown; path?: unknown };
   return !(value instanceof Uint8Array) && (bytes ?? path ?? null) === null;
@@ -189,7 +223,7 @@ function bytesOf(value: unknown): Uint8Array {
   throw new Error('its bytes are not in the Parquet file (datasets: push_to_hub embeds them)');
 }
 
-/** The row groups that were used last, decoded one at a time: pictures in flight would otherwise hold one each. */
+/** The row groups that were used last, decoded one at a time: images in flight would otherwise hold one each. */
 class RowGroups {
   readonly #decoded = new Map<string, { rows: Row[]; bytes: number }>();
   readonly #cachedBytes: number;
@@ -221,7 +255,7 @@ class RowGroups {
       this.#decoded.delete(oldest);
       this.#bytes -= freed;
     }
-    const rows = await readGroup(file, group, file.pictureColumns);
+    const rows = await readGroup(file, group, file.imageColumns);
     this.#decoded.set(key, { rows, bytes });
     this.#bytes += bytes;
     return rows;

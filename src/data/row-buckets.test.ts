@@ -18,7 +18,7 @@ const rowOf = (file: string, promptFile = file) => ({
   captions: [''],
 });
 
-it('takes each row to the bucket of its training picture, and what has no header to the square', async () => {
+it('takes each row to the bucket of its training image, and what has no header to the square', async () => {
   const sizes = { 'tall.png': [30, 70], 'wide.png': [90, 50], 'wider.png': [100, 50], 'even.png': [50, 52] };
   for (const [file, [width, height]] of Object.entries(sizes))
     await sharp({ create: { width: width!, height: height!, channels: 3, background: 'red' } }).toFile(
@@ -41,7 +41,7 @@ it('takes each row to the bucket of its training picture, and what has no header
   );
   expect(new Set(buckets).size).toBe(4);
   expect(messages).toEqual([
-    'Buckets: reading the sizes of 7 pictures',
+    'Buckets: reading the sizes of 7 images',
     'Buckets: 32x64: 2, 64x64: 3, 80x48: 1, 64x32: 1',
   ]);
 });

@@ -1,8 +1,8 @@
-/** @file The bucket of each row of a dataset, by the size in the header of its picture. */
+/** @file The bucket of each row of a dataset, by the size in the header of its image. */
 
 import { forEachConcurrently } from '../base/concurrently.js';
 import { Throttle } from '../base/throttle.js';
-import { PictureError, readPictureSize, type Size } from '../images/image.js';
+import { ImageError, readImageSize, type Size } from '../images/image.js';
 import type { ImageSource } from '../images/image-source.js';
 import { bucketSizes, countByBucket, nearestBucket } from './buckets.js';
 import type { Rows } from './dataset.js';
@@ -16,7 +16,7 @@ export interface ReadBucketsHooks {
 const READ_AT_ONCE = 16;
 
 /**
- * Reads the header of every row's training picture, at each start. A row whose header cannot be read gets the square: it
+ * Reads the header of every row's training image, at each start. A row whose header cannot be read gets the square: it
  * is skipped and told like any bad row when its turn comes.
  * @returns by row; rows of one bucket have the same object
  * @throws the signal's reason when it is aborted
@@ -31,12 +31,12 @@ export async function readBuckets(
   const buckets = new Array<Size>(rows.length).fill(square);
   let done = 0;
   const throttle = new Throttle();
-  onMessage?.(`Buckets: reading the sizes of ${rows.length} pictures`);
+  onMessage?.(`Buckets: reading the sizes of ${rows.length} images`);
   const read = async (index: number, image: ImageSource): Promise<void> => {
     try {
-      buckets[index] = nearestBucket(await readPictureSize(image), sizes);
+      buckets[index] = nearestBucket(await readImageSize(image), sizes);
     } catch (error) {
-      if (!(error instanceof PictureError)) throw error;
+      if (!(error instanceof ImageError)) throw error;
     }
     done++;
     if (throttle.isDue()) onMessage?.(`Buckets: ${done} of ${rows.length} sizes read`);

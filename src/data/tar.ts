@@ -7,6 +7,7 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { DatasetError } from '../base/errors.js';
+import { NotAFileError, regularFile } from '../base/regular-file.js';
 
 const BLOCK = 512;
 /** One read brings a header, a caption and the next header. */
@@ -29,11 +30,22 @@ export interface TarMember {
  * @throws DatasetError where a header's checksum is wrong, with the place
  */
 export function visitTar(file: string, visit: (member: TarMember) => void): string | null {
-  const descriptor = openSync(file, 'r');
+  const descriptor = open(file);
   try {
     return visitMembers(new Window(descriptor), file, visit);
   } finally {
     closeSync(descriptor);
+  }
+}
+
+function open(file: string): number {
+  try {
+    return openSync(regularFile(file), 'r');
+  } catch (cause) {
+    const hint = cause instanceof NotAFileError ? '; a tar from a pipe is read with --dataset -' : '';
+    throw new DatasetError(`Expected a tar file at ${file} but ${(cause as Error).message}${hint}.`, {
+      cause,
+    });
   }
 }
 

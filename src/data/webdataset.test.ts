@@ -20,7 +20,7 @@ async function shard(name: string, members: Members): Promise<string> {
   return join(dir, name);
 }
 
-/** What rows say, with the bytes of their pictures. */
+/** What rows say, with the bytes of their images. */
 async function contents(rows: Rows): Promise<unknown[]> {
   const read = [];
   for (const { image, promptImage, captions } of rows) {
@@ -71,7 +71,7 @@ describe('openWebDataset', () => {
     ]);
   });
 
-  it('skips, counts and names samples without a picture or a caption', async () => {
+  it('skips, counts and names samples without an image or a caption', async () => {
     const file = await shard('a.tar', [
       ['1.jpg', 'one'],
       ['1.txt', 'a'],
@@ -90,7 +90,7 @@ describe('openWebDataset', () => {
     expect(await contents(rows)).toEqual([['a.tar/1.jpg', 'one', null, 'a']]);
     expect(incomplete).toEqual([
       { file: `${file}/2`, reason: 'it has no caption (.txt, or .json with "text" or "caption")' },
-      { file: `${file}/3`, reason: 'it has no picture (.jpg, .jpeg, .png, .webp)' },
+      { file: `${file}/3`, reason: expect.stringMatching(/^it has no image \(\.jpg, .*\.avif\)$/) },
       {
         file: `${file}/4`,
         reason: expect.stringMatching(/\.json gives no caption: "text" or "caption" is no/),
@@ -101,13 +101,71 @@ describe('openWebDataset', () => {
     ]);
   });
 
+  it('passes over what macOS adds, in any place', async () => {
+    const file = await shard('a.tar', [
+      ['.DS_Store', 'x'],
+      ['./._1.jpg', 'attributes'],
+      ['./1.jpg', 'one'],
+      ['./._1.txt', 'attributes'],
+      ['./1.txt', 'a'],
+      ['__MACOSX/1.jpg', 'attributes'],
+      ['__MACOSX/1.txt', 'attributes'],
+      ['a/._2.txt', 'attributes'],
+      ['a/2.jpg', 'two'],
+      ['a/.DS_Store', 'x'],
+      ['a/2.txt', 'b'],
+    ]);
+    const { rows, incomplete, leftOut } = await openWebDataset([file]);
+    expect(await contents(rows)).toEqual([
+      ['a.tar/./1.jpg', 'one', null, 'a'],
+      ['a.tar/a/2.jpg', 'two', null, 'b'],
+    ]);
+    expect([...incomplete, ...leftOut]).toEqual([]);
+  });
+
+  it('reads images of every ending, uses one of two, and names the other and what is not read', async () => {
+    const file = await shard('a.tar', [
+      ['1.avif', 'avif'],
+      ['1.txt', 'a'],
+      ['2.TIFF', 'tiff'],
+      ['2.txt', 'b'],
+      ['3.heic', 'heic'],
+      ['3.txt', 'c'],
+      ['4.jpg', 'first'],
+      ['4.png', 'last'],
+      ['4.txt', 'd'],
+      ['5.avif', 'unusual'],
+      ['5.jpg', 'usual'],
+      ['5.txt', 'e'],
+      ['6.jpg', 'usual'],
+      ['6.tiff', 'unusual'],
+      ['6.txt', 'f'],
+    ]);
+    const { rows, incomplete, leftOut } = await openWebDataset([file]);
+    expect((await contents(rows)).map((row) => (row as unknown[]).slice(0, 2))).toEqual([
+      ['a.tar/1.avif', 'avif'],
+      ['a.tar/2.TIFF', 'tiff'],
+      ['a.tar/4.png', 'last'],
+      ['a.tar/5.jpg', 'usual'],
+      ['a.tar/6.jpg', 'usual'],
+    ]);
+    expect(incomplete).toEqual([
+      { file: `${file}/3`, reason: expect.stringMatching(/^it has no image .*; its \.heic is not read$/) },
+    ]);
+    expect(leftOut).toEqual([
+      { file: `${file}/4.jpg`, reason: '4.png is used, of the same key' },
+      { file: `${file}/5.avif`, reason: '5.jpg is used, of the same key' },
+      { file: `${file}/6.tiff`, reason: '6.jpg is used, of the same key' },
+    ]);
+  });
+
   it('refuses a tar in which samples do not stand together, or without any', async () => {
     const keys = Array.from({ length: 6 }, (_, i) => String(i));
     const file = await shard('a.tar', [
       ...keys.map((key) => [`${key}.jpg`, key] as const),
       ...keys.map((key) => [`${key}.txt`, key] as const),
     ]);
-    // The last picture and the first caption have different names as well.
+    // The last image and the first caption have different names as well.
     const opening = openWebDataset([file]);
     await expect(opening).rejects.toThrow(DatasetError);
     await expect(opening).rejects.toThrow(/12 of 12 samples are incomplete \(at most 8 .*--sort=name/s);

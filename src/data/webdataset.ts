@@ -2,22 +2,23 @@
  * @file WebDataset: tar files ("shards") whose members belong together by their name up to its first dot
  * (webdataset/webdataset, docs "The WebDataset Format"). A sample here is
  *
- *     000123.jpg          the picture: .jpg, .jpeg, .png or .webp
+ *     000123.jpg          the image, in any format that is read
  *     000123.txt          captions, one a line; or
  *     000123.json         {"text": …} or {"caption": …}, a string or an array of strings, where there is no .txt
- *     000123.prompt.jpg   the picture that the adapter sees, where it is another
+ *     000123.prompt.jpg   the image that the adapter sees, where it is another
  *
- * Members of other kinds are passed over. Shards are indexed from their headers; a picture is read when its turn comes.
+ * Members of other kinds are passed over. Shards are indexed from their headers; an image is read when its turn comes.
  */
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { DatasetError } from '../base/errors.js';
 import { type ImageSource, sliceSource } from '../images/image-source.js';
-import { type BadRow, borneBadRows, listed } from './bad-rows.js';
+import { type BadRow, listed, maxBadRows } from './bad-rows.js';
 import { captionLines, captionsOf, utf8 } from './captions.js';
 import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
-import { isPicture } from './image-folder.js';
+import { isMacOsAside } from './folder-files.js';
+import { IMAGE_ENDINGS, isImage, isUsualImage } from './image-endings.js';
 import { PackedList } from './packed-list.js';
 import { type TarMember, visitTar } from './tar.js';
 
@@ -30,6 +31,10 @@ type Packed = [shard: number, image: Place, prompt: Place | null, ...captions: s
 interface Draft {
   readonly key: string;
   readonly extensions: Set<string>;
+  /** Endings of the key's members that are not read, such as .heic. */
+  readonly notRead: readonly string[];
+  /** Another image of the key, which is not used. */
+  unused?: string;
   image?: Place;
   prompt?: Place;
   text?: string[];
@@ -41,12 +46,13 @@ interface Draft {
 /**
  * Indexes shards, in their order.
  * @param signal ends it between two shards, by throwing its reason
- * @throws DatasetError where a file is no tar, or too many samples lack a picture or a caption
+ * @throws DatasetError where a file is no tar, or too many samples lack an image or a caption
  */
 export async function openWebDataset(shards: readonly string[], signal?: AbortSignal): Promise<Dataset> {
   const packed = new PackedList<Packed>();
   const hash = new ListHash();
   const incomplete: BadRow[] = [];
+  const leftOut: BadRow[] = [];
   let withoutEnd = 0;
   for (const [number, shard] of shards.entries()) {
     await setImmediate();
@@ -58,22 +64,27 @@ export async function openWebDataset(shards: readonly string[], signal?: AbortSi
         const row: Packed = [number, draft.image, draft.prompt ?? null, ...captions];
         packed.push(row);
         hash.add(row);
+        if (draft.unused !== undefined)
+          leftOut.push({
+            file: `${shard}/${draft.unused}`,
+            reason: `${draft.image[0]} is used, of the same key`,
+          });
         return;
       }
       const lacks =
         draft.image === undefined
-          ? 'it has no picture (.jpg, .jpeg, .png, .webp)'
+          ? `it has no image (${IMAGE_ENDINGS})${draft.notRead.map((ending) => `; its .${ending} is not read`).join('')}`
           : (draft.fault ?? 'it has no caption (.txt, or .json with "text" or "caption")');
       incomplete.push({ file: `${shard}/${draft.key}`, reason: isCut ? 'the shard is cut in it' : lacks });
     };
     withoutEnd += visitSamples(shard, add) ? 0 : 1;
   }
   const total = packed.length + incomplete.length;
-  const borne = borneBadRows(total);
+  const borne = maxBadRows(total);
   if (packed.length === 0 || incomplete.length > borne) {
     const lines = incomplete.map(({ file, reason }) => `${file}: ${reason}`);
     throw new DatasetError(
-      `Expected a picture and a caption in every sample of ${shards[0]}${shards.length > 1 ? ' …' : ''} ` +
+      `Expected an image and a caption in every sample of ${shards[0]}${shards.length > 1 ? ' …' : ''} ` +
         `but ${incomplete.length} of ${total} samples are incomplete (at most ${borne} are skipped):\n${listed(lines)}\n` +
         'The members of a sample have one name up to the first dot and stand together: pack with tar --sort=name.',
     );
@@ -93,19 +104,30 @@ export async function openWebDataset(shards: readonly string[], signal?: AbortSi
     description: `WebDataset: ${counted(shards.length, 'shard')}, ${counted(rows.length, 'sample')}${cut}`,
     fingerprint: hash.digest(),
     incomplete,
+    leftOut,
   };
 }
 
 /** @returns whether the shard is whole */
 function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void): boolean {
   let draft: Draft | null = null;
+  /** Members of the newest key that are neither images nor captions. */
+  let notRead: { key: string; endings: string[] } = { key: '', endings: [] };
+  const endingsOf = (key: string): string[] => {
+    if (notRead.key !== key) notRead = { key, endings: [] };
+    return notRead.endings;
+  };
   const cutIn = visitTar(shard, (member) => {
+    if (isMacOsAside(member.name)) return;
     const [key, extension] = split(member.name);
-    if (!isPicture(`.${extension}`) && !isCaption(extension)) return;
+    if (!isImage(`.${extension}`) && !isCaption(extension)) {
+      endingsOf(key).push(extension);
+      return;
+    }
     // Where tars were joined, the next sample may have the last one's name.
     if (draft?.key !== key || draft.extensions.has(extension)) {
       if (draft !== null) add(draft, false);
-      draft = { key, extensions: new Set() };
+      draft = { key, extensions: new Set(), notRead: endingsOf(key) };
     }
     draft.extensions.add(extension);
     put(draft, extension, member);
@@ -114,7 +136,7 @@ function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void
   const cutKey = cutIn ? split(cutIn)[0] : undefined;
   // What the last sample lacks was to follow; and one with a member that is cut is not used, even as far as it goes.
   if (last !== null && last.key !== cutKey) add(last, cutIn !== null);
-  if (cutKey !== undefined) add({ key: cutKey, extensions: new Set() }, true);
+  if (cutKey !== undefined) add({ key: cutKey, extensions: new Set(), notRead: [] }, true);
   return cutIn === null;
 }
 
@@ -139,7 +161,16 @@ function put(draft: Draft, extension: string, member: TarMember): void {
       draft.fault = `its .${extension} gives no caption: ${(error as Error).message}`;
     }
   } else if (extension.startsWith('prompt.')) draft.prompt = place;
-  else if (!extension.includes('.')) draft.image = place;
+  else if (!extension.includes('.')) putImage(draft, place);
+}
+
+/** Of several images the last is used, but none of an unusual ending beside one of a usual. */
+function putImage(draft: Draft, place: Place): void {
+  const previous = draft.image;
+  const isUsed = previous === undefined || isUsualImage(place[0]) || !isUsualImage(previous[0]);
+  if (isUsed) draft.image = place;
+  const unused = isUsed ? previous : place;
+  if (unused !== undefined) draft.unused = unused[0];
 }
 
 /** @throws Error where there is none */

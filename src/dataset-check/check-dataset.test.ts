@@ -1,7 +1,8 @@
 import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import sharp, { type Sharp } from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { makeWorld, stretchPictures, type World } from '../../test/e2e/world.js';
+import { makeWorld, stretchImages, type World } from '../../test/e2e/world.js';
 import { Recorder } from '../../test/recorder.js';
 import { train } from '../training/train.js';
 import { checkDataset } from './check-dataset.js';
@@ -17,14 +18,14 @@ const options = () => ({
 
 beforeAll(async () => {
   world = await makeWorld(9);
-  // Pictures 3 to 8 stay as they are, 80 × 64.
-  await stretchPictures(world, [
+  // Images 3 to 8 stay as they are, 80 × 64.
+  await stretchImages(world, [
     [20, 30],
     [300, 100],
     [64, 63],
   ]);
   truncateSync(at('images', '4.png'), 60);
-  writeFileSync(at('images', '5.png'), 'no picture');
+  writeFileSync(at('images', '5.png'), 'no image');
   copyFileSync(at('images', '3.png'), at('images', '8.png'));
   copyFileSync(at('images', '3.png'), at('images', '6.png'));
   const rows = JSON.parse(readFileSync(at('data.json'), 'utf8'));
@@ -37,7 +38,7 @@ beforeAll(async () => {
 afterAll(() => world.remove());
 
 describe('checkDataset', () => {
-  it('reads every picture, and says what each row would be in training', async () => {
+  it('reads every image, and says what each row would be in training', async () => {
     const { progress, onEvent } = new Recorder();
     const { readSeconds, rowsPerSecond, ...report } = await checkDataset(
       { ...options(), buckets: true, model: at('model') },
@@ -52,12 +53,16 @@ describe('checkDataset', () => {
         { row: 5, file: at('images', '5.png'), reason: expect.stringContaining('it is not a JPEG') },
       ],
       incomplete: [],
-      pictures: {
+      leftOut: [],
+      images: {
         width: { min: 20, median: 80, max: 300 },
         height: { min: 30, median: 64, max: 100 },
         // 20 × 30 in 48 × 80, and 64 × 63 in the square.
         enlarged: 2,
         duplicates: [[3, 6, 8]],
+        turned: 0,
+        grey16: 0,
+        avif: 0,
       },
       captions: {
         count: 9,
@@ -77,15 +82,15 @@ describe('checkDataset', () => {
   });
 
   it('has one square without buckets, and no tokens without a tokenizer', async () => {
-    const { buckets, stepsPerEpoch, partialBatches, captions, pictures } = await checkDataset(options());
+    const { buckets, stepsPerEpoch, partialBatches, captions, images } = await checkDataset(options());
     expect(buckets).toEqual([{ width: 64, height: 64, rows: 7, batches: 4, partial: 1 }]);
-    expect([stepsPerEpoch, partialBatches, captions.tokens, pictures.enlarged]).toEqual([4, 1, null, 2]);
+    expect([stepsPerEpoch, partialBatches, captions.tokens, images.enlarged]).toEqual([4, 1, null, 2]);
   });
 
   it('counts the steps that training takes', async () => {
     const own = await makeWorld(7);
     try {
-      await stretchPictures(own, [
+      await stretchImages(own, [
         [40, 80],
         [90, 50],
         [40, 80],
@@ -115,7 +120,7 @@ describe('checkDataset', () => {
     }
   });
 
-  it('reads the prompt picture too, and reports a dataset without one readable picture', async () => {
+  it('reads the prompt image too, and reports a dataset without one readable image', async () => {
     mkdirSync(at('none'));
     copyFileSync(at('images', '7.png'), at('none', '0.png'));
     const rows = [
@@ -123,7 +128,7 @@ describe('checkDataset', () => {
       { image_file: '1.png', text: 'a' },
     ];
     writeFileSync(at('none', 'data.json'), JSON.stringify(rows));
-    const { badRows, pictures, stepsPerEpoch, buckets } = await checkDataset({
+    const { badRows, images, stepsPerEpoch, buckets } = await checkDataset({
       dataset: at('none', 'data.json'),
     });
     const reason = 'the file is missing';
@@ -131,7 +136,29 @@ describe('checkDataset', () => {
       { row: 0, file: at('none', 'prompt.png'), reason },
       { row: 1, file: at('none', '1.png'), reason },
     ]);
-    expect([pictures.width, stepsPerEpoch, buckets]).toEqual([null, 0, []]);
+    expect([images.width, stepsPerEpoch, buckets]).toEqual([null, 0, []]);
+  });
+
+  it('counts what is read otherwise than a viewer shows it, and names what is left out', async () => {
+    mkdirSync(at('stored'));
+    const black = sharp({ create: { width: 8, height: 8, channels: 3, background: 'black' } });
+    const grey16 = sharp(new Uint16Array(64).fill(300), { raw: { width: 8, height: 8, channels: 1 } });
+    const save = async (name: string, image: Sharp): Promise<void> => {
+      await image.toFile(at('stored', name));
+      writeFileSync(at('stored', `${name.split('.')[0]}.txt`), 'a');
+    };
+    await save('1.jpg', black.clone().withMetadata({ orientation: 1 }));
+    await save('2.jpg', black.clone().withMetadata({ orientation: 6 }));
+    await save('3.tiff', black.clone().withMetadata({ orientation: 3 }));
+    await save('4.png', grey16.toColourspace('grey16'));
+    await save('5.avif', black.clone());
+    for (const name of ['6.heic', '6.txt', 'readme.txt']) writeFileSync(at('stored', name), 'x');
+    const { rows, images, incomplete, leftOut } = await checkDataset({ dataset: at('stored') });
+    expect([rows, images.turned, images.grey16, images.avif]).toEqual([5, 2, 1, 1]);
+    expect([...incomplete, ...leftOut].map(({ file }) => file)).toEqual([
+      at('stored', '6.heic'),
+      at('stored', 'readme.txt'),
+    ]);
   });
 
   it('ends when it is asked to, and refuses what is no option', async () => {

@@ -1,5 +1,5 @@
 /**
- * @file What is in a dataset, and what training would make of it: every picture is read and decoded, as training does in
+ * @file What is in a dataset, and what training would make of it: every image is read and decoded, as training does in
  * each epoch, before a night is spent on it.
  */
 
@@ -9,19 +9,19 @@ import { bucketSizes, countByBucket, nearestBucket } from '../data/buckets.js';
 import type { DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
 import { openModelParts } from '../diffusion/model-parts.js';
-import { PictureError, readPicture, type Size } from '../images/image.js';
+import { ImageError, readImage, type Size, useImage } from '../images/image.js';
 import { checkOptionsSchema } from '../options/check-options.js';
 import { resolveOptions } from '../options/options.js';
 import type { CheckOptions } from '../options/train-types.js';
 import { CaptionTally } from './caption-tally.js';
-import { PictureTally } from './image-tally.js';
-import type { BadPicture, BucketReport, DatasetReport } from './report.js';
+import { ImageTally } from './image-tally.js';
+import type { BadImage, BucketReport, DatasetReport } from './report.js';
 
-/** Pictures that are read at the same time, in libuv's threads: so many are in memory. */
+/** Images that are read at the same time, in libuv's threads: so many are in memory. */
 const READ_AT_ONCE = 8;
 
 /**
- * Reads all of a dataset. Pictures that cannot be read are part of the report.
+ * Reads all of a dataset. Images that cannot be read are part of the report.
  * @throws ConfigError, DatasetError where the list of rows is wrong as a whole; the signal's reason when it is aborted
  */
 export async function checkDataset(options: CheckOptions, context: RunContext = {}): Promise<DatasetReport> {
@@ -32,12 +32,12 @@ async function check(options: CheckOptions, context: GuardedContext): Promise<Da
   const config = resolveOptions(checkOptionsSchema, options);
   const { model } = config;
   const tokenizer = model === undefined ? null : openModelParts(model).tokenizer();
-  const { rows, description, incomplete } = await openDataset(config, context);
+  const { rows, description, incomplete, leftOut } = await openDataset(config, context);
   const square = { width: config.resolution, height: config.resolution };
   const sizes = config.buckets ? bucketSizes(config.resolution) : [square];
-  const pictures = new PictureTally();
+  const images = new ImageTally();
   const captions = new CaptionTally(tokenizer);
-  const badRows: BadPicture[] = [];
+  const badRows: BadImage[] = [];
   /** Of the rows that can be read. */
   const targets: Size[] = [];
   let done = 0;
@@ -46,14 +46,14 @@ async function check(options: CheckOptions, context: GuardedContext): Promise<Da
   const checkRow = async (row: DatasetRow, index: number): Promise<void> => {
     for (const caption of row.captions) captions.add(caption);
     try {
-      const picture = await readPicture(row.image);
-      if (row.promptImage !== row.image) await readPicture(row.promptImage);
-      const target = nearestBucket(picture, sizes);
-      pictures.add(index, picture, target, await row.image.read());
+      const header = await useImage(row.image, async (_, header) => header);
+      if (row.promptImage !== row.image) await readImage(row.promptImage);
+      const target = nearestBucket(header, sizes);
+      images.add(index, header, target, await row.image.read());
       targets.push(target);
     } catch (error) {
-      if (!(error instanceof PictureError)) throw error;
-      badRows.push({ row: index, file: error.picture, reason: error.reason });
+      if (!(error instanceof ImageError)) throw error;
+      badRows.push({ row: index, file: error.image, reason: error.reason });
     }
     context.emit({ type: 'progress', done: ++done, total: rows.length });
   };
@@ -66,7 +66,8 @@ async function check(options: CheckOptions, context: GuardedContext): Promise<Da
     rows: rows.length,
     badRows: badRows.sort((a, b) => a.row - b.row),
     incomplete: [...incomplete],
-    pictures: pictures.report(),
+    leftOut: [...leftOut],
+    images: images.report(),
     captions: captions.report(),
     buckets,
     stepsPerEpoch: buckets.reduce((sum, { batches }) => sum + batches, 0),

@@ -1,16 +1,23 @@
-/** @file What is counted of a dataset's pictures. */
+/** @file What is counted of a dataset's images. */
 import { createHash } from 'node:crypto';
-import type { Size } from '../images/image.js';
-import { type PicturesReport, spreadOf } from './report.js';
+import type { ImageHeader, Size } from '../images/image.js';
+import { type ImagesReport, spreadOf } from './report.js';
 
-export class PictureTally {
+export class ImageTally {
   readonly #widths: number[] = [];
   readonly #heights: number[] = [];
   readonly #rowsByContent = new Map<string, number[]>();
   #enlarged = 0;
+  #turned = 0;
+  #grey16 = 0;
+  #avif = 0;
 
   /** @param target what it is trained in @param bytes of its file */
-  add(row: number, { width, height }: Size, target: Size, bytes: Uint8Array): void {
+  add(row: number, header: ImageHeader, target: Size, bytes: Uint8Array): void {
+    const { width, height, orientation = 1, space, channels, format } = header;
+    if (orientation !== 1) this.#turned++;
+    if (space === 'grey16' && channels === 1) this.#grey16++;
+    if (format === 'heif') this.#avif++;
     this.#widths.push(width);
     this.#heights.push(height);
     if (width < target.width || height < target.height) this.#enlarged++;
@@ -20,7 +27,7 @@ export class PictureTally {
     else alike.push(row);
   }
 
-  report(): PicturesReport {
+  report(): ImagesReport {
     const duplicates = [...this.#rowsByContent.values()]
       .filter(({ length }) => length > 1)
       .map((rows) => rows.sort((a, b) => a - b))
@@ -30,6 +37,9 @@ export class PictureTally {
       height: spreadOf(this.#heights),
       enlarged: this.#enlarged,
       duplicates,
+      turned: this.#turned,
+      grey16: this.#grey16,
+      avif: this.#avif,
     };
   }
 }

@@ -5,12 +5,14 @@ export interface DatasetReport {
   /** What the dataset is, in words. */
   dataset: string;
   rows: number;
-  /** Rows with a picture that cannot be read, which training skips. */
-  badRows: BadPicture[];
-  /** Samples without a picture or a caption, which are no rows. */
+  /** Rows with an image that cannot be read, which training skips. */
+  badRows: BadImage[];
+  /** Samples without an image or a caption, which are no rows. */
   incomplete: BadRow[];
+  /** Files and folders that are no part of the dataset though they look like it. */
+  leftOut: BadRow[];
   /** Of the rows that can be read. */
-  pictures: PicturesReport;
+  images: ImagesReport;
   captions: CaptionsReport;
   /** The sizes that rows are trained in: without buckets the square alone. */
   buckets: BucketReport[];
@@ -18,24 +20,30 @@ export interface DatasetReport {
   stepsPerEpoch: number;
   /** Batches of an epoch that are smaller than the batch size. */
   partialBatches: number;
-  /** Time to read and decode all pictures once, as each epoch does; it crops and resizes them, too. */
+  /** Time to read and decode all images once, as each epoch does; it crops and resizes them, too. */
   readSeconds: number;
   rowsPerSecond: number;
 }
 
-export interface BadPicture extends BadRow {
+export interface BadImage extends BadRow {
   /** Index into the dataset. */
   row: number;
 }
 
-export interface PicturesReport {
-  /** In pixels; null where no picture can be read. */
+export interface ImagesReport {
+  /** In pixels; null where no image can be read. */
   width: Spread | null;
   height: Spread | null;
-  /** Rows whose picture is smaller than what it is trained in, and is enlarged. */
+  /** Rows whose image is smaller than what it is trained in, and is enlarged. */
   enlarged: number;
-  /** Rows whose picture is another row's, byte for byte: each list has the rows of one picture. */
+  /** Rows whose image is another row's, byte for byte: each list has the rows of one image. */
   duplicates: number[][];
+  /** Rows whose image a viewer turns by its EXIF orientation, and training does not. */
+  turned: number;
+  /** Rows whose image has 16-bit grey, which becomes almost white, as in Pillow: values above 255 are cut off. */
+  grey16: number;
+  /** Rows whose image is AVIF, which decodes up to 79 levels away from Pillow's at hard edges. */
+  avif: number;
 }
 
 export interface CaptionsReport {
@@ -64,7 +72,7 @@ export interface BucketReport {
   partial: number;
 }
 
-/** Null of nothing. */
+/** Returns null if empty. */
 export function spreadOf(values: readonly number[]): Spread | null {
   if (values.length === 0) return null;
   const sorted = Float64Array.from(values).sort();

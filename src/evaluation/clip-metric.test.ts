@@ -8,7 +8,7 @@ import { openImageEncoder } from '../adapters/image-encoder.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import { clipPixels } from '../generation/image-prompt.js';
-import { readPicture } from '../images/image.js';
+import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
 import { Generator, noGrad, randn, type Tensor, tensor, zeros } from '../torch/index.js';
@@ -59,7 +59,7 @@ afterAll(() => {
 });
 
 const unit = (rows: Tensor) => rows.div(rows.square().sum([-1], true).sqrt());
-const picture = () => readPicture(fileSource(join(world.root, 'images', '0.png')));
+const picture = () => readImage(fileSource(join(world.root, 'images', '0.png')));
 
 describe('ClipMetric', () => {
   it('embeds pictures and texts by a whole CLIP, each as a vector of length 1', async () => {

@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ImageEncoder, openImageEncoder } from '../adapters/image-encoder.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 import type { PartOptions } from '../diffusion/model.js';
 import { readSafetensors } from '../formats/index.js';
 import { clipPixels } from '../generation/image-prompt.js';
@@ -148,7 +149,7 @@ function tokenizerFolder(folder: string): string {
 
 function readJson(file: string): Record<string, unknown> {
   try {
-    return JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
+    return JSON.parse(readFileSync(regularFile(file), 'utf8')) as Record<string, unknown>;
   } catch (cause) {
     throw new CheckpointError(`Expected a CLIP model's config at ${file}: ${(cause as Error).message}`, {
       cause,

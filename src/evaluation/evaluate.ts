@@ -11,7 +11,7 @@ import { openDataset } from '../data/open-dataset.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import { IPAdapterPipeline } from '../generation/pipeline.js';
 import { resolveModelPath } from '../hub/cache.js';
-import { readPicture } from '../images/image.js';
+import { readImage } from '../images/image.js';
 import { evaluateOptionsSchema, type ResolvedEvaluateOptions } from '../options/evaluate-options.js';
 import type { EvaluateOptions, Job } from '../options/generate-types.js';
 
@@ -98,7 +98,7 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
 async function embedPictures(rows: readonly DatasetRow[], metric: ClipMetric): Promise<Tensor> {
   const embeddings: Tensor[] = [];
   using _ = { [Symbol.dispose]: () => disposeAll(embeddings) };
-  for (const { promptImage } of rows) embeddings.push(metric.embedImages([await readPicture(promptImage)]));
+  for (const { promptImage } of rows) embeddings.push(metric.embedImages([await readImage(promptImage)]));
   return cat(embeddings);
 }
 
@@ -136,7 +136,7 @@ async function drawAndEmbed(
   for (let i = 0; i < batches; i++) {
     const batch: Job[] = [];
     for (const { sources, ...job } of jobs.slice(i * batchSize, (i + 1) * batchSize))
-      batch.push({ ...job, images: await Promise.all(sources.map(readPicture)) });
+      batch.push({ ...job, images: await Promise.all(sources.map(readImage)) });
     embeddings.push(
       metric.embedImages(await pipeline.generateEach(batch, draw, partOf(context, i, batches))),
     );

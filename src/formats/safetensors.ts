@@ -6,6 +6,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { writeFileAtomically } from '../base/atomic-file.js';
 import { CheckpointError, shown } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 import { type DType, dtypeOfSafetensors, dtypes } from '../torch/dtype.js';
 import { native } from '../torch/native.js';
 import { Tensor } from '../torch/tensor.js';
@@ -41,7 +42,7 @@ function readHeader(path: string): SafetensorsHeader {
   };
   let file: number;
   try {
-    file = openSync(path, 'r');
+    file = openSync(regularFile(path), 'r');
   } catch (cause) {
     throw new CheckpointError(
       `Expected a safetensors file at ${path} but it cannot be opened: ${(cause as Error).message}`,
@@ -50,7 +51,6 @@ function readHeader(path: string): SafetensorsHeader {
   }
   try {
     const status = fstatSync(file);
-    if (!status.isFile()) fail('it is not a regular file');
     if (status.size < 8) fail(`it has ${status.size} bytes, and 8 are needed for the header's length alone`);
     const lengthBytes = Buffer.alloc(8);
     readSync(file, lengthBytes, 0, 8, 0);

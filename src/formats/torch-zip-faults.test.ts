@@ -150,7 +150,7 @@ describe('refuses', () => {
       writeFileSync(path, content);
       refuses(path, /other\.bin is not a usable torch file/);
     }
-    refuses(folder, /is not a usable torch file/);
+    refuses(folder, /cannot be opened: it is a folder, not a file/);
     refuses(join(folder, 'none.bin'), /none\.bin but it cannot be opened/);
   });
 });

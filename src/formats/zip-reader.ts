@@ -6,6 +6,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { CheckpointError } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 
 const END = 0x06054b50;
 const END64 = 0x06064b50;
@@ -38,15 +39,14 @@ export class ZipReader {
   constructor(path: string) {
     this.path = path;
     try {
-      this.#file = openSync(path, 'r');
+      this.#file = openSync(regularFile(path), 'r');
     } catch (cause) {
       const reason = (cause as Error).message;
       throw new CheckpointError(`Expected a torch file at ${path} but it cannot be opened: ${reason}`, {
         cause,
       });
     }
-    const status = fstatSync(this.#file);
-    this.#size = status.isFile() ? status.size : 0;
+    this.#size = fstatSync(this.#file).size;
   }
 
   close(): void {

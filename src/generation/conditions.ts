@@ -62,7 +62,7 @@ export async function makePrompts(
 
 /**
  * Does all that needs the encoders. The result is to be given to `releaseTensors` after use.
- * @throws ConfigError where adapter or encoder are missing, or only some jobs have image prompts; PictureError,
+ * @throws ConfigError where adapter or encoder are missing, or only some jobs have image prompts; ImageError,
  * CheckpointError where a file cannot be read, or holds features of another encoder
  */
 export async function encodePrompts(

@@ -4,7 +4,7 @@ import { openImageEncoder } from '../adapters/image-encoder.js';
 import { ConfigError } from '../base/errors.js';
 import { type RunContext, withContext } from '../base/run-context.js';
 import { downloadModels } from '../diffusion/download-models.js';
-import { readPicture } from '../images/image.js';
+import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { embedOptionsSchema } from '../options/embed-options.js';
 import type { EmbedOptions } from '../options/generate-types.js';
@@ -16,7 +16,7 @@ import { allFeatures, isFeaturesFile, writeImageFeatures } from './image-prompt.
 /**
  * Writes what the image encoder says of the pictures, a row for each, to one `.safetensors` file. It serves every
  * adapter that was trained with this encoder.
- * @throws ConfigError, CheckpointError where an option or the encoder is at fault; PictureError for a picture; the signal's
+ * @throws ConfigError, CheckpointError where an option or the encoder is at fault; ImageError for a picture; the signal's
  * reason where it ended a download
  */
 export async function embed(options: EmbedOptions, context: RunContext = {}): Promise<void> {
@@ -29,7 +29,7 @@ export async function embed(options: EmbedOptions, context: RunContext = {}): Pr
     throw new ConfigError(`Expected pictures for images but ${saved} holds embeddings already`);
   const target = resolveTarget(device);
   if (threads !== undefined) setNumThreads(threads);
-  const pictures = await Promise.all(images.map((file) => readPicture(fileSource(file))));
+  const pictures = await Promise.all(images.map((file) => readImage(fileSource(file))));
   await withContext(context, (guarded) => downloadModels({ imageEncoder }, guarded));
   using encoder = openImageEncoder(imageEncoder).load(target);
   tidy(() => writeImageFeatures(out, allFeatures(encoder, pictures, imageFit)));

@@ -9,7 +9,7 @@ import type { ImageFeature } from '../adapters/kind.js';
 import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
-import { type RgbImage, readPicture } from '../images/image.js';
+import { type RgbImage, readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { resizeAndCrop } from '../images/resample.js';
 import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
@@ -50,9 +50,9 @@ function squeezed(image: RgbImage, size: number): RgbImage {
 /** A source in memory: a picture, or still the name of a file of features, which is mapped and not read. */
 export type LoadedSource = RgbImage | string;
 
-/** @throws PictureError where the picture cannot be read */
+/** @throws ImageError where the picture cannot be read */
 export async function loadSource(source: ImageSource): Promise<LoadedSource> {
-  return typeof source === 'string' && !isFeaturesFile(source) ? readPicture(fileSource(source)) : source;
+  return typeof source === 'string' && !isFeaturesFile(source) ? readImage(fileSource(source)) : source;
 }
 
 /**

@@ -5,7 +5,7 @@ import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js'
 import { Recorder } from '../../test/recorder.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
-import { readPicture } from '../images/image.js';
+import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import type { PipelineOptions, PromptOptions } from '../options/generate-types.js';
 
@@ -77,7 +77,7 @@ describe('generate', () => {
 
   it('takes files, pictures in memory and embeddings alike', async () => {
     const expected = await draw({});
-    const image = await readPicture(fileSource(world.picture(0)));
+    const image = await readImage(fileSource(world.picture(0)));
     expect(await draw({ images: [image] })).toEqual(expected);
     const file = join(world.root, 'one.safetensors');
     await embed({ imageEncoder: world.imageEncoder, images: [world.picture(0)], out: file });

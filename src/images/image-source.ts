@@ -1,23 +1,24 @@
-/** @file Where the bytes of a picture are. */
+/** @file Where the bytes of an image are. */
 import { closeSync, openSync, read } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { regularFile } from '../base/regular-file.js';
 
-/** Where the bytes of a picture are: a file, or a member of a tar or Parquet file. */
+/** Where the bytes of an image are: a file, or a member of a tar or Parquet file. */
 export interface ImageSource {
   /** Shown in messages: a path, or `shard.tar/000123.jpg`. */
   readonly name: string;
-  /** The whole file's path, where the picture is one: sharp reads it in its own thread, without a turn of ours. */
+  /** The whole file's path, where the image is one: sharp reads it in its own thread, without a turn of ours. */
   readonly file?: string;
   read(): Promise<Uint8Array>;
 }
 
-/** A picture that is a file. */
+/** An image that is a file. */
 export function fileSource(file: string): ImageSource {
-  return { name: file, file, read: () => readFile(file) };
+  return { name: file, file, read: async () => readFile(regularFile(file)) };
 }
 
-/** A picture that is part of a file. */
+/** An image that is part of a file. */
 export function sliceSource(name: string, file: string, offset: number, length: number): ImageSource {
   return { name, read: () => readSlice(file, offset, length) };
 }
@@ -30,7 +31,7 @@ const readAsync = promisify(read);
  * @throws where the file is missing or ends before
  */
 export async function readSlice(file: string, offset: number, length: number): Promise<Uint8Array> {
-  const descriptor = openSync(file, 'r');
+  const descriptor = openSync(regularFile(file), 'r');
   try {
     const bytes = new Uint8Array(length);
     for (let done = 0; done < length; ) {

@@ -1,22 +1,26 @@
 /**
- * @file Read a picture file into RGB bytes, exactly as Pillow's `Image.open(path).convert("RGB")` does.
+ * @file Read an image file into RGB bytes, exactly as Pillow's `Image.open(path).convert("RGB")` does.
  *
- * sharp decodes in libuv's threads with the same libraries as Pillow, but its defaults make a picture look
+ * sharp decodes in libuv's threads with the same libraries as Pillow, but its defaults make an image look
  * right, where Pillow's keep the stored numbers. So: embedded colour profiles and EXIF orientation are ignored,
  * alpha is cut off without compositing, and two conversions (CMYK, 16-bit grey) are Pillow's own arithmetic,
  * done here (source: Pillow `src/libImaging/Convert.c`).
  *
- * Known differences: BMP is not read; the colour under a GIF's transparent pixels is black; AVIF decodes a few
- * levels off; a PNG with a wrong checksum is refused where Pillow reads it.
+ * Known differences: BMP is not read; the colour under a GIF's transparent pixels is black; AVIF decodes up to
+ * 79 levels off at hard edges; a PNG with a wrong checksum is refused where Pillow reads it.
  */
 import { open as openFile } from 'node:fs/promises';
 import sharp, { type Metadata, type Sharp } from 'sharp';
 import { DatasetError, isSystemError } from '../base/errors.js';
+import { NotAFileError, regularFile } from '../base/regular-file.js';
+import { withinBudget } from './decode-budget.js';
+import { FAULT_BYTES, faultOf } from './image-fault.js';
 import type { ImageSource } from './image-source.js';
+import { otherSpelling } from './missing-file.js';
 
-// One thread a picture: many pictures decode at the same time, and the engine wants the other cores.
+// One thread an image: many images decode at the same time, and the engine wants the other cores.
 sharp.concurrency(1);
-// Each picture is read once an epoch: libvips's cache of open files and operations would only grow.
+// Each image is read once an epoch: libvips's cache of open files and operations would only grow.
 sharp.cache(false);
 
 /** In pixels. */
@@ -25,72 +29,106 @@ export interface Size {
   readonly height: number;
 }
 
-/** A picture in memory: `data` holds height × width × 3 bytes (row-major, R G B), each 0…255. */
+/** An image in memory: `data` holds height × width × 3 bytes (row-major, R G B), each 0…255. */
 export interface RgbImage extends Size {
   readonly data: Uint8Array;
 }
 
-/** A picture cannot be read; `reason` is the bare cause, for reports that give the picture's name themselves. */
-export class PictureError extends DatasetError {
+/** What sharp knows of an image before its pixels are decoded. */
+export type ImageHeader = Metadata;
+
+/** An image cannot be read; `reason` is the bare cause, for reports that give the image's name themselves. */
+export class ImageError extends DatasetError {
   constructor(
-    readonly picture: string,
+    readonly image: string,
     readonly reason: string,
     options?: ErrorOptions,
   ) {
-    super(`Expected a picture in ${picture} but ${reason}.`, options);
+    super(`Expected an image in ${image} but ${reason}.`, options);
   }
 }
 
-/** Pillow refuses larger pictures as decompression bombs (twice `Image.MAX_IMAGE_PIXELS`). */
+/** Pillow refuses larger images as decompression bombs (twice `Image.MAX_IMAGE_PIXELS`). */
 const MAX_PIXELS = 2 * Math.floor(2 ** 30 / 4 / 3);
 
 /** What both sharp and Pillow decode (`heif` is AVIF here). sharp would also draw SVG, which is no photograph. */
 const FORMATS = new Set(['jpeg', 'png', 'webp', 'gif', 'tiff', 'heif']);
 
 /**
- * Decodes a picture (the first frame of an animated one).
- * @throws PictureError when the file is missing, truncated, corrupt, too large or not a picture.
+ * Decodes an image (the first frame of an animated one).
+ * @throws ImageError when the file is missing, truncated, corrupt, too large or not an image.
  */
-export function readPicture(source: ImageSource): Promise<RgbImage> {
-  return orPictureError(source, () => decode(source));
+export function readImage(source: ImageSource): Promise<RgbImage> {
+  return useImage(source, async (image) => image);
 }
 
 /**
- * The size that `readPicture` gives, from the header alone: the rest of the picture may be damaged.
- * @throws PictureError as `readPicture`, where that shows in the header
+ * Decodes an image for `use`. Images wait here for the memory of others that are in use.
+ * @param use makes something smaller of it, and must not read another image itself
+ * @throws ImageError as `readImage`, and what `use` throws
  */
-export function readPictureSize(source: ImageSource): Promise<Size> {
-  return orPictureError(source, async () => {
+export async function useImage<T>(
+  source: ImageSource,
+  use: (image: RgbImage, header: ImageHeader) => Promise<T>,
+): Promise<T> {
+  const { image, header } = await orImageError(source, () => open(source));
+  const decoded = (): Promise<RgbImage> => orImageError(source, () => decode(source, image, header));
+  return withinBudget(decodingBytes(header), async () => use(await decoded(), header));
+}
+
+/**
+ * Returns the size that `readImage` gives, from the header alone: the rest of the image may be damaged.
+ * @throws ImageError as `readImage`, where that shows in the header
+ */
+export function readImageSize(source: ImageSource): Promise<Size> {
+  return orImageError(source, async () => {
     const { width, height } = (await open(source)).header;
     return { width, height };
   });
 }
 
-async function orPictureError<T>(source: ImageSource, read: () => Promise<T>): Promise<T> {
+async function orImageError<T>(source: ImageSource, read: () => Promise<T>): Promise<T> {
   try {
     return await read();
   } catch (error) {
-    if (error instanceof PictureError) throw error;
-    throw new PictureError(source.name, await reasonOf(error, source), { cause: error });
+    if (error instanceof ImageError) throw error;
+    throw new ImageError(source.name, await reasonOf(error, source), { cause: error });
   }
 }
 
-async function open(source: ImageSource): Promise<{ picture: Sharp; header: Metadata }> {
-  const input = source.file ?? (await source.read());
+async function open(source: ImageSource): Promise<{ image: Sharp; header: ImageHeader }> {
+  // sharp would wait for the writer of a named pipe, in a thread that all others need.
+  const input = source.file === undefined ? await readBytes(source) : regularFile(source.file);
   // 'error' refuses what Pillow refuses, truncated files above all. The stricter default, 'warning', would also
-  // refuse pictures that Pillow reads, such as a JPEG with a few damaged blocks.
-  const picture = sharp(input, { failOn: 'error', ignoreIcc: true, limitInputPixels: MAX_PIXELS });
-  const header = await picture.metadata();
-  if (!FORMATS.has(header.format)) throw new PictureError(source.name, `its format is ${header.format}`);
-  return { picture, header };
+  // refuse images that Pillow reads, such as a JPEG with a few damaged blocks.
+  const image = sharp(input, { failOn: 'error', ignoreIcc: true, limitInputPixels: MAX_PIXELS });
+  const header = await image.metadata();
+  if (!FORMATS.has(header.format)) throw new Error(`Expected an image but its format is ${header.format}`);
+  return { image, header };
 }
 
-async function decode(source: ImageSource): Promise<RgbImage> {
-  const { picture, header } = await open(source);
+/** The bytes of an image that is part of a file. What refuses them, says why in words of its own. */
+async function readBytes(source: ImageSource): Promise<Uint8Array> {
+  try {
+    return await source.read();
+  } catch (cause) {
+    if (isSystemError(cause)) throw cause;
+    throw new ImageError(source.name, (cause as Error).message, { cause });
+  }
+}
+
+/** Memory that decoding takes at most, measured: what cannot be decoded in rows is in memory twice or more. */
+function decodingBytes({ width, height, format, isProgressive, space }: ImageHeader): number {
+  const inRows = (format === 'jpeg' || format === 'png' || format === 'tiff') && !isProgressive;
+  const perPixel = inRows ? (space === 'cmyk' || space === 'grey16' ? 7 : 3) : 8;
+  return width * height * perPixel;
+}
+
+async function decode(source: ImageSource, image: Sharp, header: ImageHeader): Promise<RgbImage> {
   const { space, channels } = header;
   if (space === 'cmyk') {
     // Without the pipeline colour space libvips would go through an ICC profile, and not by Pillow's formula.
-    const { data, info } = await picture
+    const { data, info } = await image
       .pipelineColourspace('cmyk')
       .toColourspace('cmyk')
       .raw()
@@ -98,18 +136,18 @@ async function decode(source: ImageSource): Promise<RgbImage> {
     return { data: cmykToRgb(data, info.channels), width: info.width, height: info.height };
   }
   if (space === 'grey16' && channels === 1) {
-    const { data, info } = await picture
+    const { data, info } = await image
       .toColourspace('grey16')
       .raw({ depth: 'ushort' })
       .toBuffer({ resolveWithObject: true });
     return { data: grey16ToRgb(data), width: info.width, height: info.height };
   }
-  const { data, info } = await picture
+  const { data, info } = await image
     .removeAlpha()
     .toColourspace('srgb')
     .raw()
     .toBuffer({ resolveWithObject: true });
-  if (info.channels !== 3) throw new PictureError(source.name, `it has ${info.channels} colour channels`);
+  if (info.channels !== 3) throw new ImageError(source.name, `it has ${info.channels} colour channels`);
   return { data, width: info.width, height: info.height };
 }
 
@@ -127,7 +165,7 @@ function cmykToRgb(cmyk: Uint8Array, channels: number): Uint8Array {
   return rgb;
 }
 
-/** Pillow clips 16-bit grey to 8 bits instead of scaling it, so almost every such picture is nearly white. */
+/** Pillow clips 16-bit grey to 8 bits instead of scaling it, so almost every such image is nearly white. */
 function grey16ToRgb(bytes: Uint8Array): Uint8Array {
   const grey = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const rgb = new Uint8Array((bytes.length / 2) * 3);
@@ -138,29 +176,40 @@ function grey16ToRgb(bytes: Uint8Array): Uint8Array {
 }
 
 /**
- * Why a picture cannot be read, as the second half of a sentence. Of sharp's words only those that it chooses by itself
- * are used, and whether the file can be opened is asked of the system: libvips keeps one list of errors for all threads,
- * so that the rest of the message may be about another picture that fails at the same time.
+ * Why an image cannot be read, as the second half of a sentence. Of sharp's words only those that it chooses by itself
+ * are used, and what the file is shows from its bytes: libvips keeps one list of errors for all threads, so that the rest
+ * of the message may be about another image that fails at the same time.
  */
-async function reasonOf(error: unknown, { file }: ImageSource): Promise<string> {
-  const refusal = isSystemError(error) ? error : file === undefined ? null : await refusalOf(file);
-  if (refusal?.code === 'ENOENT') return 'the file is missing';
-  if (refusal !== null) return `the system cannot read it (${refusal.message})`;
+async function reasonOf(error: unknown, source: ImageSource): Promise<string> {
+  if (error instanceof NotAFileError) return error.message;
+  if (isSystemError(error)) return refusalOf(error, source);
   const message = error instanceof Error ? error.message : String(error);
-  if (message.includes('exceeds pixel limit')) return `it has more than ${MAX_PIXELS} pixels`;
-  if (/^Input file is missing|unsupported image format/.test(message))
-    return 'it is not a JPEG, PNG, WebP, GIF, TIFF or AVIF file';
-  return 'it is damaged or incomplete';
-}
-
-/** What the system says where not even one byte of a file can be read: it is missing, a folder, not ours to read. */
-async function refusalOf(file: string): Promise<NodeJS.ErrnoException | null> {
+  if (message.includes('exceeds pixel limit'))
+    return `it has more than ${MAX_PIXELS} pixels: make it smaller`;
+  let head: Uint8Array;
   try {
-    const handle = await openFile(file);
-    await handle.read(new Uint8Array(1)).finally(() => handle.close());
-    return null;
+    head = await headOf(source);
   } catch (refusal) {
-    if (isSystemError(refusal)) return refusal;
+    if (isSystemError(refusal)) return refusalOf(refusal, source);
     throw refusal;
   }
+  return faultOf(head);
+}
+
+/** The first bytes of an image's file. */
+async function headOf(source: ImageSource): Promise<Uint8Array> {
+  if (source.file === undefined) return (await source.read()).subarray(0, FAULT_BYTES);
+  const handle = await openFile(source.file);
+  try {
+    const { buffer, bytesRead } = await handle.read(new Uint8Array(FAULT_BYTES), 0, FAULT_BYTES, 0);
+    return buffer.subarray(0, bytesRead);
+  } finally {
+    await handle.close();
+  }
+}
+
+function refusalOf(refusal: NodeJS.ErrnoException, { file }: ImageSource): string {
+  return refusal.code === 'ENOENT'
+    ? `the file is missing${file === undefined ? '' : otherSpelling(file)}`
+    : `the system cannot read it (${refusal.message})`;
 }

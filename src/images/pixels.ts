@@ -1,6 +1,6 @@
 /**
  * @file Bytes to normalised floats: what torchvision's `ToTensor` + `Normalize` and transformers' `rescale` +
- * `normalize` do to a picture, through one table of 3 × 256 float32 values.
+ * `normalize` do to an image, through one table of 3 × 256 float32 values.
  */
 import type { RgbImage } from './image.js';
 

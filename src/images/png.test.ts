@@ -41,7 +41,7 @@ describe('encodePng', () => {
     );
   });
 
-  it('carries other text as iTXt, in UTF-8, and pictures with it are still read', async () => {
+  it('carries other text as iTXt, in UTF-8, and images with it are still read', async () => {
     const png = await encodePng(image(2, 2, 0), { parameters: '猫 — a cat' });
     const text = chunksOf(png)
       .find(([type]) => type === 'iTXt')?.[1]
@@ -58,7 +58,7 @@ describe('encodePng', () => {
 });
 
 describe('contactSheet', () => {
-  it('lays pictures out row by row, and leaves the rest white', () => {
+  it('lays images out row by row, and leaves the rest white', () => {
     const sheet = contactSheet(
       [1, 2, 3].map((byte) => ({ data: new Uint8Array(2 * 1 * 3).fill(byte), width: 2, height: 1 })),
     );

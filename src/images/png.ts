@@ -7,7 +7,7 @@ import type { RgbImage } from './image.js';
 const HEADER_BYTES = 33;
 
 /**
- * A picture as PNG, the same bytes for the same input.
+ * An image as PNG, the same bytes for the same input.
  * @param text by keyword, 1 to 79 Latin letters; viewers show it, and 'parameters' is what image generators write
  */
 export async function encodePng(image: RgbImage, text: Record<string, string> = {}): Promise<Buffer> {
@@ -37,7 +37,7 @@ function chunk(type: string, data: Buffer): Buffer {
 }
 
 /**
- * The pictures, all of one size, row by row in a grid; places left over are white.
+ * The images, all of one size, row by row in a grid; places left over are white.
  * @param columns default: as square as fits
  */
 export function contactSheet(

@@ -3,12 +3,12 @@ import { describe, expect, it } from 'vitest';
 import type { RgbImage } from './image.js';
 import { type ResampleFilter, resizeAndCrop } from './resample.js';
 
-/** A picture whose channels hold `grey`, row-major. */
+/** An image whose channels hold `grey`, row-major. */
 function grey(width: number, height: number, bytes: number[]): RgbImage {
   return { width, height, data: Uint8Array.from(bytes.flatMap((byte) => [byte, byte, byte])) };
 }
 
-/** The red channel of a picture. */
+/** The red channel of an image. */
 function red(image: RgbImage): number[] {
   return Array.from({ length: image.width * image.height }, (_, i) => image.data[3 * i]!);
 }
@@ -41,7 +41,7 @@ describe('resizeAndCrop', () => {
     expect(red(resize(grey(2, 2, [0, 1, 0, 3]), 1, 1, 'bilinear'))).toEqual([2]);
   });
 
-  it('leaves a constant picture constant, at any size and with either filter', () => {
+  it('leaves a constant image constant, at any size and with either filter', () => {
     const size = fc.integer({ min: 1, max: 40 });
     fc.assert(
       fc.property(size, size, size, size, fc.integer({ min: 0, max: 255 }), (w, h, newW, newH, byte) => {

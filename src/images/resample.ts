@@ -1,5 +1,5 @@
 /**
- * @file Resize and crop RGB pictures with Pillow's resampling, bit for bit.
+ * @file Resize and crop RGB images with Pillow's resampling, bit for bit.
  *
  * Pillow (source: `src/libImaging/Resample.c`) works in fixed point: coefficients are rounded to 22 fractional
  * bits, rows are resampled first, and the result between the two passes is rounded to bytes. ATen's antialiased
@@ -98,7 +98,7 @@ function identity(start: number, count: number): FixedPointFilter {
   };
 }
 
-/** A new size, and the part of the picture in it that is wanted. */
+/** A new size, and the part of the image in it that is wanted. */
 export interface Resizing extends Size {
   /** Must lie inside the new size. */
   readonly crop: Rectangle;

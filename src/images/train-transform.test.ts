@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { maxDifference, PICTURES, readGolden } from '../../test/data-support.js';
+import { maxDifference, readGolden, SAMPLE_IMAGES } from '../../test/data-support.js';
 import { op, type Tensor, tensor, tidy } from '../torch/index.js';
-import { type RgbImage, readPicture, type Size } from './image.js';
+import { type RgbImage, readImage, type Size } from './image.js';
 import { fileSource } from './image-source.js';
 import { writePlanar } from './pixels.js';
 import { shortestEdge, TRAIN_PIXELS, trainCrop } from './train-transform.js';
@@ -22,7 +22,7 @@ describe('trainCrop', () => {
   );
 
   it('rounds the crop offset half to even, as Python does', () => {
-    // 1 × 1 crops from pictures one pixel high: offsets 0.5 → 0, 1 → 1, 1.5 → 2, 2.5 → 2.
+    // 1 × 1 crops from images one pixel high: offsets 0.5 → 0, 1 → 1, 1.5 → 2, 2.5 → 2.
     const picked = [2, 3, 4, 6].map((width) => {
       const data = Uint8Array.from({ length: width * 3 }, (_, i) => Math.floor(i / 3));
       return trainCrop({ data, width, height: 1 }, square(1)).data[0];
@@ -57,7 +57,7 @@ const resizeAntialiased = op(
 );
 
 describe('the crop of a bucket', () => {
-  /** A picture with a different slope in every channel and direction, and an edge. */
+  /** An image with a different slope in every channel and direction, and an edge. */
   function drawn(width: number, height: number): RgbImage {
     const data = new Uint8Array(3 * width * height);
     for (let y = 0; y < height; y++)
@@ -69,7 +69,7 @@ describe('the crop of a bucket', () => {
     return { data, width, height };
   }
 
-  /** By ATen's antialiased operator, on the whole picture: torchvision's way for tensors. */
+  /** By ATen's antialiased operator, on the whole image: torchvision's way for tensors. */
   function byAten(image: RgbImage, bucket: Size, resized: Size, left: number, top: number): Tensor {
     const pixels = tensor(image.data, [image.height, image.width, 3])
       .permute(2, 0, 1)
@@ -104,10 +104,10 @@ describe('the crop of a bucket', () => {
   });
 });
 
-describe.skipIf(PICTURES === null)('the train transform on the sample pictures (../shared/images)', () => {
+describe.skipIf(SAMPLE_IMAGES === null)('the train transform on the sample images (../shared/images)', () => {
   it.each(results)('%s', async (name, expected) => {
     const [, file, size] = /^(.*)\.(\d+)$/.exec(name)!;
-    const image = await readPicture(fileSource(join(PICTURES!, file!)));
+    const image = await readImage(fileSource(join(SAMPLE_IMAGES!, file!)));
     expect(maxDifference(trainCrop(image, square(Number(size))).data, expected.data)).toBe(0);
   });
 
@@ -116,7 +116,7 @@ describe.skipIf(PICTURES === null)('the train transform on the sample pictures (
       const file = /^train\.(.*\.png)\.64$/.exec(name)?.[1];
       if (file === undefined) continue;
       const values = new Float32Array(3 * 64 * 64);
-      const image = await readPicture(fileSource(join(PICTURES!, file)));
+      const image = await readImage(fileSource(join(SAMPLE_IMAGES!, file)));
       writePlanar(trainCrop(image, square(64)), TRAIN_PIXELS, values, 0);
       expect(maxDifference(values, expected.data), name).toBe(0);
     }

@@ -1,8 +1,8 @@
 /**
- * @file The picture a diffusion model trains on: resized to cover a square, or the shape of a bucket, the centre cut out,
+ * @file The image a diffusion model trains on: resized to cover a square, or the shape of a bucket, the centre cut out,
  * values in [-1, 1].
  *
- * Source: torchvision `transforms/functional.py` (`resize` with one number, `center_crop`) with a PIL picture and
+ * Source: torchvision `transforms/functional.py` (`resize` with one number, `center_crop`) with a PIL image and
  * bilinear interpolation, then `ToTensor` and `Normalize([0.5], [0.5])`.
  */
 import type { RgbImage, Size } from './image.js';

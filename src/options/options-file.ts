@@ -15,6 +15,7 @@ import {
 } from 'yaml';
 import type { z } from 'zod';
 import { ConfigError } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 import { aliasesOf } from './aliases.js';
 import { suggestion } from './options.js';
 
@@ -98,7 +99,7 @@ function camelCase(name: string): string {
 
 function readText(file: string): string {
   try {
-    return readFileSync(file, 'utf8');
+    return readFileSync(regularFile(file), 'utf8');
   } catch (cause) {
     throw new ConfigError(
       `--config is ${file}, which cannot be read: ${(cause as Error).message}; it must be a YAML or JSON file`,

@@ -2,6 +2,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ConfigError, shown } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 
 const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2'] as const;
 const PREDICTION_TYPES = ['epsilon', 'v_prediction'] as const;
@@ -90,7 +91,7 @@ function readText(path: string): { text: string; file: string } {
   const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory();
   const file = isFolder ? join(path, 'scheduler_config.json') : path;
   try {
-    return { text: readFileSync(file, 'utf8'), file };
+    return { text: readFileSync(regularFile(file), 'utf8'), file };
   } catch (cause) {
     throw new ConfigError(`Expected a scheduler's config at ${file}: ${(cause as Error).message}`, { cause });
   }

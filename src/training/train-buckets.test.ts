@@ -1,11 +1,11 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { makeWorld, stretchPictures, type World } from '../../test/e2e/world.js';
+import { makeWorld, stretchImages, type World } from '../../test/e2e/world.js';
 import { Recorder } from '../../test/recorder.js';
 import { train } from './train.js';
 
-const PICTURES = 11;
+const SAMPLE_IMAGES = 11;
 /** Of the first five pictures; the others are squares. Two tall ones, two wide ones and seven squares make 1 + 1 + 4 batches of two. */
 const SIZES: readonly [number, number][] = [
   [40, 80],
@@ -18,8 +18,8 @@ const STEPS_PER_EPOCH = 6;
 
 let world: World;
 beforeAll(async () => {
-  world = await makeWorld(PICTURES);
-  await stretchPictures(world, SIZES);
+  world = await makeWorld(SAMPLE_IMAGES);
+  await stretchImages(world, SIZES);
 });
 afterAll(() => world.remove());
 const at = (...names: string[]): string => join(world.root, ...names);
@@ -76,10 +76,10 @@ describe('training in buckets, with mirrored pictures', () => {
     const without = await run('uncached');
     const latents = await run('cached latents', { cache: 'latents,text' });
     const whole = await run('cached', { cache: 'latents,text,image' });
-    expect(latents.told).toContain(`Cache of latents: complete, ${2 * PICTURES} newly encoded`);
+    expect(latents.told).toContain(`Cache of latents: complete, ${2 * SAMPLE_IMAGES} newly encoded`);
     expect(whole.told).toContain('Cache of latents: complete, 0 newly encoded');
     // And the encoding of no picture.
-    expect(whole.told).toContain(`Cache of image: complete, ${2 * PICTURES + 1} newly encoded`);
+    expect(whole.told).toContain(`Cache of image: complete, ${2 * SAMPLE_IMAGES + 1} newly encoded`);
     for (const [cached, tolerance] of [
       [latents, 1e-5],
       [whole, 2e-3],
@@ -100,18 +100,18 @@ describe('training in buckets, with mirrored pictures', () => {
       return told.find((message) => message.startsWith('Cache of latents: complete')) as string;
     };
     rmSync(at('cache'), { recursive: true, force: true });
-    expect(await count({ randomFlip: false })).toContain(`${PICTURES} newly`);
-    expect(await count({})).toContain(`${PICTURES} newly`);
-    expect(await count({ buckets: false, randomFlip: false })).toContain(`${PICTURES} newly`);
+    expect(await count({ randomFlip: false })).toContain(`${SAMPLE_IMAGES} newly`);
+    expect(await count({})).toContain(`${SAMPLE_IMAGES} newly`);
+    expect(await count({ buckets: false, randomFlip: false })).toContain(`${SAMPLE_IMAGES} newly`);
     // Another resolution has another table; 4 latents to the side.
-    expect(await count({ resolution: 32 })).toContain(`${2 * PICTURES} newly`);
+    expect(await count({ resolution: 32 })).toContain(`${2 * SAMPLE_IMAGES} newly`);
     expect(await count({})).toContain(' 0 newly');
   });
 
   it('skips a row whose header, or whose pixels, cannot be read', async () => {
-    const own = await makeWorld(PICTURES);
+    const own = await makeWorld(SAMPLE_IMAGES);
     try {
-      await stretchPictures(own, SIZES);
+      await stretchImages(own, SIZES);
       writeFileSync(join(own.root, 'images', '0.png'), 'no header');
       const wide = readFileSync(join(own.root, 'images', '1.png'));
       writeFileSync(join(own.root, 'images', '1.png'), wide.subarray(0, -40));

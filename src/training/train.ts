@@ -89,7 +89,7 @@ export async function withRun<T>(
   // Everything that can be wrong is found before anything is written, but for the lock, which goes again.
   using _ = lockRun(config.outputDir, context.onMessage);
   const resumed = findCheckpoint(config.outputDir, config.resume);
-  const dataset = await openDataset(config, { ...context, spoolFolder: config.outputDir });
+  const dataset = await openDataset(config, { ...context, outputDir: config.outputDir });
   const { rows } = dataset;
   const state: TrainingState = {
     step: 0,

@@ -6,7 +6,7 @@ import { readRun } from '../../test/read-events.js';
 import { Recorder } from '../../test/recorder.js';
 import type { RunContext } from '../base/run-context.js';
 import { IPAdapterPipeline } from '../generation/pipeline.js';
-import { type RgbImage, readPicture } from '../images/image.js';
+import { type RgbImage, readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { trainCrop } from '../images/train-transform.js';
 import type { TrainOptions } from '../options/train-types.js';
@@ -99,7 +99,7 @@ describe('validation pictures', () => {
       const run = cache === undefined ? 'encoders' : 'cached';
       const options = { ...optionsFor(run), ...drawing(), numValidationImages: 5, maxSteps: 4 };
       await train({ ...options, ...(cache !== undefined && { cache }) });
-      const sheetOf = (step: number) => readPicture(fileSource(at(run, 'validation', `step-${step}.png`)));
+      const sheetOf = (step: number) => readImage(fileSource(at(run, 'validation', `step-${step}.png`)));
       const sheet = await sheetOf(4);
       expect([sheet.width, sheet.height]).toEqual([6 * 64, 2 * 64]);
       expect(Buffer.compare(sheet.data, (await sheetOf(2)).data)).not.toBe(0);
@@ -110,7 +110,7 @@ describe('validation pictures', () => {
         dtype: 'float32',
       });
       for (const [row, file] of prompts().entries()) {
-        const shown = trainCrop(await readPicture(fileSource(file)), { width: 64, height: 64 });
+        const shown = trainCrop(await readImage(fileSource(file)), { width: 64, height: 64 });
         expect(cell(sheet, row, 0)).toEqual(new Uint8Array(shown.data));
         const expected = await pipeline.generate({
           prompt: ['a', 'b'][row] as string,
@@ -131,7 +131,7 @@ describe('validation pictures', () => {
   it('show the scale, and follow the text alone with scale 0', async () => {
     const options = { ...drawing(), numValidationImages: 1, validationPrompts: ['a'], maxSteps: 1 };
     await train({ ...optionsFor('without'), ...options, validationScale: 0 });
-    const sheet = await readPicture(fileSource(at('without', 'validation', 'step-1.png')));
+    const sheet = await readImage(fileSource(at('without', 'validation', 'step-1.png')));
     using pipeline = await IPAdapterPipeline.load({ model: at('model'), dtype: 'float32' });
     const settings = { guidanceScale: 4, steps: 3, width: 64, height: 64, seed: 5 };
     const [expected] = await pipeline.generate({ prompt: 'a', ...settings });
@@ -198,7 +198,7 @@ describe('validation pictures', () => {
     [
       'a picture that is none',
       () => ({ ...nothing(), validationImages: [at('images', '0.png'), at('data.json')] }),
-      /Expected a picture in .*data\.json/,
+      /Expected an image in .*data\.json/,
     ],
     [
       'more steps than there are timesteps',

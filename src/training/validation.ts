@@ -16,7 +16,7 @@ import { openDiffusionModel } from '../diffusion/stable-diffusion.js';
 import { type EncodedPrompts, encodePrompts, promptsOf, releaseTensors } from '../generation/conditions.js';
 import type { DenoiseSettings } from '../generation/denoise.js';
 import { drawPictures } from '../generation/draw.js';
-import { type RgbImage, readPicture, type Size } from '../images/image.js';
+import { type RgbImage, readImage, type Size } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { contactSheet, encodePng } from '../images/png.js';
 import { trainCrop } from '../images/train-transform.js';
@@ -46,7 +46,7 @@ interface ValidationBatch {
 /**
  * Encodes the prompts; the encoders are in memory only meanwhile.
  * @returns undefined where no pictures are asked for
- * @throws ConfigError, PictureError where options or pictures are at fault; CheckpointError as for `generate`
+ * @throws ConfigError, ImageError where options or pictures are at fault; CheckpointError as for `generate`
  */
 export async function openValidation(
   backbone: Backbone,
@@ -57,7 +57,7 @@ export async function openValidation(
   const { validationImages: files, resolution, validationSamplingSteps: steps } = config;
   const texts = textsOf(config);
   if (files.length === 0) return undefined;
-  const pictures = await Promise.all(files.map((file) => readPicture(fileSource(file))));
+  const pictures = await Promise.all(files.map((file) => readImage(fileSource(file))));
   const model = openDiffusionModel(config.model);
   const scheduler = model.schedulerFile();
   // Found now and not at the first drawing: a scheduler that cannot draw, or not in so many steps.

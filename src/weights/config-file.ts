@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { CheckpointError, ConfigError, shown } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 
 export type Json = Record<string, unknown>;
 
@@ -55,7 +56,7 @@ function readConfig(folder: string): FoundConfig {
     );
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(where, 'utf8'));
+    json = JSON.parse(readFileSync(regularFile(where), 'utf8'));
   } catch (cause) {
     throw new ConfigError(`Expected JSON in ${where} but it cannot be read: ${(cause as Error).message}`, {
       cause,

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { CheckpointError, shown } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
 import { readSafetensors, readTorchZip } from '../formats/index.js';
 import { Tensor } from '../torch/index.js';
 
@@ -121,7 +122,7 @@ function readIndex(file: string): Map<string, string> {
   };
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(file, 'utf8'));
+    json = JSON.parse(readFileSync(regularFile(file), 'utf8'));
   } catch (cause) {
     return fail((cause as Error).message);
   }

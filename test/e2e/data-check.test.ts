@@ -1,9 +1,10 @@
-import { readFileSync, truncateSync } from 'node:fs';
+import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runProgram } from './command.js';
-import { makeWorld, stretchPictures, type World } from './world.js';
+import { makeWorld, stretchImages, type World } from './world.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const command = join(root, 'dist/cli/main.js');
@@ -12,7 +13,7 @@ let world: World;
 beforeAll(async () => {
   world = await makeWorld(8);
   // A tiny one, a wide one.
-  await stretchPictures(world, [
+  await stretchImages(world, [
     [10, 12],
     [400, 100],
   ]);
@@ -28,16 +29,17 @@ describe('ip-adapter data check', () => {
     const { exitCode, stdout, stderr } = await check('--resolution', '64', '--batch-size=3');
     expect(stderr).not.toContain('Error');
     expect(exitCode).toBe(0);
-    expect(stdout).toMatch(/rows +8, bad 0, incomplete 0/);
+    expect(stdout).toMatch(/rows +8, bad 0, incomplete 0, left out 0/);
+    expect(stdout).toMatch(/as stored +nothing that a viewer shows otherwise/);
     expect(stdout).toMatch(/width +min 10, median 80, max 400/);
     expect(stdout).toMatch(/enlarged +1 smaller/);
     expect(stdout).toMatch(/tokens +not counted: --model/);
     expect(stdout).toMatch(/epoch +3 steps, 1 of them smaller/);
-    expect(stdout).toMatch(/reading +[\d.]+ rows\/s here; an epoch's pictures take 0:\d\d/);
+    expect(stdout).toMatch(/reading +[\d.]+ rows\/s here; an epoch's images take 0:\d\d/);
     expect(stdout).not.toContain('bucket');
   });
 
-  it('with a corrupt picture it names it, writes all into the file, and exits with 2', async () => {
+  it('with a corrupt image it names it, writes all into the file, and exits with 2', async () => {
     const own = join(world.root, 'images', '5.png');
     truncateSync(own, 60);
     const options = ['--buckets', '--resolution=64', '--batch_size', '3'];
@@ -47,10 +49,32 @@ describe('ip-adapter data check', () => {
     expect(stdout).toMatch(/Bad rows:\n {2}row 5: .*5\.png: it is damaged or incomplete/);
     expect(stdout).toMatch(/64x64 +6 +2 +full\n +64x32 +1 +1 +1/);
     expect(stdout).toMatch(/tokens +min 11, median 11, max 11; truncated at 77: 0/);
-    expect(stderr).toMatch(/^DatasetError: Expected a picture .* but 1 of 8 lack/m);
+    expect(stderr).toMatch(/^DatasetError: Expected an image .* but 1 of 8 lack/m);
     const report = JSON.parse(readFileSync(join(world.root, 'report.json'), 'utf8'));
     expect(report.badRows).toEqual([{ row: 5, file: own, reason: expect.stringContaining('damaged') }]);
     expect(report.stepsPerEpoch).toBe(3);
+  });
+
+  it('names what is left out, what is no image, and what is shown otherwise', async () => {
+    const folder = join(world.root, 'folder');
+    mkdirSync(folder);
+    const put = (name: string, content: string | Buffer) => writeFileSync(join(folder, name), content);
+    const black = sharp({ create: { width: 64, height: 64, channels: 3, background: 'black' } });
+    for (const name of ['1', '2', '3', '4']) put(`${name}.txt`, 'a b');
+    put('1.jpg', await black.clone().withMetadata({ orientation: 6 }).jpeg().toBuffer());
+    put('2.tiff', await black.clone().tiff().toBuffer());
+    put('3.heic', 'x');
+    put('4.jpg', 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n');
+    put('logo.gif', 'x');
+    put('._1.jpg', 'x');
+    const { exitCode, stdout, stderr } = await run('data', 'check', '--dataset', 'folder', '--resolution=64');
+    expect(exitCode).toBe(2);
+    expect(stdout).toMatch(/rows +3, bad 1, incomplete 1, left out 1/);
+    expect(stdout).toMatch(/as stored +1 with an EXIF orientation, which training ignores\n/);
+    expect(stdout).toMatch(/row 2: .*4\.jpg: it is a Git LFS pointer.*git lfs pull/);
+    expect(stdout).toMatch(/incomplete: .*3\.heic: its ending is none of those/);
+    expect(stdout).toMatch(/Left out:\n.*logo\.gif: it has no caption/);
+    expect(stderr).toMatch(/2 of 4 lack them/);
   });
 
   it('refuses a wrong option and a missing dataset in its own words, and says in --help what the exit code means', async () => {
@@ -66,6 +90,6 @@ describe('ip-adapter data check', () => {
     const help = await run('data', 'check', '--help');
     expect(help.exitCode).toBe(0);
     expect(help.stdout).toMatch(/--buckets +train on images in their own aspect/);
-    expect(help.stdout).toMatch(/Exit code: 0 where every picture can be read; 2 where one cannot/);
+    expect(help.stdout).toMatch(/Exit code: 0 where every image can be read; 2 where one cannot/);
   });
 });

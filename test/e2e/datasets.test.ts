@@ -13,7 +13,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 let world: World;
 let rows: { image_file: string; text: string }[];
 const at = (...names: string[]): string => join(world.root, ...names);
-const picture = (name: string): Buffer => readFileSync(at('images', name));
+const image = (name: string): Buffer => readFileSync(at('images', name));
 
 beforeAll(async () => {
   world = await makeWorld(8);
@@ -24,7 +24,7 @@ beforeAll(async () => {
   mkdirSync(at('shards'));
   for (const { image_file, text } of rows)
     writeFileSync(at('folder', image_file.replace('png', 'txt')), `${text}\n`);
-  const parquetRows = rows.map(({ image_file, text }) => ({ image: { bytes: picture(image_file) }, text }));
+  const parquetRows = rows.map(({ image_file, text }) => ({ image: { bytes: image(image_file) }, text }));
   writeFileSync(
     at('parquet', '0.parquet'),
     parquetOf([parquetRows.slice(0, 3), parquetRows.slice(3)], 'snappy'),
@@ -36,7 +36,7 @@ afterAll(() => world.remove());
 
 function membersOf({ image_file, text }: { image_file: string; text: string }) {
   return [
-    [image_file, picture(image_file)],
+    [image_file, image(image_file)],
     [image_file.replace('png', 'txt'), text],
   ] as const;
 }
@@ -83,7 +83,7 @@ describe('ip-adapter train', () => {
 
   it.each([
     ['jsonl', () => at('images', 'data.jsonl'), 'JSON Lines: 8 rows'],
-    ['a folder', () => at('folder'), 'Folder: 8 pictures'],
+    ['a folder', () => at('folder'), 'Folder: 8 images'],
     ['parquet', () => at('parquet'), 'Parquet: 1 file, 8 rows'],
     ['shards', () => at('shards', 'a-{0..1}.tar'), 'WebDataset: 2 shards, 8 samples'],
   ])('has the losses and weights of JSON from %s, to the bit', async (name, dataset, told) => {

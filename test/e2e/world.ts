@@ -68,7 +68,7 @@ export async function makeWorld(pictures = 8): Promise<World> {
 }
 
 /** Stretches the pictures of a world, one after another, to these widths and heights. */
-export async function stretchPictures(world: World, sizes: readonly [number, number][]): Promise<void> {
+export async function stretchImages(world: World, sizes: readonly [number, number][]): Promise<void> {
   for (const [i, [width, height]] of sizes.entries()) {
     const file = join(world.root, 'images', `${i}.png`);
     const stretched = await sharp(file).resize(width, height, { fit: 'fill' }).png().toBuffer();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { pick, type Random } from '../../demo/world/random.js';
 import { openDataset } from '../../src/data/open-dataset.js';
-import { readPicture } from '../../src/images/image.js';
+import { readImage } from '../../src/images/image.js';
 import { type ParquetCodec, parquetOf } from '../write-parquet.js';
 import { tarOf } from '../write-tar.js';
 import { below, edgeNumbers, mutateBytes, overwrite } from './bytes.js';
@@ -17,14 +17,14 @@ const rows = [
   ...Array.from({ length: 20 }, (_, i) => ({ image_file: `${i}.png`, text: `Ein schöner Tag "${i}" 😀` })),
 ];
 
-/** Opens the dataset and decodes its first pictures, as the loader does. */
+/** Opens the dataset and decodes its first images, as the loader does. */
 async function readAll(dataset: string): Promise<void> {
   const { rows } = await openDataset({ dataset });
   for (let i = 0; i < Math.min(rows.length, 4); i++) {
     const row = rows.at(i);
     if (row === undefined) continue;
-    await readPicture(row.image);
-    await readPicture(row.promptImage);
+    await readImage(row.image);
+    await readImage(row.promptImage);
   }
 }
 
@@ -53,7 +53,7 @@ export function jsonLinesTarget(folder: string): Target {
   return { file, make, read: () => openDataset({ dataset: file }) };
 }
 
-const picture = sharp({ create: { width: 4, height: 3, channels: 3, background: 'red' } })
+const image = sharp({ create: { width: 4, height: 3, channels: 3, background: 'red' } })
   .png()
   .toBuffer();
 
@@ -96,7 +96,7 @@ function mutateTar(seeds: readonly Buffer[], random: Random): Buffer {
 }
 
 export async function tarTarget(folder: string): Promise<Target> {
-  const png = await picture;
+  const png = await image;
   const file = join(folder, 'data.tar');
   const long = `${'long/'.repeat(30)}c`;
   const seeds = [
@@ -117,7 +117,7 @@ export async function tarTarget(folder: string): Promise<Target> {
 }
 
 export async function parquetTarget(folder: string): Promise<Target> {
-  const png = await picture;
+  const png = await image;
   const file = join(folder, 'data.parquet');
   const row = { image: { bytes: png, path: 'a.png' }, text: 'a red thing' };
   const listed = { ...row, prompt: { bytes: png }, text: ['x', 'y'] };

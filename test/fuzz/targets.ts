@@ -1,7 +1,7 @@
 /** @file Every kind of foreign bytes that is read, and its share of a fuzzing run. */
 import * as datasets from './datasets.js';
+import { imageTarget } from './images.js';
 import * as models from './models.js';
-import { pictureTarget } from './pictures.js';
 import { safetensorsTarget } from './safetensors.js';
 import type { TargetFactory } from './target.js';
 import * as texts from './texts.js';
@@ -22,7 +22,7 @@ export const kinds: ReadonlyMap<string, Kind> = new Map([
     safetensors: safetensorsTarget,
     'torch zip': torchZipTarget,
     pickle: pickleTarget,
-    pictures: pictureTarget,
+    images: imageTarget,
   }),
   ...group(6, {
     'dataset JSON': datasets.jsonTarget,

@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { maxDifference, PICTURES, readGolden } from '../../../test/data-support.js';
+import { maxDifference, readGolden, SAMPLE_IMAGES } from '../../../test/data-support.js';
 import { ConfigError } from '../../base/errors.js';
-import { readPicture } from '../../images/image.js';
+import { readImage } from '../../images/image.js';
 import { fileSource } from '../../images/image-source.js';
 import { ClipImageProcessor } from './clip-image-processor.js';
 
@@ -74,11 +74,11 @@ describe('ClipImageProcessor', () => {
     ]);
   });
 
-  it('pads with black where the picture is smaller than the crop', () => {
+  it('pads with black where the image is smaller than the crop', () => {
     write({ size: { shortest_edge: 2 }, crop_size: 5 });
     const { data, width, height } = ClipImageProcessor.load(dir, 5).crop(white);
     expect([width, height]).toEqual([5, 5]);
-    // Offset floor((2 - 5) / 2) = -2: two black lines before the picture, one after.
+    // Offset floor((2 - 5) / 2) = -2: two black lines before the image, one after.
     const lit = Array.from({ length: 25 }, (_, i) => data[3 * i]! > 0);
     expect(lit.map((on, i) => (on ? [i % 5, Math.floor(i / 5)] : null)).filter(Boolean)).toEqual([
       [2, 2],
@@ -113,9 +113,9 @@ describe('ClipImageProcessor', () => {
   });
 });
 
-describe.skipIf(PICTURES === null)('CLIP pixels of the sample pictures (../shared/images)', () => {
+describe.skipIf(SAMPLE_IMAGES === null)('CLIP pixels of the sample images (../shared/images)', () => {
   it.each([...readGolden('preprocess/clip_u8.safetensors')])('%s', async (name, expected) => {
-    const image = await readPicture(fileSource(join(PICTURES!, name.replace(/\.224$/, ''))));
+    const image = await readImage(fileSource(join(SAMPLE_IMAGES!, name.replace(/\.224$/, ''))));
     const crop = ClipImageProcessor.load(dir, 224).crop(image);
     expect(maxDifference(crop.data, expected.data)).toBe(0);
   });
@@ -125,7 +125,7 @@ describe.skipIf(PICTURES === null)('CLIP pixels of the sample pictures (../share
       const file = /^clip\.(.*)\.corner32$/.exec(name)?.[1];
       if (file === undefined) continue;
       const values = ClipImageProcessor.load(dir, 224).pixelValues(
-        await readPicture(fileSource(join(PICTURES!, file))),
+        await readImage(fileSource(join(SAMPLE_IMAGES!, file))),
       );
       const corner = expected.data.map((_, i) => {
         const [c, y, x] = [Math.floor(i / 1024), Math.floor(i / 32) % 32, i % 32];

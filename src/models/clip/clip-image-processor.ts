@@ -1,13 +1,14 @@
 /**
- * @file The picture a CLIP vision model sees: shortest edge by bicubic resampling, centre crop, CLIP's mean and std.
+ * @file The image a CLIP vision model sees: shortest edge by bicubic resampling, centre crop, CLIP's mean and std.
  *
  * Source: transformers `models/clip/image_processing_clip.py` and `image_transforms.py` (`center_crop` floors its
- * offset, where torchvision rounds, and pads with black where the picture is smaller than the crop).
+ * offset, where torchvision rounds, and pads with black where the image is smaller than the crop).
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ConfigError, shown } from '../../base/errors.js';
+import { regularFile } from '../../base/regular-file.js';
 import type { RgbImage, Size } from '../../images/image.js';
 import { type PixelTable, pixelTable, writePlanar } from '../../images/pixels.js';
 import { type Rectangle, type Resizing, resizeAndCrop, resizeAndCropAsync } from '../../images/resample.js';
@@ -65,7 +66,7 @@ const EXPECTED: Record<string, string> = {
   image_std: 'three numbers above 0',
 };
 
-/** Makes CLIP's pixel values from pictures. */
+/** Makes CLIP's pixel values from images. */
 export class ClipImageProcessor {
   readonly #shortestEdge: number;
   /** Byte → normalised float. */
@@ -110,7 +111,7 @@ export class ClipImageProcessor {
     return padWithBlack(await resizeAndCropAsync(image, resizing), frame);
   }
 
-  /** The part of the picture that the square shows, and where in the square it lies. */
+  /** The part of the image that the square shows, and where in the square it lies. */
   #plan(image: Size): { resizing: Resizing; frame: Rectangle } {
     const { width, height } = shortestEdge(image, this.#shortestEdge);
     const size = this.cropSize;
@@ -128,7 +129,7 @@ export class ClipImageProcessor {
     };
   }
 
-  /** Pixel values of one picture: 3 × cropSize × cropSize floats. */
+  /** Pixel values of one image: 3 × cropSize × cropSize floats. */
   pixelValues(image: RgbImage): Float32Array {
     const values = new Float32Array(3 * this.cropSize ** 2);
     writePlanar(this.crop(image), this.pixels, values, 0);
@@ -136,7 +137,7 @@ export class ClipImageProcessor {
   }
 }
 
-/** A black picture of the frame's size with `image` at the frame's left and top. */
+/** A black image of the frame's size with `image` at the frame's left and top. */
 function padWithBlack(image: RgbImage, frame: Rectangle): RgbImage {
   if (image.width === frame.width && image.height === frame.height) return image;
   const data = new Uint8Array(frame.width * frame.height * 3);
@@ -151,7 +152,7 @@ function padWithBlack(image: RgbImage, frame: Rectangle): RgbImage {
 function readConfig(file: string): z.infer<typeof configSchema> {
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(file, 'utf8'));
+    json = JSON.parse(readFileSync(regularFile(file), 'utf8'));
   } catch (error) {
     throw new ConfigError(
       `Expected a JSON object in ${file} but it cannot be read: ${(error as Error).message}.`,

@@ -11,6 +11,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { CheckpointError, shown } from '../../base/errors.js';
+import { regularFile } from '../../base/regular-file.js';
 
 /** Text positions of every CLIP text model; used where the folder does not say. */
 const CLIP_MAX_LENGTH = 77;
@@ -176,7 +177,7 @@ function readSettings(dir: string): Settings {
 
 function readText(file: string): string {
   try {
-    return readFileSync(file, 'utf8');
+    return readFileSync(regularFile(file), 'utf8');
   } catch (error) {
     throw new CheckpointError(
       `Expected a tokenizer file ${file} but it cannot be read: ${(error as Error).message}.`,

@@ -14,6 +14,7 @@ import { z } from 'zod';
 import { adapterFile } from '../../adapters/adapter-path.js';
 import { verifyChecksums, writeChecksums } from '../../base/checksums.js';
 import { CheckpointError, ConfigError } from '../../base/errors.js';
+import { regularFile } from '../../base/regular-file.js';
 import { readSafetensors, safetensorsSize, writeSafetensors } from '../../formats/index.js';
 import { type Tensor, tensor } from '../../torch/index.js';
 import { checkpointPath, listCheckpoints, writeFolder } from './checkpoint-folder.js';
@@ -89,7 +90,7 @@ export function checkpointSize({ state, adapter, ema, optimizer, generator }: Ch
 export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter' | 'ema'> {
   let state: TrainingState;
   try {
-    state = stateSchema.parse(JSON.parse(readFileSync(join(path, stateFile), 'utf8')));
+    state = stateSchema.parse(JSON.parse(readFileSync(regularFile(join(path, stateFile)), 'utf8')));
   } catch (cause) {
     throw new CheckpointError(
       `${join(path, stateFile)} is not of this version of ip-adapter: ${(cause as Error).message}`,

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { makeWorld, stretchPictures, type World } from '../../../test/e2e/world.js';
+import { makeWorld, stretchImages, type World } from '../../../test/e2e/world.js';
 import { Recorder } from '../../../test/recorder.js';
 import { writeAdapter } from '../../adapters/adapter-file.js';
 import { IPAdapter } from '../../adapters/ip-adapter.js';
@@ -168,7 +168,7 @@ describe('a dry run', () => {
   it('takes the batch of the most pixels where there are buckets', async () => {
     const wide = await makeWorld(8);
     try {
-      await stretchPictures(wide, Array<[number, number]>(6).fill([120, 70]));
+      await stretchImages(wide, Array<[number, number]>(6).fill([120, 70]));
       const options = { ...wide.optionsFor('out'), buckets: true };
       // Four wide ones are more than two squares, though a square is more than a wide one.
       const { step } = await dryRun({ ...options, batchSize: 4 });
@@ -239,7 +239,7 @@ describe('a dry run with caches', () => {
     ['squares', {}],
     ['buckets and mirrored pictures', { buckets: true, randomFlip: true }],
   ])('tells the size of what the run will write, and writes nothing: %s', async (_, change) => {
-    await stretchPictures(world, [[120, 70]]);
+    await stretchImages(world, [[120, 70]]);
     rmSync(cacheDir(), { recursive: true, force: true });
     const options = (name: string) =>
       optionsFor(name, { ...change, cache: 'latents,image,text', cacheDir: cacheDir() });

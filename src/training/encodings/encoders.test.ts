@@ -24,12 +24,12 @@ import { train } from '../train.js';
 import { type Encoders, openEncoders } from './encoders.js';
 import type { EncoderSource, EncoderSources } from './frozen-encoders.js';
 
-const PICTURES = 8;
+const SAMPLE_IMAGES = 8;
 const target = { dtype: 'float32', device: 'cpu' } as const;
 
 let world: World;
 beforeAll(async () => {
-  world = await makeWorld(PICTURES);
+  world = await makeWorld(SAMPLE_IMAGES);
 });
 afterAll(() => world.remove());
 const at = (...names: string[]): string => join(world.root, ...names);
@@ -70,7 +70,7 @@ async function open(
   return { encoders, loader, encoded };
 }
 
-const all = { latents: PICTURES, image: PICTURES + 1, text: PICTURES + 1 };
+const all = { latents: SAMPLE_IMAGES, image: SAMPLE_IMAGES + 1, text: SAMPLE_IMAGES + 1 };
 const none = { latents: 0, image: 0, text: 0 };
 
 describe('cached encodings', () => {
@@ -110,9 +110,9 @@ describe('cached encodings', () => {
     expect(await count()).toEqual({ ...none, latents: 1, image: 1 });
     copyFileSync(kept, picture);
 
-    expect(await count(72)).toEqual({ ...none, latents: PICTURES });
+    expect(await count(72)).toEqual({ ...none, latents: SAMPLE_IMAGES });
     writeFileSync(at('image_encoder', 'preprocessor_config.json'), '{"image_mean": [0.5, 0.5, 0.5]}');
-    expect(await count()).toEqual({ ...none, image: PICTURES + 1 });
+    expect(await count()).toEqual({ ...none, image: SAMPLE_IMAGES + 1 });
     rmSync(at('image_encoder', 'preprocessor_config.json'));
     expect(await count()).toEqual(none);
 
@@ -123,7 +123,7 @@ describe('cached encodings', () => {
     const { atime, mtime } = statSync(weights);
     writeFileSync(weights, bytes);
     utimesSync(weights, atime, mtime);
-    expect(await count()).toEqual({ ...none, latents: PICTURES });
+    expect(await count()).toEqual({ ...none, latents: SAMPLE_IMAGES });
     cpSync(at('kept.safetensors'), weights, { preserveTimestamps: true });
     expect(await count()).toEqual(none);
   });
@@ -178,7 +178,7 @@ describe('cached encodings', () => {
     });
     const adapt = ({ encoders }: TrainingModels) => ({ ...encoders, latents: interrupted(encoders.latents) });
     await expect(open(['latents'], 64, adapt)).rejects.toThrow('interrupted');
-    expect((await open(['latents'])).encoded).toEqual({ latents: PICTURES - 6 });
+    expect((await open(['latents'])).encoded).toEqual({ latents: SAMPLE_IMAGES - 6 });
   });
 
   it('take the place of the encoders, which are loaded only where something is missing', async () => {
@@ -244,7 +244,7 @@ describe('training with a cache', () => {
   });
 
   it('skips pictures that cannot be read, as training without', async () => {
-    const own = await makeWorld(PICTURES);
+    const own = await makeWorld(SAMPLE_IMAGES);
     try {
       for (const name of ['2.png', '5.png']) {
         copyFileSync(join(own.root, 'images', '1.png'), join(own.root, 'images', name));

@@ -1,9 +1,9 @@
-/** @file Hostile pictures: bytes of every format, and PNG chunks whose checksums are put right again. */
+/** @file Hostile images: bytes of every format, and PNG chunks whose checksums are put right again. */
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
 import { pick, type Random } from '../../demo/world/random.js';
-import { readPicture } from '../../src/images/image.js';
+import { readImage } from '../../src/images/image.js';
 import { fileSource } from '../../src/images/image-source.js';
 import { trainCrop } from '../../src/images/train-transform.js';
 import { below, edgeNumbers, mutateBytes, overwrite } from './bytes.js';
@@ -60,7 +60,7 @@ function mutateJpegSize(jpeg: Buffer, random: Random): Buffer {
   return changed;
 }
 
-async function seedPictures(): Promise<Buffer[]> {
+async function seedImages(): Promise<Buffer[]> {
   const [width, height] = [24, 18];
   const pixels = Buffer.from(Array.from({ length: width * height * 3 }, (_, i) => (i * 37) % 256));
   const rgb = () => sharp(pixels, { raw: { width, height, channels: 3 } });
@@ -80,8 +80,8 @@ async function seedPictures(): Promise<Buffer[]> {
   ]);
 }
 
-export async function pictureTarget(folder: string): Promise<Target> {
-  const seeds = await seedPictures();
+export async function imageTarget(folder: string): Promise<Target> {
+  const seeds = await seedImages();
   const pngs = seeds.slice(0, 3);
   const jpegs = seeds.slice(3, 6);
   const file = join(folder, 'input.jpg');
@@ -93,6 +93,6 @@ export async function pictureTarget(folder: string): Promise<Target> {
   return {
     file,
     make,
-    read: async () => trainCrop(await readPicture(fileSource(file)), { width: 32, height: 32 }),
+    read: async () => trainCrop(await readImage(fileSource(file)), { width: 32, height: 32 }),
   };
 }
