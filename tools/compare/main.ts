@@ -12,10 +12,10 @@
  * embeddings and scores: trainings on the demo's models and on the golden ones, with the options that change how a step is
  * computed, resumed old checkpoints, each sampler, an evaluation (cases.ts). No difference is intended. A line a case;
  * the exit code is 1 where one differs or fails, or, with --speed, where the median of old / new is below 0.98 (the step of
- * full size writes 6.8 GB of random weights into build/ once, and takes 14 GB of memory or less).
+ * full size writes 6.8 GB of random weights into build/ once).
  */
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
@@ -102,7 +102,11 @@ async function compareCase(
 ): Promise<{ words: string; isEqual: boolean }> {
   try {
     if (resumes) copyWithoutLast(join(old.folder, needs), join(now.folder, name));
-    for (const side of resumes ? [now] : [old, now]) for (const words of commands) await side.run(words);
+    for (const side of resumes ? [now] : [old, now]) {
+      // generate and evaluate write into folders that are there.
+      mkdirSync(join(side.folder, name), { recursive: true });
+      for (const words of commands) await side.run(words);
+    }
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     return { words: error.message, isEqual: false };
