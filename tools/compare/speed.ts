@@ -1,4 +1,4 @@
-/** @file Seconds a step, the old and the new side in turn: machines are noisy, and two runs side by side in time are not far apart. */
+/** @file Seconds a step, the old and the new side in turn: the machine's own speed varies, and the ratio of neighbouring runs varies less. */
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,7 +6,7 @@ import process from 'node:process';
 import { type Case, demo, type Models, training } from './cases.js';
 import type { Side } from './trees.js';
 
-/** What the new side may be slower by, for noise: old / new. */
+/** The lowest median of old / new that passes: what is lost to noise. */
 const leastRatio = 0.98;
 
 /** bench/train.ts writes the same there. */
@@ -83,8 +83,11 @@ async function stepSeconds(side: Side, words: readonly string[]): Promise<number
   return median(seconds);
 }
 
-const median = (values: readonly number[]): number =>
-  values.toSorted((x, y) => x - y)[values.length >> 1] as number;
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((x, y) => x - y);
+  const [low, high] = [(sorted.length - 1) >> 1, sorted.length >> 1];
+  return ((sorted[low] as number) + (sorted[high] as number)) / 2;
+}
 
 /** In a process of its own, which gives back what writing gigabytes has taken. */
 function writeFullSize(data: string): void {
