@@ -2,7 +2,7 @@
  * @file Holds this checkout, uncommitted changes included, against an older commit: the same command lines in both, and
  * every number that comes of them compared to the byte.
  *
- *     npm run compare -- 6736623                    5 to 6 minutes on two cores that do nothing else
+ *     npm run compare -- 6736623                    every case: some minutes
  *     npm run compare -- 6736623 --only bf16        cases whose name has this in it; several with commas
  *     npm run compare -- 6736623 --speed            seconds a step instead, old and new in turn
  *     npm run compare -- 6736623 --speed --pairs 3 --only demo
