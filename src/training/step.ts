@@ -8,7 +8,6 @@
 
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { Examples } from '../data/data-loader.js';
-import type { LatentSpace } from '../diffusion/model.js';
 import { clipGradNorm, gradientsOf, gradNorm } from '../optim/clip-grad-norm.js';
 import type { Part, ResolvedTrainOptions } from '../options/train-options.js';
 import {
@@ -27,11 +26,12 @@ import type { NanGuard } from './nan-guard.js';
 import { drawNoise } from './noise.js';
 import type { Optimization } from './optimization.js';
 import type { StepMetrics } from './reports/step-reporter.js';
+import type { TrainingModels } from './setup.js';
 
 /** All that a step works with. */
 export interface Training extends Optimization {
   config: ResolvedTrainOptions;
-  models: LossModels & { latents: LatentSpace };
+  models: LossModels & Pick<TrainingModels, 'latents' | 'nullImage'>;
   encoders: Record<Part, Encode>;
   adapter: IPAdapter;
   /** Draws the VAE's samples, noise and timesteps. */
@@ -62,7 +62,7 @@ type AddGradients = (inputs: { rows: StepInputs; weight: Tensor }) => TrainingLo
 export function trainStep(training: Training, batch: Examples, step: number): StepMetrics | null {
   const { config, models, adapter, generator, optimizer, ema, scaler, around = justRun } = training;
   return tidy(() => {
-    const encoded = encodeBatch(training.encoders, models.latents.scale, batch, generator);
+    const encoded = encodeBatch(training.encoders, models, batch, generator);
     const { shape, device } = encoded.latents;
     const noise = drawNoise(shape, models.objective, config, { generator, device });
     const { loss, rowLosses } = accumulateGradients(training, { ...encoded, ...noise });

@@ -110,6 +110,8 @@ export async function withRun<T>(
   const opened = openModels(stableDiffusion, imageEncoder, partOptions);
   const generator = new Generator(target.device, config.seed);
   const { adapter, kind } = createAdapter(opened, config, startFrom, target.device);
+  // What was chosen for the options that were left out.
+  Object.assign(state.options, { kind: kind.name, numTokens: adapter.image_proj.numTokens ?? undefined });
   const models = trainingModels(opened, kind, {
     ...partOptions,
     rowsAtOnce: config.batchSize,

@@ -152,7 +152,7 @@ export function cacheFolder(
 ): string {
   // Latents of a bucket have their size in the entry's key.
   const size = buckets === undefined ? resolution : 'buckets';
-  const preprocessing = { latents: size, text: tokenizer.fingerprint(), image: null }[part];
+  const preprocessing = { latents: size, text: tokenizer.fingerprint(), image: encoders.image.output ?? null }[part];
   return join(cacheDir, folderName(part, encoders[part].path, [target.dtype, preprocessing]));
 }
 

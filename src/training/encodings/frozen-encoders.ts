@@ -3,10 +3,10 @@
  * they make of a batch.
  */
 import type { ImageEncoderSource } from '../../adapters/image-encoder.js';
-import type { ImageFeature } from '../../adapters/kind.js';
+import type { AdapterKind, ImageFeature } from '../../adapters/kind.js';
 import type { Examples, Input } from '../../data/data-loader.js';
 import type { Conditioning } from '../../diffusion/conditioning.js';
-import type { DiffusionModel, PartOptions } from '../../diffusion/model.js';
+import type { DiffusionModel, LatentSpace, PartOptions } from '../../diffusion/model.js';
 import { sampleLatents } from '../../models/vae/autoencoder-kl.js';
 import type { Part } from '../../options/train-options.js';
 import { cat, type Generator, graphed, noGrad, stack, type Tensor, tensor, tidy } from '../../torch/index.js';
@@ -33,6 +33,8 @@ export interface EncoderSource {
   path: string;
   /** What it takes of a batch. */
   input: Input;
+  /** Which of several outputs is encoded, where it is not the usual one. */
+  output?: string;
   /** Can be called once. */
   load(): FrozenEncoder;
 }
@@ -65,13 +67,16 @@ export function frozenEncoders(
       const encoder = model.loadTextEncoder(options);
       return { encode: (ids) => encoder.condition(ids).text, parameters: () => encoder.parameters() };
     }),
-    image: encoderSource(imageEncoder.folder, 'clipPixelValues', options, () => {
-      const encoder = imageEncoder.load(options);
-      return {
-        encode: (pixels) => encoder.encode(pixels, feature),
-        parameters: () => encoder.parameters(),
-      };
-    }),
+    image: {
+      ...encoderSource(imageEncoder.folder, 'clipPixelValues', options, () => {
+        const encoder = imageEncoder.load(options);
+        return {
+          encode: (pixels) => encoder.encode(pixels, feature),
+          parameters: () => encoder.parameters(),
+        };
+      }),
+      ...(feature === 'pooled' && { output: feature }),
+    },
   };
 }
 
@@ -124,13 +129,10 @@ export interface EncodedBatch {
   imageFeatures: Tensor;
 }
 
-/**
- * @param latentScale see `LatentSpace`
- * @param generator draws the VAE's sample
- */
+/** @param generator draws the VAE's sample */
 export function encodeBatch(
   encode: Record<Part, Encode>,
-  latentScale: number,
+  { latents: { scale }, nullImage }: { latents: LatentSpace; nullImage: AdapterKind['nullImage'] },
   batch: Examples,
   generator: Generator,
 ): EncodedBatch {
@@ -138,10 +140,20 @@ export function encodeBatch(
   return tidy(() => {
     const distribution = encode.latents(batch);
     const [mean, std] = [distribution.select(1, 0), distribution.select(1, 1)];
+    const latents = sampleLatents({ mean, std }, generator).to('float32').mul(scale);
+    const conditioning = { text: encode.text(batch) };
+    const image = encode.image(batch).to('float32');
     return {
-      latents: sampleLatents({ mean, std }, generator).to('float32').mul(latentScale),
-      conditioning: { text: encode.text(batch) },
-      imageFeatures: encode.image(batch).to('float32'),
+      latents,
+      conditioning,
+      imageFeatures: nullImage === 'zero-feature' ? withoutDropped(image, batch) : image,
     };
   });
+}
+
+/** The features with zeros in the rows that drop their image. */
+function withoutDropped(features: Tensor, { drops }: Examples): Tensor {
+  const kept = drops.map(({ dropImage }) => (dropImage ? 0 : 1));
+  const shape = [drops.length, ...Array<number>(features.ndim - 1).fill(1)];
+  return features.mul(tensor(kept, shape).to(features.device));
 }
