@@ -2,20 +2,17 @@
  * @file CLIP as a measure: pictures and texts as vectors of length 1, so that products are cosines. Takes a whole CLIP
  * as published (openai/clip-vit-large-patch14), or an image encoder alone, with or without a text encoder.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { CheckpointError, ConfigError } from '../base/errors.js';
-import { readSafetensors } from '../formats/index.js';
 import { clipPixels, type Encoder } from '../generation/image-prompt.js';
 import { loadEncoder } from '../generation/pipeline-models.js';
 import type { RgbImage } from '../images/image.js';
-import { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
-import { type CLIPTextModel, parseCLIPTextConfig } from '../models/clip/clip-text-model.js';
-import { CLIPTextModelWithProjection } from '../models/clip/clip-text-model-with-projection.js';
+import type { CLIPTextModel } from '../models/clip/clip-text-model.js';
 import { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
-import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from '../models/clip/clip-vision-model.js';
 import { cat, type Device, noGrad, type Tensor, tensor, tidy } from '../torch/index.js';
-import { type LoadOptions, loadTextEncoder } from '../weights/load.js';
+import { readCLIPConfig } from '../weights/config-file.js';
+import { type LoadOptions, loadTextEncoder, loadTextEncoderWithProjection } from '../weights/load.js';
 
 interface TextSide {
   tokenizer: ClipTokenizer;
@@ -46,17 +43,14 @@ export class ClipMetric implements Disposable {
     textFolder: string | undefined,
     target: LoadOptions & { device: Device },
   ): ClipMetric {
-    const file = join(folder, 'config.json');
-    const json = readJson(file);
-    if (json.model_type !== 'clip') {
-      const vision = loadEncoder(folder, target);
-      const text =
-        textFolder === undefined ? null : loadText(textFolder, vision.model.config.projectionDim, target);
-      return new ClipMetric(vision, text, target.device);
-    }
-    if (textFolder !== undefined)
+    const { isWhole } = readCLIPConfig(folder, 'vision');
+    if (isWhole && textFolder !== undefined)
       throw new ConfigError(`Expected no metric text encoder beside ${folder}, which has its own`);
-    return new ClipMetric(...loadWhole(folder, json, target), target.device);
+    const vision = loadEncoder(folder, target);
+    const textSource = isWhole ? folder : textFolder;
+    const text =
+      textSource === undefined ? null : loadText(textSource, vision.model.config.projectionDim, target);
+    return new ClipMetric(vision, text, target.device);
   }
 
   /** Lets go of the models' memory. */
@@ -96,50 +90,17 @@ function unitRows(rows: Tensor): Tensor {
   return values.div(values.square().sum([-1], true).sqrt());
 }
 
-function loadWhole(folder: string, json: Record<string, unknown>, target: LoadOptions): [Encoder, TextSide] {
-  const file = join(folder, 'config.json');
-  const { projection_dim, vision_config, text_config } = json;
-  const visionConfig = parseCLIPVisionConfig(
-    { ...(vision_config as object), projection_dim },
-    `${file} (vision_config)`,
-  );
-  const model = new CLIPVisionModelWithProjection(visionConfig);
-  const textConfig = parseCLIPTextConfig(text_config, `${file} (text_config)`);
-  const text = new CLIPTextModelWithProjection(textConfig, visionConfig.projectionDim);
-  const weightsFile = join(folder, 'model.safetensors');
-  const tensors = [...readSafetensors(weightsFile).tensors].filter(([key]) => !key.endsWith('.position_ids'));
-  const part = (name: RegExp): Map<string, Tensor> => new Map(tensors.filter(([key]) => name.test(key)));
-  model.loadStateDict(part(/^(vision_model|visual_projection)\./), weightsFile);
-  text.loadStateDict(part(/^(text_model|text_projection)\./), weightsFile);
-  model.to(target);
-  text.to(target);
-  const processor = ClipImageProcessor.load(folder, visionConfig.imageSize);
-  return [
-    { folder, model, processor },
-    { tokenizer: ClipTokenizer.load(folder), model: text, embed: (ids) => text.embed(ids) },
-  ];
-}
-
 function loadText(folder: string, projectionDim: number, target: LoadOptions): TextSide {
   const tokenizer = ClipTokenizer.load(tokenizerFolder(folder));
-  const weightsFile = join(folder, 'model.safetensors');
-  const { tensors } = readSafetensors(weightsFile);
-  const projection = tensors.get('text_projection.weight');
-  if (projection === undefined) {
-    // A pair may have been trained to be compared without a projection of the text.
-    const model = loadTextEncoder(folder, target);
-    assertWidth(folder, model.config.hiddenSize, projectionDim);
-    return { tokenizer, model, embed: (ids) => model.call(ids).poolerOutput };
+  const model = loadTextEncoderWithProjection(folder, target);
+  if (model !== null) {
+    assertWidth(folder, model.text_projection.weight.shape[0] as number, projectionDim);
+    return { tokenizer, model, embed: (ids) => model.embed(ids) };
   }
-  const file = join(folder, 'config.json');
-  const model = new CLIPTextModelWithProjection(
-    parseCLIPTextConfig(readJson(file), file),
-    projection.shape[0] as number,
-  );
-  model.loadStateDict(new Map([...tensors].filter(([key]) => !key.endsWith('.position_ids'))), weightsFile);
-  assertWidth(folder, projection.shape[0] as number, projectionDim);
-  model.to(target);
-  return { tokenizer, model, embed: (ids) => model.embed(ids) };
+  // A pair may have been trained to be compared without a projection of the text.
+  const plain = loadTextEncoder(folder, target);
+  assertWidth(folder, plain.config.hiddenSize, projectionDim);
+  return { tokenizer, model: plain, embed: (ids) => plain.call(ids).poolerOutput };
 }
 
 function assertWidth(folder: string, width: number, projectionDim: number): void {
@@ -153,14 +114,4 @@ function assertWidth(folder: string, width: number, projectionDim: number): void
 function tokenizerFolder(folder: string): string {
   const isHere = ['tokenizer.json', 'vocab.json'].some((name) => existsSync(join(folder, name)));
   return isHere ? folder : join(folder, '..', 'tokenizer');
-}
-
-function readJson(file: string): Record<string, unknown> {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
-  } catch (cause) {
-    throw new CheckpointError(`Expected a CLIP model's config at ${file}: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
 }

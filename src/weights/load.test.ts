@@ -31,7 +31,7 @@ beforeEach(() => {
 describe('a folder that is not a model', () => {
   it('is named where it does not exist', () => {
     expect(() => loadUNet(folder)).toThrow(CheckpointError);
-    expect(() => loadUNet(folder)).toThrow(`Expected a model folder at ${folder} but there is none`);
+    expect(() => loadUNet(folder)).toThrow(`Expected a model folder at ${folder} but it does not exist`);
   });
 
   it('is named where it is a file', () => {
@@ -43,7 +43,7 @@ describe('a folder that is not a model', () => {
     copyOf('unet/unet');
     rmSync(join(folder, 'config.json'));
     expect(() => loadUNet(folder)).toThrow(CheckpointError);
-    expect(() => loadUNet(folder)).toThrow(/config\.json but there is none/);
+    expect(() => loadUNet(folder)).toThrow(/config\.json but it does not exist; give a model folder/);
   });
 
   it.each(['{"_class_name": ', '[]', '5', 'null'])('has a broken config.json: %s', (text) => {

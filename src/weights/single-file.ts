@@ -3,9 +3,9 @@
  * `v1-5-pruned-emaonly.safetensors` and the like, or the `.ckpt` that PyTorch Lightning saved.
  */
 import { CheckpointError } from '../base/errors.js';
+import type { JsonObject } from '../base/json.js';
 import { readSafetensors } from '../formats/index.js';
 import { type Tensor, tidy } from '../torch/index.js';
-import type { Json } from './config-file.js';
 import { summarizeKeys } from './published-keys.js';
 import { sd15 } from './sd15.js';
 import { readTensorBin } from './weight-files.js';
@@ -22,14 +22,14 @@ const prefixes: Record<SingleFilePart, string> = {
 export class SingleFileCheckpoint {
   readonly path: string;
   /** The config.json that each part would have. */
-  readonly configs: Record<SingleFilePart, Json>;
+  readonly configs: Record<SingleFilePart, JsonObject>;
   /** Names of what is in the file and belongs to no part, such as `model_ema.*`. */
   readonly unused: readonly string[];
   readonly #parts: Map<SingleFilePart, Map<string, Tensor>>;
 
   constructor(
     path: string,
-    configs: Record<SingleFilePart, Json>,
+    configs: Record<SingleFilePart, JsonObject>,
     parts: Map<SingleFilePart, Map<string, Tensor>>,
     unused: readonly string[],
   ) {
@@ -63,7 +63,7 @@ export class SingleFileCheckpoint {
  */
 export function openSingleFile(
   path: string,
-  configs: Record<SingleFilePart, Json> = sd15,
+  configs: Record<SingleFilePart, JsonObject> = sd15,
 ): SingleFileCheckpoint {
   const { parts, unused } = tidy(() => split(path));
   return new SingleFileCheckpoint(path, configs, parts, unused);

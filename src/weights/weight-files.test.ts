@@ -46,10 +46,10 @@ describe('which form is read', () => {
       } else if (ending === 'bin') writeBin(join(folder, form), marked);
       else writeSafetensors(join(folder, form), marked);
 
-      const { tensors, file, passedOver } = readWeights(folder, diffusersWeights);
+      const { tensors, file, otherForms } = readWeights(folder, diffusersWeights);
       expect(file).toBe(join(folder, form));
       expect(tensors.get('form')?.item()).toBe(i);
-      expect(passedOver).toEqual(forms.slice(i + 1));
+      expect(otherForms).toEqual(forms.slice(i + 1));
     }
   });
 

@@ -23,7 +23,7 @@ export interface FoundWeights {
   /** The file; for shards, the index that lists them. */
   file: string;
   /** Names of other forms of the same weights in the folder, which were not read. */
-  passedOver: string[];
+  otherForms: string[];
 }
 
 /**
@@ -38,10 +38,10 @@ export interface FoundWeights {
  */
 export function readWeights(folder: string, names: WeightNames): FoundWeights {
   const forms = weightForms(names);
-  const [first, ...passedOver] = forms.filter((name) => existsSync(join(folder, name)));
+  const [first, ...otherForms] = forms.filter((name) => existsSync(join(folder, name)));
   if (first === undefined) throw new CheckpointError(missingWeights(folder, forms));
   const file = join(folder, first);
-  return { tensors: first.endsWith('.json') ? readShards(folder, file) : readFile(file), file, passedOver };
+  return { tensors: first.endsWith('.json') ? readShards(folder, file) : readFile(file), file, otherForms };
 }
 
 /** The files that may hold a model's weights, or list their shards, in the order in which `readWeights` looks for them. */
