@@ -97,8 +97,12 @@ function checkHeader(
       data_offsets: offsets,
     } = (value ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
     const known = typeof dtype === 'string' ? dtypeOfSafetensors(dtype) : undefined;
-    if (known === undefined)
-      return fail(`tensor '${name}' has the dtype ${shown(dtype)}, which is not supported`);
+    if (known === undefined) {
+      const isFp8 = typeof dtype === 'string' && dtype.startsWith('F8');
+      return fail(
+        `tensor '${name}' has the dtype ${shown(dtype)}, which is not supported${isFp8 ? ': fp8 weights cannot be read, use the file with float16, bfloat16 or float32 weights' : ''}`,
+      );
+    }
     if (!isSizes(shape) || !isAddressable(shape)) return fail(`tensor '${name}' has no valid shape`);
     if (!isSizes(offsets) || offsets.length !== 2) return fail(`tensor '${name}' has no valid data_offsets`);
     const [begin = 0, end = 0] = offsets;

@@ -33,6 +33,8 @@ export const storageClasses: Record<DType, string> = {
   uint8: 'ByteStorage',
   bool: 'BoolStorage',
 };
+/** Known by name, so that the error can say what a file holds; LibTorch 1.13 has no such dtypes. */
+const fp8 = ['float8_e4m3fn', 'float8_e5m2', 'float8_e4m3fnuz', 'float8_e5m2fnuz', 'float8_e8m0fnu'];
 const UNTYPED = 'torch.storage.UntypedStorage';
 
 const MAX_DEPTH = 100;
@@ -85,10 +87,11 @@ class TensorBuilder {
       this.#tensor(storage, offset, size, stride),
     );
     this.#define('torch._utils._rebuild_tensor_v3', ([storage, offset, size, stride, , , dtype]) =>
-      this.#tensor(storage, offset, size, stride, this.#dtypeOf.get(dtype)),
+      this.#tensor(storage, offset, size, stride, this.#dtype(dtype)),
     );
     this.#define('torch._utils._rebuild_parameter', ([data]) => data);
     this.#storageDtype.set(this.#define(UNTYPED), null);
+    for (const name of fp8) this.#define(`torch.${name}`);
     for (const dtype of Object.keys(dtypes) as DType[]) {
       this.#dtypeOf.set(this.#define(`torch.${dtype}`), dtype);
       this.#storageDtype.set(this.#define(`torch.${storageClasses[dtype]}`), dtype);
@@ -99,6 +102,16 @@ class TensorBuilder {
     const global = { name, call };
     this.globals.set(name, global);
     return global;
+  }
+
+  /** The dtype that a global stands for; undefined where it stands for none that is known. */
+  #dtype(global: unknown): DType | undefined {
+    const name = (global as Partial<PickleGlobal> | null)?.name ?? '';
+    if (fp8.includes(name.replace(/^torch\./, '')))
+      this.#source.fail(
+        `it has fp8 weights (${name}), which cannot be read; use the file with float16, bfloat16 or float32 weights`,
+      );
+    return this.#dtypeOf.get(global);
   }
 
   /** ('storage', class, key, device, number of elements): the device is where it was saved from. */

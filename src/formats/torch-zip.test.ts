@@ -66,33 +66,36 @@ describe('reading', () => {
     );
   });
 
-  it('an untyped storage with the dtype beside the tensor', () => {
-    const untyped = Buffer.concat([
-      code.tuple(
-        code.text('storage'),
-        code.global('torch.storage', 'UntypedStorage'),
-        code.text('0'),
-        code.text('cuda:0'),
-        code.int(24),
-      ),
-      Buffer.from('Q'),
-    ]);
-    const args = [
-      untyped,
+  /** Six elements of 4 bytes, or 24 of one, in an untyped storage. */
+  const untypedTensor = (dtype: string, elements: number): Buffer => {
+    const storage = code.tuple(
+      code.text('storage'),
+      code.global('torch.storage', 'UntypedStorage'),
+      code.text('0'),
+      code.text('cuda:0'),
+      code.int(24),
+    );
+    return code.call(
+      code.global('torch._utils', '_rebuild_tensor_v3'),
+      Buffer.concat([storage, Buffer.from('Q')]),
       code.int(0),
-      code.tuple(code.int(6)),
+      code.tuple(code.int(elements)),
       code.tuple(code.int(1)),
       Buffer.from([0x89]),
       Buffer.from('}'),
-    ];
-    const pickle = code.call(
-      code.global('torch._utils', '_rebuild_tensor_v3'),
-      ...args,
-      code.global('torch', 'float32'),
+      code.global('torch', dtype),
     );
-    expect((readTorchZip(craftTorchZip(crafted, pickle, { 0: sixFloats })) as Tensor).toNumbers()).toEqual([
-      0, 1, 2, 3, 4, 5,
-    ]);
+  };
+
+  it('an untyped storage with the dtype beside the tensor', () => {
+    const file = craftTorchZip(crafted, untypedTensor('float32', 6), { 0: sixFloats });
+    expect((readTorchZip(file) as Tensor).toNumbers()).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+
+  it.each(['float8_e4m3fn', 'float8_e5m2'])('%s is refused by name', (dtype) => {
+    const file = craftTorchZip(crafted, untypedTensor(dtype, 24), { 0: sixFloats });
+    for (const others of ['refuse', 'skip'] as const)
+      expect(() => readTorchZip(file, others)).toThrow(`it has fp8 weights (torch.${dtype})`);
   });
 
   it('a parameter, an OrderedDict with attributes, and empty tensors', () => {

@@ -40,7 +40,7 @@ const textEncoder: readonly Need[] = [
   one('config.json'),
   ...['.', '../tokenizer'].flatMap((folder) => within(folder, tokenizerSettings)),
   ['.', '../tokenizer'].flatMap((folder) => within(folder, [vocabulary]).flat()),
-  one('model.safetensors'),
+  weights(transformersWeights),
 ];
 
 const adapter = one('ip_adapter.safetensors');
