@@ -1,24 +1,24 @@
 /**
- * @file CUDA graphs (CUDA C++ Programming Guide, "CUDA Graphs"; PyTorch `torch/cuda/graphs.py`). A step launches
- * thousands of kernels, and with small batches a GPU is done with each before the next one is launched. A graph is
- * recorded once and launches all of them together.
+ * @file CUDA graphs (CUDA C++ Programming Guide, "CUDA Graphs"; PyTorch `torch/cuda/graphs.py`). A step launches thousands
+ * of kernels, and with small batches the GPU finishes each one before the next is launched. A graph is recorded once and
+ * launches all of them together.
  */
 import { ConfigError } from '../base/errors.js';
 import { native } from './native.js';
 import { untidied } from './scope.js';
 import type { Device, Tensor } from './tensor.js';
 
-/** Runs what was recorded again, on the same memory. */
+/** Runs the recorded kernels again, on the same memory. */
 type Replay = () => void;
 
-/** Records the kernels that `work` launches on a GPU. They do not run. */
+/** Records the kernels that `work` launches, without running them. */
 export type Recorder = (work: () => void, device: Device) => Replay;
 
 /** @throws ConfigError where the addon cannot record graphs */
 export function assertGraphs(): void {
   if (native.cuda === null)
     throw new ConfigError(
-      'CUDA graphs need an addon that was built with CUDA and its headers (cuda_runtime.h and crt/host_config.h, of the CUDA toolkit or of the pip packages nvidia-cuda-runtime and nvidia-cuda-crt). Install them, set CUDA_HOME where they are elsewhere than in /usr/local/cuda, and run node tools/build-native.mjs --force',
+      'CUDA graphs need an addon that was built with CUDA and its headers (cuda_runtime.h and crt/host_config.h, from the CUDA toolkit or the pip packages nvidia-cuda-runtime and nvidia-cuda-crt). Install them, set CUDA_HOME if they are not in /usr/local/cuda, and run node tools/build-native.mjs --force',
     );
 }
 
@@ -45,22 +45,22 @@ type TensorFunction<Inputs extends Tensor[], Outputs extends Tensor[]> = (...inp
 
 interface Recorded<Outputs> {
   inputs: Tensor[];
-  /** Gives what it leaves where the recording left it. */
+  /** Replays the recording and returns its outputs, which the next run overwrites. */
   run(): Outputs;
 }
 
 /**
- * The same function, recorded. It is for functions that launch the same kernels for all inputs of the same shapes, whatever
- * their values: no number in it may depend on what is no input, nothing in it may read a value, and what it changes in
- * place has to stay where it is. It runs as it is where the shapes are new, which has cuDNN choose its algorithms, is
- * recorded the second time, and only replayed from then on.
+ * Returns a function that records `fn` and replays the recording. `fn` must launch the same kernels for all inputs of the
+ * same shapes: its numbers may depend on nothing but those shapes, it must not read a tensor's values, and tensors that it
+ * changes in place must keep their memory. For each set of input shapes the first call runs `fn` directly, so that cuDNN
+ * chooses its algorithms; the second call records it; later calls replay the recording.
  */
 export function graphed<Inputs extends Tensor[], Outputs extends Tensor[]>(
   fn: TensorFunction<Inputs, Outputs>,
   record: Recorder = recordCuda,
 ): TensorFunction<Inputs, Outputs> {
-  /** By shapes; null where they have come once. */
-  const known = new Map<string, Recorded<Outputs> | null>();
+  /** By input shapes; null after the first call with them. */
+  const recordings = new Map<string, Recorded<Outputs> | null>();
 
   const recordFor = (examples: Inputs): Recorded<Outputs> =>
     untidied(() => {
@@ -80,17 +80,17 @@ export function graphed<Inputs extends Tensor[], Outputs extends Tensor[]>(
 
   return (...inputs) => {
     const key = inputs.map(({ dtype, shape }) => `${dtype}[${shape}]`).join();
-    const before = known.get(key);
-    if (before === undefined) {
-      known.set(key, null);
+    const existing = recordings.get(key);
+    if (existing === undefined) {
+      recordings.set(key, null);
       return fn(...inputs);
     }
-    const recording = before ?? recordFor(inputs);
-    known.set(key, recording);
+    const recording = existing ?? recordFor(inputs);
+    recordings.set(key, recording);
     recording.inputs.forEach((input, i) => {
       input.copy_(inputs[i] as Tensor);
     });
-    // The next run writes over them.
+    // The next run overwrites the outputs.
     return recording.run().map((output) => output.clone()) as Outputs;
   };
 }
