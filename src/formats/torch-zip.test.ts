@@ -15,7 +15,7 @@ const crafted = join(folder, 'crafted.bin');
 const sixFloats = new Uint8Array(Float32Array.of(0, 1, 2, 3, 4, 5).buffer);
 
 describe('reading', () => {
-  it('gives what torch.save wrote, to the bit', () => {
+  it('reads bit-exactly what torch.save wrote', () => {
     const expected = readSafetensors(golden('train/final.safetensors')!).tensors;
     const adapter = readTorchZip(golden('train/ip_adapter.bin')!) as Map<string, Map<string, Tensor>>;
     expect([...adapter.keys()]).toEqual(['image_proj', 'ip_adapter']);
@@ -124,7 +124,7 @@ describe('reading', () => {
 });
 
 describe('writing', () => {
-  it('comes back the same, with every dtype and non-contiguous tensors', () => {
+  it('is read back unchanged, with every dtype and non-contiguous tensors', () => {
     const path = join(folder, 'adapter.bin');
     const image = new Map([
       ['half', tensor([1, 2, 3], [3], 'float16')],
@@ -181,7 +181,7 @@ describe('skipping', () => {
       { 0: sixFloats },
     );
 
-  it('reads the tensors and stands in for the rest, of which nothing is run', () => {
+  it('reads the tensors, and the rest as Unread, without executing anything', () => {
     const read = readTorchZip(file(), 'skip') as Map<string, unknown>;
     expect((read.get('weight') as Tensor).toNumbers()).toEqual([0, 1, 2, 3, 4, 5]);
     const [[key, value]] = [...(read.get('callbacks') as Map<Unread, Map<string, unknown>>)] as [
@@ -193,7 +193,7 @@ describe('skipping', () => {
     expect(read.get('harmful')).toEqual(new Unread('os.system'));
   });
 
-  it('is off unless asked for', () => {
+  it('is off by default', () => {
     expect(() => readTorchZip(file())).toThrow(/names pytorch_lightning\./);
   });
 });
