@@ -37,7 +37,7 @@ describe('downloadBlob', () => {
     });
     await expect(ended).rejects.toThrow(CheckpointError);
     await expect(ended).rejects.toThrow(
-      /Expected 30 bytes of a\.bin .* broke after 12: socket hang up; the next start goes on from there/,
+      /Expected 30 bytes of a\.bin .* broke after 12: socket hang up; start again to continue from there/,
     );
     // The first brought something; after it, seven brought nothing.
     expect(connections).toBe(1 + 7);

@@ -46,7 +46,7 @@ describe('resolveModelPath', () => {
     refuses('org/name/sub', /hf download org\/name --include "sub\/\*"$/);
     refuses(
       'h94/IP-Adapter/sdxl_models',
-      /Expected sdxl_models in .* it is not there; download it: hf download h94\/IP-Adapter --include/,
+      /Expected sdxl_models in .* it does not exist; download it: hf download h94\/IP-Adapter --include/,
     );
   });
 

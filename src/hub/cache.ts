@@ -38,12 +38,12 @@ export function resolveModelPath(name: string): string {
   if (existsSync(name)) return name;
   const hubName = parseHubName(name);
   if (hubName === null)
-    throw new CheckpointError(`Expected a model at ${name} but there is no such file or folder`);
+    throw new CheckpointError(`Expected a model at ${name} but there is no such folder or file`);
   const { repo, inside } = hubName;
   const snapshot = cachedSnapshot(repo);
   if (snapshot === null)
     throw new CheckpointError(
-      `Expected a model at ${name} but there is no such file or folder, and no model ${repo} in the Hub's cache (${cacheFolder()}); ` +
+      `Expected a model at ${name} but there is no such folder or file, and no model ${repo} in the Hub's cache (${cacheFolder()}); ` +
         `if it is a name on the Hub, download it first: hf download ${repo}${inside === '' ? '' : ` --include "${inside}/*"`}`,
     );
   const path = join(snapshot, inside);

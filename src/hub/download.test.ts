@@ -176,7 +176,7 @@ describe('which files', () => {
   it('names what is not in the repository', async () => {
     put('config.json', 'README.md');
     await expect(ensureDownloaded('org/name', 'imageEncoder')).rejects.toThrow(
-      /Expected model\.safetensors, or .* in the model org\/name on the Hub but there is none/,
+      /Expected model\.safetensors, or .* in the model org\/name on the Hub but it does not exist/,
     );
   });
 });
@@ -251,7 +251,7 @@ describe('what is not as the Hub says', () => {
       path === damaged ? Buffer.concat([bytes.subarray(1), Buffer.from('x')]) : bytes;
     await expect(attempt()).rejects.toThrow(CheckpointError);
     await expect(attempt()).rejects.toThrow(
-      /bytes of hash [0-9a-f]+ for .* from the Hub but received \d+ of hash .*; they are removed/,
+      /bytes with hash [0-9a-f]+ for .* from the Hub but received \d+ with hash .*; they have been deleted/,
     );
     expect(blobs()).toEqual([]);
     hub.corrupt = (_, bytes) => bytes;
@@ -263,7 +263,7 @@ describe('what is not as the Hub says', () => {
     addAdapter();
     mkdirSync(join(repoFolder(), 'blobs'), { recursive: true });
     writeFileSync(join(repoFolder(), 'blobs', `${etag}.incomplete`), randomBytes(1000));
-    await expect(ensureDownloaded(file, 'adapter')).rejects.toThrow(/they are removed/);
+    await expect(ensureDownloaded(file, 'adapter')).rejects.toThrow(/they have been deleted/);
     await ensureDownloaded(file, 'adapter');
     expectDownloaded();
   });
@@ -272,7 +272,7 @@ describe('what is not as the Hub says', () => {
     addAdapter();
     hub.claimedSize = 1e18;
     await expect(ensureDownloaded(file, 'adapter')).rejects.toThrow(
-      /Expected 1000000000\.00 GB of space for org\/name .* are free/,
+      /Expected 1000000000\.00 GB of free space for org\/name .* but there are/,
     );
     expect(hub.transfers).toEqual([]);
   });
@@ -293,7 +293,7 @@ describe('who may not, or asks for what is not there', () => {
     await expect(attempt()).rejects.toThrow(/HTTP 403: it is gated.*accept its licence at http.*\/org\/name/);
     mkdirSync(join(repoFolder(), 'refs'), { recursive: true });
     await expect(ensureDownloaded('org/name/none.bin', 'adapter')).rejects.toThrow(
-      /Expected none\.bin in the model org\/name on the Hub but there is none/,
+      /Expected none\.bin in the model org\/name on the Hub but it does not exist/,
     );
   });
 
@@ -301,7 +301,7 @@ describe('who may not, or asks for what is not there', () => {
     addAdapter();
     hub.gates.set('org/name', 'hf_right');
     vi.stubEnv('HF_TOKEN', 'secret');
-    await expect(attempt()).rejects.toThrow(/Expected a token of the Hub, hf_…, in HF_TOKEN but it begins/);
+    await expect(attempt()).rejects.toThrow(/Expected a token of the Hub, which starts with hf_, in HF_TOKEN but it starts/);
     await expect(attempt()).rejects.not.toThrow(/secret/);
     vi.stubEnv('HF_TOKEN', '');
     writeFileSync(join(root, 'token'), 'hf_right\n');
@@ -311,7 +311,7 @@ describe('who may not, or asks for what is not there', () => {
 
   it('hears that the Hub cannot be reached, or may not be', async () => {
     vi.stubEnv('HF_HUB_OFFLINE', '1');
-    await expect(attempt()).rejects.toThrow(/does not have all of it; unset HF_HUB_OFFLINE/);
+    await expect(attempt()).rejects.toThrow(/does not have all of its files; unset HF_HUB_OFFLINE/);
     expect(hub.requests).toEqual([]);
     vi.stubEnv('HF_HUB_OFFLINE', '');
     hub.stop();
@@ -334,7 +334,7 @@ describe('two at once', () => {
     await Promise.all([1, 2].map(() => ensureDownloaded(file, 'adapter', { onMessage })));
     expectDownloaded();
     expect(hub.transfers).toHaveLength(1);
-    expect(messages).toContain('adapter.safetensors is being downloaded by another process: waiting for it');
+    expect(messages).toContain('Waiting for another process that is downloading adapter.safetensors');
     expect(messages[0]).toBe('Downloading org/name: 1 file, 0.3 MB');
     expect(messages.at(-1)).toMatch(/^Downloaded org\/name: 0\.[03] MB in \d+\.\d s$/);
   });

@@ -40,7 +40,7 @@ export async function ensureDownloaded(
   const needs = neededFiles(kind, inside);
   const snapshot = cachedSnapshot(repo);
   if (snapshot !== null && isComplete(snapshot, needs)) return;
-  const expected = `Expected a model at ${name} but there is no such file or folder, and the Hub's cache (${cacheFolder()}) does not have all of its files`;
+  const expected = `Expected a model at ${name} but there is no such folder or file, and the Hub's cache (${cacheFolder()}) does not have all of its files`;
   if (/^(1|on|yes|true)$/i.test(process.env.HF_HUB_OFFLINE ?? ''))
     throw new CheckpointError(`${expected}; unset HF_HUB_OFFLINE to download it, or correct the path`);
   try {

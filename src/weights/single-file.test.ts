@@ -37,7 +37,7 @@ describe('a file of another kind is named', () => {
   it.each([
     [
       'cond_stage_model.model.token_embedding.weight',
-      /it is Stable Diffusion 2\.x, whose text encoder is .* open_clip; give the model's folder/,
+      /it is Stable Diffusion 2\.x, whose text encoder is .* open_clip layout; use a model folder/,
     ],
     ['conditioner.embedders.0.transformer.text_model.final_layer_norm.weight', /it is SDXL/],
     [
@@ -52,13 +52,13 @@ describe('a file of another kind is named', () => {
   });
 
   it('by its shape: inpainting', () => {
-    refuses(/it is a model for inpainting, whose UNet takes 9 channels/, (shapes) =>
+    refuses(/it is an inpainting model, whose UNet has 9 input channels/, (shapes) =>
       shapes.set('model.diffusion_model.input_blocks.0.0.weight', [320, 9, 3, 3]),
     );
   });
 
   it('where nothing is known of it', () => {
-    refuses(/it is something else, with the tensors encoder\.\* \(2\), bias;/, (shapes) => {
+    refuses(/it is another file, with the tensors encoder\.\* \(2\), bias;/, (shapes) => {
       shapes.clear();
       shapes.set('encoder.a', [1]).set('encoder.b', [1]).set('bias', [1]);
     });
@@ -68,7 +68,7 @@ describe('a file of another kind is named', () => {
 describe('a file that is not whole', () => {
   it('lacks a part', () => {
     refuses(
-      /but it has no first_stage_model\.\*, cond_stage_model\.transformer\.\*; use a file that has/,
+      /but there is no first_stage_model\.\*, cond_stage_model\.transformer\.\*; use a file with UNet/,
       (shapes) => {
         drop(shapes, 'first_stage_model.');
         drop(shapes, 'cond_stage_model.');
@@ -88,7 +88,7 @@ describe('a file that is not whole', () => {
   });
 
   it('has tensors of an unknown purpose', () => {
-    refuses(/but there are others: embedding_manager\.\* \(2\), surprise$/, (shapes) =>
+    refuses(/but found others: embedding_manager\.\* \(2\), surprise$/, (shapes) =>
       shapes.set('embedding_manager.a', [1]).set('embedding_manager.b', [1]).set('surprise', [1]),
     );
   });
@@ -113,7 +113,7 @@ describe('the tensors', () => {
   it('are each the property of one model', () => {
     const file = openSingleFile(published(() => {}));
     loadVAE(file);
-    expect(() => loadVAE(file)).toThrow(/the vae of .* was taken already/);
+    expect(() => loadVAE(file)).toThrow(/the vae of .* has already been taken/);
   });
 
   it('are let go of where no one takes them', () => {
@@ -154,6 +154,6 @@ describe('a .ckpt', () => {
     const object = code.call(code.global('torch.nn.modules.linear', 'Linear'));
     writeBin(ckpt, small, (own) => Buffer.concat([own, code.text('layer'), object, Buffer.from('s')]));
     expect(() => openSingleFile(ckpt)).toThrow(CheckpointError);
-    expect(() => openSingleFile(ckpt)).toThrow(/its layer is no tensor/);
+    expect(() => openSingleFile(ckpt)).toThrow(/its layer is not a tensor/);
   });
 });
