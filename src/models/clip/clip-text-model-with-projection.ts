@@ -1,9 +1,9 @@
-/** @file CLIP's text encoder with its projection (transformers `modeling_clip.py`, CLIPTextModelWithProjection). */
+/** @file CLIP's text encoder with its projection (transformers `src/transformers/models/clip/modeling_clip.py`). */
 import { Linear } from '../../nn/layers.js';
 import { type Tensor, tidy } from '../../torch/index.js';
 import { type CLIPTextConfig, CLIPTextModel } from './clip-text-model.js';
 
-/** Adds `embed`: what a text is compared with pictures by. */
+/** Adds `embed`, which returns the text embeddings that are compared with image embeddings. */
 export class CLIPTextModelWithProjection extends CLIPTextModel {
   readonly text_projection: Linear;
 

@@ -12,9 +12,10 @@ export interface CLIPTextConfig extends CLIPEncoderConfig {
 }
 
 /**
- * @param json the parsed config.json of a CLIPTextModel
+ * Reads a CLIPTextModel's config.
+ * @param json the parsed config.json
  * @param where its path, for errors
- * @throws ConfigError for a value that is not supported, and for a key that is not known
+ * @throws ConfigError for an unsupported value or an unknown key
  */
 export function parseCLIPTextConfig(json: unknown, where: string): CLIPTextConfig {
   const reader = new ConfigReader(json, where);
@@ -24,20 +25,20 @@ export function parseCLIPTextConfig(json: unknown, where: string): CLIPTextConfi
     maxPositions: reader.count('max_position_embeddings', 77),
     eosTokenId: reader.count('eos_token_id', 49407, 2 ** 20),
   };
-  // The size of a projection that CLIPTextModel does not have.
+  // The width of the text projection, which CLIPTextModel does not have.
   reader.ignore('projection_dim');
   reader.finish();
   return config;
 }
 
 export interface CLIPTextOutput {
-  /** [batch, n, hiddenSize], after the final normalisation: what the UNet attends to */
+  /** [batch, n, hiddenSize], after the final normalisation; the UNet of SD 1.x attends to it */
   lastHiddenState: Tensor;
-  /** [batch, hiddenSize], the state at the end of the text */
+  /** [batch, hiddenSize], the last hidden state at the end-of-text token */
   poolerOutput: Tensor;
 }
 
-/** inputIds [batch, n] int64 in 0 … vocabSize - 1, n up to maxPositions. There is no padding mask: pads count as text. */
+/** inputIds [batch, n] int64 in 0 … vocabSize - 1, n ≤ maxPositions. There is no padding mask: padding counts as text. */
 export class CLIPTextModel extends Module<[inputIds: Tensor], CLIPTextOutput> {
   readonly text_model: CLIPTextTransformer;
   readonly config: CLIPTextConfig;
@@ -60,8 +61,8 @@ export class CLIPTextModel extends Module<[inputIds: Tensor], CLIPTextOutput> {
   }
 
   /**
-   * [batch]: the first position of the end token. Configs older than transformers 4.31, SD 1.x's among them, name 2
-   * as that token, which is wrong; there it is taken to be the highest id, as it is in CLIP's vocabulary.
+   * Returns the first position of the end-of-text token, [batch]. Configs from before transformers 4.31, such as SD 1.x's,
+   * wrongly say that its id is 2; then it is the highest id, as in CLIP's vocabulary.
    */
   #endOfText(inputIds: Tensor): Tensor {
     const { eosTokenId } = this.config;
@@ -100,8 +101,9 @@ class CLIPTextEmbeddings extends Module<[inputIds: Tensor]> {
   protected forward(inputIds: Tensor): Tensor {
     const n = inputIds.shape.at(-1) ?? 0;
     const positions = this.position_embedding.weight;
-    const most = positions.shape[0] ?? 0;
-    if (n > most) throw new RangeError(`Expected at most ${most} tokens for inputIds but received ${n}`);
+    const maxTokens = positions.shape[0] ?? 0;
+    if (n > maxTokens)
+      throw new RangeError(`Expected at most ${maxTokens} tokens for inputIds but received ${n}`);
     return this.token_embedding.call(inputIds).add(positions.slice(0, 0, n));
   }
 }
