@@ -21,7 +21,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-/** A file from a header object (or raw text) and some data bytes. */
+/** Writes a file from a header object (or raw text) and a number of data bytes. */
 function craft(header: unknown, dataBytes: number, name = 'x.safetensors'): string {
   const text = Buffer.from(typeof header === 'string' ? header : JSON.stringify(header));
   const length = Buffer.alloc(8);
@@ -68,11 +68,11 @@ describe('safetensors', () => {
   it('does not change the file when a mapped tensor is written to', () => {
     const path = join(folder, 'x.safetensors');
     writeSafetensors(path, new Map([['a', tensor([1, 2], [2])]]));
-    const before = readFileSync(path);
+    const original = readFileSync(path);
     const a = readSafetensors(path).tensors.get('a');
     a?.add_(5);
     expect(a?.toNumbers()).toEqual([6, 7]);
-    expect(readFileSync(path)).toEqual(before);
+    expect(readFileSync(path)).toEqual(original);
   });
 
   const f32 = (shape: number[], offsets: number[]) => ({ dtype: 'F32', shape, data_offsets: offsets });
@@ -108,7 +108,7 @@ describe('safetensors', () => {
     ['a negative size', () => craft({ a: f32([-1], [0, 4]) }, 4), null, /no valid shape/],
     ['an overflowing shape', () => craft({ a: f32([2 ** 40, 2 ** 40], [0, 4]) }, 4), null, /no valid shape/],
     ['a null entry', () => craft({ a: null }, 4), null, /dtype/],
-    // LibTorch cannot have these, though they take no more bytes than there are.
+    // LibTorch does not support these shapes, although their bytes are in the file.
     [
       'an overflowing shape without values',
       () => craft({ a: f32([2 ** 40, 2 ** 40, 0], [0, 0]) }, 0),
@@ -121,7 +121,7 @@ describe('safetensors', () => {
       null,
       /no valid shape/,
     ],
-    // Unaligned ones are copied: many of them would take any amount of memory.
+    // Unaligned tensors are copied, so overlapping ones could take any amount of memory.
     [
       'overlapping tensors',
       () => craft({ a: f32([2], [0, 8]), b: f32([2], [4, 12]) }, 12),

@@ -93,7 +93,7 @@ describe('refuses', () => {
     for (let at = bytes.indexOf('PK\x01\x02'); at >= 0; at = bytes.indexOf('PK\x01\x02', at + 1))
       records.push(at);
     const [, first, second] = records as [number, number, number];
-    // The second storage's size and place become the first's, and both reach up to the directory.
+    // The second storage gets the first one's size and offset, and both reach up to the directory.
     bytes.copy(bytes, second + 42, first + 42, first + 46);
     const size = (records[0] as number) - (bytes.readUInt32LE(first + 42) + 30 + 'a/data/0'.length) - 64;
     for (const record of [first, second]) for (const at of [20, 24]) bytes.writeUInt32LE(size, record + at);

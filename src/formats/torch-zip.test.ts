@@ -158,13 +158,13 @@ describe('writing', () => {
 });
 
 describe('skipping', () => {
-  // What PyTorch Lightning writes: a class as a key, objects made in each of pickle's ways, and the weights.
+  // As PyTorch Lightning writes: a class as a key, objects constructed in each of pickle's ways, and the weights.
   const dictionary = (...items: Buffer[]) => Buffer.concat([Buffer.from('}('), ...items, Buffer.from('u')]);
   const callback = code.global('pytorch_lightning.callbacks.model_checkpoint', 'ModelCheckpoint');
   const scalar = code.call(code.global('numpy.core.multiarray', 'scalar'), code.int(1));
-  const made = Buffer.concat([code.global('omegaconf', 'DictConfig'), Buffer.from(')\x81', 'latin1')]);
+  const constructed = Buffer.concat([code.global('omegaconf', 'DictConfig'), Buffer.from(')\x81', 'latin1')]);
   const filled = Buffer.concat([
-    made,
+    constructed,
     ...[dictionary(code.text('_content'), code.int(1)), Buffer.from('b')], // BUILD
     ...[code.text('key'), code.int(1), Buffer.from('s')], // SETITEM
     ...[code.int(1), Buffer.from('a')], // APPEND
