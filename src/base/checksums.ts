@@ -56,7 +56,7 @@ function readOrFail<T>(file: string, read: (file: string) => T): T {
     return read(file);
   } catch (cause) {
     throw new CheckpointError(
-      `Expected the file ${file} but it cannot be read: ${(cause as Error).message}`,
+      `Expected a file ${file} but it cannot be read: ${(cause as Error).message}`,
       {
         cause,
       },
