@@ -1,8 +1,7 @@
 /**
- * @file Stable Diffusion 1.5 and CLIP ViT-H/14 in their published sizes and folder layout, with random float32 weights
- * (6.8 GB on disk): how long a step takes does not depend on what the weights are.
+ * @file Writes Stable Diffusion 1.5 and CLIP ViT-H/14 in their published sizes and folder layout, with random float32 weights
+ * (6.8 GB on disk), since a step's time does not depend on the weights' values.
  */
-
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeAdapter } from '../../src/adapters/adapter-file.js';
@@ -35,19 +34,19 @@ const scheduler = {
   steps_offset: 1,
 };
 
-/** Writes what is not there yet: `root/model`, `root/image_encoder` and `root/ip_adapter.safetensors`. */
+/** Writes `root/model`, `root/image_encoder` and `root/ip_adapter.safetensors`, unless they exist. */
 export function writeFullSizeModels(root: string): void {
   const write = (
     folder: string,
     file: string,
     config: object,
-    make: () => Module<never[], unknown>,
+    create: () => Module<never[], unknown>,
   ): void => {
     const path = join(root, folder);
     if (existsSync(join(path, file))) return;
     mkdirSync(path, { recursive: true });
     writeJson(join(path, 'config.json'), config);
-    const model = make();
+    const model = create();
     initParameters(model, new Generator('cpu', 0));
     using _ = noGrad();
     writeSafetensors(join(path, file), model.namedParameters(), { format: 'pt' });

@@ -1,11 +1,11 @@
-/** @file A file that is there whole or not at all: written under another name, synced, renamed. */
+/** @file Writes files atomically: under a temporary name, synced, then renamed. */
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { isSystemError } from './errors.js';
 
 /** Linux takes at most 2 GiB in one write. */
 const MAX_WRITE = 1 << 30;
 
-/** Creates or replaces `path` with what `write` appends. Where `write` throws, nothing has changed. */
+/** Creates or replaces `path` with the bytes that `write` appends. If `write` throws, `path` is unchanged. */
 export function writeFileAtomically(
   path: string,
   write: (append: (bytes: Uint8Array) => void) => void,
@@ -21,7 +21,7 @@ export function writeFileAtomically(
     fsyncSync(file);
   } catch (error) {
     rmSync(temporary, { force: true });
-    // The system does not say which file it had no room for.
+    // The system's message does not name the file, as on a full disk.
     if (isSystemError(error)) error.message += ` '${path}'`;
     throw error;
   } finally {

@@ -1,7 +1,7 @@
 /** @file A diffusion model as people have it, a folder in the layout of diffusers or one file, part by part. */
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { CheckpointError } from '../base/errors.js';
+import { CheckpointError, ConfigError, shown } from '../base/errors.js';
 import { cachedSnapshot, resolveModelPath } from '../hub/cache.js';
 import type { CLIPTextModel } from '../models/clip/clip-text-model.js';
 import { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
@@ -73,11 +73,15 @@ function inFolder(path: string): ModelParts {
   };
 }
 
-/** The UNet works at any size, so its class has no use for the number. */
+/** Returns the side of the training latents. The UNet works at any size, so its class does not read this key. */
 function sampleSizeIn(unetFolder: string): number {
-  const { sample_size: size } = readDiffusersConfig(unetFolder, 'UNet2DConditionModel').json;
-  // diffusers' default is none.
-  return typeof size === 'number' ? size : sd15.unet.sample_size;
+  const { json, where } = readDiffusersConfig(unetFolder, 'UNet2DConditionModel');
+  const size = json.sample_size ?? sd15.unet.sample_size;
+  const [side, ...others] = Array.isArray(size) ? size : [size];
+  if (Number.isInteger(side) && side > 0 && others.every((other) => other === side)) return side;
+  throw new ConfigError(
+    `Expected a whole number above 0, or a list of equal ones, for sample_size in ${where} but received ${shown(size)}; models of non-square images are not supported`,
+  );
 }
 
 function inFile(path: string): ModelParts {
@@ -128,6 +132,8 @@ export const tokenizerRepo = 'openai/clip-vit-large-patch14';
 function tokenizerFor(file: string): string {
   const found = tokenizerBeside(file) ?? cachedSnapshot(tokenizerRepo);
   if (found !== null && hasTokenizer(found)) return found;
+  // A file of another model, such as SDXL, is refused for that reason, not for its tokenizer.
+  openSingleFile(file)[Symbol.dispose]();
   throw new CheckpointError(
     `Expected a tokenizer for ${file} but there is none: a checkpoint file has no vocabulary. Put vocab.json and merges.txt ` +
       `of ${tokenizerRepo}, or of any Stable Diffusion 1.x in the layout of diffusers, into ${join(dirname(file), 'tokenizer')}; or let the Hub's ` +
