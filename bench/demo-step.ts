@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { writeAdapter } from '../src/adapters/adapter-file.js';
 import { openImageEncoder } from '../src/adapters/image-encoder.js';
-import { openDiffusionModel } from '../src/diffusion/stable-diffusion.js';
+import { openDiffusionModel } from '../src/diffusion/open-model.js';
 import { writeSafetensors } from '../src/formats/index.js';
 import { AdamW } from '../src/optim/adamw.js';
 import { backward, Generator, randint, randn } from '../src/torch/index.js';

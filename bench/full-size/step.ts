@@ -13,7 +13,7 @@ import process from 'node:process';
 import { parseArgs } from 'node:util';
 import { openAdapter } from '../../src/adapters/open-adapter.js';
 import { diffusionObjective } from '../../src/diffusion/objective.js';
-import { unetBackbone } from '../../src/diffusion/stable-diffusion.js';
+import { unetBackbone } from '../../src/diffusion/unet-model.js';
 import { readSafetensors } from '../../src/formats/index.js';
 import { AdamW } from '../../src/optim/adamw.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';

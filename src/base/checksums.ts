@@ -56,12 +56,9 @@ function readOrFail<T>(file: string, read: (file: string) => T): T {
   try {
     return read(file);
   } catch (cause) {
-    throw new CheckpointError(
-      `Expected a file ${file} but it cannot be read: ${(cause as Error).message}`,
-      {
-        cause,
-      },
-    );
+    throw new CheckpointError(`Expected a file ${file} but it cannot be read: ${(cause as Error).message}`, {
+      cause,
+    });
   }
 }
 

@@ -12,7 +12,7 @@ import { writeSafetensors } from '../formats/index.js';
 import { readSchedulerConfig } from '../schedulers/config.js';
 import { zeros } from '../torch/index.js';
 import { openModelParts } from './model-parts.js';
-import { openDiffusionModel } from './stable-diffusion.js';
+import { openDiffusionModel } from './open-model.js';
 
 let world: World;
 let root: string;

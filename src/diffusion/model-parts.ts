@@ -2,8 +2,10 @@
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { CheckpointError, ConfigError, shown } from '../base/errors.js';
+import { readJsonObject } from '../base/json.js';
 import { cachedSnapshot, resolveModelPath } from '../hub/cache.js';
 import type { CLIPTextModel } from '../models/clip/clip-text-model.js';
+import type { CLIPTextModelWithProjection } from '../models/clip/clip-text-model-with-projection.js';
 import { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
 import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import {
@@ -19,7 +21,14 @@ import {
   type SchedulerFile,
 } from '../schedulers/config.js';
 import { readDiffusersConfig } from '../weights/config-file.js';
-import { type LoadOptions, loadTextEncoder, loadUNet, loadVAE, readVAEConfig } from '../weights/load.js';
+import {
+  type LoadOptions,
+  loadTextEncoder,
+  loadTextEncoderWithProjection,
+  loadUNet,
+  loadVAE,
+  readVAEConfig,
+} from '../weights/load.js';
 import { summarizeKeys } from '../weights/published-keys.js';
 import { sd15 } from '../weights/sd15.js';
 import { openSingleFile, type SingleFileCheckpoint } from '../weights/single-file.js';
@@ -35,16 +44,22 @@ export interface ModelParts {
   noiseConfig(): NoiseConfig;
   /** All of it, for sampling. */
   schedulerFile(): SchedulerFile;
-  tokenizer(): ClipTokenizer;
+  tokenizer(part?: 'tokenizer' | 'tokenizer_2'): ClipTokenizer;
+  /** Whether it is SDXL. */
+  isXL(): boolean;
+  /** Whether an absent negative prompt is states of zeros (`force_zeros_for_empty_prompt` of model_index.json). */
+  forcesZeros(): boolean;
   /** Side of the latents that it was trained on. */
   sampleSize(): number;
   vaeConfig(): AutoencoderKLConfig;
   /** Where the weights of a part are: its folder, or the file that holds all parts. */
-  pathOf(part: 'vae' | 'text_encoder'): string;
-  /** Each of the three models is loaded once at most. */
+  pathOf(part: 'vae' | 'text_encoder' | 'text_encoder_2'): string;
+  /** Each of the models is loaded once at most. */
   loadUNet(options: LoadOptions): UNet2DConditionModel;
   loadVAE(options: LoadOptions): AutoencoderKL;
   loadTextEncoder(options: LoadOptions): CLIPTextModel;
+  /** SDXL's second text encoder. */
+  loadSecondTextEncoder(options: LoadOptions): CLIPTextModelWithProjection;
 }
 
 /**
@@ -63,14 +78,33 @@ function inFolder(path: string): ModelParts {
     path,
     noiseConfig: () => readNoiseConfig(part('scheduler')),
     schedulerFile: () => readSchedulerConfig(part('scheduler')),
-    tokenizer: () => ClipTokenizer.load(part('tokenizer')),
+    tokenizer: (name = 'tokenizer') => ClipTokenizer.load(part(name)),
+    isXL: () =>
+      readDiffusersConfig(part('unet'), 'UNet2DConditionModel').json.addition_embed_type === 'text_time',
+    forcesZeros: () => forcesZerosIn(path),
     sampleSize: () => sampleSizeIn(part('unet')),
     vaeConfig: () => readVAEConfig(part('vae')),
     pathOf: part,
     loadUNet: (options) => loadUNet(part('unet'), options),
     loadVAE: (options) => loadVAE(part('vae'), options),
     loadTextEncoder: (options) => loadTextEncoder(part('text_encoder'), options),
+    loadSecondTextEncoder: (options) => withProjection(part('text_encoder_2'), options),
   };
+}
+
+/** diffusers' pipeline of SDXL has it so where the file does not say. */
+function forcesZerosIn(path: string): boolean {
+  const file = join(path, 'model_index.json');
+  if (!existsSync(file)) return true;
+  return readJsonObject(file, ConfigError).force_zeros_for_empty_prompt !== false;
+}
+
+function withProjection(folder: string, options: LoadOptions): CLIPTextModelWithProjection {
+  const model = loadTextEncoderWithProjection(folder, options);
+  if (model !== null) return model;
+  throw new CheckpointError(
+    `Expected a CLIPTextModelWithProjection in ${folder} but there is no text_projection.weight; SDXL needs the second text encoder with its projection`,
+  );
 }
 
 /** Returns the side of the training latents. The UNet works at any size, so its class does not read this key. */
@@ -102,12 +136,17 @@ function inFile(path: string): ModelParts {
     noiseConfig: () => scheduler().config,
     schedulerFile: scheduler,
     tokenizer: () => ClipTokenizer.load(tokenizerFor(path)),
+    isXL: () => false,
+    forcesZeros: () => false,
     sampleSize: () => sd15.unet.sample_size,
     vaeConfig: () => parseVAEConfig(sd15.vae, `the vae of ${path}`),
     pathOf: () => path,
     loadUNet: (options) => loadUNet(open(options), options),
     loadVAE: (options) => loadVAE(open(options), options),
     loadTextEncoder: (options) => loadTextEncoder(open(options), options),
+    loadSecondTextEncoder: () => {
+      throw new CheckpointError(`${path} is not SDXL: it has one text encoder`);
+    },
   };
 }
 

@@ -15,12 +15,17 @@ import { type Device, type DType, noGrad, Tensor, tidy } from '../torch/index.js
  * A module owns its parameters, and disposes those that it replaces. It must not be loaded or moved inside a `tidy` that
  * ends while the module is still in use.
  */
-export abstract class Module<Args extends unknown[] = [x: Tensor], Out = Tensor> {
+export abstract class Module<Args extends unknown[] = [x: Tensor], Out = Tensor> implements Disposable {
   protected abstract forward(...args: Args): Out;
 
   /** Runs the module and releases all intermediate tensors. */
   call(...args: Args): Out {
     return tidy(() => this.forward(...args));
+  }
+
+  /** Releases every parameter. */
+  [Symbol.dispose](): void {
+    for (const parameter of this.parameters()) parameter.dispose();
   }
 
   /** Returns every parameter by its state-dict key, in the order of the fields. */

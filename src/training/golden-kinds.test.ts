@@ -6,7 +6,7 @@ import { ImageProjModel } from '../adapters/base.js';
 import { MLPProjModel } from '../adapters/full-face.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
 import type { ImageProjection } from '../adapters/kind.js';
-import { openDiffusionModel } from '../diffusion/stable-diffusion.js';
+import { openDiffusionModel } from '../diffusion/open-model.js';
 import { AdamW } from '../optim/adamw.js';
 import { backward, type Tensor, tidy } from '../torch/index.js';
 import { type StepInputs, trainingLoss } from './loss.js';

@@ -9,25 +9,27 @@ import { assertFeaturesFit, contextDimOf, openAdapter } from '../adapters/open-a
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import { DataLoader } from '../data/data-loader.js';
 import type { Rows } from '../data/dataset.js';
-import type { Backbone, DiffusionModel, LatentSpace, PartOptions } from '../diffusion/model.js';
-import { openDiffusionModel } from '../diffusion/stable-diffusion.js';
+import type { Backbone, DiffusionModel, PartOptions } from '../diffusion/model.js';
+import { openDiffusionModel } from '../diffusion/open-model.js';
 import type { Size } from '../images/image.js';
 import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
-import type { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
+import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import { parts, type ResolvedTrainOptions } from '../options/train-options.js';
 import { type Device, Generator } from '../torch/index.js';
-import { type EncoderSources, type FrozenOptions, frozenEncoders } from './encodings/frozen-encoders.js';
+import {
+  type BatchModels,
+  type EncoderSources,
+  type FrozenOptions,
+  frozenEncoders,
+} from './encodings/frozen-encoders.js';
 import type { LossModels } from './loss.js';
 
 /** What a run needs of the frozen models in every step; their encoders may be replaced by a cache. */
-export interface TrainingModels extends LossModels {
-  latents: LatentSpace;
-  tokenizer: ClipTokenizer;
+export interface TrainingModels extends LossModels, BatchModels {
+  tokenizer: PromptTokenizer;
   /** Images → pixel values as the image encoder takes them. */
   imageProcessor: ClipImageProcessor;
   encoders: EncoderSources;
-  /** What stands for a dropped image, see `AdapterKind`. */
-  nullImage: AdapterKind['nullImage'];
 }
 
 /** Models of which the small files have been read, and the backbone. */
@@ -52,6 +54,7 @@ export function openModels(modelPath: string, imageEncoderPath: string, options:
 export function trainingModels(
   { model, imageEncoder, objective, backbone }: OpenedModels,
   kind: AdapterKind,
+  sizes: BatchModels['sizes'],
   options: FrozenOptions,
 ): TrainingModels {
   return {
@@ -59,6 +62,7 @@ export function trainingModels(
     tokenizer: model.tokenizer(),
     imageProcessor: imageEncoder.preprocess,
     nullImage: kind.nullImage,
+    sizes,
     encoders: frozenEncoders(model, imageEncoder, kind.feature, options),
   };
 }

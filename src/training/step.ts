@@ -20,18 +20,17 @@ import {
   type Tensor,
   tidy,
 } from '../torch/index.js';
-import { type Encode, encodeBatch } from './encodings/frozen-encoders.js';
+import { type BatchModels, type Encode, encodeBatch } from './encodings/frozen-encoders.js';
 import { type LossModels, type StepInputs, type TrainingLoss, trainingLoss } from './loss.js';
 import type { NanGuard } from './nan-guard.js';
 import { drawNoise } from './noise.js';
 import type { Optimization } from './optimization.js';
 import type { StepMetrics } from './reports/step-reporter.js';
-import type { TrainingModels } from './setup.js';
 
 /** All that a step works with. */
 export interface Training extends Optimization {
   config: ResolvedTrainOptions;
-  models: LossModels & Pick<TrainingModels, 'latents' | 'nullImage'>;
+  models: LossModels & BatchModels;
   encoders: Record<Part, Encode>;
   adapter: IPAdapter;
   /** Draws the VAE's samples, noise and timesteps. */

@@ -12,7 +12,7 @@ import { writeFileAtomically } from '../base/atomic-file.js';
 import { ConfigError, isSystemError } from '../base/errors.js';
 import type { GuardedContext } from '../base/run-context.js';
 import type { Backbone, LatentSpace } from '../diffusion/model.js';
-import { openDiffusionModel } from '../diffusion/stable-diffusion.js';
+import { openDiffusionModel } from '../diffusion/open-model.js';
 import { type EncodedPrompts, encodePrompts, promptsOf, releaseTensors } from '../generation/conditions.js';
 import type { DenoiseSettings } from '../generation/denoise.js';
 import { drawPictures } from '../generation/draw.js';
@@ -71,13 +71,15 @@ export async function openValidation(
     ...size,
   });
   const settings = { ...drawing, ...size, scale: config.validationScale };
-  const { negativePrompt, imageFit, batchSize } = drawing;
+  const { batchSize } = drawing;
   const imageEncoder = openImageEncoder(config.imageEncoder).load(context);
   const textEncoder = model.loadTextEncoder(context);
   const models = {
     imageEncoder,
     textEncoder,
     tokenizer: model.tokenizer(),
+    absentNegative: model.absentNegative,
+    sizeConditioning: model.sizeConditioning,
     adapter,
     device: context.device,
   };
@@ -88,7 +90,7 @@ export async function openValidation(
       const count = Math.min(batchSize, config.numValidationImages - first);
       const seeds = Array.from({ length: count }, (_, k) => config.seed + first + k);
       const jobs = seeds.map((seed) => ({ prompt: texts[i] as string, imagePrompts, seed }));
-      batches.push({ seeds, prompts: await encodePrompts(models, jobs, negativePrompt ?? '', imageFit) });
+      batches.push({ seeds, prompts: await encodePrompts(models, jobs, settings) });
     }
   }
   for (const encoder of [imageEncoder, textEncoder]) encoder[Symbol.dispose]();

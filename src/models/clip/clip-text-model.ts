@@ -3,7 +3,12 @@ import { Embedding, LayerNorm } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { arange, type Tensor } from '../../torch/index.js';
 import { ConfigReader } from '../config.js';
-import { CLIPEncoder, type CLIPEncoderConfig, type CLIPEncoderLayer, readCLIPEncoderConfig } from './clip-encoder.js';
+import {
+  CLIPEncoder,
+  type CLIPEncoderConfig,
+  type CLIPEncoderLayer,
+  readCLIPEncoderConfig,
+} from './clip-encoder.js';
 
 export interface CLIPTextConfig extends CLIPEncoderConfig {
   vocabSize: number;

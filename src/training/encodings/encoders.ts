@@ -10,7 +10,7 @@ import type { DatasetRow, Rows } from '../../data/dataset.js';
 import type { Drop } from '../../data/sampling.js';
 
 import type { Size } from '../../images/image.js';
-import type { ClipTokenizer } from '../../models/clip/clip-tokenizer.js';
+import type { PromptTokenizer } from '../../models/clip/clip-tokenizer.js';
 import { type Part, parts } from '../../options/train-options.js';
 import { type Device, type DType, tidy, trimMemory } from '../../torch/index.js';
 import type { Encode, EncoderSources, FrozenEncoder } from './frozen-encoders.js';
@@ -40,7 +40,7 @@ export interface EncoderOptions {
 /** The encoders, and the tokenizer whose settings text encodings depend on. */
 export interface CachedModels {
   encoders: EncoderSources;
-  tokenizer: ClipTokenizer;
+  tokenizer: PromptTokenizer;
 }
 
 export type Encoders = Record<Part, Encode> & Disposable;
@@ -152,7 +152,11 @@ export function cacheFolder(
 ): string {
   // Latents of a bucket have their size in the entry's key.
   const size = buckets === undefined ? resolution : 'buckets';
-  const preprocessing = { latents: size, text: tokenizer.fingerprint(), image: encoders.image.output ?? null }[part];
+  const preprocessing = {
+    latents: size,
+    text: tokenizer.fingerprint(),
+    image: encoders.image.output ?? null,
+  }[part];
   return join(cacheDir, folderName(part, encoders[part].path, [target.dtype, preprocessing]));
 }
 
