@@ -25,7 +25,7 @@ import { type TrainOptions, trainOptionsSchema } from '../options/train-options.
 import { Generator, graphed, setNumThreads, torchVersion } from '../torch/index.js';
 import { assertCudaGraphs, resolveTarget } from '../torch/target.js';
 import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoints/checkpoint.js';
-import { CheckpointKeeper } from './checkpoints/checkpoint-keeper.js';
+import { CheckpointKeeper } from './checkpoints/keeper.js';
 import { assertSameRun } from './checkpoints/resume.js';
 import { lockRun } from './checkpoints/run-lock.js';
 import { saveOptions } from './checkpoints/saved-options.js';

@@ -21,7 +21,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { verifyCheckpoint } from '../../src/training/checkpoints/checkpoint.js';
-import { listCheckpoints } from '../../src/training/checkpoints/checkpoint-folder.js';
+import { listCheckpoints } from '../../src/training/checkpoints/folder.js';
 import { lockFile } from '../../src/training/checkpoints/run-lock.js';
 import { target } from '../golden.js';
 import { type Ended, runProgram } from './command.js';

@@ -16,8 +16,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readSafetensors } from '../../formats/index.js';
 import { type Tensor, tensor } from '../../torch/index.js';
 import { type Checkpoint, findCheckpoint, loadCheckpoint, saveCheckpoint } from './checkpoint.js';
-import { clearLeftovers, writeFolder } from './checkpoint-folder.js';
-import { CheckpointKeeper } from './checkpoint-keeper.js';
+import { clearLeftovers, writeFolder } from './folder.js';
+import { CheckpointKeeper } from './keeper.js';
 
 let out: string;
 beforeEach(() => {

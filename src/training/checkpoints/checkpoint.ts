@@ -1,6 +1,6 @@
 /**
  * @file Checkpoints: all that training needs to go on to the bit. A checkpoint is a folder `checkpoint-N` that is
- * complete or absent (see checkpoint-folder.ts), and whose every byte is checked before it is used.
+ * complete or absent (see folder.ts), and whose every byte is checked before it is used.
  *
  *     checkpoint-N/ip_adapter.safetensors   the adapter, official keys: what ComfyUI and diffusers load
  *     checkpoint-N/ip_adapter_ema.safetensors   its moving average, with --use-ema; the same keys
@@ -16,7 +16,7 @@ import { verifyChecksums, writeChecksums } from '../../base/checksums.js';
 import { CheckpointError, ConfigError } from '../../base/errors.js';
 import { readSafetensors, safetensorsSize, writeSafetensors } from '../../formats/index.js';
 import { type Tensor, tensor } from '../../torch/index.js';
-import { checkpointPath, listCheckpoints, writeFolder } from './checkpoint-folder.js';
+import { checkpointPath, listCheckpoints, writeFolder } from './folder.js';
 
 const stateSchema = z.strictObject({
   /** Steps done, of all that the run is to have. */

@@ -8,7 +8,7 @@ import { basename } from 'node:path';
 import { isSystemError, TrainingError } from '../../base/errors.js';
 import { firstNonFinite } from '../../optim/finite.js';
 import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
-import { clearLeftovers, deleteOldest, listCheckpoints, stepOf } from './checkpoint-folder.js';
+import { clearLeftovers, deleteOldest, listCheckpoints, stepOf } from './folder.js';
 
 export class CheckpointKeeper {
   /** The newest checkpoint of this run, or the one that it was resumed from. */
