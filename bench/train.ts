@@ -9,10 +9,10 @@
  * the folder); both sides read the same files and inputs, and their losses are compared. The first step of a process does
  * not count.
  */
-import { mkdirSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { makeFolder } from '../src/base/make-folder.js';
 import { torchVersion } from '../src/torch/index.js';
 import { compareDemoStep } from './demo-step.js';
 import { writeInputs } from './full-size/inputs.js';
@@ -33,7 +33,7 @@ const python = findPython();
 /** The first does not count. */
 const stepCount = String(Number(values.steps) + 1);
 
-mkdirSync(values.models, { recursive: true });
+makeFolder(values.models);
 writeFullSizeModels(values.models);
 await compareDemoStep(9);
 console.log(

@@ -3,9 +3,10 @@
  * (6.8 GB on disk): how long a step takes does not depend on what the weights are.
  */
 
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeAdapter } from '../../src/adapters/adapter-file.js';
+import { makeFolder } from '../../src/base/make-folder.js';
 import { writeSafetensors } from '../../src/formats/index.js';
 import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip/clip-text-model.js';
 import {
@@ -44,7 +45,7 @@ export function writeFullSizeModels(root: string): void {
   ): void => {
     const path = join(root, folder);
     if (existsSync(join(path, file))) return;
-    mkdirSync(path, { recursive: true });
+    makeFolder(path);
     writeJson(join(path, 'config.json'), config);
     const model = make();
     initParameters(model, new Generator('cpu', 0));
@@ -77,7 +78,7 @@ export function writeFullSizeModels(root: string): void {
     const adapter = createAdapter(models, options, undefined, 'cpu');
     writeAdapter(adapterFile, adapter.namedParameters());
   }
-  mkdirSync(join(root, 'model/scheduler'), { recursive: true });
+  makeFolder(join(root, 'model/scheduler'));
   writeJson(join(root, 'model/scheduler/scheduler_config.json'), scheduler);
 }
 

@@ -1,7 +1,8 @@
 /** @file Models by name: what is not in the Hub's cache is downloaded into it, once, and only the files that are needed. */
-import { existsSync, mkdirSync, statfsSync } from 'node:fs';
+import { existsSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { CheckpointError, UserError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 import { downloadBlob, reasonOf } from './blob.js';
 import {
   blobFile,
@@ -126,7 +127,7 @@ async function fetchFiles(
 
 function assertSpace(bytes: number, repo: string): void {
   const folder = cacheFolder();
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const { bavail, bsize } = statfsSync(folder);
   if (bytes > bavail * bsize)
     throw new CheckpointError(

@@ -27,7 +27,7 @@ import { assertCudaGraphs, resolveTarget } from '../torch/target.js';
 import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoints/checkpoint.js';
 import { CheckpointKeeper } from './checkpoints/keeper.js';
 import { assertSameRun } from './checkpoints/resume.js';
-import { lockRun } from './checkpoints/run-lock.js';
+import { lockRun, type RunLock } from './checkpoints/run-lock.js';
 import { saveOptions } from './checkpoints/saved-options.js';
 import { openEncoders } from './encodings/encoders.js';
 import { NanGuard, NonFiniteError } from './nan-guard.js';
@@ -56,6 +56,7 @@ const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
 
 /** A run before its first step: what can be wrong has been found, and nothing written but a dataset from a pipe. */
 export interface PreparedRun {
+  lock: RunLock;
   training: Omit<Training, 'encoders'>;
   /** Where the frozen models run, and in which precision. */
   target: ReturnType<typeof resolveTarget>;
@@ -88,7 +89,7 @@ export async function withRun<T>(
   if (config.threads !== undefined) setNumThreads(config.threads);
 
   // Everything that can be wrong is found before anything is written, but for the lock, which goes again.
-  using _ = lockRun(config.outputDir, hooks.onMessage);
+  using lock = await lockRun(config.outputDir, hooks);
   const resumed = findCheckpoint(config.outputDir, config.resume);
   const dataset = await openDataset(config, { ...hooks, spoolFolder: config.outputDir });
   const { rows } = dataset;
@@ -137,7 +138,7 @@ export async function withRun<T>(
   const training = { config, models, adapter, generator, guard, ...optimization };
   const savedTotalSteps = saved?.state.totalSteps;
   const place = { state, resumed, savedTotalSteps };
-  return await work({ training, target, dataset, loader, buckets, validation, ...place });
+  return await work({ lock, training, target, dataset, loader, buckets, validation, ...place });
 }
 
 /** The steps of a run, with what it writes on the way. */
@@ -187,6 +188,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
   });
   let savedStep = resumed === undefined ? -1 : state.step;
   const save = (isLast: boolean): void => {
+    run.lock.assertHeld();
     guard.settle();
     // First, so that a run that is killed and resumed has told of every step.
     reporter.flush();

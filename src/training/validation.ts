@@ -3,11 +3,12 @@
  * seeds. They are what `ip-adapter generate` would draw with the checkpoint of the step, and training does not notice:
  * noise comes from generators of their own.
  */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import { writeFileAtomically } from '../base/atomic-file.js';
 import { ConfigError, isSystemError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 import { openStableDiffusion } from '../diffusion/stable-diffusion.js';
 import {
   conditionsOf,
@@ -209,7 +210,7 @@ export class Validation implements Disposable {
     reporter.image('validation', { png, width: sheet.width, height: sheet.height });
     this.#drawnAt = step;
     try {
-      mkdirSync(folder, { recursive: true });
+      makeFolder(folder);
       writeFileAtomically(file, (append) => append(png));
       context.onMessage?.(`Drew ${file}`);
     } catch (error) {

@@ -17,6 +17,7 @@ import {
   rmSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { makeFolder } from '../../base/make-folder.js';
 
 export function checkpointPath(outputDir: string, step: number): string {
   return join(outputDir, `checkpoint-${step}`);
@@ -41,7 +42,7 @@ export function listCheckpoints(outputDir: string): string[] {
  */
 export function writeFolder(path: string, write: (folder: string) => void): void {
   const partial = hidden(path, 'partial');
-  mkdirSync(dirname(path), { recursive: true });
+  makeFolder(dirname(path));
   rmSync(partial, { recursive: true, force: true });
   try {
     mkdirSync(partial);

@@ -3,9 +3,10 @@
  * and their keys in the metadata. A shard is complete or absent. Shards are mapped, so what is not read takes no memory.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { CheckpointError } from '../../base/errors.js';
+import { makeFolder } from '../../base/make-folder.js';
 import { readSafetensors, writeSafetensors } from '../../formats/index.js';
 import { type DType, stack, type Tensor, tidy } from '../../torch/index.js';
 
@@ -32,7 +33,7 @@ export class EncodingStore {
   constructor(folder: string, dtype: DType, onMessage?: (message: string) => void) {
     this.#folder = folder;
     this.#dtype = dtype;
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     for (const name of readdirSync(folder)) {
       const file = join(folder, name);
       if (!name.endsWith(EXTENSION)) {

@@ -7,11 +7,12 @@
  *     Summary   value = 1 { tag = 1, and one of simple_value = 2, image = 4 }
  *               (tensorflow/tensorboard tensorboard/compat/proto/event.proto, summary.proto)
  */
-import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { crc32c } from '@node-rs/crc32';
+import { makeFolder } from '../../base/make-folder.js';
 
 /** A picture for TensorBoard. */
 export interface EncodedImage {
@@ -39,7 +40,7 @@ export class EventFile implements Disposable {
    * later ones, which a resumed run does again
    */
   constructor(folder: string, firstStep: number) {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     const now = Date.now() / 1000;
     // TensorBoard looks for 'tfevents', and reads files in the order of their names.
     const seconds = String(Math.floor(now)).padStart(10, '0');

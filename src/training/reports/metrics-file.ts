@@ -7,7 +7,6 @@ import {
   existsSync,
   fstatSync,
   ftruncateSync,
-  mkdirSync,
   openSync,
   readFileSync,
   writeFileSync,
@@ -15,6 +14,7 @@ import {
 import { dirname } from 'node:path';
 import { writeFileAtomically } from '../../base/atomic-file.js';
 import { isSystemError } from '../../base/errors.js';
+import { makeFolder } from '../../base/make-folder.js';
 
 export class MetricsFile {
   readonly #path: string;
@@ -49,7 +49,7 @@ export class MetricsFile {
   }
 
   #begin(): void {
-    mkdirSync(dirname(this.#path), { recursive: true });
+    makeFolder(dirname(this.#path));
     const before = existsSync(this.#path) ? readFileSync(this.#path, 'utf8').split('\n') : [];
     const kept = before.filter((line) => stepOf(line) <= this.#firstStep);
     writeFileAtomically(this.#path, (append) =>
