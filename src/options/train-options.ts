@@ -127,7 +127,9 @@ export const trainOptionsSchema = z.strictObject({
   resume: z
     .union([z.literal(true), path])
     .optional()
-    .describe('go on from this checkpoint; without a value, from the newest in the output folder'),
+    .describe(
+      'resume from this checkpoint; without a value or latest: from the newest in the output folder; auto: likewise, or afresh where there is none',
+    ),
   cache: z
     // A list is what it resolves to: resolved options are options again, and a run can be repeated from them.
     .union([z.string().transform((list) => list.split(',')), z.array(z.string())])

@@ -10,6 +10,7 @@ import type { Rows } from '../data/dataset.js';
 import type { FrozenModels } from '../diffusion/frozen-models.js';
 import type { Size } from '../images/image.js';
 import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
+import { firstNonFinite } from '../optim/finite.js';
 import { parts, type ResolvedTrainOptions } from '../options/train-options.js';
 import { type Device, Generator } from '../torch/index.js';
 
@@ -40,6 +41,12 @@ export function createAdapter(
         `Expected an IP-Adapter Plus in ${opened.file} but it is ${opened.title}, which cannot be trained yet; use an ip-adapter-plus file.`,
       );
     assertFeaturesFit(opened, imageFeatureSize, imageEncoderPath);
+    // The first step would blame the learning rate.
+    const fault = firstNonFinite(adapter.namedParameters());
+    if (fault !== undefined)
+      throw new CheckpointError(
+        `Expected finite weights in ${opened.file} but ${fault.name} has ${fault.value}; the file is damaged, or its training failed. Start from another one`,
+      );
     if (adapter.numTokens !== numTokens)
       throw new CheckpointError(
         `Expected ${numTokens} image tokens in ${opened.file} but received ${adapter.numTokens}; give --num-tokens ${adapter.numTokens}.`,

@@ -25,6 +25,7 @@ import { type TrainOptions, trainOptionsSchema } from '../options/train-options.
 import { Generator, graphed, setNumThreads, torchVersion } from '../torch/index.js';
 import { assertCudaGraphs, resolveTarget } from '../torch/target.js';
 import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoints/checkpoint.js';
+import { restoreReplaced } from './checkpoints/folder.js';
 import { CheckpointKeeper } from './checkpoints/keeper.js';
 import { assertSameRun } from './checkpoints/resume.js';
 import { lockRun, type RunLock } from './checkpoints/run-lock.js';
@@ -34,7 +35,7 @@ import { NanGuard, NonFiniteError } from './nan-guard.js';
 import { createOptimization, describeSchedule, restoreOptimization } from './optimization.js';
 import { type ReportHooks, StepReporter } from './reports/step-reporter.js';
 import { createAdapter, createLoader } from './setup.js';
-import { gradientAdder, type Training, trainStep } from './step.js';
+import { gradientAdder, stepOrRestore, TornStepError, type Training } from './step.js';
 import { openValidation, type Validation } from './validation.js';
 
 /** What a caller can watch and stop. */
@@ -90,6 +91,7 @@ export async function withRun<T>(
 
   // Everything that can be wrong is found before anything is written, but for the lock, which goes again.
   using lock = await lockRun(config.outputDir, hooks);
+  restoreReplaced(config.outputDir);
   const resumed = findCheckpoint(config.outputDir, config.resume);
   const dataset = await openDataset(config, { ...hooks, spoolFolder: config.outputDir });
   const { rows } = dataset;
@@ -186,7 +188,8 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
     numTrainTimesteps: models.scheduler.numTrainTimesteps,
     ...target,
   });
-  let savedStep = resumed === undefined ? -1 : state.step;
+  const firstStep = state.step;
+  let savedStep = resumed === undefined ? -1 : firstStep;
   const save = (isLast: boolean): void => {
     run.lock.assertHeld();
     guard.settle();
@@ -207,9 +210,9 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
   const epochs = config.maxTrainSteps === undefined ? config.numTrainEpochs : Number.POSITIVE_INFINITY;
   adapter.attach();
   try {
-    for await (const batch of reporter.timed(batchesFrom(loader, state, epochs))) {
-      if (state.step >= totalSteps) break;
-      const metrics = trainStep(training, batch, state.step + 1);
+    const batches = batchesFrom(loader, state, state.step < totalSteps ? epochs : 0);
+    for await (const batch of reporter.timed(batches)) {
+      const metrics = stepOrRestore(training, batch, state.step + 1);
       state.epoch = batch.epoch;
       state.position = batch.nextPosition;
       // A batch that was skipped is no step.
@@ -224,15 +227,21 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
       }
       // Here pictures arrive and Ctrl-C is heard: the engine holds the thread for a whole step.
       await setImmediate();
-      if (hooks.signal?.aborted) break;
+      // Before another batch is read, which a run that is complete must not fail for.
+      if (state.step >= totalSteps || hooks.signal?.aborted) break;
     }
     if (savedStep !== state.step) save(true);
+    else if (state.step === firstStep)
+      hooks.onMessage?.(
+        `Nothing is left to do: ${resumed} has all ${state.step} steps of the run. To train on, give more --max-train-steps or --num-train-epochs`,
+      );
     await validation?.draw(state.step, reporter);
   } catch (error) {
     // Not saved: it may be the step before that has spoilt the weights, without making them infinite.
-    if (error instanceof NonFiniteError)
-      throw new TrainingError(`${error.message}; ${keeper.wayOn()}`, { cause: error });
-    throw error;
+    if (error instanceof NonFiniteError || error instanceof TornStepError)
+      throw new TrainingError(`${error.message}; ${keeper.resumeHint()}`, { cause: error });
+    const hasUnsavedSteps = state.step > firstStep && state.step !== savedStep;
+    throw keeper.saveAfter(error, state.step + 1, hasUnsavedSteps ? () => save(true) : undefined);
   } finally {
     reporter.flush();
     adapter.detach();
@@ -247,6 +256,5 @@ export async function* batchesFrom(
   { epoch, position }: TrainingState,
   epochs: number,
 ): AsyncGenerator<Batch> {
-  yield* loader.batches(epoch, position);
-  for (let next = epoch + 1; next < epochs; next++) yield* loader.batches(next);
+  for (let next = epoch; next < epochs; next++) yield* loader.batches(next, next === epoch ? position : 0);
 }

@@ -189,7 +189,7 @@ describe('a checkpoint that was spoilt', () => {
     const refused = await train(words(folder, '--max-train-steps', '3', '--resume'));
     expect(refused.exitCode).toBe(2);
     expect(refused.stderr).toBe(
-      `CheckpointError: ${file} is damaged: its SHA-256 is not the one in SHA256SUMS, so it was cut short or changed after it was written; the newest that is whole is checkpoint-1: give --resume ${join(folder, 'checkpoint-1')} to go on from there`,
+      `CheckpointError: ${file} is damaged: its SHA-256 is not the one in SHA256SUMS, so it was cut short or changed after it was written; the newest that is whole is checkpoint-1: resume with --resume ${join(folder, 'checkpoint-1')}`,
     );
     const good = await train(
       words(folder, '--max-train-steps', '3', '--resume', join(folder, 'checkpoint-1')),
@@ -341,7 +341,7 @@ describe('NaN', () => {
     // A GPU's steps are told, and looked at after.
     expect(stepsToldIn(stopped)).toHaveLength(Number(step) - (target.device === 'cpu' ? 1 : 0));
 
-    expect(stderr).toContain(`; go on with --resume ${listCheckpoints(stopped).at(-1)}`);
+    expect(stderr).toContain(`; resume with --resume ${listCheckpoints(stopped).at(-1)}`);
 
     // From the checkpoint before, and from the start: the same.
     const onwards = await train(words(stopped, ...flags, '--max-nan-steps', '6', '--resume'));
@@ -358,7 +358,7 @@ describe('NaN', () => {
     const { exitCode, stderr } = await train(words(folder, '--learning-rate', '1e30'));
     expect(exitCode).toBe(2);
     expect(stderr).toMatch(
-      /TrainingError: .* (NaN|Infinity) in step 2;.* there is no checkpoint to go on from: start again/,
+      /TrainingError: .* (NaN|Infinity) in step 2;.* there is no checkpoint to resume: start again/,
     );
     expect(leftIn(folder)).toEqual(['metrics.jsonl']);
   });
@@ -468,6 +468,29 @@ describe('signals', () => {
     expect(again.stderr).not.toContain('damaged');
     expect(again.stderr).toContain('Cache of latents: complete, 0 newly encoded');
   });
+
+  it.each([
+    ['SIGUSR1', 138],
+    ['SIGUSR2', 140],
+    ['SIGXCPU', 152],
+    ['SIGQUIT', 131],
+  ] as const)(
+    '%s, which a scheduler sends before it kills: a checkpoint is written, exit code %d',
+    async (name, code) => {
+      const folder = out(name);
+      const { exitCode, stderr, stdout } = await train(
+        words(folder),
+        when('Training', (child) => {
+          child.kill(name);
+          // A limit of CPU time is told every second.
+          if (name !== 'SIGQUIT') setTimeout(() => child.kill(name), 5);
+        }),
+      );
+      expect(exitCode, stderr).toBe(code);
+      verifyCheckpoint(stdout);
+      expect(stderr).toContain(`--resume ${stdout}`);
+    },
+  );
 
   it('SIGHUP of a terminal that is closed: the step is ended and a checkpoint written', async ({ skip }) => {
     if (spawnSync('script', ['--version']).status !== 0)

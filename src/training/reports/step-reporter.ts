@@ -138,19 +138,21 @@ export class StepReporter implements Disposable {
       }),
     );
     Object.assign((entries.at(-1) as LogEntry).scalars, this.#ofInterval(seconds));
+    const images = this.#images;
+    // Before the caller is told, who may throw: the tensors are released.
+    this.#done = [];
+    this.#images = 0;
+    this.#waitedMs = 0;
+    this.#lastFlush = now;
     this.#log.write(entries);
     this.#hooks.onSteps?.({
       step: this.#step,
       totalSteps: this.#totalSteps,
       losses,
       learningRates: last.learningRates,
-      images: this.#images,
+      images,
       seconds,
     });
-    this.#done = [];
-    this.#images = 0;
-    this.#waitedMs = 0;
-    this.#lastFlush = now;
   }
 
   /** What is told once a report: means over its steps, and the state at its end. */
