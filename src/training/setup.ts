@@ -34,26 +34,41 @@ export function createAdapter(
     adapter = new IPAdapter(unet, newResampler(unet, imageFeatureSize, numTokens));
     adapter.init(new Generator('cpu', seed));
   } else {
-    const opened = openAdapter(adapterFileOf(startFrom), unet);
-    adapter = opened.module;
+    adapter = openPlus(startFrom, { unet, imageFeatureSize }, { numTokens, imageEncoderPath });
+  }
+  adapter.to({ device });
+  return adapter.requiresGrad_(true);
+}
+
+/** The adapter of a file, checked. */
+function openPlus(
+  startFrom: string,
+  { unet, imageFeatureSize }: Pick<FrozenModels, 'unet' | 'imageFeatureSize'>,
+  { numTokens, imageEncoderPath }: Pick<ResolvedTrainOptions, 'numTokens' | 'imageEncoderPath'>,
+): IPAdapter {
+  const opened = openAdapter(adapterFileOf(startFrom), unet);
+  const { module: adapter, file, title } = opened;
+  try {
     if (!(adapter.image_proj instanceof Resampler))
       throw new CheckpointError(
-        `Expected an IP-Adapter Plus in ${opened.file} but it is ${opened.title}, which cannot be trained yet; use an ip-adapter-plus file.`,
+        `Expected an IP-Adapter Plus in ${file} but it is ${title}, which cannot be trained yet; use an ip-adapter-plus file.`,
       );
     assertFeaturesFit(opened, imageFeatureSize, imageEncoderPath);
     // The first step would blame the learning rate.
     const fault = firstNonFinite(adapter.namedParameters());
     if (fault !== undefined)
       throw new CheckpointError(
-        `Expected finite weights in ${opened.file} but ${fault.name} has ${fault.value}; the file is damaged, or its training failed. Start from another one`,
+        `Expected finite weights in ${file} but ${fault.name} has ${fault.value}; the file is damaged, or its training failed. Start from another one`,
       );
     if (adapter.numTokens !== numTokens)
       throw new CheckpointError(
-        `Expected ${numTokens} image tokens in ${opened.file} but received ${adapter.numTokens}; give --num-tokens ${adapter.numTokens}.`,
+        `Expected ${numTokens} image tokens in ${file} but received ${adapter.numTokens}; give --num-tokens ${adapter.numTokens}.`,
       );
+    return adapter;
+  } catch (error) {
+    for (const parameter of adapter.parameters()) parameter.dispose();
+    throw error;
   }
-  adapter.to({ device });
-  return adapter.requiresGrad_(true);
 }
 
 /**

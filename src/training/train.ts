@@ -11,6 +11,7 @@
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { adapterFile } from '../adapters/adapter-path.js';
+import { Deferred } from '../base/deferred.js';
 import { TrainingError } from '../base/errors.js';
 import type { BadRow } from '../data/bad-rows.js';
 import type { Batch, DataLoader } from '../data/data-loader.js';
@@ -22,7 +23,7 @@ import { loadFrozenModels } from '../diffusion/frozen-models.js';
 import type { Size } from '../images/image.js';
 import { resolveOptions } from '../options/options.js';
 import { type TrainOptions, trainOptionsSchema } from '../options/train-options.js';
-import { Generator, graphed, setNumThreads, torchVersion } from '../torch/index.js';
+import { Generator, graphed, setNumThreads, type Tensor, torchVersion } from '../torch/index.js';
 import { assertCudaGraphs, resolveTarget } from '../torch/target.js';
 import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoints/checkpoint.js';
 import { restoreReplaced } from './checkpoints/folder.js';
@@ -32,7 +33,7 @@ import { lockRun, type RunLock } from './checkpoints/run-lock.js';
 import { saveOptions } from './checkpoints/saved-options.js';
 import { openEncoders } from './encodings/encoders.js';
 import { NanGuard, NonFiniteError } from './nan-guard.js';
-import { createOptimization, describeSchedule, restoreOptimization } from './optimization.js';
+import { createOptimization, describeSchedule, restoreOptimization, stateOf } from './optimization.js';
 import { type ReportHooks, StepReporter } from './reports/step-reporter.js';
 import { createAdapter, createLoader } from './setup.js';
 import { gradientAdder, stepOrRestore, TornStepError, type Training } from './step.js';
@@ -105,7 +106,14 @@ export async function withRun<T>(
     // The noise of a GPU is another than that of the CPU; which GPU does not matter.
     options: { ...config, device: target.device.replace(/:.*/, '') },
   };
+  using deferred = new Deferred();
+  /** Nothing of a run is left in memory, however it ends: the next one may need all of a GPU. */
+  const releaseAtEnd = (tensors: () => Iterable<Tensor>): void =>
+    deferred.add(() => {
+      for (const tensor of tensors()) tensor.dispose();
+    });
   const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
+  if (saved !== undefined) releaseAtEnd(() => saved.optimizer.values());
   if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...hooks });
   const { pretrainedModelNameOrPath: stableDiffusion, imageEncoderPath: imageEncoder } = config;
   const startFrom = resumed === undefined ? config.pretrainedIpAdapterPath : join(resumed, adapterFile);
@@ -116,17 +124,22 @@ export async function withRun<T>(
     cudaGraphs: config.cudaGraphs,
     onMessage: hooks.onMessage,
   });
+  releaseAtEnd(() => [...models.unet.parameters(), models.scheduler.alphasCumprod]);
   const generator = new Generator(target.device, config.seed);
   const adapter = createAdapter(models, config, startFrom, target.device);
+  releaseAtEnd(() => adapter.parameters());
   const buckets = config.buckets ? await readBuckets(rows, config.resolution, hooks) : undefined;
   const loader = createLoader(models, config, rows, buckets);
   state.totalSteps = config.maxTrainSteps ?? config.numTrainEpochs * loader.batchesPerEpoch;
   const optimization = createOptimization(adapter.namedParameters(), config, state.totalSteps);
+  releaseAtEnd(() => stateOf(optimization));
   if (saved !== undefined) {
     restoreOptimization(optimization, saved, resumed as string);
     generator.setState(saved.generator, resumed as string);
     const { step, epoch, position } = saved.state;
     Object.assign(state, { step, epoch, position });
+    // They hold the checkpoint's file, which may be deleted by the run.
+    for (const tensor of saved.optimizer.values()) tensor.dispose();
   }
   using validation = await openValidation(models.unet, adapter, config, {
     ...hooks,
@@ -246,6 +259,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
     reporter.flush();
     adapter.detach();
   }
+  reporter.finish();
   const badRows = [...dataset.incomplete, ...loader.badRows.values()];
   return { step: state.step, checkpoint: keeper.newest as string, badRows };
 }

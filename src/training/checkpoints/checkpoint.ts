@@ -101,7 +101,9 @@ export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter' | 'ema'
   if (generator === undefined)
     throw new CheckpointError(`${join(path, optimizerFile)} has no '${generatorKey}'`);
   optimizer.delete(generatorKey);
-  return { state, optimizer, generator: generator.toBytes() };
+  const generatorState = generator.toBytes();
+  generator.dispose();
+  return { state, optimizer, generator: generatorState };
 }
 
 /**

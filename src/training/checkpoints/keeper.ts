@@ -5,7 +5,7 @@
  * before is whole, and by the next save there may be room again. At the end of a run there is no next save, and it fails.
  */
 import { basename } from 'node:path';
-import { isSystemError, TorchError, TrainingError, UserError } from '../../base/errors.js';
+import { CheckpointError, isSystemError, TorchError, TrainingError, UserError } from '../../base/errors.js';
 import { firstNonFinite } from '../../optim/finite.js';
 import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
 import { clearLeftovers, deleteOldest, listCheckpoints, stepOf } from './folder.js';
@@ -51,16 +51,19 @@ export class CheckpointKeeper {
         `Expected finite weights after step ${step} but ${fault.name} has ${fault.value}. No checkpoint was written; ${this.resumeHint()}, with a lower --learning-rate`,
       );
     try {
-      this.newest = saveCheckpoint(this.#outputDir, content);
+      const path = saveCheckpoint(this.#outputDir, content);
+      // Before older ones are deleted: they may be the only ones that are whole.
+      if (this.#limit !== undefined) verifyCheckpoint(path);
+      this.newest = path;
     } catch (error) {
-      if (!isSystemError(error)) throw error;
+      if (!isSystemError(error) && !(error instanceof CheckpointError)) throw error;
       const what = `The checkpoint of step ${step} could not be written: ${error.message}.`;
       if (isLast)
         throw new TrainingError(
           `${what} Make room in ${this.#outputDir} (--checkpoints-total-limit deletes older checkpoints); ${this.resumeHint()}`,
           { cause: error },
         );
-      this.#onMessage?.(`${what} The run goes on, and tries again at the next save`);
+      this.#onMessage?.(`${what} The run continues, and tries again at the next save`);
       return false;
     }
     this.#onMessage?.(`Saved ${this.newest}`);
@@ -69,8 +72,6 @@ export class CheckpointKeeper {
   }
 
   #deleteOldest(newest: string, limit: number): void {
-    // Read back first: what is deleted may be the only other one that is whole.
-    verifyCheckpoint(newest);
     try {
       deleteOldest(newest, limit);
     } catch (error) {

@@ -104,7 +104,7 @@ export async function lockRun(outputDir: string, context: LockContext = {}): Pro
 
 function notWritable(outputDir: string, cause: Error): ConfigError {
   return new ConfigError(
-    `Expected a folder to write in for --output-dir (outputDir) but received ${outputDir}: ${cause.message}`,
+    `Expected a folder to write in for --output-dir (outputDir) but received ${outputDir}: ${cause.message.split(', ')[0]}`,
     { cause },
   );
 }
