@@ -4,6 +4,8 @@ import { isSystemError } from './errors.js';
 
 /** Linux takes at most 2 GiB in one write. */
 const MAX_WRITE = 1 << 30;
+/** Small pieces are gathered up to so many bytes. */
+const GATHERED_BYTES = 2 ** 20;
 
 /** What can be done, by what the system refuses. */
 const remedies: Record<string, string> = {
@@ -27,7 +29,23 @@ export function writeFileAtomically(
   try {
     const file = openSync(temporary, 'w');
     try {
-      write((bytes) => writeAll(file, bytes));
+      const waiting: Uint8Array[] = [];
+      let waitingBytes = 0;
+      const flush = (): void => {
+        writeAll(file, Buffer.concat(waiting.splice(0)));
+        waitingBytes = 0;
+      };
+      write((bytes) => {
+        // Hundreds of small tensors are one write; a large one is not copied.
+        if (waitingBytes + bytes.length > GATHERED_BYTES) flush();
+        if (bytes.length > GATHERED_BYTES) writeAll(file, bytes);
+        else {
+          // The caller may use its memory again.
+          waiting.push(bytes.slice());
+          waitingBytes += bytes.length;
+        }
+      });
+      flush();
       fsyncSync(file);
     } finally {
       closeSync(file);

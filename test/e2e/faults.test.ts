@@ -24,6 +24,7 @@ import { verifyCheckpoint } from '../../src/training/checkpoints/checkpoint.js';
 import { listCheckpoints } from '../../src/training/checkpoints/folder.js';
 import { lockFile } from '../../src/training/checkpoints/run-lock.js';
 import { target } from '../golden.js';
+import { type Change, type Fault, KillSweep } from '../long/kill-sweep.js';
 import { type Ended, runProgram } from './command.js';
 import { makeWorld, type World } from './world.js';
 
@@ -176,6 +177,19 @@ describe('kill -9', () => {
     },
     60_000 + 10_000 * kills,
   );
+});
+
+describe('a change of the file system at which the process is killed, or which the system refuses', () => {
+  it('a sample of all of them (test/long has each): the resumed run ends as one that nothing happened to', async () => {
+    const sweep = new KillSweep(world);
+    const changes = await sweep.changes();
+    const faults = ['KILL', 'KILL', 'ENOSPC', 'EIO'] as const;
+    const samples = 12;
+    for (let i = 0; i < samples; i++) {
+      const at = Math.floor(((i + 0.5) * changes.length) / samples);
+      await sweep.check(changes[at] as Change, faults[i % faults.length] as Fault);
+    }
+  });
 });
 
 describe('a checkpoint that was spoilt', () => {

@@ -73,6 +73,8 @@ export class CheckpointKeeper {
 
   #deleteOldest(newest: string, limit: number): void {
     try {
+      // What could not be deleted the last time.
+      clearLeftovers(this.#outputDir);
       deleteOldest(newest, limit);
     } catch (error) {
       if (!isSystemError(error)) throw error;

@@ -96,7 +96,12 @@ export async function lockRun(outputDir: string, context: LockContext = {}): Pro
     },
     [Symbol.dispose]: () => {
       void heart.terminate();
-      if (readLock(file) === ownText) rmSync(file, { force: true });
+      try {
+        if (readLock(file) === ownText) rmSync(file, { force: true });
+      } catch (error) {
+        // Where it stays, it is that of a process that is gone, and is taken over.
+        if (!isSystemError(error)) throw error;
+      }
       if (made !== undefined) removeEmpty(outputDir, made);
     },
   };
