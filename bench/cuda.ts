@@ -11,9 +11,9 @@
  * and at the end with ours in float32 on the CPU. This has not been run on a GPU yet.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { makeFolder } from '../src/base/make-folder.js';
 import { torchVersion } from '../src/torch/index.js';
 import { writeInputs } from './full-size/inputs.js';
 import type { Throughput } from './full-size/measured.js';
@@ -51,7 +51,7 @@ if (device !== 'cpu')
     { name: 'ours, cached, graphs', isPython: false, modes: ['cached', 'graphs'] },
   );
 
-mkdirSync(models, { recursive: true });
+makeFolder(models);
 writeFullSizeModels(models);
 console.log(`${resolution} px, ${dtype} on ${device}, LibTorch ${torchVersion}, ${describePython()}`);
 for (const batch of values.batch) compareSides(Number(batch));

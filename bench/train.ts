@@ -9,10 +9,10 @@
  * folder). Both sides read the same files and inputs, and their losses are compared. The first step of each process is a
  * warm-up.
  */
-import { mkdirSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { makeFolder } from '../src/base/make-folder.js';
 import { torchVersion } from '../src/torch/index.js';
 import { compareDemoStep } from './demo-step.js';
 import { writeInputs } from './full-size/inputs.js';
@@ -33,7 +33,7 @@ const python = findPython();
 /** Includes one warm-up step. */
 const stepCount = String(Number(values.steps) + 1);
 
-mkdirSync(values.models, { recursive: true });
+makeFolder(values.models);
 writeFullSizeModels(values.models);
 await compareDemoStep(9);
 console.log(

@@ -2,10 +2,11 @@
  * @file Writes Stable Diffusion 1.5 and CLIP ViT-H/14 in their published sizes and folder layout, with random float32 weights
  * (6.8 GB on disk), since a step's time does not depend on the weights' values.
  */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeAdapter } from '../../src/adapters/adapter-file.js';
 import { openImageEncoder } from '../../src/adapters/image-encoder.js';
+import { makeFolder } from '../../src/base/make-folder.js';
 import { writeSafetensors } from '../../src/formats/index.js';
 import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip/clip-text-model.js';
 import {
@@ -44,7 +45,7 @@ export function writeFullSizeModels(root: string): void {
   ): void => {
     const path = join(root, folder);
     if (existsSync(join(path, file))) return;
-    mkdirSync(path, { recursive: true });
+    makeFolder(path);
     writeJson(join(path, 'config.json'), config);
     const model = create();
     initParameters(model, new Generator('cpu', 0));
@@ -79,7 +80,7 @@ export function writeFullSizeModels(root: string): void {
     const { adapter } = createAdapter(models, { numTokens: 16, seed: 0 }, undefined, 'cpu');
     writeAdapter(adapterFile, adapter.namedParameters());
   }
-  mkdirSync(join(root, 'model/scheduler'), { recursive: true });
+  makeFolder(join(root, 'model/scheduler'));
   writeJson(join(root, 'model/scheduler/scheduler_config.json'), scheduler);
 }
 

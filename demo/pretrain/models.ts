@@ -2,8 +2,9 @@
  * @file Configs of the demo's models, and functions that create and write them. They are the real classes in the real folder
  * layout, small enough to train all of them on two CPU cores in two hours.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder } from '../../src/base/make-folder.js';
 import { writeSafetensors } from '../../src/formats/index.js';
 import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip/clip-text-model.js';
 import {
@@ -148,6 +149,6 @@ function writeModel(folder: string, config: object, file: string, weights: Weigh
 }
 
 function writeJson(folder: string, file: string, content: object): void {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   writeFileSync(join(folder, file), `${JSON.stringify(content, null, 2)}\n`);
 }

@@ -2,8 +2,9 @@
  * @file Writes a CLIP tokenizer for the words of the captions: `vocab.json` and `merges.txt` in openai/CLIP's form, with merges
  * learnt from these words (Sennrich et al. 2016, algorithm 1). Other words are split into letters.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder } from '../../src/base/make-folder.js';
 
 const BOS = '<|startoftext|>';
 const EOS = '<|endoftext|>';
@@ -24,7 +25,7 @@ export function writeTokenizer(folder: string, words: readonly string[], maxLeng
     pad_token: EOS,
     unk_token: EOS,
   };
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const write = (file: string, content: string) => writeFileSync(join(folder, file), content);
   write('vocab.json', JSON.stringify(Object.fromEntries(tokens.map((token, id) => [token, id]))));
   write('merges.txt', ['#version: 0.2', ...merges.map((pair) => pair.join(' ')), ''].join('\n'));

@@ -1,6 +1,7 @@
 /** @file Writes scenes as a dataset for `ip-adapter train`: images and a JSON list. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder } from '../../src/base/make-folder.js';
 import { fullCaption, sparseCaption } from './caption.js';
 import { seededRandom } from './random.js';
 import { renderScene, writePng } from './render.js';
@@ -18,7 +19,7 @@ export interface DatasetOptions {
  * @returns the path of `dataset.json`
  */
 export async function writeDataset(folder: string, { count, split, seed }: DatasetOptions): Promise<string> {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const random = seededRandom(seed);
   const rows = sampleScenes(count, split, seed).map((scene, i) => ({
     image_file: `${String(i).padStart(4, '0')}.png`,

@@ -7,7 +7,6 @@ import { createHash, randomBytes } from 'node:crypto';
 import {
   createReadStream,
   existsSync,
-  mkdirSync,
   readdirSync,
   renameSync,
   rmSync,
@@ -21,6 +20,7 @@ import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout } from 'node:timers/promises';
 import { CheckpointError, UserError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 import type { HubFile } from './repository.js';
 
 export interface BlobDownload {
@@ -50,7 +50,7 @@ const claims = new Set<string>();
  *   signal's reason, keeping what has been received
  */
 export async function downloadBlob(blob: string, file: HubFile, download: BlobDownload): Promise<void> {
-  mkdirSync(dirname(blob), { recursive: true });
+  makeFolder(dirname(blob));
   let partial = claim(blob);
   if (partial === null) download.onWait();
   while (partial === null) {

@@ -6,10 +6,11 @@
  *     models--org--name/snapshots/<commit>/…  the repository's files, as links to blobs
  *     models--org--name/blobs/<etag>          file contents, named by hash
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { CheckpointError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 
 /** A name on the Hub: `h94/IP-Adapter/models/image_encoder` is `models/image_encoder` in the repository `h94/IP-Adapter`. */
 export interface HubName {
@@ -74,7 +75,7 @@ export function cachedCommit(repo: string): string | null {
 /** Records a commit as that of the main branch. */
 export function cacheCommit(repo: string, commit: string): void {
   const ref = mainRef(repo);
-  mkdirSync(dirname(ref), { recursive: true });
+  makeFolder(dirname(ref));
   // Atomically, so that another process never reads a part of it.
   const partial = `${ref}.${process.pid}.tmp`;
   writeFileSync(partial, commit);
@@ -94,7 +95,7 @@ export function blobFile(repo: string, etag: string): string {
 /** Links a snapshot's file to a blob. The link is relative, so that the cache can be moved. */
 export function linkBlob(blob: string, file: string): void {
   const folder = dirname(file);
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   try {
     symlinkSync(relative(folder, blob), file);
   } catch (error) {

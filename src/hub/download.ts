@@ -1,7 +1,8 @@
 /** @file Downloads a model's missing files from the Hub into the cache. */
-import { existsSync, mkdirSync, statfsSync } from 'node:fs';
+import { existsSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { CheckpointError, UserError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 import { downloadBlob, reasonOf } from './blob.js';
 import {
   blobFile,
@@ -130,7 +131,7 @@ async function fetchFiles(
 
 function assertSpace(bytes: number, repo: string): void {
   const folder = cacheFolder();
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const { bavail, bsize } = statfsSync(folder);
   if (bytes > bavail * bsize)
     throw new CheckpointError(

@@ -128,7 +128,9 @@ export const trainOptionsSchema = z.strictObject({
   resume: z
     .union([z.literal(true), path], { error: 'must be a checkpoint folder, or true for the newest one' })
     .optional()
-    .describe('continue from this checkpoint; without a value, from the newest one in --output-dir'),
+    .describe(
+      'resume from this checkpoint; without a value or latest: from the newest one in --output-dir; auto: likewise, or from the start where there is none',
+    ),
   cache: z
     // A list is what it resolves to: resolved options are options again, and a run can be repeated from them.
     .union([z.string().transform((list) => list.split(',')), z.array(z.string())], {

@@ -14,6 +14,7 @@ import { openDiffusionModel } from '../diffusion/open-model.js';
 import type { Size } from '../images/image.js';
 import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
+import { firstNonFinite } from '../optim/finite.js';
 import { parts, type ResolvedTrainOptions } from '../options/train-options.js';
 import { type Device, Generator } from '../torch/index.js';
 import {
@@ -121,15 +122,26 @@ function openedAdapter(
 ): { adapter: IPAdapter; kind: AdapterKind } {
   const opened = openAdapter(adapterFileOf(startFrom), sites);
   const { module: adapter, kind, file } = opened;
-  if (name !== undefined && name !== kind.name)
-    throw new CheckpointError(`${file} is an ${kind.title}, and --kind is ${name}; leave --kind out.`);
-  assertFeaturesFit(opened, widths[kind.feature], folder);
-  const tokens = adapter.image_proj.numTokens;
-  if (numTokens !== undefined && tokens !== numTokens)
-    throw new CheckpointError(
-      `${file} makes ${tokens ?? 'as many image tokens as the image encoder has'}${tokens === null ? '' : ' image tokens'}, and --num-tokens is ${numTokens}; leave --num-tokens out.`,
-    );
-  return { adapter, kind };
+  try {
+    if (name !== undefined && name !== kind.name)
+      throw new CheckpointError(`${file} is an ${kind.title}, and --kind is ${name}; leave --kind out.`);
+    assertFeaturesFit(opened, widths[kind.feature], folder);
+    // The first step would blame the learning rate.
+    const fault = firstNonFinite(adapter.namedParameters());
+    if (fault !== undefined)
+      throw new CheckpointError(
+        `${fault.name} of ${file} has ${fault.value}: the file is damaged, or its training failed. Start from another one.`,
+      );
+    const tokens = adapter.image_proj.numTokens ?? 'one for each of the image encoder';
+    if (numTokens !== undefined && tokens !== numTokens)
+      throw new CheckpointError(
+        `The image tokens of ${file} are ${tokens}, and --num-tokens is ${numTokens}; leave --num-tokens out.`,
+      );
+    return { adapter, kind };
+  } catch (error) {
+    adapter[Symbol.dispose]();
+    throw error;
+  }
 }
 
 /** Reads the rows that a run trains on. */

@@ -7,6 +7,7 @@
  */
 
 import type { IPAdapter } from '../adapters/ip-adapter.js';
+import { TrainingError } from '../base/errors.js';
 import type { Examples } from '../data/data-loader.js';
 import { clipGradNorm, gradientsOf, gradNorm } from '../optim/clip-grad-norm.js';
 import type { Part, ResolvedTrainOptions } from '../options/train-options.js';
@@ -51,6 +52,30 @@ const justRun: Around = (_, work) => work();
  * loss without its weight, and that of each row, without gradients.
  */
 type AddGradients = (inputs: { rows: StepInputs; weight: Tensor }) => TrainingLoss;
+
+/** A step failed while it updated the weights: what is in memory is neither the state before the step nor after it. */
+export class TornStepError extends TrainingError {}
+
+/**
+ * As `trainStep`; where it fails, the noise that it has drawn is to be drawn again, so that the state before it can be
+ * saved.
+ * @throws TornStepError where that is not possible
+ */
+export function stepOrRestore(training: Training, batch: Examples, step: number): StepMetrics | null {
+  const { generator, optimizer } = training;
+  const [noise, updates] = [generator.getState(), optimizer.steps];
+  try {
+    return trainStep(training, batch, step);
+  } catch (error) {
+    if (optimizer.steps !== updates)
+      throw new TornStepError(
+        `Step ${step} failed while it updated the weights, so these are not saved: ${(error as Error).message}`,
+        { cause: error },
+      );
+    generator.setState(noise, `step ${step}`);
+    throw error;
+  }
+}
 
 /**
  * The results are on the device. It is not waited for, but for what the guard and the scaler have to know.

@@ -3,13 +3,14 @@
  * seeds. They are what `ip-adapter generate` would draw with the checkpoint of the step, and training does not notice:
  * noise comes from generators of their own.
  */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { openImageEncoder } from '../adapters/image-encoder.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { writeFileAtomically } from '../base/atomic-file.js';
 import { ConfigError, isSystemError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 import type { GuardedContext } from '../base/run-context.js';
 import type { Backbone, LatentSpace } from '../diffusion/model.js';
 import { openDiffusionModel } from '../diffusion/open-model.js';
@@ -203,7 +204,7 @@ export class Validation implements Disposable {
     reporter.image('validation', { png, width: sheet.width, height: sheet.height });
     this.#drawnAt = step;
     try {
-      mkdirSync(folder, { recursive: true });
+      makeFolder(folder);
       writeFileAtomically(file, (append) => append(png));
       context.onMessage(`Drew ${file}`);
       context.emit({ type: 'image', step, path: file });
