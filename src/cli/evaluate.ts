@@ -10,12 +10,12 @@ import { assertFolderFor } from './out-folder.js';
 import { StepProgress } from './step-progress.js';
 
 const schema = evaluateOptionsSchema.extend({
-  out: path.prefault('evaluation.json').describe('JSON file to write'),
+  out: path.prefault('evaluation.json').describe('JSON file to write the scores to'),
 });
 
 export function evaluateCommand(): Command {
   const command = new Command('evaluate').description(
-    'Measure how well drawn pictures follow their image prompts: CLIP-I, CLIP-T and retrieval, on the rows of a dataset.',
+    'Measure how well generated images follow their image prompts: CLIP-I, CLIP-T and retrieval, on the rows of a dataset.',
   );
   addFlags(command, schema);
   return command.action((flags) => run(flags));

@@ -1,4 +1,4 @@
-/** @file `ip-adapter generate`: flags to options, pictures to PNG files, their names to stdout. */
+/** @file `ip-adapter generate`: flags to options, images to PNG files, their names to stdout. */
 import { writeFile } from 'node:fs/promises';
 import { format, parse } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
@@ -20,7 +20,7 @@ const schema = generateOptionsSchema.extend({
 
 export function generateCommand(): Command {
   const command = new Command('generate').description(
-    'Draw pictures that follow text and reference pictures. Flags may be written with hyphens or underscores.',
+    'Generate images that follow text and reference images. Flags may be written with hyphens or underscores.',
   );
   addFlags(command, schema);
   return command.action((flags) => run(flags));

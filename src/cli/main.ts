@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** @file `ip-adapter`: the commands, and what each way of ending means to the shell. */
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { isSystemError, UserError } from '../base/errors.js';
 import { dataCommand } from './data-check.js';
@@ -10,13 +11,18 @@ import { generateCommand } from './generate.js';
 import { inspectCommand } from './inspect.js';
 import { trainCommand } from './train.js';
 
-/** The original's flags have underscores; `--train_batch_size=4` becomes `--train-batch-size=4`. */
+/** The original's flags have underscores; `--output_dir=out` becomes `--output-dir=out`. */
 export function hyphenate(args: readonly string[]): string[] {
   return args.map((arg) => arg.replace(/^--[^=]+/, (flag) => flag.replaceAll('_', '-')));
 }
 
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
 const program = new Command('ip-adapter')
-  .description('Train IP-Adapters for Stable Diffusion: pictures as prompts.')
+  .version(version)
+  .description('Train IP-Adapters for Stable Diffusion and generate with them: images as prompts.')
   .exitOverride()
   .addCommand(trainCommand())
   .addCommand(generateCommand())

@@ -85,6 +85,9 @@ describe('optionsYaml', () => {
   };
 
   it('writes what is read as the same', () => {
+    expect(
+      resolveOptions(trainOptionsSchema, { ...required, cache: ['text,image', 'latents'] }).cache,
+    ).toEqual(['text', 'image', 'latents']);
     const options = { ...required, cache: 'latents,text', learningRate: 1e-8, maxSteps: 3 };
     const resolved = resolveOptions(trainOptionsSchema, options);
     const again = read(optionsYaml(resolved)).options;

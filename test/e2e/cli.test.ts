@@ -259,7 +259,7 @@ describe('ip-adapter train', () => {
         },
       );
       expect(code).toBe(exitCode);
-      const step = Number(/Stopped after step (\d+)\. .*--resume \S+checkpoint-\1\.\n/.exec(err)?.[1]);
+      const step = Number(/Stopped after step (\d+)\. .*--resume \S+checkpoint-\1\n/.exec(err)?.[1]);
       expect(existsSync(join(out, `checkpoint-${step}`, 'ip_adapter.safetensors'))).toBe(true);
       const resumed = await start([
         'train',
