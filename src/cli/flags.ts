@@ -72,7 +72,7 @@ function optionOf(
   { type, enum: choices, anyOf = [], items, prefixItems, default: fallback, description }: JsonSchema,
 ): Option {
   const isList = type === 'array' || anyOf.some((one) => one.type === 'array');
-  const element = items ?? prefixItems?.[0];
+  const element = prefixItems?.[0] ?? items;
   const name = isNumeric(element?.type ?? type) ? 'number' : 'value';
   // What may also be true has its value left out for that.
   const isOptional = anyOf.some((one) => one.type === 'boolean');
