@@ -2,7 +2,7 @@
 /** @file `ip-adapter`: the commands, and what each way of ending means to the shell. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from '@commander-js/extra-typings';
-import { isSystemError, UserError } from '../base/errors.js';
+import { isSystemError, TorchError, UserError } from '../base/errors.js';
 import { dataCommand } from './data-check.js';
 import { embedCommand } from './embed.js';
 import { evaluateCommand } from './evaluate.js';
@@ -49,6 +49,9 @@ try {
     process.exitCode = error.exitCode === 0 ? 0 : 2;
   } else if (error instanceof UserError || isSystemError(error)) {
     process.stderr.write(`${error.name}: ${error.message}\n`);
+    process.exitCode = 2;
+  } else if (error instanceof TorchError && /out of memory/.test(error.message)) {
+    process.stderr.write(`${error.message}\nUse a smaller batch size or smaller images.\n`);
     process.exitCode = 2;
   } else {
     process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);

@@ -121,6 +121,7 @@ describe('resolveOptions', () => {
     [{ range: [0.5, 0.2] }, 'range is [0.5,0.2]; it must not end before it starts'],
     [{ range: [0.5] }, 'range is [0.5]; it must be two numbers, [start, end]'],
     [{ steps: Number.NaN }, 'steps is NaN; it must be a whole number from 1 to 10,000'],
+    [{ adapters: [{ adapter: 'a', scale: -1 }] }, 'adapters[0].scale is -1; it must be a number from 0 to'],
     [{ weights: [1, -1] }, 'weights[1] is -1; it must be a number from 0 to 1,000,000,000'],
   ])('says of %o what it takes', (options, message) => {
     expect(call({ model: 'm', ...options })).toThrow(message);

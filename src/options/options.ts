@@ -92,11 +92,14 @@ export function resolveOptions<S extends z.ZodObject>(
       return issue.keys.map((key) => `Unknown option ${key}${suggestion(key, known)}`).join('\n');
     }
     const key = String(issue.path[0]);
-    const value = issue.path.slice(1).reduce((outer: unknown, part) => Object(outer)[part], named[key]);
-    if (named[key] === undefined)
-      return `${shownAs(key)} is required: ${schema.shape[key]?.description ?? ''}`;
-    const inner = issue.path.slice(1).map((part) => `[${String(part)}]`);
-    return `${shownAs(key)}${inner.join('')} is ${shown(value)}; it ${issue.message}`;
+    const whole = named[key];
+    if (whole === undefined) return `${shownAs(key)} is required: ${schema.shape[key]?.description ?? ''}`;
+    const inner = issue.path.slice(1);
+    const value = inner.reduce((outer: unknown, part) => Object(outer)[part], whole);
+    // A part that is not in what was given was made of it, such as the second of 'a,b'.
+    if (value === undefined) return `${shownAs(key)} is ${shown(whole)}; it ${issue.message}`;
+    const index = inner.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`));
+    return `${shownAs(key)}${index.join('')} is ${shown(value)}; it ${issue.message}`;
   });
   throw new ConfigError(faults.join('\n'));
 }
