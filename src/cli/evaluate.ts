@@ -50,7 +50,7 @@ function table({ scores, rows, imagesPerRow, metricEncoder }: Evaluation): strin
   const lines = [title, ...body].map((cells) => cells.map((cell) => cell.padStart(15)).join(' '));
   const hasText = scores[0]?.clipT !== null;
   const notes = [
-    `${rows} rows, ${imagesPerRow} ${imagesPerRow === 1 ? 'picture' : 'pictures'} each; chance of retrieval ${(100 / rows).toFixed(1)} %; measured by ${metricEncoder}.`,
+    `${rows} rows, ${imagesPerRow} ${imagesPerRow === 1 ? 'image' : 'images'} each; chance of retrieval ${(100 / rows).toFixed(1)} %; measured by ${metricEncoder}.`,
     'CLIP-I: cosine to the own image prompt; to others: to those of the other rows.',
     hasText
       ? 'CLIP-T: cosine to the caption; CLIPScore: 2.5 times that, the size of the values in arXiv 2308.06721, table 1.'

@@ -113,7 +113,7 @@ describe('a dry run', () => {
 
     const timed = step.parts.filter(({ seconds }) => seconds !== null);
     expect(timed.map(({ name }) => name)).toEqual([
-      ...['reading pictures', 'VAE', 'text encoder', 'image encoder'],
+      ...['reading images', 'VAE', 'text encoder', 'image encoder'],
       ...['forward', 'backward', 'AdamW', 'everything else'],
     ]);
     const sum = timed.reduce((total, { seconds }) => total + (seconds as number), 0);

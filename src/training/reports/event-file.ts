@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { crc32c } from '@node-rs/crc32';
 
-/** A picture for TensorBoard. */
+/** An image for TensorBoard. */
 export interface EncodedImage {
   png: Uint8Array;
   /** In pixels. */
