@@ -130,6 +130,13 @@ describe('resolveOptions', () => {
     expect(call({ model: 'm', ...options })).toThrow(message);
   });
 
+  it('names a list that was split as it was given', () => {
+    const options = { model: 'm', imageEncoder: 'e', dataset: 'd' };
+    const cached = (cache: unknown) => () => resolveOptions(trainOptionsSchema, { ...options, cache });
+    expect(cached('latents,vae')).toThrow('cache is "latents,vae"; it must be one of latents, image, text');
+    expect(cached(['vae'])).toThrow('cache[0] is "vae"; it must be one of latents, image, text');
+  });
+
   it('an absent negative prompt is absent, and an empty one is empty', () => {
     expect(call({ model: 'm' })().negativePrompt).toBeUndefined();
     expect(call({ model: 'm', negativePrompt: '' })().negativePrompt).toBe('');

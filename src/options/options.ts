@@ -105,13 +105,17 @@ export function resolveOptions<S extends z.ZodObject>(
     const name = shownAs(written ?? key);
     if (written !== undefined && optionOf(schema, written).element !== undefined)
       return `${name} is ${shown(given[written])}; it ${issue.message}`;
-    const value = inner.reduce((outer: unknown, part) => Object(outer)[part], whole);
+    const value = inner.reduce(partOf, whole);
     // A part that is not in what was given was made of it, such as the second of 'a,b'.
     if (value === undefined) return `${name} is ${shown(whole)}; it ${issue.message}`;
     const index = inner.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`));
     return `${name}${index.join('')} is ${shown(value)}; it ${issue.message}`;
   });
   throw new ConfigError(faults.join('\n'));
+}
+
+function partOf(whole: unknown, part: PropertyKey): unknown {
+  return typeof whole === 'object' && whole !== null ? Reflect.get(whole, part) : undefined;
 }
 
 /** What an option takes, where its schema has no words of its own. */
