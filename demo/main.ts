@@ -68,21 +68,20 @@ console.log('2. Training an IP-Adapter Plus; in between, drawing what it has lea
 const quarter = Math.ceil(steps / 4);
 run([
   'train',
-  ...['--pretrained_model_name_or_path', 'demo/models'],
-  ...['--image_encoder_path', 'demo/models/image_encoder'],
-  ...['--data_json_file', dataset],
-  ...['--data_root_path', join(out, 'train')],
-  ...['--output_dir', adapters],
+  ...['--model', 'demo/models'],
+  ...['--image-encoder', 'demo/models/image_encoder'],
+  ...['--dataset', dataset],
+  ...['--output-dir', adapters],
   ...['--resolution', '64'],
-  ...['--train_batch_size', '16'],
-  ...['--learning_rate', '5e-4'],
+  ...['--batch-size', '16'],
+  ...['--learning-rate', '5e-4'],
   // Long near its start, and 0 at the end: in single runs half a cosine and a straight line taught less.
   ...['--lr-scheduler', 'polynomial', '--lr-power', '0.4', '--lr-warmup-steps', '30'],
-  ...['--max-train-steps', String(steps)],
-  ...['--save_steps', String(quarter)],
+  ...['--max-steps', String(steps)],
+  ...['--save-steps', String(quarter)],
   // The same pictures again and again: what the frozen encoders make of them is computed once.
   ...['--cache', 'latents,text,image'],
-  ...['--validation-image', ...prompts, '--validation-steps', String(quarter)],
+  ...['--validation-images', ...prompts, '--validation-steps', String(quarter)],
   ...['--validation-sampling-steps', String(DRAW.steps)],
   ...['--validation-guidance-scale', String(DRAW.guidanceScale)],
 ]);
@@ -100,8 +99,7 @@ run([
   'evaluate',
   ...models,
   ...['--adapter', checkpoint],
-  ...['--data-json-file', measured],
-  ...['--data-root-path', heldOut],
+  ...['--dataset', measured],
   ...['--metric-text-encoder', 'demo/models/text_encoder'],
   ...['--steps', String(DRAW.steps), '--guidance-scale', String(DRAW.guidanceScale), '--batch-size', '32'],
   ...['--out', evaluation],
@@ -119,7 +117,7 @@ ${out}/index.html shows it all; ${out}/grid.png the pictures alone.
 The adapter: ${checkpoint}/ip_adapter.safetensors, and as a .bin beside the page.
 
 Next:
-   draw with it         npx ip-adapter generate ${models.join(' ')} --adapter ${checkpoint} --image ${prompts[0]} --out out.png
+   draw with it         npx ip-adapter generate ${models.join(' ')} --adapter ${checkpoint} --images ${prompts[0]} --out out.png
    train longer         npm start -- --steps 6000
    your own pictures    the section "Train on your own files" in README.md
 `);

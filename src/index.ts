@@ -23,7 +23,7 @@ export type { DatasetReport } from './dataset-check/report.js';
 export { type Evaluation, evaluate, type Scores } from './evaluation/evaluate.js';
 export { embed } from './generation/embed.js';
 export { generate } from './generation/generate.js';
-export type { Picture } from './generation/generated-image.js';
+export type { GeneratedImage } from './generation/generated-image.js';
 export { IPAdapterPipeline } from './generation/pipeline.js';
 export type { RgbImage } from './images/image.js';
 export { contactSheet, encodePng } from './images/png.js';

@@ -11,7 +11,7 @@ const report: DryRunReport = {
     images: 4,
     size: { width: 512, height: 384 },
     parts: [
-      { ...nothing, name: 'reading pictures', seconds: 0.004 },
+      { ...nothing, name: 'reading images', seconds: 0.004 },
       { ...nothing, name: 'UNet', mappedBytes: 3.25 * 2 ** 30, heldBytes: 512 },
       { name: 'backward', mappedBytes: 0, heldBytes: 1536, seconds: 1.996, tensorBytes: 300 * 2 ** 20 },
     ],
@@ -32,11 +32,11 @@ const report: DryRunReport = {
 
 it('has a line for each part, in units that fit, and what it means for the run', () => {
   expect(dryRunTable(report, true).split('\n')).toEqual([
-    'Two steps were run, and the second measured: 4 pictures of 512x384.',
+    'Two steps were run, and the second measured: 4 images of 512x384.',
     'Weights that are file-backed can be dropped from memory and read again; tensors are all others, gradients included.',
     '',
     'part                    file-backed        in memory  tensors at most          seconds',
-    'reading pictures                  –                –                –             0.00',
+    'reading images                    –                –                –             0.00',
     'UNet                        3.3 GiB            512 B                –                –',
     'backward                          –          1.5 KiB          300 MiB             2.00',
     'step                        3.3 GiB          2.0 KiB          301 MiB             2.00',
@@ -52,7 +52,7 @@ it('has a line for each part, in units that fit, and what it means for the run',
     'checkpoint  512 MiB; the run leaves 5 of them, 2.5 GiB',
     'steps       12,000 in all, 2,000 of them done; 10,000 left',
     'time        6:23:20 with the caches, without saving',
-    'validation  not measured: its pictures take time and memory on top',
+    'validation  not measured: its images take time and memory on top',
   ]);
 });
 

@@ -3,7 +3,7 @@ import { counted } from '../data/dataset.js';
 import type { CacheMeasures, DryRunReport, PartMeasures } from '../training/dry-run/dry-run-report.js';
 import { duration } from './progress.js';
 
-/** @param hasValidation whether the run will draw validation pictures */
+/** @param hasValidation whether the run will draw validation images */
 export function dryRunTable(report: DryRunReport, hasValidation: boolean): string {
   const { step, caches, losses, memory, checkpoint, totalSteps, doneSteps } = report;
   const { images, size } = step;
@@ -26,9 +26,9 @@ export function dryRunTable(report: DryRunReport, hasValidation: boolean): strin
     ],
     ['time', `${duration(report.seconds)}${caches.length === 0 ? '' : ' with the caches'}, without saving`],
   ];
-  if (hasValidation) facts.push(['validation', 'not measured: its pictures take time and memory on top']);
+  if (hasValidation) facts.push(['validation', 'not measured: its images take time and memory on top']);
   return [
-    `Two steps were run, and the second measured: ${counted(images, 'picture')} of ${size.width}x${size.height}.`,
+    `Two steps were run, and the second measured: ${counted(images, 'image')} of ${size.width}x${size.height}.`,
     'Weights that are file-backed can be dropped from memory and read again; tensors are all others, gradients included.',
     '',
     ...stepTable(step.parts, step.seconds, memory.tensors),

@@ -1,4 +1,4 @@
-/** @file `ip-adapter embed`: pictures to image embeddings, which `ip-adapter generate --image` takes in their place. */
+/** @file `ip-adapter embed`: images to embeddings, which `ip-adapter generate --images` takes in their place. */
 import { Command } from '@commander-js/extra-typings';
 import { embedOptionsSchema } from '../options/embed-options.js';
 import { withCtrlC } from './abort.js';
@@ -8,8 +8,8 @@ import { showMessage } from './step-progress.js';
 
 export function embedCommand(): Command {
   const command = new Command('embed')
-    .description('Encode pictures once; generate takes the file as --image, and needs no image encoder then.')
-    .argument('<pictures...>', 'picture files');
+    .description('Encode images once; generate takes the file in --images, and then needs no image encoder.')
+    .argument('<images...>', 'image files');
   const schema = embedOptionsSchema.omit({ images: true });
   addFlags(command as unknown as Command, schema);
   return command.action(async (images, flags) => {

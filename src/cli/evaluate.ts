@@ -10,12 +10,12 @@ import { assertFolderFor } from './out-folder.js';
 import { StepProgress } from './step-progress.js';
 
 const schema = evaluateOptionsSchema.extend({
-  out: path.prefault('evaluation.json').describe('JSON file to write'),
+  out: path.prefault('evaluation.json').describe('JSON file to write the scores to'),
 });
 
 export function evaluateCommand(): Command {
   const command = new Command('evaluate').description(
-    'Measure how well drawn pictures follow their image prompts: CLIP-I, CLIP-T and retrieval, on the rows of a dataset.',
+    'Measure how well generated images follow their image prompts: CLIP-I, CLIP-T and retrieval, on the rows of a dataset.',
   );
   addFlags(command, schema);
   return command.action((flags) => run(flags));
@@ -50,7 +50,7 @@ function table({ scores, rows, imagesPerRow, metricEncoder }: Evaluation): strin
   const lines = [title, ...body].map((cells) => cells.map((cell) => cell.padStart(15)).join(' '));
   const hasText = scores[0]?.clipT !== null;
   const notes = [
-    `${rows} rows, ${imagesPerRow} ${imagesPerRow === 1 ? 'picture' : 'pictures'} each; chance of retrieval ${(100 / rows).toFixed(1)} %; measured by ${metricEncoder}.`,
+    `${rows} rows, ${imagesPerRow} ${imagesPerRow === 1 ? 'image' : 'images'} each; chance of retrieval ${(100 / rows).toFixed(1)} %; measured by ${metricEncoder}.`,
     'CLIP-I: cosine to the own image prompt; to others: to those of the other rows.',
     hasText
       ? 'CLIP-T: cosine to the caption; CLIPScore: 2.5 times that, the size of the values in arXiv 2308.06721, table 1.'

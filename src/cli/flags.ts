@@ -1,7 +1,7 @@
 /** @file From an options schema to a command's flags, and from flags and a file to options. */
 import { type Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
-import { aliasesOf, resolveAliases } from '../options/aliases.js';
+import { aliasesOf, areSame, optionOf } from '../options/aliases.js';
 import { flagOf, resolveOptions } from '../options/options.js';
 import { readOptionsFile } from '../options/options-file.js';
 
@@ -22,7 +22,7 @@ export function addFlags(command: Command, schema: z.ZodObject): void {
   for (const [key, property] of Object.entries(known)) {
     // A list of objects is for option files.
     if (property.items?.type === 'object') continue;
-    command.addOption(optionOf(key, property));
+    command.addOption(flagFor(key, property));
     if (property.type === 'boolean')
       command.addOption(new Option(flagOf(key).replace('--', '--no-')).hideHelp());
   }
@@ -31,7 +31,7 @@ export function addFlags(command: Command, schema: z.ZodObject): void {
     const whole = property.anyOf?.find(({ type }) => type === 'string') ?? property;
     // Where one value or a list is taken, an alias takes one, and of several the last, as it always has.
     const own = element === undefined ? whole : (property.prefixItems?.[element] as JsonSchema);
-    command.addOption(optionOf(name, own).hideHelp());
+    command.addOption(flagFor(name, own).hideHelp());
   }
   command.addOption(
     new Option(
@@ -46,33 +46,29 @@ export function addFlags(command: Command, schema: z.ZodObject): void {
  * @throws ConfigError as `readOptionsFile` and `resolveOptions`
  */
 export function resolveFlags<S extends z.ZodObject>(schema: S, flags: Record<string, unknown>): z.output<S> {
-  const { config, ...written } = flags;
-  const given = resolveAliases(schema, written, flagOf);
+  const { config, ...given } = flags;
   if (config === undefined) return resolveOptions(schema, given, flagOf);
-  const file = readOptionsFile(config as string, schema);
-  const shownAs = (key: string): string => file.places.get(key) ?? key;
-  const fromFile = resolveAliases(schema, file.options, shownAs);
-  const aliased = new Map(aliasesOf(schema).map(([name, { option }]) => [option, name]));
-  const merged = Object.entries(given).map(([key, value]) => [key, merge(value, fromFile[key])]);
-  return resolveOptions(schema, { ...fromFile, ...Object.fromEntries(merged) }, (key) =>
-    key in given || !(key in fromFile)
-      ? flagOf(key)
-      : (file.places.get(key) ?? shownAs(aliased.get(key) as string)),
+  const { options, places } = readOptionsFile(config as string, schema);
+  // A flag wins, by whatever name; but one for an element does not hide the rest of a list.
+  const fromFile = Object.entries(options).filter(
+    ([name]) => !Object.keys(given).some((flag) => isOverridden(schema, name, flag)),
+  );
+  return resolveOptions(schema, { ...Object.fromEntries(fromFile), ...given }, (name) =>
+    name in given ? flagOf(name) : (places.get(name) ?? flagOf(name)),
   );
 }
 
-/** A flag wins; of a list with an alias for each element, one that no flag gives is the file's. */
-function merge(flag: unknown, file: unknown): unknown {
-  if (!Array.isArray(flag) || !flag.includes(undefined) || !Array.isArray(file)) return flag;
-  return flag.map((element, i) => element ?? file[i]);
+function isOverridden(schema: z.ZodObject, name: string, flag: string): boolean {
+  const { element } = optionOf(schema, flag);
+  return areSame(schema, name, flag) && (element === undefined || element === optionOf(schema, name).element);
 }
 
-function optionOf(
+function flagFor(
   key: string,
   { type, enum: choices, anyOf = [], items, prefixItems, default: fallback, description }: JsonSchema,
 ): Option {
   const isList = type === 'array' || anyOf.some((one) => one.type === 'array');
-  const element = items ?? prefixItems?.[0];
+  const element = prefixItems?.[0] ?? items;
   const name = isNumeric(element?.type ?? type) ? 'number' : 'value';
   // What may also be true has its value left out for that.
   const isOptional = anyOf.some((one) => one.type === 'boolean');

@@ -1,8 +1,8 @@
-/** @file `ip-adapter generate`: flags to options, pictures to PNG files, their names to stdout. */
+/** @file `ip-adapter generate`: flags to options, images to PNG files, their names to stdout. */
 import { writeFile } from 'node:fs/promises';
 import { format, parse } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
-import type { Picture } from '../generation/generated-image.js';
+import type { GeneratedImage } from '../generation/generated-image.js';
 import { contactSheet, encodePng } from '../images/png.js';
 import { generateOptionsSchema } from '../options/generate-options.js';
 import { path } from '../options/options.js';
@@ -20,7 +20,7 @@ const schema = generateOptionsSchema.extend({
 
 export function generateCommand(): Command {
   const command = new Command('generate').description(
-    'Draw pictures that follow text and reference pictures. Flags may be written with hyphens or underscores.',
+    'Generate images that follow text and reference images. Flags may be written with hyphens or underscores.',
   );
   addFlags(command, schema);
   return command.action((flags) => run(flags));
@@ -34,25 +34,25 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     try {
       // Loaded now: --help should not need LibTorch.
       const { generate } = await import('../generation/generate.js');
-      const pictures = await generate(options, { signal, onEvent: progress.onEvent });
+      const images = await generate(options, { signal, onEvent: progress.onEvent });
       progress.stop();
-      await write(pictures, out);
+      await write(images, out);
     } finally {
       progress.stop();
     }
   });
 }
 
-async function write(pictures: readonly Picture[], out: string): Promise<void> {
+async function write(images: readonly GeneratedImage[], out: string): Promise<void> {
   const { dir, name, ext } = parse(out);
   const suffixed = (suffix: string | number): string => format({ dir, name: `${name}-${suffix}`, ext });
-  for (const picture of pictures) {
-    const file = pictures.length === 1 ? out : suffixed(picture.seed);
-    await picture.save(file);
+  for (const image of images) {
+    const file = images.length === 1 ? out : suffixed(image.seed);
+    await image.save(file);
     process.stdout.write(`${file}\n`);
   }
-  if (pictures.length === 1) return;
+  if (images.length === 1) return;
   const sheet = suffixed('sheet');
-  await writeFile(sheet, await encodePng(contactSheet(pictures)));
+  await writeFile(sheet, await encodePng(contactSheet(images)));
   process.stdout.write(`${sheet}\n`);
 }

@@ -6,7 +6,7 @@ import { type AdapterDescription, describeAdapter, families } from '../adapters/
 
 export function inspectCommand(): Command {
   return new Command('inspect')
-    .description('Say what kind of adapter a file holds, with its keys, shapes and token count.')
+    .description('Show the kind of adapter in a file, with its keys, shapes and token count.')
     .argument('<file>', 'adapter file (.safetensors or .bin), or checkpoint folder')
     .action(async (file) => {
       const { adapterFile } = await import('../adapters/adapter-path.js');

@@ -12,7 +12,9 @@ const schema = trainOptionsSchema.extend({
   dryRun: z
     .boolean()
     .default(false)
-    .describe('load all, run two steps, say what memory and time the run needs; nothing is written'),
+    .describe(
+      'load everything, run two steps and report the memory and time that the run needs; nothing is written',
+    ),
 });
 
 /** Flags of the original that concern its launcher. */
@@ -20,7 +22,7 @@ const ignoredFlags = ['local-rank'];
 
 export function trainCommand(): Command {
   const command = new Command('train').description(
-    'Train an IP-Adapter Plus on captioned pictures. Flags may be written with hyphens or underscores.',
+    'Train an IP-Adapter Plus on captioned images. Flags may be written with hyphens or underscores.',
   );
   addFlags(command as unknown as Command, schema);
   for (const flag of ignoredFlags)
@@ -57,7 +59,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       tellSkipped(badRows);
       if (signal.aborted) {
         process.stderr.write(
-          `Stopped after step ${step}. Go on with the same command and --resume ${checkpoint}.\n`,
+          `Stopped after step ${step}. To resume: the same command with --resume ${checkpoint}\n`,
         );
         process.exitCode = (signal.reason as StoppedBySignal).exitCode;
       }

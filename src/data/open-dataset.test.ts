@@ -196,6 +196,25 @@ describe('openDataset', () => {
     expect((error as Error).message).toMatch(message);
   };
 
+  it('joins the rows of several, and knows another order from this one', async () => {
+    const [first, second] = [at('whole.tar'), at('plain.json')];
+    const alone = [
+      await openDataset({ dataset: first }),
+      await openDataset({ dataset: second, datasetRoot: at('images') }),
+    ];
+    const joined = await openDataset({ dataset: [first, first] });
+    const rows = [...(alone[0]?.rows ?? [])];
+    expect(joined.rows.length).toBe(2 * rows.length);
+    expect([...joined.rows].map(({ image, captions }) => [image.name, captions])).toEqual(
+      [...rows, ...rows].map(({ image, captions }) => [image.name, captions]),
+    );
+    expect(joined.rows.at(2 * rows.length)).toBeUndefined();
+    const prints = [...alone, joined].map(({ fingerprint }) => fingerprint);
+    expect(new Set(prints).size).toBe(3);
+    expect((await openDataset({ dataset: [first] })).fingerprint).toBe(prints[0]);
+    expect(joined.description).toContain('; ');
+  });
+
   it('wants a root only where paths are relative to one', async () => {
     await fails({ dataset: at('whole.tar'), datasetRoot: dir }, ConfigError, /--dataset-root .* JSON/);
     await fails({ dataset: '-' }, ConfigError, /received -, which train alone takes/);

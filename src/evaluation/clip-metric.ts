@@ -1,5 +1,5 @@
 /**
- * @file CLIP as a measure: pictures and texts as vectors of length 1, so that products are cosines. Takes a whole CLIP
+ * @file CLIP as a measure: images and texts as vectors of length 1, so that products are cosines. Takes a whole CLIP
  * as published (openai/clip-vit-large-patch14), or an image encoder alone, with or without a text encoder.
  */
 import { existsSync } from 'node:fs';

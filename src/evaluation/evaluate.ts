@@ -1,7 +1,7 @@
 /**
- * @file How well pictures follow their prompts (IP-Adapter, arXiv 2308.06721, section 4.1.2 and table 1): CLIP-I is the
- * cosine between a generated picture and its image prompt, CLIP-T that between it and the caption of that prompt. Retrieval
- * tells what a cosine cannot: whether the picture is nearer to its own prompt than to every other.
+ * @file How well images follow their prompts (IP-Adapter, arXiv 2308.06721, section 4.1.2 and table 1): CLIP-I is the
+ * cosine between a generated image and its image prompt, CLIP-T that between it and the caption of that prompt. Retrieval
+ * tells what a cosine cannot: whether the image is nearer to its own prompt than to every other.
  */
 
 import { DatasetError } from '../base/errors.js';
@@ -20,7 +20,7 @@ import { cat, type Tensor, tidy } from '../torch/index.js';
 import { resolveTarget } from '../torch/target.js';
 import { ClipMetric } from './clip-metric.js';
 
-/** Means over all generated pictures. */
+/** Means over all generated images. */
 export interface Scores {
   /** Of the image prompt; 0 is without adapter. */
   scale: number;
@@ -32,7 +32,7 @@ export interface Scores {
   clipT: number | null;
   /** 2.5 · max(cosine to the caption, 0) (Hessel et al., arXiv 2104.08718): the paper's CLIP-T is of this size. */
   clipScore: number | null;
-  /** Share of pictures whose own prompt is the nearest of all rows' pictures, 0 … 1. */
+  /** Share of images whose own prompt is the nearest of all rows' images, 0 … 1. */
   retrievalTop1: number;
 }
 
@@ -48,7 +48,7 @@ export interface Evaluation {
 }
 
 /**
- * Draws a picture for each row of a dataset at each scale, and measures. The same seeds serve every scale.
+ * Draws an image for each row of a dataset at each scale, and measures. The same seeds serve every scale.
  * @throws ConfigError, CheckpointError, DatasetError where an option, a model or a file is at fault
  */
 export async function evaluate(options: EvaluateOptions, context: RunContext = {}): Promise<Evaluation> {
@@ -62,7 +62,7 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
   const rowCount = Math.min(dataset.rows.length, config.maxRows);
   if (rowCount < 2)
     throw new DatasetError(
-      `Expected 2 rows or more, whose pictures can be told apart, in ${config.dataset.join(', ')} but there is ${rowCount}`,
+      `Expected 2 rows or more, whose images can be told apart, in ${config.dataset.join(', ')} but there is ${rowCount}`,
     );
   const rows = Array.from({ length: rowCount }, (_, i) => dataset.rows.at(i) as DatasetRow);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
@@ -94,7 +94,7 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
   return { scores, rows: rows.length, imagesPerRow, metricEncoder, options: config };
 }
 
-/** [rows, d]; one picture in memory at a time */
+/** [rows, d]; one image in memory at a time */
 async function embedPictures(rows: readonly DatasetRow[], metric: ClipMetric): Promise<Tensor> {
   const embeddings: Tensor[] = [];
   using _ = { [Symbol.dispose]: () => disposeAll(embeddings) };
@@ -102,7 +102,7 @@ async function embedPictures(rows: readonly DatasetRow[], metric: ClipMetric): P
   return cat(embeddings);
 }
 
-/** [rows × imagesPerRow, d], the pictures of a row one after the other; one batch of pictures in memory at a time */
+/** [rows × imagesPerRow, d], the images of a row one after the other; one batch of images in memory at a time */
 async function drawAndEmbed(
   pipeline: IPAdapterPipeline,
   metric: ClipMetric,

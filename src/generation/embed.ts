@@ -1,4 +1,4 @@
-/** @file Image embeddings made once: `generate` takes their file in place of pictures, and needs no image encoder. */
+/** @file Image embeddings made once: `generate` takes their file in place of images, and needs no image encoder. */
 
 import { openImageEncoder } from '../adapters/image-encoder.js';
 import { ConfigError } from '../base/errors.js';
@@ -14,9 +14,9 @@ import { resolveTarget } from '../torch/target.js';
 import { allFeatures, isFeaturesFile, writeImageFeatures } from './image-prompt.js';
 
 /**
- * Writes what the image encoder says of the pictures, a row for each, to one `.safetensors` file. It serves every
+ * Writes what the image encoder says of the images, a row for each, to one `.safetensors` file. It serves every
  * adapter that was trained with this encoder.
- * @throws ConfigError, CheckpointError where an option or the encoder is at fault; ImageError for a picture; the signal's
+ * @throws ConfigError, CheckpointError where an option or the encoder is at fault; ImageError for an image; the signal's
  * reason where it ended a download
  */
 export async function embed(options: EmbedOptions, context: RunContext = {}): Promise<void> {
@@ -26,7 +26,7 @@ export async function embed(options: EmbedOptions, context: RunContext = {}): Pr
   );
   const saved = images.find(isFeaturesFile);
   if (saved !== undefined)
-    throw new ConfigError(`Expected pictures for images but ${saved} holds embeddings already`);
+    throw new ConfigError(`images has ${saved}, which holds embeddings already; it must be image files`);
   const target = resolveTarget(device);
   if (threads !== undefined) setNumThreads(threads);
   const pictures = await Promise.all(images.map((file) => readImage(fileSource(file))));

@@ -10,7 +10,7 @@ import {
 } from '../options/generate-options.js';
 import type { GenerateOptions } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
-import type { Picture } from './generated-image.js';
+import type { GeneratedImage } from './generated-image.js';
 import { isFeaturesFile } from './image-prompt.js';
 import { IPAdapterPipeline } from './pipeline.js';
 
@@ -19,7 +19,10 @@ import { IPAdapterPipeline } from './pipeline.js';
  * `IPAdapterPipeline`.
  * @throws ConfigError, CheckpointError where an option or a file is at fault; the signal's reason where it was aborted
  */
-export async function generate(options: GenerateOptions, context: RunContext = {}): Promise<Picture[]> {
+export async function generate(
+  options: GenerateOptions,
+  context: RunContext = {},
+): Promise<GeneratedImage[]> {
   const { model, device, dtype, threads, adapter, imageEncoder, adapters, ...prompt } = resolveOptions(
     generateOptionsSchema,
     options,

@@ -5,7 +5,7 @@ import { encodePng } from '../images/png.js';
 import type { ResolvedDrawOptions, ResolvedJob } from '../options/generate-options.js';
 import type { ImageSettings } from './conditions.js';
 
-export class Picture implements RgbImage {
+export class GeneratedImage implements RgbImage {
   constructor(
     /** height × width × 3 bytes, row-major, R G B. */
     readonly data: Uint8Array,
@@ -13,11 +13,11 @@ export class Picture implements RgbImage {
     readonly width: number,
     readonly height: number,
     readonly seed: number,
-    /** The settings in the layout that viewers of generated pictures read: prompt, negative prompt, names and values. */
+    /** The settings in the layout that viewers of generated images read: prompt, negative prompt, names and values. */
     readonly parameters: string,
   ) {}
 
-  /** The picture as a PNG file's bytes, with `parameters` as its text. */
+  /** The image as a PNG file's bytes, with `parameters` as its text. */
   toPng(): Promise<Buffer> {
     return encodePng(this, { parameters: this.parameters });
   }
@@ -29,7 +29,7 @@ export class Picture implements RgbImage {
 }
 
 /**
- * The settings of a picture as text in AUTOMATIC1111's layout: prompt, negative prompt, then one line `Name: value, …`,
+ * The settings of an image as text in AUTOMATIC1111's layout: prompt, negative prompt, then one line `Name: value, …`,
  * in which a value with commas, colons, quotes or line breaks stands in quotes.
  */
 export function parametersOf(
@@ -38,7 +38,7 @@ export function parametersOf(
   { model, adapter, sampler }: { model: string; adapter?: string | undefined; sampler: string },
 ): string {
   const images = imagePrompts.map(({ image, weight }) => {
-    const name = typeof image === 'string' ? image : 'a picture in memory';
+    const name = typeof image === 'string' ? image : 'an image in memory';
     return weight === 1 ? name : `${name} (weight ${weight})`;
   });
   const settings: Record<string, string | number> = {

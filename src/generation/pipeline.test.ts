@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import { Recorder } from '../../test/recorder.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
+import type { RunEvent } from '../base/run-context.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
@@ -11,6 +12,7 @@ import type { PipelineOptions, PromptOptions } from '../options/generate-types.j
 
 import { memoryStats, zeros } from '../torch/index.js';
 import { embed } from './embed.js';
+import { generate } from './generate.js';
 import { IPAdapterPipeline } from './pipeline.js';
 
 let world: Adapted;
@@ -131,6 +133,43 @@ describe('generate', () => {
     expect(progress).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((done) => [done, 8]));
     const reason = new Error('enough');
     await expect(pipeline.generate(quick, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+
+  it('a hook that throws ends it with its own error, and nothing is kept', async () => {
+    await draw({});
+    const before = memoryStats().liveTensors;
+    const wrong = new Error('mine');
+    const onEvent = (event: RunEvent) => {
+      if (event.type === 'progress' && event.done === 2) throw wrong;
+    };
+    const options = { ...quick, images: [world.picture(0)] };
+    await expect(pipeline.generate(options, { onEvent })).rejects.toBe(wrong);
+    expect(memoryStats().liveTensors).toBe(before);
+  });
+
+  it('takes one adapter as the only entry of a list, and refuses two', async () => {
+    const [expected] = await pipeline.generate({ ...quick, images: [world.picture(0)], scale: 0.5 });
+    const [listed] = await pipeline.generate({
+      ...quick,
+      adapters: [{ images: [world.picture(0)], scale: 0.5 }],
+    });
+    expect(listed?.data).toEqual(expected?.data);
+    const { adapter = '', imageEncoder, ...models } = all;
+    const entry = { adapter, imageEncoder };
+    const [whole] = await generate({
+      ...{ ...models, ...quick },
+      adapters: [{ ...entry, images: [world.picture(0)], scale: 0.5 }],
+    });
+    expect(whole?.data).toEqual(expected?.data);
+    const [short] = await generate({ ...all, ...quick, images: [world.picture(0)], scale: 0.5 });
+    expect(short?.data).toEqual(expected?.data);
+    await expect(IPAdapterPipeline.load({ ...models, adapters: [entry, entry] })).rejects.toThrow(
+      /2 entries/,
+    );
+    await expect(pipeline.generate({ ...quick, adapters: [{}, {}] })).rejects.toThrow(ConfigError);
+    await expect(pipeline.generate({ ...quick, adapters: [{}], scale: 1 })).rejects.toThrow(
+      /adapters and scale/,
+    );
   });
 
   it('gives the same when calls overlap', async () => {

@@ -25,7 +25,7 @@ import { setNumThreads } from '../torch/index.js';
 import { type ImageSettings, makePrompts, releaseTensors } from './conditions.js';
 import type { DenoiseHooks } from './denoise.js';
 import { drawPictures } from './draw.js';
-import { Picture, parametersOf } from './generated-image.js';
+import { GeneratedImage, parametersOf } from './generated-image.js';
 import { loadPipelineModels, type PipelineModels } from './pipeline-models.js';
 
 /** Draws pictures that follow text and pictures. Calls may overlap: they take turns, step by step. */
@@ -67,7 +67,7 @@ export class IPAdapterPipeline implements Disposable {
    * Pictures of one prompt, the n-th with the seed plus n.
    * @throws ConfigError where an option is unknown or out of range; the signal's reason where it was aborted
    */
-  async generate(options: PromptOptions = {}, context: RunContext = {}): Promise<Picture[]> {
+  async generate(options: PromptOptions = {}, context: RunContext = {}): Promise<GeneratedImage[]> {
     const { prompt, seed, numImages, ...rest } = resolveOptions(promptOptionsSchema, options);
     const { scale, range, ...images } = onlyOne(
       adapterEntries<ImagePromptOptions>(rest, ['images', 'weights', 'scale', 'range']),
@@ -83,7 +83,7 @@ export class IPAdapterPipeline implements Disposable {
     jobs: readonly Job[],
     options: DrawOptions = {},
     context: RunContext = {},
-  ): Promise<Picture[]> {
+  ): Promise<GeneratedImage[]> {
     const draw = resolveOptions(drawOptionsSchema, options);
     const resolved = jobs.map((job) => {
       const { prompt, seed, ...images } = resolveOptions(jobSchema, job);
@@ -101,12 +101,12 @@ export class IPAdapterPipeline implements Disposable {
     jobs: readonly ResolvedJob[],
     draw: ResolvedDrawOptions,
     context: RunContext,
-  ): Promise<Picture[]> {
+  ): Promise<GeneratedImage[]> {
     const { scale = 1, range = [0, 1] } = draw;
     const settings = { ...draw, scale, range, ...this.#sizeOf(draw) };
     const batches = Math.ceil(jobs.length / draw.batchSize);
     return withContext(context, async ({ signal, emit }) => {
-      const pictures: Picture[] = [];
+      const pictures: GeneratedImage[] = [];
       for (let i = 0; i < batches; i++) {
         const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
         const onStep: DenoiseHooks['onStep'] = ({ step, totalSteps }) =>
@@ -121,7 +121,7 @@ export class IPAdapterPipeline implements Disposable {
     jobs: readonly ResolvedJob[],
     draw: ResolvedDrawOptions & ImageSettings & Size,
     hooks: DenoiseHooks,
-  ): Promise<Picture[]> {
+  ): Promise<GeneratedImage[]> {
     hooks.signal?.throwIfAborted();
     const sampler = createSampler(this.#models.scheduler, draw.scheduler);
     const name = draw.scheduler ?? sampler.constructor.name;
@@ -132,7 +132,7 @@ export class IPAdapterPipeline implements Disposable {
       return pictures.map(({ data, width, height }, i) => {
         const job = jobs[i] as ResolvedJob;
         const parameters = parametersOf(job, draw, { ...this.#options, sampler: name });
-        return new Picture(data, width, height, job.seed, parameters);
+        return new GeneratedImage(data, width, height, job.seed, parameters);
       });
     } finally {
       releaseTensors(prompts);

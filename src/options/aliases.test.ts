@@ -118,12 +118,23 @@ describe('resolveOptions', () => {
     [{ device: 'cuda:0,cuda:1' }, 'device is "cuda:0,cuda:1"; it must be cpu, cuda or cuda:N'],
     [{ dtype: 'int8' }, 'dtype is "int8"; it must be one of float32, float16, bfloat16'],
     [{ prompt: 3 }, 'prompt is 3; it must be text'],
+    [{ end: 2 }, /^end is 2; it must be a number from 0 to 1$/],
+    [{ start: 0.5, end: 0.2 }, 'range is [0.5,0.2]; it must not end before it starts'],
+    [{ image: 3 }, 'image is 3; it must be a list of images'],
     [{ range: [0.5, 0.2] }, 'range is [0.5,0.2]; it must not end before it starts'],
     [{ range: [0.5] }, 'range is [0.5]; it must be two numbers, [start, end]'],
     [{ steps: Number.NaN }, 'steps is NaN; it must be a whole number from 1 to 10,000'],
+    [{ adapters: [{ adapter: 'a', scale: -1 }] }, 'adapters[0].scale is -1; it must be a number from 0 to'],
     [{ weights: [1, -1] }, 'weights[1] is -1; it must be a number from 0 to 1,000,000,000'],
   ])('says of %o what it takes', (options, message) => {
     expect(call({ model: 'm', ...options })).toThrow(message);
+  });
+
+  it('names a list that was split as it was given', () => {
+    const options = { model: 'm', imageEncoder: 'e', dataset: 'd' };
+    const cached = (cache: unknown) => () => resolveOptions(trainOptionsSchema, { ...options, cache });
+    expect(cached('latents,vae')).toThrow('cache is "latents,vae"; it must be one of latents, image, text');
+    expect(cached(['vae'])).toThrow('cache[0] is "vae"; it must be one of latents, image, text');
   });
 
   it('an absent negative prompt is absent, and an empty one is empty', () => {

@@ -12,7 +12,7 @@ export interface Alias {
   option: string;
   /** Where the option is a list of fixed length: which element is meant. */
   element?: number;
-  /** That list where nothing is given. */
+  /** That list where nothing else is given. */
   otherwise?: readonly unknown[];
   /** Where the name comes from. */
   from: 'the original' | '0.1';
@@ -44,48 +44,42 @@ export function aliasesOf(schema: z.ZodObject): [name: string, alias: Alias][] {
   return [...aliases].filter(([name, { option }]) => has(option) && !has(name));
 }
 
+/** What a name stands for: an option of the schema, or an element of one. */
+export function optionOf(schema: z.ZodObject, name: string): { option: string; element?: number } {
+  const alias = Object.hasOwn(schema.shape, name) ? undefined : aliases.get(name);
+  return alias !== undefined && Object.hasOwn(schema.shape, alias.option) ? alias : { option: name };
+}
+
+/** Whether two names stand for the same value, or one for a part of the other's. */
+export function areSame(schema: z.ZodObject, a: string, b: string): boolean {
+  const [one, other] = [optionOf(schema, a), optionOf(schema, b)];
+  if (one.option !== other.option) return false;
+  return one.element === undefined || other.element === undefined || one.element === other.element;
+}
+
 /**
- * The same options by their own names. An alias of an element makes a list whose other elements are undefined.
+ * The options by their own names. Aliases of elements make a list.
  * @param shownAs writes a name as the user did, for errors
- * @throws ConfigError where an alias and its option, or two aliases of one, are given
+ * @throws ConfigError where two names of one option are given
  */
 export function resolveAliases(
   schema: z.ZodObject,
   options: Readonly<Record<string, unknown>>,
   shownAs: (name: string) => string = (name) => name,
 ): Record<string, unknown> {
-  const known = new Map(aliasesOf(schema));
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
   const resolved = new Map<string, unknown>();
-  const givenAs = new Map<string, string>();
-  for (const [name, value] of Object.entries(options)) {
-    const alias = known.get(name);
-    if (value === undefined && alias !== undefined) continue;
-    const { option, element } = alias ?? { option: name, element: undefined };
-    // Elements of one list may come from an alias each.
-    const slots =
-      element === undefined ? [option, `${option}.0`, `${option}.1`] : [option, `${option}.${element}`];
-    const other = slots.map((slot) => givenAs.get(slot)).find((found) => found !== undefined);
-    if (value !== undefined && other !== undefined)
+  for (const [i, [name, value]] of given.entries()) {
+    const other = given.slice(0, i).find(([earlier]) => areSame(schema, earlier, name))?.[0];
+    if (other !== undefined)
       throw new ConfigError(`${shownAs(other)} and ${shownAs(name)} are the same option; give one of them`);
-    if (value !== undefined) givenAs.set(element === undefined ? option : `${option}.${element}`, name);
-    if (element === undefined) {
-      if (value !== undefined || !resolved.has(option)) resolved.set(option, value);
-    } else {
-      const list = (resolved.get(option) as unknown[] | undefined) ?? [undefined, undefined];
+    const { option, element } = optionOf(schema, name);
+    if (element === undefined) resolved.set(option, value);
+    else {
+      const list = [...((resolved.get(option) ?? aliases.get(name)?.otherwise ?? []) as unknown[])];
       list[element] = value;
       resolved.set(option, list);
     }
   }
   return Object.fromEntries(resolved);
-}
-
-/** Lists that aliases of elements made, with the elements that none of them gave. */
-export function fillElements(options: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const filled = { ...options };
-  for (const { option, otherwise } of aliases.values()) {
-    const list = filled[option];
-    if (otherwise !== undefined && Array.isArray(list) && list.length === otherwise.length)
-      filled[option] = list.map((element, i) => (element === undefined ? otherwise[i] : element));
-  }
-  return filled;
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { ConfigError } from '../base/errors.js';
 import { evaluateOptionsSchema } from './evaluate-options.js';
+import { generateOptionsSchema } from './generate-options.js';
 import { resolveOptions } from './options.js';
 import { optionsYaml, readOptionsFile } from './options-file.js';
 import { trainOptionsSchema } from './train-options.js';
@@ -32,6 +33,13 @@ describe('readOptionsFile', () => {
     expect(read(JSON.stringify(expected, null, '\t')).options).toEqual(expected);
     expect(read('scales: [0, 0.5]', evaluateOptionsSchema).options).toEqual({ scales: [0, 0.5] });
     expect(read('# nothing yet\n').options).toEqual({});
+  });
+
+  it('takes such names inside as well', () => {
+    const text = 'adapters:\n  - image_encoder: e\n    adapter: a\n  - image-encoder: f\n';
+    expect(read(text, generateOptionsSchema).options).toEqual({
+      adapters: [{ imageEncoder: 'e', adapter: 'a' }, { imageEncoder: 'f' }],
+    });
   });
 
   it('does not take no for false', () => {
@@ -85,6 +93,9 @@ describe('optionsYaml', () => {
   };
 
   it('writes what is read as the same', () => {
+    expect(
+      resolveOptions(trainOptionsSchema, { ...required, cache: ['text,image', 'latents'] }).cache,
+    ).toEqual(['text', 'image', 'latents']);
     const options = { ...required, cache: 'latents,text', learningRate: 1e-8, maxSteps: 3 };
     const resolved = resolveOptions(trainOptionsSchema, options);
     const again = read(optionsYaml(resolved)).options;

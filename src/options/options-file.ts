@@ -86,10 +86,17 @@ function parse(text: string, lineCounter: LineCounter, file: string): Document.P
 /** @throws ConfigError for an alias without its anchor, aliases that grow without end, and a merge of what is no mapping */
 function contentOf(value: ParsedNode | null, document: Document, shown: string): unknown {
   try {
-    return value?.toJS(document) ?? null;
+    return camelKeys(value?.toJS(document) ?? null);
   } catch (cause) {
     throw new ConfigError(`${shown} cannot be read: ${(cause as Error).message}`, { cause });
   }
+}
+
+/** The same with the names of options inside, of an entry of `adapters` say, as in the library. */
+function camelKeys(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(camelKeys);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [camelCase(key), camelKeys(inner)]));
 }
 
 /** `batch_size` and `batch-size` → `batchSize` */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { ConfigError } from '../base/errors.js';
 import { nearestName } from '../base/nearest-name.js';
-import { fillElements, resolveAliases } from './aliases.js';
+import { optionOf, resolveAliases } from './aliases.js';
 
 /** A path, or a name on the Hub; `~` at its start is the home folder, which a shell does not expand in `--flag=~/…`. */
 export const path = z.string('must be a path').min(1, 'must not be empty').transform(expandHome);
@@ -22,7 +22,9 @@ export function whole(least: number, most = 1e9): z.ZodInt {
 /** A number from `least` to `most`, both included. */
 export function number(least: number, most: number): z.ZodNumber {
   const range = `must be a number from ${least} to ${most.toLocaleString('en')}`;
-  return z.number(range).min(least, range).max(most, range);
+  // What holds several such numbers is not looked at as a whole where one is wrong.
+  const wrong = { error: range, abort: true };
+  return z.number(range).min(least, wrong).max(most, wrong);
 }
 
 export const count = whole(1);
@@ -82,7 +84,8 @@ export function resolveOptions<S extends z.ZodObject>(
 ): z.output<S> {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw new ConfigError(`The options are ${shown(options)}; they must be an object such as { seed: 1 }`);
-  const named = fillElements(resolveAliases(schema, options as Record<string, unknown>, shownAs));
+  const given = options as Record<string, unknown>;
+  const named = resolveAliases(schema, given, shownAs);
   const parsed = schema.safeParse(named, { error: expectation });
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map((issue) => {
@@ -91,14 +94,28 @@ export function resolveOptions<S extends z.ZodObject>(
       const known = issue.path.length === 0 ? Object.keys(schema.shape) : [];
       return issue.keys.map((key) => `Unknown option ${key}${suggestion(key, known)}`).join('\n');
     }
-    const key = String(issue.path[0]);
-    const value = issue.path.slice(1).reduce((outer: unknown, part) => Object(outer)[part], named[key]);
-    if (named[key] === undefined)
-      return `${shownAs(key)} is required: ${schema.shape[key]?.description ?? ''}`;
-    const inner = issue.path.slice(1).map((part) => `[${String(part)}]`);
-    return `${shownAs(key)}${inner.join('')} is ${shown(value)}; it ${issue.message}`;
+    const [key = '', ...inner] = issue.path as [string, ...PropertyKey[]];
+    const whole = named[key];
+    if (whole === undefined) return `${shownAs(key)} is required: ${schema.shape[key]?.description ?? ''}`;
+    // The name that was given for it: its own, an alias, or the alias of an element, whose value is named without index.
+    const written = Object.keys(given).find((name) => {
+      const { option, element } = optionOf(schema, name);
+      return given[name] !== undefined && option === key && (element === undefined || element === inner[0]);
+    });
+    const name = shownAs(written ?? key);
+    if (written !== undefined && optionOf(schema, written).element !== undefined)
+      return `${name} is ${shown(given[written])}; it ${issue.message}`;
+    const value = inner.reduce(partOf, whole);
+    // A part that is not in what was given was made of it, such as the second of 'a,b'.
+    if (value === undefined) return `${name} is ${shown(whole)}; it ${issue.message}`;
+    const index = inner.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`));
+    return `${name}${index.join('')} is ${shown(value)}; it ${issue.message}`;
   });
   throw new ConfigError(faults.join('\n'));
+}
+
+function partOf(whole: unknown, part: PropertyKey): unknown {
+  return typeof whole === 'object' && whole !== null ? Reflect.get(whole, part) : undefined;
 }
 
 /** What an option takes, where its schema has no words of its own. */

@@ -133,14 +133,11 @@ export const trainOptionsSchema = z.strictObject({
     ),
   cache: z
     // A list is what it resolves to: resolved options are options again, and a run can be repeated from them.
-    .union([z.string().transform((list) => list.split(',')), z.array(z.string())], {
-      error: 'must be a list',
-    })
+    .union([z.string(), z.array(z.string())], 'must be a list')
+    .transform((list) => [list].flat().flatMap((some) => some.split(',')))
     .pipe(z.array(z.enum(parts)))
     .optional()
-    .describe(
-      'encode each row once and keep the result on disk: latents, text, image, or several with commas',
-    ),
+    .describe('encode each row once and keep the result on disk: latents, text, image, or several'),
   cacheDir: path
     .optional()
     .describe('folder for --cache, which runs may share; default: cache in --output-dir'),

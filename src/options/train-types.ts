@@ -97,7 +97,7 @@ export interface TrainOptions {
   seed?: number | undefined;
   /** Continue from this checkpoint; without a value, from the newest one in `outputDir`. */
   resume?: true | string | undefined;
-  /** Encode each row once and keep the result on disk: latents, text, image, or several with commas. */
+  /** Encode each row once and keep the result on disk: latents, text, image, or several. */
   cache?: string | string[] | undefined;
   /** Folder for `cache`, which runs may share; default: cache in `outputDir`. */
   cacheDir?: string | undefined;

@@ -227,6 +227,20 @@ describe('train', () => {
       expect(Math.abs(loss / (whole[i]?.[1] as number) - 1), name).toBeLessThan(1e-4);
   });
 
+  it('a hook that throws ends it with its own error, and with a checkpoint of what was done', async () => {
+    const wrong = new Error('mine');
+    const options = { ...optionsFor('hooked'), maxSteps: 14, seed: 3 };
+    const onEvent = (event: RunEvent) => {
+      if (event.type === 'step') throw wrong;
+    };
+    await expect(train(options, { onEvent })).rejects.toBe(wrong);
+    const { losses, onEvent: record } = new Recorder();
+    const { step } = await train({ ...options, resume: true }, { onEvent: record });
+    expect(step).toBe(14);
+    expect(losses.length).toBeLessThan(14);
+    expect(losses.length).toBeGreaterThan(0);
+  });
+
   it('refuses to resume as another run, and to mix two runs in a folder', async () => {
     await train({ ...optionsFor('binding'), maxSteps: 1 });
     const again = { ...optionsFor('binding'), maxSteps: 2 };

@@ -1,5 +1,5 @@
 /**
- * @file Validation pictures: what the adapter under training draws of a few image prompts, again and again with the same
+ * @file Validation images: what the adapter under training draws of a few image prompts, again and again with the same
  * seeds. They are what `ip-adapter generate` would draw with the checkpoint of the step, and training does not notice:
  * noise comes from generators of their own.
  */
@@ -38,7 +38,7 @@ interface ValidationContext extends Pick<GuardedContext, 'signal' | 'emit' | 'on
   step: number;
 }
 
-/** Pictures that are drawn together, of one prompt. */
+/** Images that are drawn together, of one prompt. */
 interface ValidationBatch {
   seeds: number[];
   prompts: EncodedPrompts;
@@ -46,8 +46,8 @@ interface ValidationBatch {
 
 /**
  * Encodes the prompts; the encoders are in memory only meanwhile.
- * @returns undefined where no pictures are asked for
- * @throws ConfigError, ImageError where options or pictures are at fault; CheckpointError as for `generate`
+ * @returns undefined where no images are asked for
+ * @throws ConfigError, ImageError where options or images are at fault; CheckpointError as for `generate`
  */
 export async function openValidation(
   backbone: Backbone,
@@ -118,7 +118,7 @@ function sheetFile(folder: string, step: number): string {
   return join(folder, `step-${step}.png`);
 }
 
-/** The text of each picture. */
+/** The text of each image. */
 function textsOf({ validationImages: files, validationPrompts: prompts }: ResolvedTrainOptions): string[] {
   if (prompts.length === files.length) return prompts;
   if (prompts.length > 1 || files.length === 0)
@@ -139,7 +139,7 @@ interface ValidationParts {
   };
   /** The image prompts, of the size of what is drawn. */
   pictures: RgbImage[];
-  /** In the order of the pictures; as many drawings for each. */
+  /** In the order of the images; as many drawings for each. */
   batches: ValidationBatch[];
   settings: DenoiseSettings & Size & { scale: number };
   folder: string;
@@ -209,7 +209,7 @@ export class Validation implements Disposable {
       context.onMessage(`Drew ${file}`);
       context.emit({ type: 'image', step, path: file });
     } catch (error) {
-      // A picture is not worth a run.
+      // An image is not worth a run.
       if (!isSystemError(error)) throw error;
       context.onMessage(`${file} could not be written: ${error.message}`);
     }

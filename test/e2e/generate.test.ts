@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
@@ -91,12 +91,57 @@ describe('ip-adapter generate', () => {
     expect(await pixels('embedding.png')).toEqual(await pixels('picture.png'));
   });
 
+  it('takes the names of version 0.1 for its flags, and several adapters from a file', async () => {
+    const same = async (...args: string[]) => {
+      const { stdout, stderr } = await run('generate', ...flags, ...args, '--out', 'same.png');
+      expect(stdout, stderr).toBe('same.png');
+      return readFileSync(at('same.png'));
+    };
+    const now = await same(
+      '--images',
+      world.picture(0),
+      world.picture(1),
+      '--weights',
+      '1',
+      '2',
+      '--range',
+      '0',
+      '0.5',
+    );
+    const before = [
+      '--image',
+      world.picture(0),
+      world.picture(1),
+      '--image_weight',
+      '1',
+      '2',
+      '--end',
+      '0.5',
+    ];
+    expect(now.equals(await same(...before))).toBe(true);
+    const both = await run('generate', ...flags, ...before, '--range', '0', '1');
+    expect([both.exitCode, both.stderr]).toEqual([
+      2,
+      expect.stringMatching(/--(end and --range|range and --end) are the same option; give one of them/),
+    ]);
+    const entry = `{ adapter: ${world.bin}, image_encoder: ${world.imageEncoder} }`;
+    writeFileSync(at('two.yaml'), `adapters: [${entry}, ${entry}]\nmodel: ${world.model}\n`);
+    const two = await run('generate', '--config', 'two.yaml');
+    expect([two.exitCode, two.stderr]).toEqual([2, expect.stringContaining('adapters has 2 entries')]);
+    const help = await run('generate', '--help');
+    expect(help.stdout).toContain('--range <number...>');
+    expect(help.stdout).not.toMatch(/--(image|image-weight|start|end|adapters) /);
+    expect((await run('--version')).stdout).toMatch(/^\d+\.\d+\.\d+$/);
+  });
+
   it.each([
     [['--steps', 'many'], /--steps is "many"; it must be a whole number/],
     [['--images', 'none.png'], /ENOENT|none.png but the file is missing/],
     [['--weights', '1'], /--weights .* has 1 of them for 0 --images/],
     [['--out', 'picture.jpg'], /--out .*must end in .png/],
     [['--out', 'none/picture.png'], /folder for --out/],
+    [['--threads', '100000000'], /--threads is 100000000; it must be a whole number from 1 to 1,024/],
+    [['--width', '100000', '--height', '100000'], /--width is 100000; it must be/],
     [['--sacle', '1'], /unknown option '--sacle'/],
     [['--adapter', 'none.bin'], /none.bin/],
     [['--model', 'none'], /none/],

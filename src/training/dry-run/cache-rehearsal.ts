@@ -29,7 +29,7 @@ export interface CacheRehearsal {
 /**
  * Encodes the batches by each part that is cached; the last one is measured.
  * @param batches one or more, with all inputs
- * @param readSeconds what reading the pictures of a row takes, which the loader does while an encoder runs
+ * @param readSeconds what reading the images of a row takes, which the loader does while an encoder runs
  */
 export function rehearseCaches(
   models: CachedModels,
@@ -89,7 +89,7 @@ function sizeOnDisk(
   row: number,
   { rows, buckets, randomFlip = false }: RehearsalOptions,
 ): { entries: number; diskBytes: number } {
-  // A cache knows pictures by their content, which is not read here: files stand for it.
+  // A cache knows images by their content, which is not read here: files stand for it.
   const keyOf = entryKeys(fileNames(rows), buckets)[part];
   const areaOf = (index: number): number => area(buckets?.[index]);
   const keys = new Set<string>();

@@ -29,19 +29,19 @@ export interface DryRunReport {
     /** How many the rest of the run leaves in the output folder. */
     count: number;
   };
-  /** Of the rest of the run, filling the caches included; saving and validation pictures are not. */
+  /** Of the rest of the run, filling the caches included; saving and validation images are not. */
   seconds: number;
-  /** Rows that were skipped: incomplete ones, and those whose picture could not be read on the way. */
+  /** Rows that were skipped: incomplete ones, and those whose image could not be read on the way. */
   badRows: BadRow[];
 }
 
 export interface StepMeasures {
-  /** Pictures of the step, and their size: with buckets that whose batch has the most pixels. */
+  /** Images of the step, and their size: with buckets that whose batch has the most pixels. */
   images: number;
   size: Size;
   /** In the order of a step: what it is made of, and what each takes. */
   parts: PartMeasures[];
-  /** All of the step, waiting for its pictures included. */
+  /** All of the step, waiting for its images included. */
   seconds: number;
 }
 

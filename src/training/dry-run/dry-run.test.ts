@@ -113,7 +113,7 @@ describe('a dry run', () => {
 
     const timed = step.parts.filter(({ seconds }) => seconds !== null);
     expect(timed.map(({ name }) => name)).toEqual([
-      ...['reading pictures', 'VAE', 'text encoder', 'image encoder'],
+      ...['reading images', 'VAE', 'text encoder', 'image encoder'],
       ...['forward', 'backward', 'AdamW', 'everything else'],
     ]);
     const sum = timed.reduce((total, { seconds }) => total + (seconds as number), 0);
@@ -214,7 +214,9 @@ describe('a dry run', () => {
       expect(existsSync(at('faulty'))).toBe(false);
     }
     const { dataset: _, datasetRoot: __, ...rest } = optionsFor('faulty');
-    await expect(dryRun({ ...rest, dataset: '-' })).rejects.toThrow(/in a dry run but received -/);
+    await expect(dryRun({ ...rest, dataset: '-' })).rejects.toThrow(
+      /--dataset \(dataset\) is -, which a dry run cannot read/,
+    );
     const reason = new Error('enough');
     await expect(dryRun(optionsFor('faulty'), { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
     expect(existsSync(at('faulty'))).toBe(false);

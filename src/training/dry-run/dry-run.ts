@@ -200,7 +200,7 @@ function measuresOf(
   });
   const parameters = adapter.parameters();
   const named = [
-    part('reading pictures', { seconds: readSeconds, tensorBytes: null }),
+    part('reading images', { seconds: readSeconds, tensorBytes: null }),
     ...encoders,
     part('UNet', undefined, weightsOf(models.backbone.parameters())),
     part('adapter', undefined, held(parameters)),

@@ -290,7 +290,7 @@ describe('training with a cache', () => {
 
   it('refuses what is no part', async () => {
     await expect(run('wrong', { cache: 'latents,vae' })).rejects.toThrow(
-      /^cache\[1\] is .*; it must be one of latents, image, text$/,
+      /^cache is "latents,vae"; it must be one of latents, image, text$/,
     );
   });
 });

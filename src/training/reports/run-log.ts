@@ -52,7 +52,7 @@ export class RunLog implements Disposable {
     );
   }
 
-  /** Shows a picture in TensorBoard. */
+  /** Shows an image in TensorBoard. */
   image(step: number, tag: string, image: EncodedImage): void {
     this.#writeEvents([imageEvent(Date.now() / 1000, step, tag, image)]);
   }

@@ -84,7 +84,7 @@ export class StepReporter implements Disposable {
     if (this.#sinceFlush.isOver) this.flush();
   }
 
-  /** Shows a picture of the step that was just done in TensorBoard. */
+  /** Shows an image of the step that was just done in TensorBoard. */
   image(tag: string, image: EncodedImage): void {
     this.#log.image(this.#step, tag, image);
   }
