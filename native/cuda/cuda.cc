@@ -1,7 +1,7 @@
 // What only a CUDA GPU has: graphs of kernels, and a memory of its own. Built with the headers of CUDA's runtime where
 // there are any (IP_ADAPTER_CUDA, see tools/build-native.mjs); without them the rest of the addon runs on a GPU all the
 // same.
-#include "addon.h"
+#include "binding/addon.h"
 
 #ifdef IP_ADAPTER_CUDA
 

@@ -1,6 +1,6 @@
 // The two passes of src/data/resample.ts over the pixels: fixed-point sums of weighted bytes. In C++ since JavaScript
 // takes three times as long, and every picture of an epoch comes through here.
-#include "addon.h"
+#include "binding/addon.h"
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 // A caching CPU allocator. The stock one gives every large block back to the kernel on free, and then the
 // page faults of the next step cost more than its arithmetic. This one keeps freed blocks by size class,
 // asks for huge pages, and holds what it keeps under a limit.
-#include "addon.h"
+#include "binding/addon.h"
 
 #include <c10/core/CPUAllocator.h>
 
