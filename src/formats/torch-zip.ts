@@ -102,7 +102,7 @@ function readStructure(
 /** The bytes of each storage, over the file's own pages where the processor can read them in place. */
 function mapStorages(path: string, entries: ReadonlyMap<string, ZipEntry>): Map<string, Tensor> {
   const uint8 = dtypes.uint8.code;
-  const handles = native.mapTensors(
+  const handles = native().mapTensors(
     path,
     [...entries.values()].map(({ offset, size }) => [offset, uint8, [size]]),
   );

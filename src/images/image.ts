@@ -14,10 +14,17 @@ import sharp, { type Metadata, type Sharp } from 'sharp';
 import { DatasetError, isSystemError } from '../base/errors.js';
 import type { ImageSource } from './image-source.js';
 
-// One thread a picture: many pictures decode at the same time, and the engine wants the other cores.
-sharp.concurrency(1);
-// Each picture is read once an epoch: libvips's cache of open files and operations would only grow.
-sharp.cache(false);
+let isSharpSetUp = false;
+
+/** Sets libvips up for the whole process. At the first image, since importing this package must change nothing. */
+function setUpSharp(): void {
+  if (isSharpSetUp) return;
+  isSharpSetUp = true;
+  // One thread per image: many images decode at the same time, and the engine needs the other cores.
+  sharp.concurrency(1);
+  // Each image is read once per epoch: libvips's cache of open files and operations would only grow.
+  sharp.cache(false);
+}
 
 /** In pixels. */
 export interface Size {
@@ -76,6 +83,7 @@ async function orPictureError<T>(source: ImageSource, read: () => Promise<T>): P
 }
 
 async function open(source: ImageSource): Promise<{ picture: Sharp; header: Metadata }> {
+  setUpSharp();
   const input = source.file ?? (await source.read());
   // 'error' refuses what Pillow refuses, truncated files above all. The stricter default, 'warning', would also
   // refuse pictures that Pillow reads, such as a JPEG with a few damaged blocks.

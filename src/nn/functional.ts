@@ -73,7 +73,7 @@ export function gelu(x: Tensor, approximate: 'none' | 'tanh' = 'none'): Tensor {
 }
 
 /** Whether the addon has GEGLU as one operator: where its loops run on all threads. */
-export const isGegluFused: boolean = aten.geglu.available;
+export const isGegluFused = (): boolean => aten.geglu.available;
 
 /**
  * a · gelu(b) of x's two halves (Shazeer, arXiv 2002.05202). Where it is fused, in float32 on the CPU, it is one pass, in
@@ -82,7 +82,7 @@ export const isGegluFused: boolean = aten.geglu.available;
  * @returns [..., dim]
  */
 export function geglu(x: Tensor): Tensor {
-  if (isGegluFused && x.device === 'cpu' && x.dtype === 'float32') return aten.geglu(x);
+  if (isGegluFused() && x.device === 'cpu' && x.dtype === 'float32') return aten.geglu(x);
   return tidy(() => {
     const [value, gate] = x.chunk(2, -1) as [Tensor, Tensor];
     return value.mul(gelu(gate));

@@ -4,13 +4,13 @@ import { op, type Tensor } from './tensor.js';
 
 /** Until disposed, operators record nothing for backward: `using _ = noGrad();` */
 export function noGrad(): Disposable {
-  const before = native.setGradEnabled(false);
-  return { [Symbol.dispose]: () => void native.setGradEnabled(before) };
+  const before = native().setGradEnabled(false);
+  return { [Symbol.dispose]: () => void native().setGradEnabled(before) };
 }
 
 /** Whether operators record what backward needs. */
 export function isGradEnabled(): boolean {
-  return native.isGradEnabled();
+  return native().isGradEnabled();
 }
 
 export interface BackwardOptions {

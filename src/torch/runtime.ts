@@ -9,22 +9,24 @@ export interface DeviceTuning {
   allowTF32: boolean;
 }
 
-/** The LibTorch that the addon was built against, such as '1.13.0'. */
-export const torchVersion: string = native.torchVersion;
+/** Returns the LibTorch that the addon was built against, such as '1.13.0'. */
+export function torchVersion(): string {
+  return native().torchVersion;
+}
 
 /** How many CUDA GPUs LibTorch finds; 0 where it is built without CUDA. */
 export function cudaDevices(): number {
-  return native.cudaDevices();
+  return native().cudaDevices();
 }
 
 /** Has a GPU try cuDNN's algorithms for each shape of a convolution, and keep the fastest. For the whole process. */
 export function tuneCuda({ allowTF32 }: DeviceTuning): void {
-  native.tuneCuda(allowTF32);
+  native().tuneCuda(allowTF32);
 }
 
 /** How many threads an operator uses on the CPU. Default: every core. */
 export function setNumThreads(n: number): void {
-  native.setNumThreads(n);
+  native().setNumThreads(n);
 }
 
 export interface MemoryStats {
@@ -44,17 +46,18 @@ export interface MemoryStats {
 
 /** @param device the GPU to tell of */
 export function memoryStats(device: Device = 'cpu'): MemoryStats {
+  const { cuda } = native();
   const gpu =
-    device === 'cpu' || native.cuda === null
+    device === 'cpu' || cuda === null
       ? { gpuAllocatedBytes: null, gpuPeakBytes: null }
-      : native.cuda.gpuMemory(device);
-  return { liveTensors: native.liveTensors(), ...native.memory(), ...gpu };
+      : cuda.gpuMemory(device);
+  return { liveTensors: native().liveTensors(), ...native().memory(), ...gpu };
 }
 
 /** From now on the peaks of CPU and device are the highest that there will be. */
 export function resetMemoryPeak(device: Device = 'cpu'): void {
-  native.resetCpuPeak();
-  if (device !== 'cpu') native.cuda?.resetGpuPeak(device);
+  native().resetCpuPeak();
+  if (device !== 'cpu') native().cuda?.resetGpuPeak(device);
 }
 
 /** Waits until a device has done all that it was given; a CPU has at once. */
@@ -65,5 +68,5 @@ export function synchronize(device: Device): void {
 
 /** Gives the kept CPU blocks back to the system. */
 export function trimMemory(): void {
-  native.trimCpuMemory();
+  native().trimCpuMemory();
 }

@@ -18,8 +18,8 @@ export function resolveTarget({
   if (device !== 'cpu' && index >= found)
     throw new ConfigError(
       found === 0
-        ? `--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, and LibTorch ${torchVersion} here finds none`
-        : `--device ${device} is not there: LibTorch ${torchVersion} finds ${found === 1 ? 'cuda:0 alone' : `cuda:0 … cuda:${found - 1}`}`,
+        ? `--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, and LibTorch ${torchVersion()} here finds none`
+        : `--device ${device} is not there: LibTorch ${torchVersion()} finds ${found === 1 ? 'cuda:0 alone' : `cuda:0 … cuda:${found - 1}`}`,
     );
   if (device === 'cpu' && dtype === 'float16')
     throw new ConfigError(

@@ -27,7 +27,7 @@ export class Tensor extends Held {
 
   /** Sizes of the dimensions; [] for a scalar. */
   get shape(): readonly number[] {
-    this.#shape ??= native.shape(this.handle);
+    this.#shape ??= native().shape(this.handle);
     return this.#shape;
   }
 
@@ -46,40 +46,40 @@ export class Tensor extends Held {
   }
 
   get dtype(): DType {
-    this.#dtype ??= dtypeOfCode(native.dtype(this.handle));
+    this.#dtype ??= dtypeOfCode(native().dtype(this.handle));
     return this.#dtype;
   }
 
   /** 'cpu', 'cuda:0', 'meta' */
   get device(): Device {
-    return native.device(this.handle);
+    return native().device(this.handle);
   }
 
   /** Whether its values lie in the pages of a file, which the system can drop and read again. */
   get isMapped(): boolean {
-    return native.isMapped(this.handle);
+    return native().isMapped(this.handle);
   }
 
   get strides(): readonly number[] {
-    return native.strides(this.handle);
+    return native().strides(this.handle);
   }
 
   get requiresGrad(): boolean {
-    return native.requiresGrad(this.handle);
+    return native().requiresGrad(this.handle);
   }
 
   set requiresGrad(on: boolean) {
-    native.setRequiresGrad(this.handle, on);
+    native().setRequiresGrad(this.handle, on);
   }
 
   /** What backward() accumulated; null before. */
   get grad(): Tensor | null {
-    const handle = native.grad(this.handle);
+    const handle = native().grad(this.handle);
     return handle === null ? null : new Tensor(handle);
   }
 
   set grad(value: Tensor | null) {
-    native.setGrad(this.handle, value === null ? null : value.handle);
+    native().setGrad(this.handle, value === null ? null : value.handle);
   }
 
   /** The value of a one-element tensor. Waits for the device. */
@@ -92,7 +92,7 @@ export class Tensor extends Held {
     const dtype = this.dtype;
     const half = dtype === 'float16' || dtype === 'bfloat16';
     const source = half ? this.to('float32') : this;
-    const buffer = native.toBytes(source.handle);
+    const buffer = native().toBytes(source.handle);
     if (half) source.dispose();
     switch (dtype) {
       case 'float64':
@@ -123,13 +123,13 @@ export class Tensor extends Held {
    * device was given before, but not for what it is given in between.
    */
   readLater(): () => number[] {
-    const pending = native.readLater(this.handle);
-    return () => Array.from(new Float32Array(native.finishRead(pending)));
+    const pending = native().readLater(this.handle);
+    return () => Array.from(new Float32Array(native().finishRead(pending)));
   }
 
   /** The values' own bytes, row-major, little-endian. */
   toBytes(): Uint8Array {
-    return new Uint8Array(native.toBytes(this.handle));
+    return new Uint8Array(native().toBytes(this.handle));
   }
 
   override toString(): string {

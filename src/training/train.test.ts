@@ -149,9 +149,9 @@ describe('train', () => {
   });
 
   it('computes on as many threads as it is told to', async () => {
-    const before = native.getNumThreads();
+    const before = native().getNumThreads();
     await train({ ...optionsFor('threads'), maxTrainSteps: 1, threads: before + 1 });
-    expect(native.getNumThreads()).toBe(before + 1);
+    expect(native().getNumThreads()).toBe(before + 1);
     setNumThreads(before);
   });
 

@@ -174,7 +174,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
 
   const trained = adapter.parameters().reduce((sum, { numel }) => sum + numel, 0);
   hooks.onMessage?.(
-    `Training ${trained.toLocaleString('en')} parameters on ${rows.length} rows, ${target.device}, LibTorch ${torchVersion}` +
+    `Training ${trained.toLocaleString('en')} parameters on ${rows.length} rows, ${target.device}, LibTorch ${torchVersion()}` +
       (resumed === undefined ? '' : `, from step ${state.step} of ${resumed}`),
   );
   const schedule = describeSchedule(config, totalSteps, run.savedTotalSteps);
