@@ -2,7 +2,9 @@
 /** @file `ip-adapter`: the commands, and what each way of ending means to the shell. */
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { isSystemError, UserError } from '../base/errors.js';
+import { buildCommand } from './build.js';
 import { dataCommand } from './data-check.js';
+import { doctorCommand } from './doctor.js';
 import { embedCommand } from './embed.js';
 import { evaluateCommand } from './evaluate.js';
 import { exportCommand } from './export.js';
@@ -24,7 +26,9 @@ const program = new Command('ip-adapter')
   .addCommand(evaluateCommand())
   .addCommand(exportCommand())
   .addCommand(inspectCommand())
-  .addCommand(dataCommand());
+  .addCommand(dataCommand())
+  .addCommand(buildCommand())
+  .addCommand(doctorCommand());
 for (const command of program.commands.flatMap((one) => [one, ...one.commands]))
   command.exitOverride().showHelpAfterError('(--help lists the options)');
 
