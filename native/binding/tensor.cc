@@ -1,16 +1,8 @@
-// Tensors by handle: what they are, their bytes in and out, files mapped into memory, random generators.
-#include "addon.h"
+// Tensors by handle: what they are, and their bytes in and out.
+#include "binding/addon.h"
+#include "binding/arguments.h"
 
-#include <ATen/Context.h>
-
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstring>
-#include <memory>
 
 namespace {
 
@@ -55,15 +47,11 @@ Napi::Value liveTensors(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(Addon::of(info.Env()).tensors.live()));
 }
 
-at::ScalarType scalarType(const Napi::Value& value) {
-  return static_cast<at::ScalarType>(value.As<Napi::Number>().Int32Value());
-}
-
 // fromBytes(view, dtype, shape): copies the bytes into a new CPU tensor.
 Napi::Value fromBytes(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    const Napi::Uint8Array bytes = info[0].As<Napi::Uint8Array>();
-    at::Tensor tensor = at::empty(toIntVector(info[2]), at::dtype(scalarType(info[1])));
+    const Napi::Uint8Array bytes = bytesArgument(info[0], "the values");
+    at::Tensor tensor = at::empty(shapeArgument(info[2]), at::dtype(dtypeArgument(info[1])));
     TORCH_CHECK(bytes.ByteLength() == tensor.nbytes(), "Expected ", tensor.nbytes(), " bytes for the shape ",
                 tensor.sizes(), " but received ", bytes.ByteLength());
     if (tensor.nbytes() > 0) std::memcpy(tensor.data_ptr(), bytes.Data(), tensor.nbytes());
@@ -81,99 +69,6 @@ Napi::Value toBytes(const Napi::CallbackInfo& info) {
   });
 }
 
-struct Mapping {
-  void* data = MAP_FAILED;
-  size_t size = 0;
-  ~Mapping() {
-    if (data != MAP_FAILED) munmap(data, size);
-  }
-};
-
-std::shared_ptr<Mapping> mapFile(const std::string& path) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  TORCH_CHECK(file >= 0, "cannot open ", path, ": ", std::strerror(errno));
-  struct stat status;
-  auto mapping = std::make_shared<Mapping>();
-  if (fstat(file, &status) == 0 && status.st_size > 0) {
-    mapping->size = static_cast<size_t>(status.st_size);
-    // Private and writable: a write to such a tensor changes memory, never the file.
-    mapping->data = mmap(nullptr, mapping->size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
-  }
-  const int error = errno;
-  close(file);
-  TORCH_CHECK(mapping->data != MAP_FAILED, "cannot map ", path, ": ", std::strerror(error));
-  return mapping;
-}
-
-// mapTensors(path, [[offset, dtype, shape], ...]): tensors over the file's own pages.
-Napi::Value mapTensors(const Napi::CallbackInfo& info) {
-  return guarded(info, [&] {
-    const std::string path = info[0].As<Napi::String>();
-    const Napi::Array wanted = info[1].As<Napi::Array>();
-    const auto mapping = mapFile(path);
-    Addon& addon = Addon::of(info.Env());
-    Napi::Array handles = Napi::Array::New(info.Env(), wanted.Length());
-    for (uint32_t i = 0; i < wanted.Length(); i++) {
-      const Napi::Array entry = wanted.Get(i).As<Napi::Array>();
-      const uint64_t offset = static_cast<uint64_t>(entry.Get(0u).As<Napi::Number>().Int64Value());
-      const auto options = at::dtype(scalarType(entry.Get(1u)));
-      const std::vector<int64_t> sizes = toIntVector(entry.Get(2u));
-      const size_t itemsize = c10::elementSize(scalarType(entry.Get(1u)));
-      uint64_t bytes = itemsize;
-      for (const int64_t size : sizes)
-        TORCH_CHECK(size >= 0 && !__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes), "impossible shape in ", path);
-      TORCH_CHECK(offset <= mapping->size && bytes <= mapping->size - offset, path, " ends before its tensor ", i);
-      char* data = static_cast<char*>(mapping->data) + offset;
-      at::Tensor tensor;
-      if (bytes == 0) {
-        tensor = at::empty(sizes, options);
-      } else if (reinterpret_cast<uintptr_t>(data) % itemsize != 0) {  // a file may be laid out so; the engine may not
-        tensor = at::empty(sizes, options);
-        std::memcpy(tensor.data_ptr(), data, bytes);
-      } else {
-        tensor = at::from_blob(data, sizes, [mapping](void*) {}, options);
-      }
-      handles[i] = Napi::Number::New(info.Env(), addon.tensors.add(std::move(tensor)));
-    }
-    return handles;
-  });
-}
-
-Napi::Value createGenerator(const Napi::CallbackInfo& info) {
-  return guarded(info, [&] {
-    const c10::Device device(info[0].As<Napi::String>().Utf8Value());
-    at::Generator generator = at::globalContext().defaultGenerator(device).clone();
-    generator.set_current_seed(static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value()));
-    return Napi::Number::New(info.Env(), Addon::of(info.Env()).generators.add(std::move(generator)));
-  });
-}
-
-at::Generator& generatorOf(const Napi::CallbackInfo& info) {
-  at::Generator* found = Addon::of(info.Env()).generators.find(info[0].As<Napi::Number>().DoubleValue());
-  TORCH_CHECK(found != nullptr, "this Generator was released already");
-  return *found;
-}
-
-Napi::Value getGeneratorState(const Napi::CallbackInfo& info) {
-  return guarded(info, [&] {
-    return Napi::Number::New(info.Env(), Addon::of(info.Env()).tensors.add(generatorOf(info).get_state()));
-  });
-}
-
-Napi::Value setGeneratorState(const Napi::CallbackInfo& info) {
-  return guarded(info, [&] {
-    generatorOf(info).set_state(Addon::of(info.Env()).tensor(info[1]));
-    return info.Env().Undefined();
-  });
-}
-
-Napi::Value releaseGenerator(const Napi::CallbackInfo& info) {
-  return guarded(info, [&] {
-    Addon::of(info.Env()).generators.remove(info[0].As<Napi::Number>().DoubleValue());
-    return info.Env().Undefined();
-  });
-}
-
 }  // namespace
 
 void exportTensor(Napi::Env env, Napi::Object exports) {
@@ -186,9 +81,4 @@ void exportTensor(Napi::Env env, Napi::Object exports) {
   exports["liveTensors"] = Napi::Function::New(env, liveTensors);
   exports["fromBytes"] = Napi::Function::New(env, fromBytes);
   exports["toBytes"] = Napi::Function::New(env, toBytes);
-  exports["mapTensors"] = Napi::Function::New(env, mapTensors);
-  exports["createGenerator"] = Napi::Function::New(env, createGenerator);
-  exports["getGeneratorState"] = Napi::Function::New(env, getGeneratorState);
-  exports["setGeneratorState"] = Napi::Function::New(env, setGeneratorState);
-  exports["releaseGenerator"] = Napi::Function::New(env, releaseGenerator);
 }

@@ -100,6 +100,10 @@ Napi::Value resetGpuPeak(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
+int64_t gpuAllocatedBytes() {
+  return c10::cuda::CUDACachingAllocator::getDeviceStats(c10::cuda::current_device()).allocated_bytes[0].current;
+}
+
 void exportCuda(Napi::Env env, Napi::Object exports) {
   Napi::Object cuda = Napi::Object::New(env);
   cuda["beginCapture"] = Napi::Function::New(env, beginCapture);
@@ -115,6 +119,8 @@ void exportCuda(Napi::Env env, Napi::Object exports) {
 }
 
 #else
+
+int64_t gpuAllocatedBytes() { return 0; }
 
 void exportCuda(Napi::Env env, Napi::Object exports) { exports["cuda"] = env.Null(); }
 

@@ -1,7 +1,7 @@
 // Attention for a LibTorch without a fused one for the CPU (before 2.0), as an operator of our own that the
 // dispatcher knows like any other: ip_adapter::attention. Neither direction ever holds the probabilities [n, m] of a
 // head; backward computes them again, tile by tile (attention-loops.h has the loops). Sums are in float32.
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

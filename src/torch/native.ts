@@ -8,11 +8,15 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { locateAddon, SetupError } from '../../tools/build-native.mjs';
 import { ConfigError } from '../base/errors.js';
+import { memoryLimit } from './memory-limit.js';
 
 const buildScript = fileURLToPath(new URL('../../tools/build-native.mjs', import.meta.url));
 
 /** A tensor, as the addon knows it: a slot and a generation in one number. */
 export type RawHandle = number;
+
+/** How a file differs from what it was when it was mapped. */
+export type FileChange = 'removed' | 'replaced' | 'resized' | 'modified';
 
 /** What native/ exports; see the comments there. */
 interface Native {
@@ -20,7 +24,7 @@ interface Native {
   setNumThreads(n: number): void;
   getNumThreads(): number;
   cudaDevices(): number;
-  tuneCuda(allowTF32: boolean): void;
+  tuneCuda(allowTF32: boolean): { matmulTF32: boolean; convolutionTF32: boolean };
   /** Null where the addon was built without CUDA's headers. */
   cuda: NativeCuda | null;
   findOperator(name: string, overload: string): [index: number, schema: string] | null;
@@ -37,6 +41,8 @@ interface Native {
   readLater(handle: RawHandle): PendingRead;
   finishRead(pending: PendingRead): ArrayBuffer;
   mapTensors(path: string, entries: [offset: number, dtype: number, shape: readonly number[]][]): RawHandle[];
+  setFileMapping(on: boolean): void;
+  changedFiles(): [path: string, change: FileChange][];
   createGenerator(device: string, seed: number): number;
   getGeneratorState(generator: number): RawHandle;
   setGeneratorState(generator: number, state: RawHandle): void;
@@ -51,6 +57,7 @@ interface Native {
   memory(): { cpuAllocatedBytes: number; cpuCachedBytes: number; cpuPeakBytes: number };
   trimCpuMemory(): void;
   setCpuCacheLimit(bytes: number): void;
+  setMemoryLimit(bytes: number, usageFile: string, statFile: string): void;
   resetCpuPeak(): void;
   resample(rgb: Uint8Array, width: number, columns: object, rows: object): Uint8Array;
   resampleAsync(rgb: Uint8Array, width: number, columns: object, rows: object): Promise<Uint8Array>;
@@ -95,6 +102,8 @@ function load(): Native {
     );
   }
   loaded.installCpuAllocator();
+  const limit = memoryLimit();
+  if (limit !== null) loaded.setMemoryLimit(limit.bytes, limit.usageFile, limit.statFile);
   // LibTorch by itself does not take every core on each machine.
   if (process.env.OMP_NUM_THREADS === undefined) loaded.setNumThreads(availableParallelism());
   return loaded;

@@ -1,8 +1,13 @@
 /** @file The process as a whole: which LibTorch, how many threads, how much memory. */
+import { availableParallelism } from 'node:os';
+import { ConfigError } from '../base/errors.js';
 import { zeros } from './creation.js';
-import { native } from './native.js';
+import { type FileChange, native } from './native.js';
 import { tidy } from './scope.js';
 import type { Device } from './tensor.js';
+
+/** The addon's own limit. */
+const MAX_THREADS = 1024;
 
 export interface DeviceTuning {
   /** Whether a GPU may multiply float32 with TF32's 10 bits of mantissa, which is several times as fast. */
@@ -24,9 +29,40 @@ export function tuneCuda({ allowTF32 }: DeviceTuning): void {
   native().tuneCuda(allowTF32);
 }
 
-/** How many threads an operator uses on the CPU. Default: every core. */
+/**
+ * Sets how many threads an operator uses on the CPU. Default: every core.
+ * @throws ConfigError where it is no integer from 1 to 1024
+ */
 export function setNumThreads(n: number): void {
+  if (!Number.isInteger(n) || n < 1 || n > MAX_THREADS)
+    throw new ConfigError(
+      `--threads is ${n}; it must be an integer from 1 to ${MAX_THREADS}. This machine has ${availableParallelism()} cores.`,
+    );
   native().setNumThreads(n);
+}
+
+export interface MappedFileChange {
+  path: string;
+  /**
+   * `resized`: values may be cut off, and reading them ends the process. `modified`: values that tensors hold may have
+   * changed. `replaced` and `removed`: tensors keep their values, but a run that resumes would read other ones.
+   */
+  change: FileChange;
+}
+
+/** Returns the files that live tensors are mapped from and that have changed since: by size, modification time or inode. */
+export function changedMappedFiles(): MappedFileChange[] {
+  return native()
+    .changedFiles()
+    .map(([path, change]) => ({ path, change }));
+}
+
+/**
+ * Decides whether tensors of files that are opened from now on lie in the file's own pages, which saves their memory, or
+ * are copies, which nobody can change. For the whole process; default: true.
+ */
+export function setFileMapping(on: boolean): void {
+  native().setFileMapping(on);
 }
 
 export interface MemoryStats {

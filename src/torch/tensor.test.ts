@@ -183,7 +183,7 @@ describe('lifetime', () => {
       import { once } from 'node:events';
       import { Worker } from 'node:worker_threads';
       for (let i = 0; i < 8; i++) {
-        const worker = new Worker(process.argv[1], { eval: true });
+        const worker = new Worker(process.argv[1], { eval: true, execArgv: [] });
         await once(worker, 'message');
         await new Promise((done) => setTimeout(done, i * 3));
         await worker.terminate();
