@@ -64,7 +64,9 @@ void onBusError(int, siginfo_t* info, void*) {
     if (write(STDERR_FILENO, mapping->ending.data(), mapping->ending.size()) < 0) _exit(2);
     _exit(2);
   }
-  sigaction(SIGBUS, &formerAction, nullptr);  // not ours: the instruction runs again, and ends as it would have
+  // Not ours: the instruction runs again, and ends as it would have. A signal that was sent has no instruction.
+  sigaction(SIGBUS, &formerAction, nullptr);
+  if (info->si_code <= 0) raise(SIGBUS);
 }
 
 void listMapping(const Mapping* mapping) {

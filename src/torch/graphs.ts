@@ -18,7 +18,7 @@ export type Recorder = (work: () => void, device: Device) => Replay;
 export function assertGraphs(): void {
   if (native().cuda === null)
     throw new ConfigError(
-      'CUDA graphs need an addon that was built with CUDA and its headers (cuda_runtime.h and crt/host_config.h, of the CUDA toolkit or of the pip packages nvidia-cuda-runtime and nvidia-cuda-crt). Install them, set CUDA_HOME where they are elsewhere than in /usr/local/cuda, and run node tools/build-native().mjs --force',
+      'CUDA graphs need an addon that was built with CUDA and its headers (cuda_runtime.h and crt/host_config.h, of the CUDA toolkit or of the pip packages nvidia-cuda-runtime and nvidia-cuda-crt). Install them, set CUDA_HOME where they are elsewhere than in /usr/local/cuda, and run ip-adapter build --force',
     );
 }
 
