@@ -139,7 +139,7 @@ function makePlan(libtorch) {
   const sharesOpenMP = libtorch.version.startsWith('1.') || existsSync(join(libtorch.lib, 'libgomp.so.1'));
   const threads = !MACOS && sharesOpenMP ? ['-fopenmp'] : [];
   const sanitizers = process.env.IP_ADAPTER_SANITIZE;
-  const sanitize = sanitizers ? [`-fsanitize=${sanitizers}`, '-fno-omit-frame-pointer', '-g1'] : [];
+  const sanitize = sanitizers ? [`-fsanitize=${sanitizers}`, '-fno-sanitize=vptr', '-fno-omit-frame-pointer', '-g1'] : [];
   const libtorchIncludes = systemFree([
     libtorch.include,
     join(libtorch.include, 'torch/csrc/api/include'),
