@@ -130,16 +130,21 @@ export function compiler() {
 /** All commands of a build, and where its results belong. */
 function makePlan(libtorch) {
   const require = createRequire(import.meta.url);
-  const headerPackages = ['node-addon-api', 'node-api-headers'].map((name) => {
-    const manifest = require.resolve(`${name}/package.json`);
-    return { folder: dirname(manifest), version: JSON.parse(readFileSync(manifest, 'utf8')).version };
-  });
+  const headerPackages = [
+    require.resolve('node-addon-api/package.json'),
+    require.resolve('node-api-headers/package.json'),
+  ].map((manifest) => ({
+    folder: dirname(manifest),
+    version: JSON.parse(readFileSync(manifest, 'utf8')).version,
+  }));
   const [addonApi, apiHeaders] = headerPackages;
   // Linking to a LibTorch's OpenMP of another name would give our loops a second pool of threads.
   const sharesOpenMP = libtorch.version.startsWith('1.') || existsSync(join(libtorch.lib, 'libgomp.so.1'));
   const threads = !MACOS && sharesOpenMP ? ['-fopenmp'] : [];
   const sanitizers = process.env.IP_ADAPTER_SANITIZE;
-  const sanitize = sanitizers ? [`-fsanitize=${sanitizers}`, '-fno-sanitize=vptr', '-fno-omit-frame-pointer', '-g1'] : [];
+  const sanitize = sanitizers
+    ? [`-fsanitize=${sanitizers}`, '-fno-sanitize=vptr', '-fno-omit-frame-pointer', '-g1']
+    : [];
   const libtorchIncludes = systemFree([
     libtorch.include,
     join(libtorch.include, 'torch/csrc/api/include'),

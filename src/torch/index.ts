@@ -18,12 +18,10 @@ export {
 export { type DType, dtypes } from './dtype.js';
 export { Generator } from './generator.js';
 export { assertGraphs, graphed, type Recorder, recordCuda } from './graphs.js';
-export { usableMemory } from './memory-limit.js';
 export { type FixedPointFilter, resampleBytes, resampleBytesAsync } from './resample.js';
 export {
   changedMappedFiles,
   cudaDevices,
-  type MappedFileChange,
   memoryStats,
   resetMemoryPeak,
   setFileMapping,

@@ -46,11 +46,6 @@ export function memoryLimit(root = '/'): MemoryLimit | null {
   return tightest;
 }
 
-/** Returns the bytes of memory that this process may use: the machine's, or fewer by a control group's limit. */
-export function usableMemory(): number {
-  return memoryLimit()?.bytes ?? totalmem();
-}
-
 function readIfExists(file: string): string | null {
   return existsSync(file) ? readFileSync(file, 'utf8') : null;
 }

@@ -41,7 +41,7 @@ export function setNumThreads(n: number): void {
   native().setNumThreads(n);
 }
 
-export interface MappedFileChange {
+interface MappedFileChange {
   path: string;
   /**
    * `resized`: values may be cut off, and reading them ends the process. `modified`: values that tensors hold may have
