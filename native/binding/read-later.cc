@@ -1,4 +1,4 @@
-// Values of a GPU that are read without waiting for what it was given after them.
+// Reads values from a GPU without waiting for the work that was queued after them.
 #include "binding/addon.h"
 
 #include <c10/core/Event.h>

@@ -125,7 +125,7 @@ class Resampling {
   uint8_t* out_ = nullptr;
 };
 
-// In one of Node's threads, while JavaScript goes on; it must not write to the arrays meanwhile.
+// Resamples in one of Node's threads while JavaScript continues, which must not write to the arrays meanwhile.
 class ResamplingWorker : public Napi::AsyncWorker {
  public:
   explicit ResamplingWorker(const Napi::CallbackInfo& info)

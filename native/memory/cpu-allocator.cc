@@ -1,4 +1,4 @@
-// A caching CPU allocator. The stock one gives every large block back to the kernel on free, and then the
+// A caching CPU allocator. LibTorch's own returns every large block to the kernel on free, and then the
 // page faults of the next step cost more than its arithmetic. This one keeps freed blocks by size class,
 // asks for huge pages, and holds what it keeps under a limit. Where a control group limits the process's memory, kept
 // blocks are given back before a new one would exceed that limit: the kernel kills a process that does.
@@ -140,7 +140,7 @@ class CachingCpuAllocator final : public c10::Allocator {
     return true;
   }
 
-  // Gives kept blocks back until `bytes` more fit in the control group's limit. Blocks that are new count as used before
+  // Returns kept blocks to the system until `bytes` more fit in the control group's limit. Blocks that are new count as used before
   // the kernel knows of them, since it does so at the first write.
   void makeRoom(size_t bytes) {
     if (group_.limit == GroupUsage::kUnlimited || cached_ == 0) return;
@@ -164,7 +164,7 @@ class CachingCpuAllocator final : public c10::Allocator {
       void* data = nullptr;
       return posix_memalign(&data, 4096, size) == 0 ? data : nullptr;
     }
-    // Huge pages need their own alignment: map more and give back both ends.
+    // Huge pages need their own alignment: map more and unmap both ends.
     const size_t padded = size + kHugePage;
     void* raw = mmap(nullptr, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (raw == MAP_FAILED) return nullptr;

@@ -1,4 +1,4 @@
-/** @file Weighted sums of pixels in fixed point, in the addon: what src/data/resample.ts does to every picture. */
+/** @file Weighted sums of pixels in fixed point, in the addon: what src/images/resample.ts does to every image. */
 import { native } from './native.js';
 
 /** For each output position: the first input position, the number of taps, and the taps' weights. */

@@ -96,13 +96,13 @@ export function resetMemoryPeak(device: Device = 'cpu'): void {
   if (device !== 'cpu') native().cuda?.resetGpuPeak(device);
 }
 
-/** Waits until a device has done all that it was given; a CPU has at once. */
+/** Waits until a device has done all queued work; a CPU has no queue. */
 export function synchronize(device: Device): void {
   // A GPU works in order, so what is asked for last is known last.
   tidy(() => void zeros([], { device }).item());
 }
 
-/** Gives the kept CPU blocks back to the system. */
+/** Returns the kept CPU blocks to the system. */
 export function trimMemory(): void {
   native().trimCpuMemory();
 }
