@@ -8,7 +8,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
-import { buildNative, SetupError } from './tools/build-native.mjs';
+import { buildNative, progressLine, SetupError } from './tools/build-native.mjs';
 import { compileTypeScript } from './tools/compile-typescript.mjs';
 import { blasWarning, install, missingPackages } from './tools/system-packages.mjs';
 
@@ -50,7 +50,7 @@ function systemPackages() {
 }
 
 async function addon() {
-  const { built, libtorch } = await buildNative(say);
+  const { built, libtorch } = await buildNative(progressLine(process.stdout, 'setup: '));
   const warning = blasWarning(libtorch);
   if (warning) for (const line of warning.split('\n')) say(line);
   return built;

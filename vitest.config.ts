@@ -1,11 +1,11 @@
 import { availableParallelism } from 'node:os';
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
     include: ['src/**/*.test.ts', 'test/**/*.test.ts', 'demo/**/*.test.ts', 'tools/**/*.test.ts'],
-    // What takes long is run apart.
-    exclude: ['**/node_modules/**', '**/*.long.test.ts'],
+    // What takes longer is in vitest.long.config.ts: npm run test:long.
+    exclude: [...configDefaults.exclude, '**/*.long.test.ts'],
     globalSetup: 'test/global-setup.ts',
     // A process each: the engine's threads, default generator and live tensors are per process.
     pool: 'forks',

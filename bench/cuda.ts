@@ -53,7 +53,7 @@ if (device !== 'cpu')
 
 makeFolder(models);
 writeFullSizeModels(models);
-console.log(`${resolution} px, ${dtype} on ${device}, LibTorch ${torchVersion}, ${describePython()}`);
+console.log(`${resolution} px, ${dtype} on ${device}, LibTorch ${torchVersion()}, ${describePython()}`);
 for (const batch of values.batch) compareSides(Number(batch));
 compareLosses();
 

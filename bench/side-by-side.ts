@@ -30,7 +30,7 @@ export async function sideBySide(
 ): Promise<void> {
   const threads = availableParallelism();
   const reference = await startReference(script, [String(threads), ...args]);
-  console.log(`LibTorch ${torchVersion}, ${threads} × ${cpus()[0]?.model.trim()}, median of ${rounds}`);
+  console.log(`LibTorch ${torchVersion()}, ${threads} × ${cpus()[0]?.model.trim()}, median of ${rounds}`);
   printRow(['operation', 'ours', 'GFLOP/s', 'Python', 'Python / ours']);
   for (const operation of operations) {
     const ours: number[] = [];

@@ -37,7 +37,7 @@ makeFolder(values.models);
 writeFullSizeModels(values.models);
 await compareDemoStep(9);
 console.log(
-  `LibTorch ${torchVersion}, ${availableParallelism()} × ${cpus()[0]?.model.trim()}, 2048³ product ${matmulRate().toFixed(0)} GFLOP/s`,
+  `LibTorch ${torchVersion()}, ${availableParallelism()} × ${cpus()[0]?.model.trim()}, 2048³ product ${matmulRate().toFixed(0)} GFLOP/s`,
 );
 for (const resolution of values.resolution.map(Number)) {
   const inputs = join(values.models, `inputs-${resolution}.safetensors`);

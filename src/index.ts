@@ -1,4 +1,6 @@
 /** @file The library: `import { generate, train } from 'ip-adapter'`. */
+// For projects that do not name Node's types themselves: Disposable, Buffer and AbortSignal are among them.
+/// <reference types="node" preserve="true" />
 
 export {
   CheckpointError,

@@ -1,11 +1,13 @@
 /**
- * @file Builds the addon: `native/*.cc` → `build/ip_adapter.node`, with one compiler call a file and one to
- * link. Plain Node and a C++ compiler are all it needs; `node tools/build-native.mjs` works in a checkout
- * and in an installed package alike. `build/ip_adapter.json` beside it says what it was built from.
- * `--force` builds everything again.
+ * @file Builds the addon from `native/`, with one compiler call a file and one to link. Plain Node and a C++ compiler
+ * are all it needs, so that it works in a checkout and in an installed package alike.
+ *
+ * The addon is kept per user, in a folder named after LibTorch's version and a hash of all that goes into the build:
+ * every checkout and every installed package with the same sources share one. The object files beside it are shared
+ * in the same way. Each file is written under a name of its own and renamed, so that two builds at once do no harm.
  */
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import {
   existsSync,
   mkdirSync,
@@ -14,10 +16,11 @@ import {
   realpathSync,
   renameSync,
   rmSync,
-  writeFileSync,
+  statSync,
+  utimesSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
@@ -25,38 +28,98 @@ import { findLibTorch, notFoundMessage } from './find-libtorch.mjs';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const NATIVE = join(ROOT, 'native');
-const BUILD = join(ROOT, 'build');
-const OBJECTS = join(BUILD, 'objects');
-const ADDON = join(BUILD, 'ip_adapter.node');
-const STAMP = join(BUILD, 'ip_adapter.json');
 const MACOS = process.platform === 'darwin';
+const KEEP_OBJECTS_DAYS = 30;
 
-/** A fault the user can mend: shown without a stack trace. */
+/** An error that the user can fix: shown without a stack trace. */
 export class SetupError extends Error {}
+
+/** The folder that built addons are kept in: $IP_ADAPTER_CACHE, else the user's cache folder. */
+export function cacheFolder(env = process.env) {
+  if (env.IP_ADAPTER_CACHE) return env.IP_ADAPTER_CACHE;
+  if (MACOS) return join(homedir(), 'Library/Caches/ip-adapter');
+  return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'ip-adapter');
+}
+
+/**
+ * Finds the addon for this machine's LibTorch, without building it.
+ * @returns {{ path: string, isBuilt: boolean, libtorch: import('./find-libtorch.mjs').LibTorch }}
+ * @throws {SetupError} where there is no LibTorch
+ */
+export function locateAddon() {
+  const libtorch = requireLibTorch();
+  const { addon } = makePlan(libtorch);
+  return { path: addon, isBuilt: existsSync(addon), libtorch };
+}
 
 /**
  * Builds what is out of date and nothing else.
- * @param {(line: string) => void} log is told what is done, one short line each
- * @returns {Promise<{ built: boolean, libtorch: import('./find-libtorch.mjs').LibTorch }>}
- * @throws {SetupError} no LibTorch, no compiler, or a file that does not compile
+ * @param {(progress: import('./build-native.d.mts').BuildProgress) => void} report called at the start and after each file
+ * @param {{ force?: boolean }} options `force` compiles every file again
+ * @returns {Promise<{ path: string, built: boolean, libtorch: import('./find-libtorch.mjs').LibTorch }>}
+ * @throws {SetupError} no LibTorch, no compiler, a file that does not compile, or a cache that cannot be written
  */
-export async function buildNative(log) {
-  const { libtorch, tried } = findLibTorch();
-  if (!libtorch) throw new SetupError(notFoundMessage(tried));
+export async function buildNative(report, { force = false } = {}) {
+  const libtorch = requireLibTorch();
   const plan = makePlan(libtorch);
-  if (isBuilt(plan)) return { built: false, libtorch };
-
-  mkdirSync(OBJECTS, { recursive: true });
-  const stale = plan.units.filter(({ object }) => !existsSync(object));
-  log(`LibTorch ${libtorch.version}${libtorch.cuda ? ' with CUDA' : ''}: ${libtorch.source}`);
-  log(`compiling ${stale.length} of ${plan.units.length} C++ files`);
+  if (existsSync(plan.addon) && !force) return { path: plan.addon, built: false, libtorch };
+  makeFolder(dirname(plan.addon));
+  makeFolder(plan.objects);
+  const stale = plan.units.filter(({ object }) => force || !markUsed(object));
+  const total = stale.length + 1;
+  let done = 0;
+  report({ done, total, libtorch });
   await eachInParallel(stale, async ({ source, object }) => {
     await produce(object, (temporary) => [...plan.compile, '-c', source, '-o', temporary]);
+    report({ done: ++done, total, libtorch });
   });
-  await produce(ADDON, (temporary) => plan.link(temporary));
-  writeFileSync(STAMP, `${JSON.stringify({ hash: plan.hash, ...libtorch }, null, 2)}\n`);
-  removeOldObjects(plan);
-  return { built: true, libtorch };
+  await produce(plan.addon, plan.link);
+  report({ done: total, total, libtorch });
+  removeOldObjects(plan.objects);
+  return { path: plan.addon, built: true, libtorch };
+}
+
+/**
+ * Returns a reporter that writes one line on a stream: rewritten in place on a terminal, else at most every ten seconds.
+ * @param {NodeJS.WriteStream} stream
+ * @param {string} prefix such as 'First use: '
+ */
+export function progressLine(stream, prefix) {
+  let last = Number.NEGATIVE_INFINITY;
+  return ({ done, total, libtorch }) => {
+    const version = libtorch.version.split('.').slice(0, 2).join('.');
+    const cuda = libtorch.cuda ? ' with CUDA' : '';
+    const line = `${prefix}building the native addon for LibTorch ${version}${cuda} (about a minute) ${done}/${total}`;
+    if (stream.isTTY) stream.write(`\r${line}${done === total ? '\n' : ' …'}`);
+    else if (done === 0 || done === total || Date.now() - last > 10_000) {
+      last = Date.now();
+      stream.write(`${line}${done === total ? '' : ' …'}\n`);
+    }
+  };
+}
+
+function requireLibTorch() {
+  const { libtorch, tried } = findLibTorch();
+  if (!libtorch) throw new SetupError(notFoundMessage(tried));
+  return libtorch;
+}
+
+function makeFolder(folder) {
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    throw new SetupError(
+      `The folder for the compiled addon cannot be created: ${error.message}. ` +
+        'Set IP_ADAPTER_CACHE to a folder that you can write to.',
+    );
+  }
+}
+
+/** Gives an object file today's date, and tells whether it exists. */
+function markUsed(object) {
+  if (!existsSync(object)) return false;
+  utimesSync(object, new Date(), new Date());
+  return true;
 }
 
 /** The compiler: $CXX, else the platform's usual one. */
@@ -64,22 +127,30 @@ export function compiler() {
   return process.env.CXX || (MACOS ? 'clang++' : 'g++');
 }
 
-/** All commands of a build, and the hash of everything that goes into it. */
+/** All commands of a build, and where its results belong. */
 function makePlan(libtorch) {
   const require = createRequire(import.meta.url);
-  const includes = [
-    dirname(require.resolve('node-addon-api/package.json')),
-    join(dirname(require.resolve('node-api-headers/package.json')), 'include'),
-    ...systemFree([
-      libtorch.include,
-      join(libtorch.include, 'torch/csrc/api/include'),
-      ...(libtorch.cudaInclude ? [libtorch.cudaInclude] : []),
-    ]),
-  ];
-  // The threads of our own loops. A LibTorch that brings an OpenMP of another name would get a second one by it.
+  const headerPackages = [
+    require.resolve('node-addon-api/package.json'),
+    require.resolve('node-api-headers/package.json'),
+  ].map((manifest) => ({
+    folder: dirname(manifest),
+    version: JSON.parse(readFileSync(manifest, 'utf8')).version,
+  }));
+  const [addonApi, apiHeaders] = headerPackages;
+  // Linking to a LibTorch's OpenMP of another name would give our loops a second pool of threads.
   const sharesOpenMP = libtorch.version.startsWith('1.') || existsSync(join(libtorch.lib, 'libgomp.so.1'));
   const threads = !MACOS && sharesOpenMP ? ['-fopenmp'] : [];
-  const compile = [
+  const sanitizers = process.env.IP_ADAPTER_SANITIZE;
+  const sanitize = sanitizers
+    ? [`-fsanitize=${sanitizers}`, '-fno-sanitize=vptr', '-fno-omit-frame-pointer', '-g1']
+    : [];
+  const libtorchIncludes = systemFree([
+    libtorch.include,
+    join(libtorch.include, 'torch/csrc/api/include'),
+    ...(libtorch.cudaInclude ? [libtorch.cudaInclude] : []),
+  ]);
+  const flags = [
     `-std=c++${libtorch.cxxStandard}`,
     '-O2',
     '-fPIC',
@@ -90,41 +161,66 @@ function makePlan(libtorch) {
     '-Wno-unknown-warning-option',
     '-DNAPI_VERSION=8',
     '-DNAPI_CPP_EXCEPTIONS',
+    // A worker that is terminated during a call cannot be given the call's error any more.
+    '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
     ...(MACOS ? [] : [`-D_GLIBCXX_USE_CXX11_ABI=${libtorch.cxx11Abi ? 1 : 0}`]),
     ...threads,
+    ...sanitize,
     ...(libtorch.cudaInclude ? ['-DIP_ADAPTER_CUDA'] : []),
-    // As system headers: their warnings are not ours to mend.
-    ...includes.map((folder) => `-isystem${folder}`),
+    // As system headers: their warnings are not ours to fix.
+    ...libtorchIncludes.map((folder) => `-isystem${folder}`),
   ];
-  const files = existsSync(NATIVE) ? readdirSync(NATIVE).sort() : [];
-  const headers = hash(
-    files.filter((file) => file.endsWith('.h')).map((file) => readFileSync(join(NATIVE, file))),
-  );
-  const common = hash([compiler(), JSON.stringify(compile), libtorch.version, libtorch.lib, headers]);
-  const units = files
-    .filter((file) => file.endsWith('.cc'))
-    .map((file) => {
-      const source = join(NATIVE, file);
-      const key = hash([common, readFileSync(source)]).slice(0, 16);
-      return { source, object: join(OBJECTS, `${file.slice(0, -3)}-${key}.o`) };
-    });
-  if (units.length === 0) throw new SetupError(`Expected C++ files in ${NATIVE} but found none.`);
-
-  const cuda = libtorch.cuda ? ['-ltorch_cuda', '-lc10_cuda'] : [];
-  const link = (output) => [
-    ...(MACOS ? ['-bundle', '-undefined', 'dynamic_lookup'] : ['-shared', '-Wl,--no-as-needed']),
+  // Where this package is installed makes no difference to the result, so these stay out of the hash.
+  const local = [
+    `-I${NATIVE}`,
+    `-isystem${addonApi.folder}`,
+    `-isystem${join(apiHeaders.folder, 'include')}`,
+  ];
+  const link = [
+    ...(MACOS
+      ? ['-bundle', '-undefined', 'dynamic_lookup']
+      : // Node unloads the addon with the last worker that uses it, but LibTorch's threads and tables cannot be unloaded.
+        ['-shared', '-Wl,--no-as-needed', '-Wl,-z,nodelete']),
     ...threads,
-    ...units.map(({ object }) => object),
+    ...sanitize,
+  ];
+  const libraries = [
     `-L${libtorch.lib}`,
     `-Wl,-rpath,${libtorch.lib}`,
     '-ltorch_cpu',
     '-lc10',
-    ...cuda,
+    ...(libtorch.cuda ? ['-ltorch_cuda', '-lc10_cuda'] : []),
     '-ltorch',
-    '-o',
-    output,
   ];
-  return { compile, link, units, hash: hash([common, JSON.stringify(link(ADDON))]) };
+
+  const files = existsSync(NATIVE) ? readdirSync(NATIVE, { recursive: true }).sort() : [];
+  const sourceHash = (file) => hash([file, readFileSync(join(NATIVE, file))]);
+  const headers = files.filter((file) => file.endsWith('.h')).map(sourceHash);
+  const common = hash([
+    compiler(),
+    ...flags,
+    ...headerPackages.map(({ version }) => version),
+    libtorch.version,
+    libtorch.lib,
+    ...headers,
+  ]);
+  const objects = join(cacheFolder(), 'objects');
+  const units = files
+    .filter((file) => file.endsWith('.cc'))
+    .map((file) => {
+      const key = hash([common, sourceHash(file)]).slice(0, 16);
+      const name = file.slice(0, -3).replaceAll(/[/\\]/g, '-');
+      return { source: join(NATIVE, file), object: join(objects, `${name}-${key}.o`) };
+    });
+  if (units.length === 0) throw new SetupError(`Expected C++ files in ${NATIVE} but found none.`);
+  const key = hash([common, ...link, ...libraries, ...units.map(({ object }) => object)]).slice(0, 16);
+  return {
+    compile: [...flags, ...local],
+    link: (output) => [...link, ...units.map(({ object }) => object), ...libraries, '-o', output],
+    units,
+    objects,
+    addon: join(cacheFolder(), `libtorch-${libtorch.version}-${key}`, 'ip_adapter.node'),
+  };
 }
 
 /** `-isystem /usr/include` would reorder the compiler's own search and break libstdc++'s #include_next. */
@@ -134,18 +230,9 @@ function systemFree(folders) {
   );
 }
 
-function isBuilt(plan) {
-  if (!existsSync(ADDON) || !existsSync(STAMP)) return false;
-  try {
-    return JSON.parse(readFileSync(STAMP, 'utf8')).hash === plan.hash;
-  } catch {
-    return false; // a stamp cut short by a full disk is no stamp
-  }
-}
-
 /** Runs the compiler into a temporary name and renames: an interrupted build leaves nothing half-made. */
 async function produce(file, args) {
-  const temporary = `${file}.${process.pid}.tmp`;
+  const temporary = `${file}.${randomUUID()}.tmp`;
   try {
     await run(compiler(), args(temporary));
     renameSync(temporary, file);
@@ -159,14 +246,12 @@ function run(command, args) {
     execFile(command, args, { maxBuffer: 64 << 20 }, (error, _stdout, stderr) => {
       if (error?.code === 'ENOENT') {
         const remedy = MACOS ? 'xcode-select --install' : 'sudo apt-get install g++';
-        fail(
-          new SetupError(
-            `Expected a C++ compiler named ${command} but there is none. Install one: ${remedy}`,
-          ),
-        );
+        fail(new SetupError(`The C++ compiler ${command} is not installed. Install one: ${remedy}`));
       } else if (error) {
         const line = [command, ...args].map((word) => (/[\s"'$]/.test(word) ? `'${word}'` : word)).join(' ');
-        fail(new SetupError(`The C++ compiler failed:\n${stderr}\nThe command was:\n  ${line}`));
+        fail(
+          new SetupError(`The C++ compiler failed:\n${stderr || error.message}\nThe command was:\n  ${line}`),
+        );
       } else {
         if (stderr) process.stderr.write(stderr);
         done();
@@ -183,11 +268,13 @@ async function eachInParallel(items, work) {
   await Promise.all(Array.from({ length: availableParallelism() }, worker));
 }
 
-function removeOldObjects(plan) {
-  const current = new Set(plan.units.map(({ object }) => object));
-  for (const file of readdirSync(OBJECTS)) {
-    const object = join(OBJECTS, file);
-    if (object.endsWith('.o') && !current.has(object)) rmSync(object);
+/** Removes the object files that no build has used for a month. */
+function removeOldObjects(objects) {
+  const oldest = Date.now() - KEEP_OBJECTS_DAYS * 86_400_000;
+  for (const file of readdirSync(objects)) {
+    const path = join(objects, file);
+    const { mtimeMs } = statSync(path, { throwIfNoEntry: false }) ?? { mtimeMs: Date.now() };
+    if (mtimeMs < oldest) rmSync(path, { force: true });
   }
 }
 
@@ -197,14 +284,10 @@ function hash(parts) {
   return sha.digest('hex');
 }
 
+// The library starts this file where the addon is missing.
 if (fileURLToPath(import.meta.url) === realpathSync(process.argv[1] ?? '.')) {
-  const start = Date.now();
-  if (process.argv.includes('--force')) rmSync(BUILD, { recursive: true, force: true });
   try {
-    const { built } = await buildNative((line) => console.log(line));
-    console.log(
-      built ? `built build/ip_adapter.node in ${((Date.now() - start) / 1000).toFixed(1)} s` : 'up to date',
-    );
+    await buildNative(progressLine(process.stderr, 'First use: '));
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
     console.error(error.message);

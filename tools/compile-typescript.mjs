@@ -10,7 +10,7 @@ const COMMAND = 'dist/cli/main.js';
 
 /**
  * @param {string} root the project's folder
- * @param {(line: string) => void} log is told when there is something to compile
+ * @param {(line: string) => void} called when there is something to compile
  * @returns {boolean} whether there was
  * @throws {SetupError} with the compiler's messages
  */

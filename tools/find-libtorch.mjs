@@ -42,12 +42,12 @@ export function findLibTorch(env = process.env) {
   return { libtorch: null, tried };
 }
 
-/** The message for a machine on which {@link findLibTorch} found none: what was tried, and what mends it. */
+/** The message for a machine on which {@link findLibTorch} found none: what was tried, and how to fix it. */
 export function notFoundMessage(tried) {
   return [
     `Expected LibTorch ${OLDEST.join('.')} or newer but found none. Tried, in this order:`,
     ...tried.map(({ place, why }, i) => `  ${i + 1}. ${place}: ${why}`),
-    'Any one of these mends it:',
+    'Any one of these fixes it:',
     '  Debian, Ubuntu   sudo apt-get install libtorch-dev libopenblas0-openmp',
     '  macOS            brew install pytorch',
     '  pip              python3 -m pip install torch',

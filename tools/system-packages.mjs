@@ -1,6 +1,6 @@
 /**
  * @file What the operating system must bring (a C++ compiler, LibTorch, a fast BLAS), and how it is
- * installed on Debian and Ubuntu. Elsewhere the user is told what to install.
+ * installed on Debian and Ubuntu. On other systems a message says what to install.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
@@ -16,7 +16,7 @@ export function missingPackages() {
   if (spawnSync(compiler(), ['--version'], { stdio: 'ignore' }).error) missing.push('g++');
   const { libtorch, tried } = findLibTorch();
   if (!libtorch) {
-    // A named folder that holds no LibTorch is a slip of the user's, which a package does not mend.
+    // LIBTORCH names a folder without LibTorch: installing a package would not fix that.
     if (process.env.LIBTORCH) throw new SetupError(notFoundMessage(tried));
     missing.push('libtorch-dev');
   }
@@ -30,7 +30,7 @@ export function missingPackages() {
 /**
  * Installs Debian packages as root or through sudo.
  * @param {string[]} packages
- * @param {(line: string) => void} log is told before it begins
+ * @param {(line: string) => void} called before it begins
  * @throws {SetupError} with the command to run by hand, where that is not possible or fails
  */
 export function install(packages, log) {

@@ -3,7 +3,9 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { isSystemError, TorchError, UserError } from '../base/errors.js';
+import { buildCommand } from './build.js';
 import { dataCommand } from './data-check.js';
+import { doctorCommand } from './doctor.js';
 import { embedCommand } from './embed.js';
 import { evaluateCommand } from './evaluate.js';
 import { exportCommand } from './export.js';
@@ -30,7 +32,9 @@ const program = new Command('ip-adapter')
   .addCommand(evaluateCommand())
   .addCommand(exportCommand())
   .addCommand(inspectCommand())
-  .addCommand(dataCommand());
+  .addCommand(dataCommand())
+  .addCommand(buildCommand())
+  .addCommand(doctorCommand());
 for (const command of program.commands.flatMap((one) => [one, ...one.commands]))
   command.exitOverride().showHelpAfterError('(--help lists the options)');
 

@@ -159,7 +159,7 @@ export function readSafetensors(path: string): {
   metadata: Record<string, string>;
 } {
   const { entries, metadata } = readHeader(path);
-  const handles = native.mapTensors(
+  const handles = native().mapTensors(
     path,
     entries.map(({ offset, dtype, shape }) => [offset, dtypes[dtype].code, shape]),
   );

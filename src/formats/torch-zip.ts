@@ -102,7 +102,7 @@ function readStructure(
 /** Maps the bytes of each storage; storages that are not aligned are copied. */
 function mapStorages(path: string, entries: ReadonlyMap<string, ZipEntry>): Map<string, Tensor> {
   const uint8 = dtypes.uint8.code;
-  const handles = native.mapTensors(
+  const handles = native().mapTensors(
     path,
     [...entries.values()].map(({ offset, size }) => [offset, uint8, [size]]),
   );

@@ -18,10 +18,17 @@ import { FAULT_BYTES, faultOf } from './image-fault.js';
 import type { ImageSource } from './image-source.js';
 import { otherSpelling } from './missing-file.js';
 
-// One thread an image: many images decode at the same time, and the engine wants the other cores.
-sharp.concurrency(1);
-// Each image is read once an epoch: libvips's cache of open files and operations would only grow.
-sharp.cache(false);
+let isSharpSetUp = false;
+
+/** Sets libvips up for the whole process. At the first image, since importing this package must change nothing. */
+function setUpSharp(): void {
+  if (isSharpSetUp) return;
+  isSharpSetUp = true;
+  // One thread per image: many images decode at the same time, and the engine needs the other cores.
+  sharp.concurrency(1);
+  // Each image is read once per epoch: libvips's cache of open files and operations would only grow.
+  sharp.cache(false);
+}
 
 /** In pixels. */
 export interface Size {
@@ -97,6 +104,7 @@ async function orImageError<T>(source: ImageSource, read: () => Promise<T>): Pro
 }
 
 async function open(source: ImageSource): Promise<{ image: Sharp; header: ImageHeader }> {
+  setUpSharp();
   // sharp would wait for the writer of a named pipe, in a thread that all others need.
   const input = source.file === undefined ? await readBytes(source) : regularFile(source.file);
   // 'error' refuses what Pillow refuses, truncated files above all. The stricter default, 'warning', would also

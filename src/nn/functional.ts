@@ -73,7 +73,7 @@ export function gelu(x: Tensor, approximate: 'none' | 'tanh' = 'none'): Tensor {
 }
 
 /** Whether the addon has a fused GEGLU operator, which it has where its loops use all threads. */
-export const isGegluFused: boolean = aten.geglu.available;
+export const isGegluFused = (): boolean => aten.geglu.available;
 
 /**
  * a · gelu(b), where x = [a, b] (Shazeer, arXiv 2002.05202). The fused operator, for float32 on the CPU, takes one pass each
@@ -82,7 +82,7 @@ export const isGegluFused: boolean = aten.geglu.available;
  * @returns [..., dim]
  */
 export function geglu(x: Tensor): Tensor {
-  if (isGegluFused && x.device === 'cpu' && x.dtype === 'float32') return aten.geglu(x);
+  if (isGegluFused() && x.device === 'cpu' && x.dtype === 'float32') return aten.geglu(x);
   return tidy(() => {
     const [value, gate] = x.chunk(2, -1) as [Tensor, Tensor];
     return value.mul(gelu(gate));

@@ -155,7 +155,7 @@ export class AdamW {
 
 // LibTorch declares the operator from 2.0 on, and implements it for the CPU from 2.4 on.
 function fusedOn(device: string): boolean {
-  const [major = 0, minor = 0] = torchVersion.split('.').map(Number);
+  const [major = 0, minor = 0] = torchVersion().split('.').map(Number);
   return aten.fusedAdamW.available && (device.startsWith('cuda') || major > 2 || (major === 2 && minor >= 4));
 }
 

@@ -4,13 +4,13 @@ import { op, type Tensor } from './tensor.js';
 
 /** Disables gradient recording until the result is disposed: `using _ = noGrad();` */
 export function noGrad(): Disposable {
-  const wasEnabled = native.setGradEnabled(false);
-  return { [Symbol.dispose]: () => void native.setGradEnabled(wasEnabled) };
+  const wasEnabled = native().setGradEnabled(false);
+  return { [Symbol.dispose]: () => void native().setGradEnabled(wasEnabled) };
 }
 
 /** Whether operators record the graph that backward needs. */
 export function isGradEnabled(): boolean {
-  return native.isGradEnabled();
+  return native().isGradEnabled();
 }
 
 export interface BackwardOptions {

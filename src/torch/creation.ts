@@ -55,7 +55,7 @@ export function tensor(data: readonly number[] | Values, shape: readonly number[
 
 function fromValues(values: Values, shape: readonly number[]): Tensor {
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  return new Tensor(native.fromBytes(bytes, dtypes[dtypeOfArray(values)].code, shape));
+  return new Tensor(native().fromBytes(bytes, dtypes[dtypeOfArray(values)].code, shape));
 }
 
 export function empty(

@@ -1,6 +1,6 @@
 /**
  * @file Operators from their schema. `op('aten::relu(Tensor self) -> Tensor')` is a typed function: the schema is
- * read by the type checker for the argument types, and compared with the live library when the module loads.
+ * read by the type checker for the argument types, and compared with the live library at the first use.
  */
 import { TorchError } from '../base/errors.js';
 import type { DType } from './dtype.js';
@@ -128,7 +128,7 @@ function compare(declared: Schema, live: Schema, liveText: string): void {
     declared.returns.join() === live.returns.join();
   if (!fits)
     throw new TorchError(
-      `LibTorch ${native.torchVersion} has another ${declared.name}.${declared.overload} than expected: ${liveText}`,
+      `LibTorch ${native().torchVersion} has another ${declared.name}.${declared.overload} than expected: ${liveText}`,
     );
 }
 
@@ -157,9 +157,16 @@ export function makeOperator<const S extends string, X extends Held>(
 ): Operator<S, X> {
   const declared = parseSchema(schema);
   const fullName = declared.overload === '' ? declared.name : `${declared.name}.${declared.overload}`;
-  const found = native.findOperator(declared.name, declared.overload);
-  if (found !== null) compare(declared, parseSchema(found[1]), found[1]);
-  const index = found?.[0];
+  // Looked up at the first use: declaring an operator must not load LibTorch.
+  let known: { index: number | null } | undefined;
+  const lookUp = (): number | null => {
+    if (known === undefined) {
+      const found = native().findOperator(declared.name, declared.overload);
+      if (found !== null) compare(declared, parseSchema(found[1]), found[1]);
+      known = { index: found?.[0] ?? null };
+    }
+    return known.index;
+  };
 
   const lift = (value: unknown, type: string): unknown => {
     if (value === null) return null;
@@ -170,11 +177,11 @@ export function makeOperator<const S extends string, X extends Held>(
   const [onlyReturn = ''] = declared.returns;
 
   const call = (...args: unknown[]): unknown => {
-    if (index === undefined)
-      throw new TorchError(`LibTorch ${native.torchVersion} has no operator ${fullName}`);
+    const index = lookUp();
+    if (index === null) throw new TorchError(`LibTorch ${native().torchVersion} has no operator ${fullName}`);
     let raw: unknown;
     try {
-      raw = native.call(index, ...args.map(lower));
+      raw = native().call(index, ...args.map(lower));
     } catch (cause) {
       throw new TorchError(`${fullName}(${args.map(describe).join(', ')}): ${(cause as Error).message}`, {
         cause,
@@ -184,5 +191,8 @@ export function makeOperator<const S extends string, X extends Held>(
     if (declared.returns.length === 0) return undefined;
     return (raw as unknown[]).map((value, i) => lift(value, declared.returns[i] ?? ''));
   };
-  return Object.assign(call, { available: index !== undefined }) as unknown as Operator<S, X>;
+  return Object.defineProperty(call, 'available', { get: () => lookUp() !== null }) as unknown as Operator<
+    S,
+    X
+  >;
 }

@@ -80,16 +80,16 @@ describe.each(recorders)('a function graphed by %s', (_, record, device) => {
 });
 
 describe('recordCuda', () => {
-  const { cuda } = native;
+  const { cuda } = native();
   afterEach(() => {
-    native.cuda = cuda;
+    native().cuda = cuda;
   });
 
   it('says what an addon without CUDA is missing', () => {
-    native.cuda = null;
+    native().cuda = null;
     expect(() => recordCuda(() => {}, 'cuda')).toThrow(ConfigError);
     expect(() => recordCuda(() => {}, 'cuda')).toThrow(
-      /cuda_runtime\.h .*CUDA_HOME.*build-native\.mjs --force/,
+      /cuda_runtime\.h .*CUDA_HOME.*ip-adapter build --force/,
     );
   });
 });

@@ -17,18 +17,18 @@ export type Recorder = (work: () => void, device: Device) => Replay;
 
 /** @throws ConfigError where the addon cannot record graphs */
 export function assertGraphs(): void {
-  if (native.cuda === null)
+  if (native().cuda === null)
     throw new ConfigError(
-      'CUDA graphs need an addon that was built with CUDA and its headers (cuda_runtime.h and crt/host_config.h, from the CUDA toolkit or the pip packages nvidia-cuda-runtime and nvidia-cuda-crt). Install them, set CUDA_HOME if they are not in /usr/local/cuda, and run node tools/build-native.mjs --force',
+      'CUDA graphs need an addon that was built with CUDA and its headers (cuda_runtime.h and crt/host_config.h, from the CUDA toolkit or the pip packages nvidia-cuda-runtime and nvidia-cuda-crt). Install them, set CUDA_HOME if they are not in /usr/local/cuda, and run ip-adapter build --force',
     );
 }
 
-const finalizers = new FinalizationRegistry((graph: number) => native.cuda?.releaseGraph(graph));
+const finalizers = new FinalizationRegistry((graph: number) => native().cuda?.releaseGraph(graph));
 
 /** Records into a CUDA graph. */
 export const recordCuda: Recorder = (work, device) => {
   assertGraphs();
-  const cuda = native.cuda as NonNullable<typeof native.cuda>;
+  const cuda = native().cuda as NonNullable<ReturnType<typeof native>['cuda']>;
   cuda.beginCapture(device);
   try {
     work();

@@ -20,9 +20,11 @@ export { Generator } from './generator.js';
 export { assertGraphs, graphed, type Recorder, recordCuda } from './graphs.js';
 export { type FixedPointFilter, resampleBytes, resampleBytesAsync } from './resample.js';
 export {
+  changedMappedFiles,
   cudaDevices,
   memoryStats,
   resetMemoryPeak,
+  setFileMapping,
   setNumThreads,
   synchronize,
   torchVersion,

@@ -1,15 +1,22 @@
 /**
- * @file The one place that loads the native addon. Builds it at first use where it is missing, and explains
- * itself where it cannot be loaded.
+ * @file Loads the native addon, at its first use and not at import. Builds it where it is missing, and says what to do
+ * where it cannot be built or loaded.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { locateAddon, SetupError } from '../../tools/build-native.mjs';
+import { ConfigError } from '../base/errors.js';
+import { memoryLimit } from './memory-limit.js';
+
+const buildScript = fileURLToPath(new URL('../../tools/build-native.mjs', import.meta.url));
 
 /** A tensor, as the addon knows it: a slot and a generation in one number. */
 export type RawHandle = number;
+
+/** How a file differs from what it was when it was mapped. */
+export type FileChange = 'removed' | 'replaced' | 'resized' | 'modified';
 
 /** What native/ exports; see the comments there. */
 interface Native {
@@ -17,7 +24,7 @@ interface Native {
   setNumThreads(n: number): void;
   getNumThreads(): number;
   cudaDevices(): number;
-  tuneCuda(allowTF32: boolean): void;
+  tuneCuda(allowTF32: boolean): { matmulTF32: boolean; convolutionTF32: boolean };
   /** Null where the addon was built without CUDA's headers. */
   cuda: NativeCuda | null;
   findOperator(name: string, overload: string): [index: number, schema: string] | null;
@@ -34,6 +41,8 @@ interface Native {
   readLater(handle: RawHandle): PendingRead;
   finishRead(pending: PendingRead): ArrayBuffer;
   mapTensors(path: string, entries: [offset: number, dtype: number, shape: readonly number[]][]): RawHandle[];
+  setFileMapping(on: boolean): void;
+  changedFiles(): [path: string, change: FileChange][];
   createGenerator(device: string, seed: number): number;
   getGeneratorState(generator: number): RawHandle;
   setGeneratorState(generator: number, state: RawHandle): void;
@@ -48,6 +57,7 @@ interface Native {
   memory(): { cpuAllocatedBytes: number; cpuCachedBytes: number; cpuPeakBytes: number };
   trimCpuMemory(): void;
   setCpuCacheLimit(bytes: number): void;
+  setMemoryLimit(bytes: number, usageFile: string, statFile: string): void;
   resetCpuPeak(): void;
   resample(rgb: Uint8Array, width: number, columns: object, rows: object): Uint8Array;
   resampleAsync(rgb: Uint8Array, width: number, columns: object, rows: object): Promise<Uint8Array>;
@@ -68,32 +78,49 @@ interface NativeCuda {
   resetGpuPeak(device: string): void;
 }
 
-const addonPath = fileURLToPath(new URL('../../build/ip_adapter.node', import.meta.url));
-const buildScript = fileURLToPath(new URL('../../tools/build-native.mjs', import.meta.url));
+let addon: Native | undefined;
+
+/** Returns the addon. The first call loads it together with LibTorch, and builds it where this machine has none yet. */
+export function native(): Native {
+  addon ??= load();
+  return addon;
+}
 
 function load(): Native {
-  if (!existsSync(addonPath)) {
-    // Output goes to stderr: a command's stdout is its result.
-    const build = spawnSync(process.execPath, [buildScript], { stdio: ['ignore', 2, 2] });
-    if (build.status !== 0)
-      throw new Error('The native addon is not built, and building it failed; see the messages above.');
-  }
+  const path = builtAddon();
+  // An idle OpenMP thread spins for milliseconds before it sleeps. Beside another busy process that takes the very
+  // core that the others wait for, and a step takes twenty times as long; a short spin costs nothing to speak of.
+  // OpenMP reads the variable when LibTorch is loaded.
+  if (process.env.OMP_WAIT_POLICY === undefined) process.env.GOMP_SPINCOUNT ??= '1000';
+  let loaded: Native;
   try {
-    return createRequire(import.meta.url)(addonPath) as Native;
+    loaded = createRequire(import.meta.url)(path) as Native;
   } catch (cause) {
-    throw new Error(
-      `The native addon does not load: ${(cause as Error).message}\n` +
-        'It was built for another LibTorch or another Node.js. Build it again: node tools/build-native.mjs --force',
+    throw new ConfigError(
+      `The native addon ${path} does not load: ${(cause as Error).message}. LibTorch or Node.js may have been replaced since it was built. Build it again with: ip-adapter build --force`,
       { cause },
     );
   }
+  loaded.installCpuAllocator();
+  const limit = memoryLimit();
+  if (limit !== null) loaded.setMemoryLimit(limit.bytes, limit.usageFile, limit.statFile);
+  // LibTorch by itself does not take every core on each machine.
+  if (process.env.OMP_NUM_THREADS === undefined) loaded.setNumThreads(availableParallelism());
+  return loaded;
 }
 
-// An idle OpenMP thread spins for milliseconds before it sleeps. Beside another busy process that takes the very
-// core that the others wait for, and a step takes twenty times as long; a short spin costs nothing to speak of.
-if (process.env.OMP_WAIT_POLICY === undefined) process.env.GOMP_SPINCOUNT ??= '1000';
-
-export const native: Native = load();
-native.installCpuAllocator();
-// LibTorch by itself does not take every core on each machine.
-if (process.env.OMP_NUM_THREADS === undefined) native.setNumThreads(availableParallelism());
+function builtAddon(): string {
+  try {
+    const { path, isBuilt } = locateAddon();
+    if (isBuilt) return path;
+    // In a process of its own, as this thread has to wait. Its messages go to stderr: a command's stdout is its result.
+    const { status } = spawnSync(process.execPath, [buildScript], { stdio: ['ignore', 2, 2] });
+    if (status === 0) return path;
+  } catch (cause) {
+    if (cause instanceof SetupError) throw new ConfigError(cause.message, { cause });
+    throw cause;
+  }
+  throw new ConfigError(
+    'The native addon could not be built; the messages above say why. `ip-adapter doctor` lists what is missing.',
+  );
+}

@@ -48,9 +48,33 @@ describe('resampleBytes', () => {
     ['a negative position', filter([-1], [1], [ONE]), both],
     ['more taps than weights', filter([0], [2], [ONE]), both],
     ['missing weights', filter([0, 1], [1, 1], [ONE]), both],
+    ['sums of more than 32 bits', filter([0], [2], [3 * ONE, -2 * ONE]), both],
   ])('refuses %s', async (_, columns, rows) => {
     expect(() => resampleBytes(rgb, 2, columns, rows)).toThrow(/coefficients/);
     await expect(resampleBytesAsync(rgb, 2, columns, rows)).rejects.toThrow(/coefficients/);
+  });
+
+  it.each(['first', 'count', 'weights'] as const)('takes nothing but an Int32Array as %s', async (key) => {
+    for (const wrong of [
+      new Float64Array(both[key]),
+      new Uint8Array(both[key]),
+      Array.from(both[key]),
+      null,
+    ]) {
+      const columns = { ...both, [key]: wrong } as FixedPointFilter;
+      expect(() => resampleBytes(rgb, 2, columns, both)).toThrow(`Expected ${key} to be an Int32Array`);
+      await expect(resampleBytesAsync(rgb, 2, both, columns)).rejects.toThrow(
+        `Expected ${key} to be an Int32Array`,
+      );
+    }
+  });
+
+  it('takes nothing but bytes as pixels, and a whole number as their width', () => {
+    expect(() => resampleBytes(new Int32Array(12) as never, 2, both, both)).toThrow(
+      /the pixels to be a Uint8Array/,
+    );
+    for (const width of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 40])
+      expect(() => resampleBytes(rgb, width, both, both)).toThrow(/the width to be an integer/);
   });
 
   it('refuses bytes that are not whole rows', () => {

@@ -20,7 +20,7 @@ export function resampleBytes(
   columns: FixedPointFilter,
   rows: FixedPointFilter,
 ): Uint8Array {
-  return native.resample(rgb, width, columns, rows);
+  return native().resample(rgb, width, columns, rows);
 }
 
 /** Does the same in one of Node's worker threads. The arrays must not be changed until it has finished. */
@@ -30,5 +30,5 @@ export async function resampleBytesAsync(
   columns: FixedPointFilter,
   rows: FixedPointFilter,
 ): Promise<Uint8Array> {
-  return native.resampleAsync(rgb, width, columns, rows);
+  return native().resampleAsync(rgb, width, columns, rows);
 }

@@ -1,30 +1,68 @@
 /** @file The process as a whole: which LibTorch, how many threads, how much memory. */
+import { availableParallelism } from 'node:os';
+import { ConfigError } from '../base/errors.js';
 import { zeros } from './creation.js';
-import { native } from './native.js';
+import { type FileChange, native } from './native.js';
 import { tidy } from './scope.js';
 import type { Device } from './tensor.js';
+
+/** The addon's own limit. */
+const MAX_THREADS = 1024;
 
 export interface DeviceTuning {
   /** Whether a GPU may multiply float32 with TF32's 10 bits of mantissa, which is several times as fast. */
   allowTF32: boolean;
 }
 
-/** The LibTorch that the addon was built against, such as '1.13.0'. */
-export const torchVersion: string = native.torchVersion;
+/** Returns the LibTorch that the addon was built against, such as '1.13.0'. */
+export function torchVersion(): string {
+  return native().torchVersion;
+}
 
 /** How many CUDA GPUs LibTorch finds; 0 where it is built without CUDA. */
 export function cudaDevices(): number {
-  return native.cudaDevices();
+  return native().cudaDevices();
 }
 
 /** Has a GPU try cuDNN's algorithms for each shape of a convolution, and keep the fastest. For the whole process. */
 export function tuneCuda({ allowTF32 }: DeviceTuning): void {
-  native.tuneCuda(allowTF32);
+  native().tuneCuda(allowTF32);
 }
 
-/** How many threads an operator uses on the CPU. Default: every core. */
+/**
+ * Sets how many threads an operator uses on the CPU. Default: every core.
+ * @throws ConfigError where it is no integer from 1 to 1024
+ */
 export function setNumThreads(n: number): void {
-  native.setNumThreads(n);
+  if (!Number.isInteger(n) || n < 1 || n > MAX_THREADS)
+    throw new ConfigError(
+      `--threads is ${n}; it must be an integer from 1 to ${MAX_THREADS}. This machine has ${availableParallelism()} cores.`,
+    );
+  native().setNumThreads(n);
+}
+
+interface MappedFileChange {
+  path: string;
+  /**
+   * `resized`: values may be cut off, and reading them ends the process. `modified`: values that tensors hold may have
+   * changed. `replaced` and `removed`: tensors keep their values, but a run that resumes would read other ones.
+   */
+  change: FileChange;
+}
+
+/** Returns the files that live tensors are mapped from and that have changed since: by size, modification time or inode. */
+export function changedMappedFiles(): MappedFileChange[] {
+  return native()
+    .changedFiles()
+    .map(([path, change]) => ({ path, change }));
+}
+
+/**
+ * Decides whether tensors of files that are opened from now on lie in the file's own pages, which saves their memory, or
+ * are copies, which nobody can change. For the whole process; default: true.
+ */
+export function setFileMapping(on: boolean): void {
+  native().setFileMapping(on);
 }
 
 export interface MemoryStats {
@@ -44,26 +82,27 @@ export interface MemoryStats {
 
 /** @param device the GPU to tell of */
 export function memoryStats(device: Device = 'cpu'): MemoryStats {
+  const { cuda } = native();
   const gpu =
-    device === 'cpu' || native.cuda === null
+    device === 'cpu' || cuda === null
       ? { gpuAllocatedBytes: null, gpuPeakBytes: null }
-      : native.cuda.gpuMemory(device);
-  return { liveTensors: native.liveTensors(), ...native.memory(), ...gpu };
+      : cuda.gpuMemory(device);
+  return { liveTensors: native().liveTensors(), ...native().memory(), ...gpu };
 }
 
 /** From now on the peaks of CPU and device are the highest that there will be. */
 export function resetMemoryPeak(device: Device = 'cpu'): void {
-  native.resetCpuPeak();
-  if (device !== 'cpu') native.cuda?.resetGpuPeak(device);
+  native().resetCpuPeak();
+  if (device !== 'cpu') native().cuda?.resetGpuPeak(device);
 }
 
-/** Waits until a device has done all that it was given; a CPU has at once. */
+/** Waits until a device has done all queued work; a CPU has no queue. */
 export function synchronize(device: Device): void {
   // A GPU works in order, so what is asked for last is known last.
   tidy(() => void zeros([], { device }).item());
 }
 
-/** Gives the kept CPU blocks back to the system. */
+/** Returns the kept CPU blocks to the system. */
 export function trimMemory(): void {
-  native.trimCpuMemory();
+  native().trimCpuMemory();
 }

@@ -30,7 +30,7 @@ export abstract class Held {
     if (this.#released) return;
     this.#released = true;
     finalizers.unregister(this);
-    native.release([this.#handle]);
+    native().release([this.#handle]);
   }
 
   /** @internal The scope releases many at once. */
@@ -39,7 +39,7 @@ export abstract class Held {
   }
 }
 
-const finalizers = new FinalizationRegistry((handle: RawHandle) => native.release([handle]));
+const finalizers = new FinalizationRegistry((handle: RawHandle) => native().release([handle]));
 
 let current: Held[] | null = null;
 
@@ -81,7 +81,7 @@ export function tidy<T>(fn: () => T): T {
       } else if (outer === null) finalizers.register(tensor, tensor.handle, tensor);
       else outer.push(tensor);
     }
-    native.release(gone);
+    native().release(gone);
   }
 }
 

@@ -21,8 +21,8 @@ export function resolveTarget({
   if (device !== 'cpu' && index >= count)
     throw new ConfigError(
       count === 0
-        ? `--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, but LibTorch ${torchVersion} finds none; use --device cpu`
-        : `--device ${device} does not exist: LibTorch ${torchVersion} finds ${count === 1 ? 'only cuda:0' : `cuda:0 … cuda:${count - 1}`}`,
+        ? `--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, but LibTorch ${torchVersion()} finds none; use --device cpu`
+        : `--device ${device} does not exist: LibTorch ${torchVersion()} finds ${count === 1 ? 'only cuda:0' : `cuda:0 … cuda:${count - 1}`}`,
     );
   if (device === 'cpu' && dtype === 'float16')
     throw new ConfigError(

@@ -1,6 +1,9 @@
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
+import { locateAddon } from '../../tools/build-native.mjs';
 import { CheckpointError, TorchError } from '../base/errors.js';
 import { makeOperator } from './dispatch.js';
 import {
@@ -69,13 +72,15 @@ describe('operators', () => {
 
   it('are compared with the live library', () => {
     const never = (): Tensor => expect.unreachable();
-    expect(() => makeOperator('aten::relu(Tensor self, int extra) -> Tensor', never)).toThrow(
-      /has another aten::relu/,
-    );
-    expect(() => makeOperator('aten::relu(Tensor other) -> Tensor', never)).toThrow(/has another aten::relu/);
-    expect(() => makeOperator('aten::relu(Tensor self) -> (Tensor, Tensor)', never)).toThrow(
-      /has another aten::relu/,
-    );
+    for (const schema of [
+      'aten::relu(Tensor self, int extra) -> Tensor',
+      'aten::relu(Tensor other) -> Tensor',
+      'aten::relu(Tensor self) -> (Tensor, Tensor)',
+    ]) {
+      const wrong = makeOperator(schema, never) as (...args: unknown[]) => unknown;
+      expect(() => wrong(zeros([1]))).toThrow(/has another aten::relu/);
+      expect(() => Reflect.get(wrong, 'available')).toThrow(/has another aten::relu/);
+    }
     const missing = op('aten::no_such_operator(Tensor self) -> Tensor');
     expect(missing.available).toBe(false);
     expect(() => missing(zeros([1]))).toThrow(/has no operator aten::no_such_operator/);
@@ -157,21 +162,55 @@ describe('lifetime', () => {
     expect(left).toBeLessThanOrEqual(10);
   });
 
-  it('a worker thread has an addon of its own, and ends cleanly', async () => {
-    const code = `import('${new URL('./native.js', import.meta.url)}').catch(() => {});
-      const { createRequire } = require('node:module');
-      const addon = createRequire('${import.meta.url}')('../../build/ip_adapter.node');
-      require('node:worker_threads').parentPort.postMessage(addon.liveTensors());`;
+  it('a worker thread has tensors of its own, and ends cleanly', async () => {
     for (let i = 0; i < 3; i++) {
-      const worker = new Worker(code, { eval: true });
-      const live = await new Promise((resolve, reject) =>
-        worker.once('message', resolve).once('error', reject),
-      );
-      expect(live).toBe(0);
+      const worker = startWorker('parentPort.postMessage(addon.liveTensors());');
+      expect(await once(worker, 'message')).toEqual([0]);
       await worker.terminate();
     }
   });
+
+  it('a worker can be terminated during a call', async () => {
+    const calls = `
+      const [randn] = addon.findOperator('aten::randn', '');
+      const [matmul] = addon.findOperator('aten::matmul', '');
+      const big = addon.call(randn, [500, 500]);
+      parentPort.postMessage('ready');
+      for (;;) {
+        addon.release([addon.call(matmul, big, big)]);
+        try { addon.call(matmul, big); } catch {}
+      }`;
+    // In a process of its own: without a remedy it is the whole process that ends.
+    const script = `
+      import { once } from 'node:events';
+      import { Worker } from 'node:worker_threads';
+      for (let i = 0; i < 5; i++) {
+        const worker = new Worker(process.argv[1], { eval: true, execArgv: [] });
+        await once(worker, 'message');
+        await new Promise((done) => setTimeout(done, i * 3));
+        await worker.terminate();
+      }
+      console.log('survived');`;
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      '--input-type=module',
+      '-e',
+      script,
+      workerCode(calls),
+    ]);
+    expect(stdout.trim()).toBe('survived');
+  }, 180_000);
 });
+
+function workerCode(code: string): string {
+  return `
+    const { parentPort } = require('node:worker_threads');
+    const addon = require(${JSON.stringify(locateAddon().path)});
+    ${code}`;
+}
+
+function startWorker(code: string): Worker {
+  return new Worker(workerCode(code), { eval: true });
+}
 
 describe('the CPU allocator', () => {
   it('counts, keeps and gives back large blocks', () => {

@@ -3,6 +3,7 @@ import { makeOperator, type Operator } from './dispatch.js';
 import { type DType, dtypeOfCode, dtypes } from './dtype.js';
 import { native } from './native.js';
 import { Held } from './scope.js';
+import { schemas } from './tensor-schemas.js';
 
 export type Device = string;
 
@@ -27,7 +28,7 @@ export class Tensor extends Held {
 
   /** Sizes of the dimensions; [] for a scalar. */
   get shape(): readonly number[] {
-    this.#shape ??= native.shape(this.handle);
+    this.#shape ??= native().shape(this.handle);
     return this.#shape;
   }
 
@@ -46,40 +47,40 @@ export class Tensor extends Held {
   }
 
   get dtype(): DType {
-    this.#dtype ??= dtypeOfCode(native.dtype(this.handle));
+    this.#dtype ??= dtypeOfCode(native().dtype(this.handle));
     return this.#dtype;
   }
 
   /** 'cpu', 'cuda:0', 'meta' */
   get device(): Device {
-    return native.device(this.handle);
+    return native().device(this.handle);
   }
 
   /** Whether its values lie in the pages of a file, which the system can drop and read again. */
   get isMapped(): boolean {
-    return native.isMapped(this.handle);
+    return native().isMapped(this.handle);
   }
 
   get strides(): readonly number[] {
-    return native.strides(this.handle);
+    return native().strides(this.handle);
   }
 
   get requiresGrad(): boolean {
-    return native.requiresGrad(this.handle);
+    return native().requiresGrad(this.handle);
   }
 
   set requiresGrad(on: boolean) {
-    native.setRequiresGrad(this.handle, on);
+    native().setRequiresGrad(this.handle, on);
   }
 
   /** What backward() accumulated; null before. */
   get grad(): Tensor | null {
-    const handle = native.grad(this.handle);
+    const handle = native().grad(this.handle);
     return handle === null ? null : new Tensor(handle);
   }
 
   set grad(value: Tensor | null) {
-    native.setGrad(this.handle, value === null ? null : value.handle);
+    native().setGrad(this.handle, value === null ? null : value.handle);
   }
 
   /** The value of a one-element tensor. Waits for the device. */
@@ -92,7 +93,7 @@ export class Tensor extends Held {
     const dtype = this.dtype;
     const half = dtype === 'float16' || dtype === 'bfloat16';
     const source = half ? this.to('float32') : this;
-    const buffer = native.toBytes(source.handle);
+    const buffer = native().toBytes(source.handle);
     if (half) source.dispose();
     switch (dtype) {
       case 'float64':
@@ -123,13 +124,13 @@ export class Tensor extends Held {
    * device was given before, but not for what it is given in between.
    */
   readLater(): () => number[] {
-    const pending = native.readLater(this.handle);
-    return () => Array.from(new Float32Array(native.finishRead(pending)));
+    const pending = native().readLater(this.handle);
+    return () => Array.from(new Float32Array(native().finishRead(pending)));
   }
 
   /** The values' own bytes, row-major, little-endian. */
   toBytes(): Uint8Array {
-    return new Uint8Array(native.toBytes(this.handle));
+    return new Uint8Array(native().toBytes(this.handle));
   }
 
   override toString(): string {
@@ -310,77 +311,9 @@ export class Tensor extends Held {
   }
 }
 
-const aten = {
-  item: op('aten::item(Tensor self) -> Scalar'),
-  add: op('aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor'),
-  addScalar: op('aten::add.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor'),
-  add_: op('aten::add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)'),
-  addScalar_: op('aten::add_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)'),
-  sub: op('aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor'),
-  subScalar: op('aten::sub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor'),
-  mul: op('aten::mul.Tensor(Tensor self, Tensor other) -> Tensor'),
-  mulScalar: op('aten::mul.Scalar(Tensor self, Scalar other) -> Tensor'),
-  mul_: op('aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)'),
-  mulScalar_: op('aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)'),
-  div: op('aten::div.Tensor(Tensor self, Tensor other) -> Tensor'),
-  divScalar: op('aten::div.Scalar(Tensor self, Scalar other) -> Tensor'),
-  pow: op('aten::pow.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor'),
-  square: op('aten::square(Tensor self) -> Tensor'),
-  neg: op('aten::neg(Tensor self) -> Tensor'),
-  exp: op('aten::exp(Tensor self) -> Tensor'),
-  log: op('aten::log(Tensor self) -> Tensor'),
-  sqrt: op('aten::sqrt(Tensor self) -> Tensor'),
-  sin: op('aten::sin(Tensor self) -> Tensor'),
-  cos: op('aten::cos(Tensor self) -> Tensor'),
-  abs: op('aten::abs(Tensor self) -> Tensor'),
-  sigmoid: op('aten::sigmoid(Tensor self) -> Tensor'),
-  clamp: op('aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor'),
-  eq: op('aten::eq.Tensor(Tensor self, Tensor other) -> Tensor'),
-  eqScalar: op('aten::eq.Scalar(Tensor self, Scalar other) -> Tensor'),
-  lt: op('aten::lt.Tensor(Tensor self, Tensor other) -> Tensor'),
-  ltScalar: op('aten::lt.Scalar(Tensor self, Scalar other) -> Tensor'),
-  gt: op('aten::gt.Tensor(Tensor self, Tensor other) -> Tensor'),
-  gtScalar: op('aten::gt.Scalar(Tensor self, Scalar other) -> Tensor'),
-  matmul: op('aten::matmul(Tensor self, Tensor other) -> Tensor'),
-  softmax: op('aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor'),
-  sum: op(
-    'aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor',
-  ),
-  mean: op(
-    'aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor',
-  ),
-  cumprod: op('aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor'),
-  max: op('aten::max(Tensor self) -> Tensor'),
-  min: op('aten::min(Tensor self) -> Tensor'),
-  argmax: op('aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor'),
-  reshape: op('aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)'),
-  view: op('aten::view(Tensor(a) self, SymInt[] size) -> Tensor(a)'),
-  permute: op('aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)'),
-  transpose: op('aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)'),
-  unsqueeze: op('aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)'),
-  squeeze: op('aten::squeeze.dim(Tensor(a) self, int dim) -> Tensor(a)'),
-  flatten: op('aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)'),
-  expand: op('aten::expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)'),
-  repeat: op('aten::repeat(Tensor self, SymInt[] repeats) -> Tensor'),
-  contiguous: op(
-    'aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=contiguous_format) -> Tensor(a)',
-  ),
-  slice: op(
-    'aten::slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)',
-  ),
-  select: op('aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)'),
-  indexSelect: op('aten::index_select(Tensor self, int dim, Tensor index) -> Tensor'),
-  chunk: op('aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]'),
-  split: op('aten::split.Tensor(Tensor(a -> *) self, SymInt split_size, int dim=0) -> Tensor(a)[]'),
-  toDtype: op(
-    'aten::to.dtype(Tensor(a) self, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)',
-  ),
-  toDevice: op(
-    'aten::to.device(Tensor(a) self, Device device, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)',
-  ),
-  pinMemory: op('aten::pin_memory(Tensor(a) self, Device? device=None) -> Tensor(a)'),
-  clone: op('aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor'),
-  detach: op('aten::detach(Tensor(a) self) -> Tensor(a)'),
-  copy_: op('aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)'),
-  zero_: op('aten::zero_(Tensor(a!) self) -> Tensor(a!)'),
+type Schemas = typeof schemas;
+const aten = Object.fromEntries(
+  Object.entries(schemas).map(([name, schema]) => [name, op(schema)]),
+) as unknown as {
+  [Name in keyof Schemas]: Operator<Schemas[Name], Tensor>;
 };

@@ -157,9 +157,9 @@ describe('train', () => {
   });
 
   it('computes on as many threads as it is told to', async () => {
-    const before = native.getNumThreads();
+    const before = native().getNumThreads();
     await train({ ...optionsFor('threads'), maxSteps: 1, threads: before + 1 });
-    expect(native.getNumThreads()).toBe(before + 1);
+    expect(native().getNumThreads()).toBe(before + 1);
     setNumThreads(before);
   });
 

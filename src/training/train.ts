@@ -206,7 +206,7 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
 
   const trained = adapter.parameters().reduce((sum, { numel }) => sum + numel, 0);
   context.onMessage(
-    `Training ${trained.toLocaleString('en')} parameters on ${rows.length} rows, ${target.device}, LibTorch ${torchVersion}` +
+    `Training ${trained.toLocaleString('en')} parameters on ${rows.length} rows, ${target.device}, LibTorch ${torchVersion()}` +
       (resumed === undefined ? '' : `, from step ${state.step} of ${resumed}`),
   );
   const schedule = describeSchedule(config, totalSteps, run.savedTotalSteps);

@@ -103,8 +103,8 @@ describe('no memory in a step', () => {
   /** Has every native call fail from the n-th on after `start` was called, until `stop`. */
   function failingCalls() {
     let left = Number.POSITIVE_INFINITY;
-    const call = native.call;
-    vi.spyOn(native, 'call').mockImplementation((...args) => {
+    const { call } = native();
+    vi.spyOn(native(), 'call').mockImplementation((...args) => {
       if (left-- <= 0) {
         left = Number.POSITIVE_INFINITY;
         throw new Error('out of memory: could not allocate 4096 bytes on the CPU (1 in use)');

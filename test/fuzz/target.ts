@@ -38,7 +38,7 @@ export function makeInput(target: Target, seed: number, index: number): Buffer {
 /** Writes the input, reads it, and judges what became of it. */
 export async function attempt(target: Target, input: Buffer): Promise<Outcome> {
   writeFileSync(target.file, input);
-  const tensors = native.liveTensors();
+  const tensors = native().liveTensors();
   const peak = process.resourceUsage().maxRSS;
   const begin = process.cpuUsage();
   const found = (what: string): Outcome => ({ verdict: 'finding', what });
@@ -56,6 +56,6 @@ export async function attempt(target: Target, input: Buffer): Promise<Outcome> {
   if (seconds > MAX_SECONDS) return found(`took ${seconds.toFixed(1)} s`);
   const growth = (process.resourceUsage().maxRSS - peak) * 1024;
   if (growth > MAX_GROWTH) return found(`took ${Math.round(growth / 2 ** 20)} MiB`);
-  const left = native.liveTensors() - tensors;
+  const left = native().liveTensors() - tensors;
   return left > 0 ? found(`left ${left} tensors`) : { verdict };
 }

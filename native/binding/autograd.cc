@@ -1,5 +1,5 @@
 // The switches of autograd that are no operators: grad mode, requires_grad, .grad.
-#include "addon.h"
+#include "binding/addon.h"
 
 #include <c10/core/GradMode.h>
 

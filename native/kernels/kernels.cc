@@ -3,7 +3,7 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 #define LANES 8
 #define PANELS 1
-#include "loops.h"
+#include "kernels/loops.h"
 
 #include <cstdlib>
 #include <cstring>

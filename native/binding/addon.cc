@@ -1,5 +1,6 @@
 // The export table, and what concerns the process as a whole: versions, threads, how GPUs compute.
-#include "addon.h"
+#include "binding/addon.h"
+#include "binding/arguments.h"
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -8,9 +9,12 @@
 
 namespace {
 
+// More than any machine has; OpenMP itself would try to start 100 million.
+constexpr int kMaxThreads = 1024;
+
 Napi::Value setNumThreads(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    at::set_num_threads(info[0].As<Napi::Number>().Int32Value());
+    at::set_num_threads(static_cast<int>(integerArgument(info[0], "the number of threads", 1, kMaxThreads)));
     return info.Env().Undefined();
   });
 }
@@ -26,12 +30,19 @@ Napi::Value cudaDevices(const Napi::CallbackInfo& info) {
   });
 }
 
-// tuneCuda(allowTF32): the fastest of cuDNN's convolutions for each shape; products of float32 with 10 bits of mantissa.
+// tuneCuda(allowTF32) -> what holds now. The fastest of cuDNN's convolutions for each shape; where TF32 is allowed, matrix
+// products and convolutions of float32 with 10 bits of mantissa.
 Napi::Value tuneCuda(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    at::globalContext().setBenchmarkCuDNN(true);
-    at::globalContext().setAllowTF32CuBLAS(info[0].As<Napi::Boolean>());
-    return info.Env().Undefined();
+    at::Context& context = at::globalContext();
+    const bool allowTF32 = info[0].As<Napi::Boolean>();
+    context.setBenchmarkCuDNN(true);
+    context.setAllowTF32CuBLAS(allowTF32);
+    context.setAllowTF32CuDNN(allowTF32);
+    Napi::Object result = Napi::Object::New(info.Env());
+    result["matmulTF32"] = Napi::Boolean::New(info.Env(), context.allowTF32CuBLAS());
+    result["convolutionTF32"] = Napi::Boolean::New(info.Env(), context.allowTF32CuDNN());
+    return result;
   });
 }
 
@@ -44,6 +55,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports["tuneCuda"] = Napi::Function::New(env, tuneCuda);
   exportDispatch(env, exports);
   exportTensor(env, exports);
+  exportMappedFiles(env, exports);
+  exportGenerator(env, exports);
   exportAutograd(env, exports);
   exportMemory(env, exports);
   exportResample(env, exports);

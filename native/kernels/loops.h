@@ -1,7 +1,7 @@
 // All loops, for the instruction set that whoever includes this compiles for. LANES: floats of a register. PANELS: how many
 // panels a block of a product takes, so that its sums fill most registers.
-#include "attention-loops.h"
-#include "geglu-loops.h"
+#include "kernels/attention-loops.h"
+#include "kernels/geglu-loops.h"
 
 namespace {
 

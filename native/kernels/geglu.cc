@@ -1,6 +1,6 @@
 // a · gelu(b) as one operator, ip_adapter::geglu, for float32 on the CPU: LibTorch goes over these largest of a
 // transformer's tensors three times, and keeps one of them for backward that can be computed again.
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

@@ -1,6 +1,6 @@
 // a · gelu(b) and its gradients in one pass each.
-#include "kernels.h"
-#include "vectors.h"
+#include "kernels/kernels.h"
+#include "kernels/vectors.h"
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
-// What only a CUDA GPU has: graphs of kernels, and a memory of its own. Built with the headers of CUDA's runtime where
+// What only a CUDA GPU has: graphs of kernels, and its own memory. Built with the headers of CUDA's runtime where
 // there are any (IP_ADAPTER_CUDA, see tools/build-native.mjs); without them the rest of the addon runs on a GPU all the
 // same.
-#include "addon.h"
+#include "binding/addon.h"
 
 #ifdef IP_ADAPTER_CUDA
 
@@ -24,7 +24,7 @@ struct Capture {
 
 std::unique_ptr<Capture> capture;
 
-// Graphs share their memory: no two run at the same time, and what they give is copied before the next one does.
+// Graphs share their memory: no two run at the same time, and the results of one are copied before the next one runs.
 c10::MempoolId_t pool() {
   static const auto shared = at::cuda::graph_pool_handle();
   return shared;
@@ -35,7 +35,7 @@ c10::DeviceIndex deviceIndex(const Napi::Value& device) {
   return wanted.has_index() ? wanted.index() : c10::cuda::current_device();
 }
 
-// beginCapture(device): the memory that earlier work has left is given back first, since a capture cannot ask for it.
+// beginCapture(device): releases unused memory first, since a capture cannot ask for it.
 Napi::Value beginCapture(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     TORCH_CHECK(capture == nullptr, "a capture is under way");
@@ -58,7 +58,7 @@ Napi::Value endCapture(const Napi::CallbackInfo& info) {
   });
 }
 
-// abandonCapture(): after an error inside it, which is the one to tell.
+// abandonCapture(): after an error inside it. That error is the one to report, so none is thrown here.
 Napi::Value abandonCapture(const Napi::CallbackInfo& info) {
   const std::unique_ptr<Capture> abandoned = std::move(capture);
   if (abandoned != nullptr) {
@@ -100,6 +100,10 @@ Napi::Value resetGpuPeak(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
+int64_t gpuAllocatedBytes() {
+  return c10::cuda::CUDACachingAllocator::getDeviceStats(c10::cuda::current_device()).allocated_bytes[0].current;
+}
+
 void exportCuda(Napi::Env env, Napi::Object exports) {
   Napi::Object cuda = Napi::Object::New(env);
   cuda["beginCapture"] = Napi::Function::New(env, beginCapture);
@@ -115,6 +119,8 @@ void exportCuda(Napi::Env env, Napi::Object exports) {
 }
 
 #else
+
+int64_t gpuAllocatedBytes() { return 0; }
 
 void exportCuda(Napi::Env env, Napi::Object exports) { exports["cuda"] = env.Null(); }
 

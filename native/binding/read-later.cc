@@ -1,5 +1,5 @@
-// Values of a GPU that are read without waiting for what it was given after them.
-#include "addon.h"
+// Reads values from a GPU without waiting for the work that was queued after them.
+#include "binding/addon.h"
 
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -32,7 +32,9 @@ Napi::Value readLater(const Napi::CallbackInfo& info) {
       pending->copied = std::make_unique<c10::Event>(source.device().type());
       pending->copied->record(c10::impl::VirtualGuardImpl(source.device().type()).getStream(source.device()));
     }
-    return Result::New(info.Env(), pending.release(), [](Napi::Env, PendingRead* gone) { delete gone; });
+    const Result result = Result::New(info.Env(), pending.get(), [](Napi::Env, PendingRead* gone) { delete gone; });
+    pending.release();  // JavaScript owns it from here on
+    return result;
   });
 }
 

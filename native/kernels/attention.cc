@@ -1,7 +1,7 @@
 // Attention for a LibTorch without a fused one for the CPU (before 2.0), as an operator of our own that the
 // dispatcher knows like any other: ip_adapter::attention. Neither direction ever holds the probabilities [n, m] of a
 // head; backward computes them again, tile by tile (attention-loops.h has the loops). Sums are in float32.
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -133,7 +133,8 @@ struct Attention : torch::autograd::Function<Attention> {
     const at::Tensor queryPanels = panelsOf(queries), keyPanels = panelsOf(keys), gradOutPanels = panelsOf(gradOut);
     const at::Tensor keysTransposed = transposedPanelsOf(keys, scale), valuesTransposed = transposedPanelsOf(values, 1);
     const int64_t heads = q.size(0) * q.size(1), n = q.size(2);
-    // Where heads are few, parts of their queries, each with sums of its own for the keys and values.
+    // Where there are fewer heads than threads, the queries of a head are split into parts; each part has its own sums for
+    // the keys and values.
     const int64_t parts = std::max<int64_t>(1, std::min((at::get_num_threads() + heads - 1) / heads, n / 64));
     const at::Tensor gradQ = emptyLike(queries, queries.size(3)).zero_();
     std::vector<at::Tensor> gradK, gradV;

@@ -1,7 +1,10 @@
-// A caching CPU allocator. The stock one gives every large block back to the kernel on free, and then the
+// A caching CPU allocator. LibTorch's own returns every large block to the kernel on free, and then the
 // page faults of the next step cost more than its arithmetic. This one keeps freed blocks by size class,
-// asks for huge pages, and holds what it keeps under a limit.
-#include "addon.h"
+// asks for huge pages, and holds what it keeps under a limit. Where a control group limits the process's memory, kept
+// blocks are given back before a new one would exceed that limit: the kernel kills a process that does.
+#include "binding/addon.h"
+#include "binding/arguments.h"
+#include "memory/group-usage.h"
 
 #include <c10/core/CPUAllocator.h>
 
@@ -9,7 +12,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <unordered_map>
@@ -20,8 +25,15 @@ constexpr size_t kAlignment = 64;
 constexpr size_t kCached = size_t(64) << 10;   // smaller blocks: malloc is good at those
 constexpr size_t kHugePage = size_t(2) << 20;
 
-size_t defaultLimit() {
-  return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE)) / 4;
+// No machine has more, and the arithmetic of sizes cannot overflow below it.
+constexpr size_t kMaxBytes = size_t(1) << 47;
+// Of the memory that may be used, at most this part is kept in free blocks.
+constexpr size_t kKeptPart = 4;
+// This part of a control group's limit stays free, for all that is not allocated here.
+constexpr size_t kReservePart = 16;
+
+size_t machineMemory() {
+  return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
 }
 
 // Eight classes to each power of two: at most an eighth of a block is wasted.
@@ -37,12 +49,19 @@ class CachingCpuAllocator final : public c10::Allocator {
   c10::DataPtr allocate(size_t bytes) const { return const_cast<CachingCpuAllocator*>(this)->take(bytes); }
   c10::DataPtr allocate(size_t bytes) { return take(bytes); }
   void copy_data(void* target, const void* source, std::size_t bytes) const { std::memcpy(target, source, bytes); }
-  c10::DeleterFnPtr raw_deleter() const override { return &CachingCpuAllocator::giveAny; }
+  c10::DeleterFnPtr raw_deleter() const override { return &CachingCpuAllocator::release; }
 
-  void setLimit(size_t bytes) {
+  void setCacheLimit(size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    limit_ = bytes;
-    evict(limit_);
+    cacheLimit_ = bytes;
+    evict(cacheLimit_);
+  }
+
+  void setGroup(GroupUsage group) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    group_ = std::move(group);
+    cacheLimit_ = std::min(machineMemory(), group_.limit) / kKeptPart;
+    evict(cacheLimit_);
   }
 
   void trim() {
@@ -68,14 +87,15 @@ class CachingCpuAllocator final : public c10::Allocator {
  private:
   c10::DataPtr take(size_t bytes) {
     const c10::Device cpu(c10::kCPU);
-    if (bytes == 0) return {nullptr, nullptr, &giveSmall, cpu};
+    if (bytes == 0) return {nullptr, nullptr, &std::free, cpu};
     if (bytes < kCached) {
       void* data = nullptr;
       TORCH_CHECK(posix_memalign(&data, kAlignment, bytes) == 0, "out of memory: could not allocate ", bytes, " bytes");
-      return {data, data, &giveSmall, cpu};
+      return {data, data, &std::free, cpu};
     }
+    TORCH_CHECK(bytes < kMaxBytes, "out of memory: could not allocate ", bytes, " bytes on the CPU");
     void* data = takeLarge(bytes);
-    return {data, data, &giveLarge, cpu};
+    return {data, data, &releaseLarge, cpu};
   }
 
   void* takeLarge(size_t bytes) {
@@ -91,6 +111,7 @@ class CachingCpuAllocator final : public c10::Allocator {
       cached_ -= size;
     } else {
       size = sizeClass(bytes);
+      makeRoom(size);
       data = map(size);
       if (data == nullptr) {  // what is kept may be what is missing
         evict(0);
@@ -105,15 +126,27 @@ class CachingCpuAllocator final : public c10::Allocator {
     return data;
   }
 
-  void put(void* data) {
+  // Keeps a large block that is not used any more; false where it is none.
+  bool keep(void* data) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = used_.find(data);
-    const size_t size = found->second;
-    used_.erase(found);
+    const auto used = used_.find(data);
+    if (used == used_.end()) return false;
+    const size_t size = used->second;
+    used_.erase(used);
     allocated_ -= size;
     free_.emplace(size, data);
     cached_ += size;
-    evict(limit_);
+    evict(cacheLimit_);
+    return true;
+  }
+
+  // Returns kept blocks to the system until `bytes` more fit in the control group's limit. Blocks that are new count as used before
+  // the kernel knows of them, since it does so at the first write.
+  void makeRoom(size_t bytes) {
+    if (group_.limit == GroupUsage::kUnlimited || cached_ == 0) return;
+    const size_t used = std::max(group_.bytesInUse(), allocated_ + cached_);
+    const size_t wanted = used + bytes + group_.limit / kReservePart;
+    if (wanted > group_.limit) evict(cached_ - std::min(cached_, wanted - group_.limit));
   }
 
   // Largest first: they are the costliest to keep and the rarest to fit.
@@ -131,7 +164,7 @@ class CachingCpuAllocator final : public c10::Allocator {
       void* data = nullptr;
       return posix_memalign(&data, 4096, size) == 0 ? data : nullptr;
     }
-    // Huge pages need their own alignment: map more and give back both ends.
+    // Huge pages need their own alignment: map more and unmap both ends.
     const size_t padded = size + kHugePage;
     void* raw = mmap(nullptr, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (raw == MAP_FAILED) return nullptr;
@@ -155,24 +188,21 @@ class CachingCpuAllocator final : public c10::Allocator {
     }
   }
 
-  static void giveSmall(void* data) { std::free(data); }
-  static void giveLarge(void* data) { instance().put(data); }
-  static void giveAny(void* data) {
-    CachingCpuAllocator& self = instance();
-    {
-      const std::lock_guard<std::mutex> lock(self.mutex_);
-      if (self.used_.find(data) == self.used_.end()) {
-        std::free(data);
-        return;
-      }
-    }
-    self.put(data);
+  static void releaseLarge(void* data) {
+    if (instance().keep(data)) return;
+    std::fputs("ip-adapter: a block of memory was released twice\n", stderr);
+    std::abort();  // as free() does
+  }
+  static void release(void* data) {
+    if (!instance().keep(data)) std::free(data);
   }
 
   std::mutex mutex_;
   std::multimap<size_t, void*> free_;
   std::unordered_map<void*, size_t> used_;
-  size_t allocated_ = 0, cached_ = 0, peak_ = 0, limit_ = defaultLimit();
+  size_t allocated_ = 0, cached_ = 0, peak_ = 0;
+  GroupUsage group_;
+  size_t cacheLimit_ = machineMemory() / kKeptPart;
 };
 
 // installCpuAllocator(): once for the process, before the first tensor.
@@ -196,9 +226,25 @@ Napi::Value trimCpuMemory(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// setCpuCacheLimit(bytes): of the blocks that are kept.
 Napi::Value setCpuCacheLimit(const Napi::CallbackInfo& info) {
-  CachingCpuAllocator::instance().setLimit(static_cast<size_t>(info[0].As<Napi::Number>().Int64Value()));
-  return info.Env().Undefined();
+  return guarded(info, [&] {
+    const int64_t bytes = integerArgument(info[0], "the limit of kept memory", 0, kMaxSafeInteger);
+    CachingCpuAllocator::instance().setCacheLimit(static_cast<size_t>(bytes));
+    return info.Env().Undefined();
+  });
+}
+
+// setMemoryLimit(bytes, usageFile, statFile): of the process's control group; see src/torch/memory-limit.ts.
+Napi::Value setMemoryLimit(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    GroupUsage group;
+    group.limit = static_cast<size_t>(integerArgument(info[0], "the memory limit", 1, kMaxSafeInteger));
+    group.usageFile = stringArgument(info[1], "the usage file");
+    group.statFile = stringArgument(info[2], "the statistics file");
+    CachingCpuAllocator::instance().setGroup(std::move(group));
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value resetCpuPeak(const Napi::CallbackInfo& info) {
@@ -215,5 +261,6 @@ void exportMemory(Napi::Env env, Napi::Object exports) {
   exports["memory"] = Napi::Function::New(env, memory);
   exports["trimCpuMemory"] = Napi::Function::New(env, trimCpuMemory);
   exports["setCpuCacheLimit"] = Napi::Function::New(env, setCpuCacheLimit);
+  exports["setMemoryLimit"] = Napi::Function::New(env, setMemoryLimit);
   exports["resetCpuPeak"] = Napi::Function::New(env, resetCpuPeak);
 }

@@ -1,8 +1,10 @@
-// The two passes of src/data/resample.ts over the pixels: fixed-point sums of weighted bytes. In C++ since JavaScript
-// takes three times as long, and every picture of an epoch comes through here.
-#include "addon.h"
+// The two passes of src/images/resample.ts over the pixels: fixed-point sums of weighted bytes. In C++ since JavaScript
+// takes three times as long, and every image of an epoch is resampled here.
+#include "binding/addon.h"
+#include "binding/arguments.h"
 
 #include <algorithm>
+#include <cstdint>
 
 // The compiler makes a version for each kind of processor, and the right one is chosen when the addon loads.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
@@ -15,13 +17,16 @@ namespace {
 
 constexpr int kPrecisionBits = 22;
 constexpr int32_t kHalf = int32_t(1) << (kPrecisionBits - 1);
+// All positive, and all negative, weights of a pixel: their sums over bytes fit in 32 bits.
+constexpr int64_t kMaxWeights = (int64_t(INT32_MAX) - kHalf) / 255;
 
 // For each output position its first input position and number of taps, and `taps` weights.
 struct Coefficients {
   const int32_t *first, *count, *weights;
   size_t outputs, taps;
 
-  Coefficients(const Napi::Object& table, size_t inputs) {
+  Coefficients(const Napi::Value& argument, size_t inputs) {
+    const Napi::Object table = argument.ToObject();
     const Napi::Int32Array firsts = array(table, "first"), counts = array(table, "count"), all = array(table, "weights");
     first = firsts.Data();
     count = counts.Data();
@@ -31,11 +36,16 @@ struct Coefficients {
     TORCH_CHECK(counts.ElementLength() == outputs && all.ElementLength() == outputs * taps, "coefficients of unequal lengths");
     for (size_t i = 0; i < outputs; i++)
       TORCH_CHECK(first[i] >= 0 && count[i] >= 0 && size_t(count[i]) <= taps && size_t(first[i]) + size_t(count[i]) <= inputs,
-                  "coefficients that reach past the picture");
+                  "coefficients that reach past the image");
+    for (size_t i = 0; i < outputs; i++) {
+      int64_t positive = 0, negative = 0;
+      for (size_t k = 0; k < taps; k++) (weights[i * taps + k] > 0 ? positive : negative) += weights[i * taps + k];
+      TORCH_CHECK(positive <= kMaxWeights && -negative <= kMaxWeights, "coefficients whose sums do not fit in 32 bits");
+    }
   }
 
  private:
-  static Napi::Int32Array array(const Napi::Object& table, const char* key) { return table.Get(key).As<Napi::Int32Array>(); }
+  static Napi::Int32Array array(const Napi::Object& table, const char* key) { return int32ArrayArgument(table.Get(key), key); }
 };
 
 inline uint8_t clip(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kPrecisionBits, 0, 255)); }
@@ -70,14 +80,14 @@ void resampleColumns(const uint8_t* rows, size_t stride, const int32_t* weights,
   for (size_t x = 0; x < stride; x++) out[x] = clip(sums[x]);
 }
 
-// The work on one picture. It holds pointers into JavaScript's arrays, which have to outlive it.
+// The work on one image. It holds pointers into JavaScript's arrays, which have to outlive it.
 class Resampling {
  public:
   explicit Resampling(const Napi::CallbackInfo& info)
-      : source_(info[0].As<Napi::Uint8Array>().Data()),
-        width_(info[1].As<Napi::Number>().Uint32Value()),
-        columns_(info[2].As<Napi::Object>(), width_),
-        rows_(info[3].As<Napi::Object>(), heightOf(info[0].As<Napi::Uint8Array>().ByteLength(), width_)) {}
+      : source_(bytesArgument(info[0], "the pixels").Data()),
+        width_(static_cast<size_t>(integerArgument(info[1], "the width", 1, UINT32_MAX))),
+        columns_(info[2], width_),
+        rows_(info[3], heightOf(info[0].As<Napi::Uint8Array>().ByteLength(), width_)) {}
 
   // Where the result goes.
   Napi::Uint8Array allocate(Napi::Env env) {
@@ -104,7 +114,7 @@ class Resampling {
 
  private:
   static size_t heightOf(size_t bytes, size_t width) {
-    TORCH_CHECK(width > 0 && bytes % (3 * width) == 0, "Expected rows of ", width, " pixels but received ", bytes, " bytes");
+    TORCH_CHECK(bytes % (3 * width) == 0, "Expected rows of ", width, " pixels but received ", bytes, " bytes");
     return bytes / (3 * width);
   }
   size_t stride() const { return 3 * columns_.outputs; }
@@ -115,7 +125,7 @@ class Resampling {
   uint8_t* out_ = nullptr;
 };
 
-// In one of Node's threads, while JavaScript goes on; it must not write to the arrays meanwhile.
+// Resamples in one of Node's threads while JavaScript continues, which must not write to the arrays meanwhile.
 class ResamplingWorker : public Napi::AsyncWorker {
  public:
   explicit ResamplingWorker(const Napi::CallbackInfo& info)
@@ -154,9 +164,10 @@ Napi::Value resample(const Napi::CallbackInfo& info) {
 // The same as a promise.
 Napi::Value resampleAsync(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    auto* worker = new ResamplingWorker(info);
+    auto worker = std::make_unique<ResamplingWorker>(info);
     const Napi::Promise promise = worker->deferred.Promise();
     worker->Queue();
+    worker.release();  // it deletes itself when it is done
     return promise;
   });
 }

@@ -1,6 +1,6 @@
-// LibTorch through its own dispatcher: an operator is found by name and called boxed, so that every ATen
-// operator, with autograd, works without a wrapper of its own.
-#include "addon.h"
+// Calls LibTorch's operators through its dispatcher: an operator is found by name and called boxed, so that every ATen
+// operator works, with autograd, and none needs a wrapper.
+#include "binding/addon.h"
 
 #include <sstream>
 
@@ -18,6 +18,7 @@ Napi::Value findOperator(const Napi::CallbackInfo& info) {
     if (!handle) return env.Null();
     const c10::FunctionSchema& schema = handle->schema();
     Operator found{*handle, {}, schema.returns().size()};
+    for (const c10::Argument& result : schema.returns()) checkReturn(result);
     for (const c10::Argument& argument : schema.arguments()) found.arguments.push_back(describeArgument(argument));
     TORCH_CHECK(found.arguments.size() < kMaxArguments, "too many arguments");
     Addon& addon = Addon::of(env);
@@ -31,9 +32,9 @@ Napi::Value findOperator(const Napi::CallbackInfo& info) {
   });
 }
 
-// Told now and then only: each report may start a garbage collection.
+// Reported now and then only: each report may start a garbage collection.
 void reportMemory(Napi::Env env, Addon& addon) {
-  const int64_t bytes = cpuMemory().allocated;
+  const int64_t bytes = cpuMemory().allocated + (addon.usesCuda ? gpuAllocatedBytes() : 0);
   if (std::abs(bytes - addon.reportedBytes) < kReportStep) return;
   Napi::MemoryManagement::AdjustExternalMemory(env, bytes - addon.reportedBytes);
   addon.reportedBytes = bytes;
@@ -45,17 +46,18 @@ Napi::Value call(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     Addon& addon = Addon::of(env);
     const Operator& op = addon.operators.at(info[0].As<Napi::Number>().Uint32Value());
-    const size_t given = info.Length() - 1;
-    if (given > op.arguments.size())
+    const size_t count = info.Length() - 1;
+    if (count > op.arguments.size())
       throw Napi::TypeError::New(env, "Expected at most " + std::to_string(op.arguments.size()) +
-                                          " arguments but received " + std::to_string(given));
+                                          " arguments but received " + std::to_string(count));
     torch::jit::Stack stack;
     stack.swap(addon.stack);
     stack.clear();
     for (size_t i = 0; i < op.arguments.size(); i++)
-      stack.push_back(toIValue(env, addon, i < given ? static_cast<napi_value>(info[i + 1]) : static_cast<napi_value>(env.Undefined()),
+      stack.push_back(toIValue(env, addon, i < count ? static_cast<napi_value>(info[i + 1]) : static_cast<napi_value>(env.Undefined()),
                                op.arguments[i]));
     op.handle.callBoxed(stack);
+    if (!addon.usesCuda && !stack.empty() && stack[0].isTensor()) addon.usesCuda = stack[0].toTensor().is_cuda();
     reportMemory(env, addon);
     Napi::Value result = env.Undefined();
     if (stack.size() == 1) {

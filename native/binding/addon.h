@@ -91,7 +91,8 @@ struct Addon {
   HandleTable<std::shared_ptr<void>> graphs;  // at::cuda::CUDAGraph, which not every LibTorch has
   std::vector<Operator> operators;
   torch::jit::Stack stack;
-  int64_t reportedBytes = 0;  // CPU memory told to V8, so that its collector knows our weight
+  int64_t reportedBytes = 0;  // memory reported to V8, so that its collector knows our weight
+  bool usesCuda = false;      // whether an operator has returned a tensor on a GPU
 
   static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
 
@@ -114,23 +115,29 @@ Napi::Value guarded(const Napi::CallbackInfo& info, Body body) {
   }
 }
 
-// convert.cc
+// binding/convert.cc
 Argument describeArgument(const c10::Argument& argument);
+// Throws where fromIValue could not convert it: after the call it would be too late for the handles made already.
+void checkReturn(const c10::Argument& result);
 c10::IValue toIValue(Napi::Env env, Addon& addon, napi_value value, const Argument& argument);
 Napi::Value fromIValue(Napi::Env env, Addon& addon, const c10::IValue& value);
 Napi::Array toArray(Napi::Env env, c10::IntArrayRef values);
-std::vector<int64_t> toIntVector(const Napi::Value& value);
 
 // The parts of the export table.
 void exportDispatch(Napi::Env env, Napi::Object exports);
 void exportTensor(Napi::Env env, Napi::Object exports);
+void exportMappedFiles(Napi::Env env, Napi::Object exports);
+void exportGenerator(Napi::Env env, Napi::Object exports);
 void exportAutograd(Napi::Env env, Napi::Object exports);
 void exportMemory(Napi::Env env, Napi::Object exports);
 void exportResample(Napi::Env env, Napi::Object exports);
 void exportReadLater(Napi::Env env, Napi::Object exports);
 void exportCuda(Napi::Env env, Napi::Object exports);
 
-// cpu-allocator.cc
+// cuda/cuda.cc: bytes of the tensors on the current GPU; 0 where the addon was built without CUDA's headers.
+int64_t gpuAllocatedBytes();
+
+// memory/cpu-allocator.cc
 struct CpuMemory {
   int64_t allocated, cached, peak;
 };

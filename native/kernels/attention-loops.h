@@ -1,7 +1,7 @@
 // Attention by tiles of scores that stay in the second-level cache (FlashAttention-2, arXiv 2307.08691, algorithms 1
 // and 2).
-#include "kernels.h"
-#include "vectors.h"
+#include "kernels/kernels.h"
+#include "kernels/vectors.h"
 
 #include <algorithm>
 #include <cmath>
@@ -73,23 +73,23 @@ void column(int64_t rows, Product product) {
   if (rows > 0) rest[rows](product);
 }
 
-// Under `count` panels at once, `most` at most.
+// The product with `count` panels side by side, at most `most`.
 template <int most, bool kAdd>
-void together(int64_t count, int64_t rows, const Product& product) {
+void multiplyBlock(int64_t count, int64_t rows, const Product& product) {
   if (count == most)
     column<most * kPanel, kAdd>(rows, product);
   else if constexpr (most > 1)
-    together<most - 1, kAdd>(count, rows, product);
+    multiplyBlock<most - 1, kAdd>(count, rows, product);
 }
 
-// Under all panels.
+// The product with all panels, a block of them at a time.
 template <bool kAdd>
-void underPanels(int64_t count, int64_t rows, Product product) {
+void multiplyPanels(int64_t count, int64_t rows, Product product) {
   while (count > 0) {
     int64_t now = std::min<int64_t>(count, kPanels);
     // One alone at the end would be too few sums at a time.
     if (now > 2 && count == now + 1) now--;
-    together<kPanels, kAdd>(now, rows, product);
+    multiplyBlock<kPanels, kAdd>(now, rows, product);
     product.b += now * product.bPanel;
     product.c += now * kPanel;
     count -= now;
@@ -100,7 +100,7 @@ void underPanels(int64_t count, int64_t rows, Product product) {
 void addProduct(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t aRow, int64_t aDepth,
                 const float* panels, int64_t all, int64_t first, Rows c) {
   const int64_t whole = columns / kPanel;
-  underPanels<true>(whole, rows, {depth, a, aRow, aDepth, panels + first * kPanel, all * kPanel, c.data, c.stride});
+  multiplyPanels<true>(whole, rows, {depth, a, aRow, aDepth, panels + first * kPanel, all * kPanel, c.data, c.stride});
   if (whole * kPanel < columns)
     column<kLeast, true>(rows, {depth, a, aRow, aDepth, panels + whole * kPanel * all + first * kLeast, 0,
                                 c.data + whole * kPanel, c.stride});
@@ -109,7 +109,7 @@ void addProduct(int64_t rows, int64_t columns, int64_t depth, const float* a, in
 // A tile of A Bᵀ, in panels; columns are rounded up to whole ones.
 void scores(int64_t rows, int64_t columns, int64_t depth, Rows a, const float* panels, float* tile) {
   const int64_t count = (columns + kPanel - 1) / kPanel;
-  underPanels<false>(count, rows, {depth, a.data, a.stride, 1, panels, depth * kPanel, tile, kKeys});
+  multiplyPanels<false>(count, rows, {depth, a.data, a.stride, 1, panels, depth * kPanel, tile, kKeys});
 }
 
 template <typename V>

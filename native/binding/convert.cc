@@ -1,6 +1,8 @@
 // JS values to IValues and back, as the operator's schema says.
-#include "addon.h"
+#include "binding/addon.h"
+#include "binding/arguments.h"
 
+#include <cmath>
 #include <unordered_map>
 
 namespace {
@@ -57,10 +59,7 @@ Kind kindOf(const c10::TypePtr& type, const std::string& name) {
 }
 
 [[noreturn]] void mismatch(Napi::Env env, const Argument& argument, Kind kind, const Napi::Value& value) {
-  std::string got = value.IsNull() ? "null" : value.IsUndefined() ? "undefined" : "a value of another type";
-  if (value.IsNumber()) got = "the number " + value.ToString().Utf8Value();
-  if (value.IsString()) got = "'" + value.As<Napi::String>().Utf8Value() + "'";
-  if (value.IsArray()) got = "an array";
+  std::string got = describeValue(value);
   if (kind == Kind::Tensor && value.IsNumber() && value.As<Napi::Number>().DoubleValue() >= double(HandleTable<int>::kSlots))
     got = "a tensor that was disposed already";
   throw Napi::TypeError::New(env, "Expected " + std::string(kindName(kind)) + " for argument '" + argument.name +
@@ -76,7 +75,7 @@ c10::IValue toElement(Napi::Env env, Addon& addon, const Napi::Value& value, con
     case Kind::Int:
       if (value.IsNumber()) {
         const double number = value.As<Napi::Number>().DoubleValue();
-        if (number == std::floor(number)) return static_cast<int64_t>(number);
+        if (number == std::floor(number) && std::abs(number) <= kMaxSafeInteger) return static_cast<int64_t>(number);
       } else if (value.IsString()) {
         const auto found = namedInts().find(value.As<Napi::String>().Utf8Value());
         if (found != namedInts().end()) return found->second;
@@ -93,7 +92,7 @@ c10::IValue toElement(Napi::Env env, Addon& addon, const Napi::Value& value, con
       if (value.IsNumber()) {
         const double number = value.As<Napi::Number>().DoubleValue();
         // JS has one kind of number; whole ones keep an integer tensor an integer tensor.
-        if (number == std::floor(number) && std::abs(number) < 9007199254740992.0)
+        if (number == std::floor(number) && std::abs(number) <= kMaxSafeInteger)
           return at::Scalar(static_cast<int64_t>(number));
         return at::Scalar(number);
       }
@@ -145,6 +144,20 @@ c10::IValue toListValue(Napi::Env env, Addon& addon, const Napi::Value& value, c
 }
 
 }  // namespace
+
+void checkReturn(const c10::Argument& result) {
+  c10::TypePtr type = result.type();
+  if (const auto list = type->cast<c10::ListType>()) type = list->getElementType();
+  if (const auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
+  switch (kindOf(type, "result")) {
+    case Kind::Tensor:
+    case Kind::Int:
+    case Kind::Float:
+    case Kind::Bool:
+    case Kind::Scalar: return;
+    default: TORCH_CHECK(false, "a result of the type ", type->str(), " cannot go to JS");
+  }
+}
 
 Argument describeArgument(const c10::Argument& argument) {
   Argument result;
@@ -204,13 +217,6 @@ Napi::Array toArray(Napi::Env env, c10::IntArrayRef values) {
   for (size_t i = 0; i < values.size(); i++)
     array[static_cast<uint32_t>(i)] = Napi::Number::New(env, static_cast<double>(values[i]));
   return array;
-}
-
-std::vector<int64_t> toIntVector(const Napi::Value& value) {
-  const Napi::Array array = value.As<Napi::Array>();
-  std::vector<int64_t> result(array.Length());
-  for (uint32_t i = 0; i < array.Length(); i++) result[i] = array.Get(i).As<Napi::Number>().Int64Value();
-  return result;
 }
 
 at::Tensor& Addon::tensor(const Napi::Value& value) {

@@ -1,0 +1,23 @@
+// Arguments from JavaScript, checked: a wrong one is an error that names it, never undefined behaviour.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <napi.h>
+
+// Whole numbers up to this one are exact in JavaScript.
+constexpr double kMaxSafeInteger = 9007199254740991.0;
+
+// Each throws a TypeError with the argument's name, what it takes and what it is.
+int64_t integerArgument(const Napi::Value& value, const char* name, double least, double most);
+at::ScalarType dtypeArgument(const Napi::Value& value);
+std::vector<int64_t> shapeArgument(const Napi::Value& value);
+std::string stringArgument(const Napi::Value& value, const char* name);
+Napi::Array arrayArgument(const Napi::Value& value, const char* name);
+Napi::Uint8Array bytesArgument(const Napi::Value& value, const char* name);
+Napi::Int32Array int32ArrayArgument(const Napi::Value& value, const char* name);
+
+// The value as an error shows it.
+std::string describeValue(const Napi::Value& value);

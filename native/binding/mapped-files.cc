@@ -1,0 +1,225 @@
+// Tensors over the pages of a file. A file that others change meanwhile changes the tensors with it, and one that is
+// cut kills the process with SIGBUS at the next look at them: both are reported in words.
+#include "binding/addon.h"
+#include "binding/arguments.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+
+namespace {
+
+// What a file was like when it was mapped.
+struct FileState {
+  dev_t device;
+  ino_t inode;
+  off_t size;
+  int64_t modified;  // nanoseconds
+
+  explicit FileState(const struct stat& status)
+      : device(status.st_dev), inode(status.st_ino), size(status.st_size), modified(nanoseconds(status)) {}
+
+ private:
+  static int64_t nanoseconds(const struct stat& status) {
+#ifdef __APPLE__
+    const timespec& time = status.st_mtimespec;
+#else
+    const timespec& time = status.st_mtim;
+#endif
+    return int64_t(time.tv_sec) * 1000000000 + time.tv_nsec;
+  }
+};
+
+struct Mapping {
+  std::string path;
+  FileState state;
+  char* data;
+  size_t size;
+  std::string ending;  // what the signal handler writes
+};
+
+// A place in the list that the signal handler walks. Places are reused and never freed, so that it needs no lock.
+struct Place {
+  std::atomic<const Mapping*> mapping{nullptr};
+  Place* next = nullptr;
+};
+std::atomic<Place*> places{nullptr};
+std::mutex placesMutex;  // for all but the handler
+
+struct sigaction formerAction;
+
+// Only what a signal handler may do: read, write, end.
+void onBusError(int, siginfo_t* info, void*) {
+  const char* address = static_cast<const char*>(info->si_addr);
+  for (const Place* place = places.load(); place != nullptr; place = place->next) {
+    const Mapping* mapping = place->mapping.load();
+    if (mapping == nullptr || address < mapping->data || address >= mapping->data + mapping->size) continue;
+    if (write(STDERR_FILENO, mapping->ending.data(), mapping->ending.size()) < 0) _exit(2);
+    _exit(2);
+  }
+  // Not ours: the instruction runs again, and ends as it would have. A signal that was sent has no instruction.
+  sigaction(SIGBUS, &formerAction, nullptr);
+  if (info->si_code <= 0) raise(SIGBUS);
+}
+
+void listMapping(const Mapping* mapping) {
+  const std::lock_guard<std::mutex> lock(placesMutex);
+  static const bool isHandled = [] {
+    struct sigaction action {};
+    action.sa_sigaction = onBusError;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    return sigaction(SIGBUS, &action, &formerAction) == 0;
+  }();
+  (void)isHandled;
+  for (Place* place = places.load(); place != nullptr; place = place->next)
+    if (place->mapping.load() == nullptr) return place->mapping.store(mapping);
+  auto* place = new Place();
+  place->mapping = mapping;
+  place->next = places.load();
+  places.store(place);
+}
+
+void unmap(Mapping* mapping) {
+  {
+    const std::lock_guard<std::mutex> lock(placesMutex);
+    for (Place* place = places.load(); place != nullptr; place = place->next)
+      if (place->mapping.load() == mapping) place->mapping.store(nullptr);
+  }
+  munmap(mapping->data, mapping->size);
+  delete mapping;
+}
+
+// A file that is open, until the end of its scope.
+struct OpenFile {
+  const std::string& path;
+  const int descriptor;
+  struct stat status {};
+
+  explicit OpenFile(const std::string& path) : path(path), descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+    TORCH_CHECK(descriptor >= 0, "cannot open ", path, ": ", std::strerror(errno));
+    if (fstat(descriptor, &status) != 0) {
+      const int error = errno;
+      close(descriptor);
+      TORCH_CHECK(false, "cannot read ", path, ": ", std::strerror(error));
+    }
+    if (!S_ISREG(status.st_mode)) {
+      close(descriptor);
+      TORCH_CHECK(false, "cannot read ", path, ": it is not a regular file");
+    }
+  }
+  ~OpenFile() { close(descriptor); }
+  uint64_t size() const { return static_cast<uint64_t>(status.st_size); }
+};
+
+std::shared_ptr<Mapping> mapFile(const OpenFile& file) {
+  // Private and writable: a write to such a tensor changes memory, never the file.
+  void* data = mmap(nullptr, file.size(), PROT_READ | PROT_WRITE, MAP_PRIVATE, file.descriptor, 0);
+  TORCH_CHECK(data != MAP_FAILED, "cannot map ", file.path, ": ", std::strerror(errno));
+  const std::string ending = "ip-adapter: the file " + file.path +
+                             " was truncated, or its disk failed, while the process was using it. "
+                             "The process cannot continue. Restore the file, and do not change it during a run; "
+                             "a training resumes from its latest checkpoint.\n";
+  auto* mapping = new Mapping{file.path, FileState(file.status), static_cast<char*>(data), static_cast<size_t>(file.size()), ending};
+  listMapping(mapping);
+  return {mapping, unmap};
+}
+
+void readAt(const OpenFile& file, uint64_t offset, void* target, uint64_t bytes) {
+  char* to = static_cast<char*>(target);
+  while (bytes > 0) {
+    const ssize_t count = pread(file.descriptor, to, std::min<uint64_t>(bytes, 1 << 30), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    TORCH_CHECK(count >= 0, "cannot read ", file.path, ": ", std::strerror(errno));
+    TORCH_CHECK(count > 0, "cannot read ", file.path, ": it has become shorter");
+    to += count;
+    offset += static_cast<uint64_t>(count);
+    bytes -= static_cast<uint64_t>(count);
+  }
+}
+
+// Where files may change during a run, their tensors are copies.
+std::atomic<bool> isMappingOn{true};
+
+// setFileMapping(on): false has mapTensors copy what it reads from now on.
+Napi::Value setFileMapping(const Napi::CallbackInfo& info) {
+  isMappingOn = info[0].As<Napi::Boolean>();
+  return info.Env().Undefined();
+}
+
+// mapTensors(path, [[offset, dtype, shape], ...]): tensors over the file's own pages.
+Napi::Value mapTensors(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    const std::string path = stringArgument(info[0], "the path");
+    const Napi::Array wanted = arrayArgument(info[1], "the list of tensors");
+    const OpenFile file(path);
+    std::shared_ptr<Mapping> mapping;
+    // No handle is made before all tensors are there: an error would leave it behind.
+    std::vector<at::Tensor> tensors;
+    for (uint32_t i = 0; i < wanted.Length(); i++) {
+      const Napi::Array entry = arrayArgument(wanted.Get(i), "an entry of the list of tensors");
+      const auto offset = static_cast<uint64_t>(integerArgument(entry.Get(0u), "the offset of a tensor", 0, kMaxSafeInteger));
+      const at::ScalarType dtype = dtypeArgument(entry.Get(1u));
+      const std::vector<int64_t> sizes = shapeArgument(entry.Get(2u));
+      const size_t itemsize = c10::elementSize(dtype);
+      uint64_t bytes = itemsize;
+      for (const int64_t size : sizes)
+        TORCH_CHECK(!__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes), "impossible shape in ", path);
+      TORCH_CHECK(offset <= file.size() && bytes <= file.size() - offset, path, " ends before its tensor ", i);
+      // A file may have its values at any address; the engine may not.
+      if (bytes == 0 || offset % itemsize != 0 || !isMappingOn) {
+        tensors.push_back(at::empty(sizes, at::dtype(dtype)));
+        if (bytes > 0) readAt(file, offset, tensors.back().data_ptr(), bytes);
+      } else {
+        if (mapping == nullptr) mapping = mapFile(file);
+        tensors.push_back(at::from_blob(mapping->data + offset, sizes, [mapping](void*) {}, at::dtype(dtype)));
+      }
+    }
+    Addon& addon = Addon::of(info.Env());
+    Napi::Array handles = Napi::Array::New(info.Env(), tensors.size());
+    for (uint32_t i = 0; i < tensors.size(); i++)
+      handles[i] = Napi::Number::New(info.Env(), addon.tensors.add(std::move(tensors[i])));
+    return handles;
+  });
+}
+
+const char* changeOf(const Mapping& mapping) {
+  struct stat status;
+  if (stat(mapping.path.c_str(), &status) != 0) return "removed";
+  const FileState now(status);
+  if (now.device != mapping.state.device || now.inode != mapping.state.inode) return "replaced";
+  if (now.size != mapping.state.size) return "resized";
+  return now.modified != mapping.state.modified ? "modified" : nullptr;
+}
+
+// changedFiles() -> [[path, change], ...] of the files that tensors lie in; see MappedFileChange in runtime.ts.
+Napi::Value changedFiles(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    const std::lock_guard<std::mutex> lock(placesMutex);
+    Napi::Array result = Napi::Array::New(info.Env());
+    for (const Place* place = places.load(); place != nullptr; place = place->next) {
+      const Mapping* mapping = place->mapping.load();
+      const char* change = mapping == nullptr ? nullptr : changeOf(*mapping);
+      if (change == nullptr) continue;
+      Napi::Array entry = Napi::Array::New(info.Env(), 2);
+      entry[0u] = Napi::String::New(info.Env(), mapping->path);
+      entry[1u] = Napi::String::New(info.Env(), change);
+      result[result.Length()] = entry;
+    }
+    return result;
+  });
+}
+
+}  // namespace
+
+void exportMappedFiles(Napi::Env env, Napi::Object exports) {
+  exports["mapTensors"] = Napi::Function::New(env, mapTensors);
+  exports["setFileMapping"] = Napi::Function::New(env, setFileMapping);
+  exports["changedFiles"] = Napi::Function::New(env, changedFiles);
+}

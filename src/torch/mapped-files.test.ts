@@ -1,0 +1,95 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, renameSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { locateAddon } from '../../tools/build-native.mjs';
+import { changedMappedFiles, setFileMapping, Tensor } from './index.js';
+import { native } from './native.js';
+
+const SIZE = 1 << 20;
+let folder: string;
+let path: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'mapped-'));
+  path = join(folder, 'model.bin');
+  writeFileSync(path, new Uint8Array(SIZE).fill(1));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const map = (): Tensor => new Tensor(native().mapTensors(path, [[0, 0, [SIZE]]])[0]!);
+
+describe('changedMappedFiles', () => {
+  it('names a file that was cut, overwritten, replaced or removed, while a tensor lies in it', () => {
+    const mapped = map();
+    expect(changedMappedFiles()).toEqual([]);
+    utimesSync(path, 1, 1);
+    expect(changedMappedFiles()).toEqual([{ path, change: 'modified' }]);
+    truncateSync(path, SIZE / 2);
+    expect(changedMappedFiles()).toEqual([{ path, change: 'resized' }]);
+    writeFileSync(join(folder, 'new'), new Uint8Array(SIZE));
+    renameSync(join(folder, 'new'), path);
+    expect(changedMappedFiles()).toEqual([{ path, change: 'replaced' }]);
+    rmSync(path);
+    expect(changedMappedFiles()).toEqual([{ path, change: 'removed' }]);
+    mapped.dispose();
+    expect(changedMappedFiles()).toEqual([]);
+  });
+});
+
+describe('setFileMapping', () => {
+  afterEach(() => setFileMapping(true));
+
+  it('makes copies, which a change of the file leaves alone', () => {
+    setFileMapping(false);
+    const copy = map();
+    expect(copy.isMapped).toBe(false);
+    writeFileSync(path, new Uint8Array(SIZE));
+    expect(changedMappedFiles()).toEqual([]);
+    expect(copy.toArray().every((value) => value === 1)).toBe(true);
+  });
+});
+
+describe('a mapped file that is cut', () => {
+  /** Maps a file in a process of its own, runs `then`, and reads all values. */
+  const run = (then: string): Promise<{ code: unknown; stderr: string }> => {
+    const script = `
+      const addon = require(${JSON.stringify(locateAddon().path)});
+      const [tensor] = addon.mapTensors(${JSON.stringify(path)}, [[0, 0, [${SIZE}]]]);
+      ${then}
+      addon.toBytes(tensor);
+      const [sum] = addon.findOperator('aten::sum', '');
+      addon.call(sum, tensor);`;
+    return new Promise((done) =>
+      execFile(process.execPath, ['-e', script], (error, _, stderr) =>
+        done({ code: error?.code ?? error?.signal ?? 0, stderr }),
+      ),
+    );
+  };
+
+  it('ends the process with words that name it', async () => {
+    const { code, stderr } = await run(`require('fs').truncateSync(${JSON.stringify(path)}, 4096);`);
+    expect(stderr).toContain(`ip-adapter: the file ${path} was truncated`);
+    expect(stderr).toMatch(/resumes from its latest checkpoint/);
+    expect(code).toBe(2);
+  });
+
+  it('does so where other files are mapped, and one is not any more', async () => {
+    const { stderr } = await run(`
+      const fs = require('fs');
+      for (const name of ['a', 'b']) {
+        fs.writeFileSync(${JSON.stringify(folder)} + name, 'abcd');
+        const [other] = addon.mapTensors(${JSON.stringify(folder)} + name, [[0, 0, [4]]]);
+        if (name === 'a') addon.release([other]);
+        fs.rmSync(${JSON.stringify(folder)} + name);
+      }
+      fs.truncateSync(${JSON.stringify(path)}, 0);`);
+    expect(stderr).toContain(`the file ${path} was truncated`);
+  });
+
+  it('leaves a bus error of another origin to the system', async () => {
+    expect((await run(`process.kill(process.pid, 'SIGBUS'); setTimeout(() => {}, 10000);`)).code).toBe(
+      'SIGBUS',
+    );
+  });
+});

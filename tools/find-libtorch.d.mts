@@ -1,0 +1,22 @@
+export interface LibTorch {
+  /** Where it was found, in words. */
+  source: string;
+  /** The folder that holds `ATen/ATen.h`. */
+  include: string;
+  /** The folder that holds `libtorch_cpu`. */
+  lib: string;
+  version: string;
+  /** Whether `libtorch_cuda` is there. */
+  cuda: boolean;
+  /** The folder of CUDA's own headers; null where there is none. */
+  cudaInclude: string | null;
+  cxx11Abi: boolean;
+  cxxStandard: number;
+}
+
+export const TRIPLET: string;
+export function findLibTorch(env?: NodeJS.ProcessEnv): {
+  libtorch: LibTorch | null;
+  tried: { place: string; why: string }[];
+};
+export function notFoundMessage(tried: { place: string; why: string }[]): string;

@@ -1,0 +1,4 @@
+import type { LibTorch } from './find-libtorch.mjs';
+
+export function blasWarning(libtorch: LibTorch): string | null;
+export function missingPackages(): string[];
