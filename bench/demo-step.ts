@@ -6,13 +6,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { writeAdapter } from '../src/adapters/adapter-file.js';
+import { openImageEncoder } from '../src/adapters/image-encoder.js';
+import { openDiffusionModel } from '../src/diffusion/stable-diffusion.js';
 import { writeSafetensors } from '../src/formats/index.js';
 import { AdamW } from '../src/optim/adamw.js';
-import { DDPMScheduler } from '../src/schedulers/ddpm.js';
 import { backward, Generator, randint, randn } from '../src/torch/index.js';
 import { trainingLoss } from '../src/training/loss.js';
 import { createAdapter } from '../src/training/setup.js';
-import { loadUNet } from '../src/weights/load.js';
 import { sideBySide } from './side-by-side.js';
 
 const models = 'demo/models';
@@ -20,15 +20,15 @@ const models = 'demo/models';
 /** Prints seconds a step, ours and Python's in turn. */
 export async function compareDemoStep(rounds: number): Promise<void> {
   const generator = new Generator('cpu', 0);
-  const unet = loadUNet(join(models, 'unet'), { dtype: 'float32' });
-  const scheduler = DDPMScheduler.fromConfig(join(models, 'scheduler'));
-  const adapter = createAdapter(
-    { unet, imageFeatureSize: 128 },
-    { numTokens: 16, seed: 0, imageEncoderPath: join(models, 'image_encoder') },
+  const model = openDiffusionModel(models);
+  const backbone = model.loadBackbone({ dtype: 'float32', device: 'cpu' });
+  const objective = model.objective('cpu');
+  const { adapter } = createAdapter(
+    { backbone, imageEncoder: openImageEncoder(join(models, 'image_encoder')) },
+    { numTokens: 16, seed: 0 },
     undefined,
     'cpu',
   );
-  adapter.attach();
   const optimizer = new AdamW({
     adapter: { parameters: adapter.namedParameters(), learningRate: 1e-4 },
   });
@@ -36,11 +36,11 @@ export async function compareDemoStep(rounds: number): Promise<void> {
     latents: randn([16, 4, 8, 8], { generator }),
     noise: randn([16, 4, 8, 8], { generator }),
     timesteps: randint(0, 1000, [16], { generator }),
-    textStates: randn([16, 32, 128], { generator }),
+    conditioning: { text: randn([16, 32, 128], { generator }) },
     imageFeatures: randn([16, 65, 128], { generator }),
   };
   const step = (): void => {
-    backward(trainingLoss({ unet, scheduler }, adapter, inputs).loss);
+    backward(trainingLoss({ backbone, objective }, adapter, inputs).loss);
     optimizer.step();
     optimizer.zeroGrad();
   };
@@ -49,7 +49,11 @@ export async function compareDemoStep(rounds: number): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'bench-'));
   const files = [join(folder, 'adapter.safetensors'), join(folder, 'inputs.safetensors')] as const;
   writeAdapter(files[0], adapter.namedParameters());
-  const { textStates: text, imageFeatures: image, ...others } = inputs;
+  const {
+    conditioning: { text },
+    imageFeatures: image,
+    ...others
+  } = inputs;
   writeSafetensors(files[1], new Map(Object.entries({ ...others, text, image })));
   try {
     await sideBySide([{ name: "the demo's step", count: 5, run: step }], {

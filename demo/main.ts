@@ -59,7 +59,7 @@ async function draw(adapter?: string): Promise<RgbImage[]> {
     model: 'demo/models',
     ...(adapter && { adapter, imageEncoder: 'demo/models/image_encoder' }),
   });
-  const jobs = prompts.map((prompt, seed) => ({ seed, imagePrompts: adapter ? [prompt] : [] }));
+  const jobs = prompts.map((prompt, seed) => ({ seed, images: adapter ? [prompt] : [] }));
   // Awaited here: the models are let go of when this function ends.
   return await pipeline.generateEach(jobs, DRAW);
 }

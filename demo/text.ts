@@ -32,7 +32,7 @@ function otherColour({ background, things }: Scene): Colour {
 const scenes = sampleScenes(COUNT, 'held-out', 64);
 const jobs = scenes.map((scene, seed) => ({
   seed,
-  imagePrompts: [{ data: renderScene(scene), width: SIDE, height: SIDE }],
+  images: [{ data: renderScene(scene), width: SIDE, height: SIDE }],
   prompt: `${scene.things.map(({ shape }) => `a ${shape}`).join(' and ')} on a ${otherColour(scene)} background`,
 }));
 

@@ -1,4 +1,4 @@
-/** @file The library: `import { IPAdapterPipeline, train } from 'ip-adapter'`. */
+/** @file The library: `import { generate, train } from 'ip-adapter'`. */
 
 export {
   CheckpointError,
@@ -8,27 +8,37 @@ export {
   TrainingError,
   UserError,
 } from './base/errors.js';
+export type {
+  CheckpointEvent,
+  ImageEvent,
+  MessageEvent,
+  ProgressEvent,
+  RunContext,
+  RunEvent,
+  StepEvent,
+} from './base/run-context.js';
 export type { BadRow } from './data/bad-rows.js';
-export { type CheckHooks, checkDataset } from './dataset-check/check-dataset.js';
+export { checkDataset } from './dataset-check/check-dataset.js';
 export type { DatasetReport } from './dataset-check/report.js';
 export { type Evaluation, evaluate, type Scores } from './evaluation/evaluate.js';
 export { embed } from './generation/embed.js';
+export { generate } from './generation/generate.js';
 export type { Picture } from './generation/generated-image.js';
-export { type GenerateHooks, IPAdapterPipeline } from './generation/pipeline.js';
+export { IPAdapterPipeline } from './generation/pipeline.js';
 export type { RgbImage } from './images/image.js';
 export { contactSheet, encodePng } from './images/png.js';
-export type { CheckOptions } from './options/check-options.js';
-export type { EvaluateOptions } from './options/evaluate-options.js';
+export type { ImageFit } from './options/generate-options.js';
 export type {
   DrawOptions,
   EmbedOptions,
+  EvaluateOptions,
   GenerateOptions,
-  ImageFit,
-  ImagePrompt,
   Job,
   PipelineOptions,
-} from './options/generate-options.js';
-export type { TrainOptions } from './options/train-options.js';
+  PromptOptions,
+} from './options/generate-types.js';
+export type { CheckOptions, TrainOptions } from './options/train-types.js';
+
 export type { SamplerName } from './schedulers/config.js';
 export { dryRun } from './training/dry-run/dry-run.js';
 export type {
@@ -37,5 +47,4 @@ export type {
   PartMeasures,
   StepMeasures,
 } from './training/dry-run/dry-run-report.js';
-export type { StepsReport } from './training/reports/step-reporter.js';
-export { type TrainHooks, type TrainResult, train } from './training/train.js';
+export { type TrainResult, train } from './training/train.js';

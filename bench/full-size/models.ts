@@ -6,6 +6,7 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeAdapter } from '../../src/adapters/adapter-file.js';
+import { openImageEncoder } from '../../src/adapters/image-encoder.js';
 import { writeSafetensors } from '../../src/formats/index.js';
 import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip/clip-text-model.js';
 import {
@@ -72,9 +73,11 @@ export function writeFullSizeModels(root: string): void {
   );
   const adapterFile = join(root, 'ip_adapter.safetensors');
   if (!existsSync(adapterFile)) {
-    const models = { unet: loadUNet(join(root, 'model/unet')), imageFeatureSize: vitH.hidden_size };
-    const options = { numTokens: 16, seed: 0, imageEncoderPath: join(root, 'image_encoder') };
-    const adapter = createAdapter(models, options, undefined, 'cpu');
+    const models = {
+      backbone: { sites: loadUNet(join(root, 'model/unet')).sites() },
+      imageEncoder: openImageEncoder(join(root, 'image_encoder')),
+    };
+    const { adapter } = createAdapter(models, { numTokens: 16, seed: 0 }, undefined, 'cpu');
     writeAdapter(adapterFile, adapter.namedParameters());
   }
   mkdirSync(join(root, 'model/scheduler'), { recursive: true });

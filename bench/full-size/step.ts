@@ -13,6 +13,8 @@ import { join } from 'node:path';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
 import { openAdapter } from '../../src/adapters/open-adapter.js';
+import { diffusionObjective } from '../../src/diffusion/objective.js';
+import { unetBackbone } from '../../src/diffusion/stable-diffusion.js';
 import { readSafetensors } from '../../src/formats/index.js';
 import { AdamW } from '../../src/optim/adamw.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
@@ -44,11 +46,10 @@ const { device } = target;
 /** Steps that do not count, with `throughput`. */
 const warmUp = 3;
 
-const unet = loadUNet(join(models, 'model/unet'), target);
-const scheduler = DDPMScheduler.fromConfig(join(models, 'model/scheduler'), device);
-const { module: adapter } = openAdapter(join(models, 'ip_adapter.safetensors'), unet);
+const backbone = unetBackbone(loadUNet(join(models, 'model/unet'), target));
+const objective = diffusionObjective(DDPMScheduler.fromConfig(join(models, 'model/scheduler'), device));
+const { module: adapter } = openAdapter(join(models, 'ip_adapter.safetensors'), backbone.sites);
 adapter.to({ device }).requiresGrad_(true);
-adapter.attach();
 const optimizer = new AdamW({ adapter: { parameters: adapter.namedParameters(), learningRate: 1e-4 } });
 const tensors = readSafetensors(inputsFile).tensors;
 const inputs = new Map(Array.from(tensors, ([name, tensor]) => [name, tensor.to(device)]));
@@ -60,7 +61,7 @@ inputs.set('text', input('text').to(target.dtype));
 let timed = <T>(_: Phase, work: () => T): T => work();
 const addGradients = recorded(
   gradientAdder({
-    ...{ models: { unet, scheduler }, adapter },
+    ...{ models: { backbone, objective }, adapter },
     config: { gradientCheckpointing: modes.includes('checkpointing') },
     around: (phase, work) => timed(phase === 'forward' ? 'UNet forward' : 'backward', work),
   }),
@@ -73,7 +74,7 @@ process.stdout.write(
   `${JSON.stringify(modes.includes('throughput') ? measureThroughput() : measurePhases())}\n`,
 );
 
-function recorded<Inputs extends Tensor[], Outputs extends Tensor[]>(fn: (...inputs: Inputs) => Outputs) {
+function recorded<Inputs, Outputs>(fn: (inputs: Inputs) => Outputs): (inputs: Inputs) => Outputs {
   return isGraphed ? graphed(fn) : fn;
 }
 
@@ -84,10 +85,10 @@ function encoders(): Encode {
   const textEncoder = loadTextEncoder(join(models, 'model/text_encoder'), target);
   const imageEncoder = loadImageEncoder(join(models, 'image_encoder'), target);
   const frozen = (phase: Phase, fn: (input: Tensor) => Tensor, name: string): (() => Tensor) => {
-    const run = recorded((x: Tensor) => [tidy(() => fn(x))]);
+    const run = recorded((x: Tensor) => tidy(() => fn(x)));
     return () => {
       using _ = noGrad();
-      return timed(phase, () => run(input(name))[0] as Tensor);
+      return timed(phase, () => run(input(name)));
     };
   };
   return {
@@ -155,9 +156,13 @@ function measureThroughput(): Throughput {
 
 /** @returns the loss, on the device */
 function step(): Tensor {
-  const [latents, imageFeatures, textStates] = [encode.latents(), encode.image(), encode.text()];
+  const rows = {
+    ...{ latents: encode.latents(), imageFeatures: encode.image() },
+    conditioning: { text: encode.text() },
+    ...{ noise: input('noise'), timesteps: input('timesteps') },
+  };
   const weight = ones([], { device });
-  const [loss] = addGradients(latents, input('noise'), input('timesteps'), textStates, imageFeatures, weight);
+  const { loss } = addGradients({ rows, weight });
   timed('AdamW', () => {
     optimizer.step();
     optimizer.zeroGrad({ setToNone: !isGraphed });

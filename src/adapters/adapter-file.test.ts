@@ -7,7 +7,7 @@ import { CheckpointError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import { type Tensor, zeros } from '../torch/index.js';
 import { readAdapter, writeAdapter } from './adapter-file.js';
-import { adapterKind } from './adapter-kind.js';
+import { type AdapterDescription, describeAdapter } from './kinds.js';
 
 let folder: string;
 beforeEach(() => {
@@ -71,7 +71,7 @@ describe('adapter files', () => {
       [4, 512, 768],
     ],
     [
-      'IP-Adapter Full',
+      'IP-Adapter Full Face',
       {
         'image_proj.proj.0.weight': [1280, 1280],
         'image_proj.proj.2.weight': [768, 1280],
@@ -86,9 +86,9 @@ describe('adapter files', () => {
     ],
   ])('knows a file of %s', (title, shapes, numbers) => {
     const tensors = readAdapter(file({ ...shapes, 'ip_adapter.1.to_k_ip.weight': [320, 768] }));
-    const kind = adapterKind(tensors);
+    const { kind, sizes, layers } = describeAdapter(tensors) as AdapterDescription;
     expect(kind.title).toBe(title);
-    expect([kind.numTokens, kind.embeddingDim, kind.crossAttentionDim]).toEqual(numbers);
-    expect(kind.layers).toEqual([1]);
+    expect([sizes.numTokens, sizes.embeddingDim, sizes.crossAttentionDim]).toEqual(numbers);
+    expect(layers).toEqual([1]);
   });
 });

@@ -5,7 +5,7 @@
 import { CheckpointError } from '../base/errors.js';
 import { readSafetensors, readTorchZip, writeSafetensors, writeTorchZip } from '../formats/index.js';
 import { Tensor } from '../torch/index.js';
-import { adapterKind } from './adapter-kind.js';
+import { describeAdapter } from './kinds.js';
 
 const parts = ['image_proj', 'ip_adapter'] as const;
 
@@ -17,8 +17,7 @@ export function readAdapter(path: string): Map<string, Tensor> {
   const tensors = path.endsWith('.safetensors')
     ? readSafetensors(path).tensors
     : flatten(path, readTorchZip(path));
-  const { variant, layers } = adapterKind(tensors);
-  if (variant === 'unknown' || layers.length === 0)
+  if (describeAdapter(tensors) === null)
     throw new CheckpointError(
       `Expected an IP-Adapter in ${path} but its keys are ${shown([...tensors.keys()])}; the keys of one begin with ${parts.join('. and ')}.`,
     );

@@ -1,79 +1,66 @@
 /**
- * @file The adapter as a whole: the image projection, and a processor for each cross-attention of a UNet. It is
- * attached to the UNet and detached again; the UNet's own weights are never touched.
+ * @file The adapter as a whole: the image projection, and new keys and values for each site of a backbone. The backbone
+ * is never changed: it takes `addition(…)` with each call.
  */
-import type { AttentionProcessor } from '../models/layers/attention.js';
-import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
+import type { AttentionSite, SiteAddition } from '../models/layers/attention-site.js';
 import { Module } from '../nn/module.js';
 import { type Generator, noGrad, type Tensor, tidy } from '../torch/index.js';
-import type { ImageProjection } from './image-projection.js';
-import { IPAttnProcessor } from './ip-attn-processor.js';
+import { IPAttnProcessor } from './decoupled-attention.js';
+import type { ImageProjection } from './kind.js';
 
-/** Image features, as `image_proj` takes them, → image tokens [batch, numTokens, crossAttentionDim]. */
+/** Image features, as `image_proj` takes them, → image tokens [batch, numTokens, contextDim]. */
 export class IPAdapter extends Module<[imageFeatures: Tensor]> {
   image_proj: ImageProjection;
-  /** By the number of the UNet's attention layer in diffusers' order; null at self-attention. */
+  /** By the site's `keyIndex`; null at the numbers of self-attention. */
   ip_adapter: (IPAttnProcessor | null)[];
 
-  readonly #unet: UNet2DConditionModel;
-  #before: AttentionProcessor[] | null = null;
+  readonly #sites: readonly AttentionSite[];
 
-  constructor(unet: UNet2DConditionModel, projection: ImageProjection) {
+  constructor(sites: readonly AttentionSite[], projection: ImageProjection) {
     super();
     this.image_proj = projection;
-    this.ip_adapter = unet.attentionLayers().map(({ name, attention }) => {
-      const [hiddenSize, crossAttentionDim] = attention.to_k.weight.shape as [number, number];
-      return name.endsWith('.attn2')
-        ? new IPAttnProcessor(hiddenSize, crossAttentionDim, projection.numTokens)
-        : null;
-    });
-    this.#unet = unet;
+    this.ip_adapter = [];
+    for (const { keyIndex, to_k } of sites) {
+      while (this.ip_adapter.length < keyIndex) this.ip_adapter.push(null);
+      const [innerDim, contextDim] = to_k.shape as [number, number];
+      this.ip_adapter.push(new IPAttnProcessor(innerDim, contextDim));
+    }
+    this.#sites = sites;
   }
 
-  get numTokens(): number {
-    return this.image_proj.numTokens;
-  }
-
-  /** A new adapter: a random projection, and each layer's `to_k`, `to_v` as the start of `to_k_ip`, `to_v_ip`. */
+  /** Fills a new adapter: a random projection, and each site's `to_k`, `to_v` as the start of `to_k_ip`, `to_v_ip`. */
   init(generator: Generator): this {
     using _ = noGrad();
-    const layers = this.#unet.attentionLayers();
     this.image_proj.init(generator);
-    this.ip_adapter.forEach((processor, i) => {
-      const attention = layers[i]?.attention;
-      if (processor === null || attention === undefined) return;
-      const copy = (weight: Tensor): Map<string, Tensor> =>
-        tidy(() => new Map([['weight', weight.to('float32').clone()]]));
-      processor.to_k_ip.loadStateDict(copy(attention.to_k.weight), 'to_k');
-      processor.to_v_ip.loadStateDict(copy(attention.to_v.weight), 'to_v');
-    });
+    for (const { keyIndex, to_k, to_v } of this.#sites) {
+      const processor = this.ip_adapter[keyIndex] as IPAttnProcessor;
+      processor.to_k_ip.loadStateDict(copyOf(to_k), 'to_k');
+      processor.to_v_ip.loadStateDict(copyOf(to_v), 'to_v');
+    }
     return this;
   }
 
-  /** Puts the processors into the UNet, which from now on expects image tokens after the text's. */
-  attach(): void {
-    if (this.#before !== null) return;
-    const layers = this.#unet.attentionLayers();
-    this.#before = layers.map(({ attention }) => attention.processor);
-    layers.forEach(({ attention }, i) => {
-      attention.processor = this.ip_adapter[i] ?? attention.processor;
-    });
-  }
-
-  /** Gives the UNet back its own processors: its output is then the same, to the bit, as before. */
-  detach(): void {
-    this.#unet.attentionLayers().forEach(({ attention }, i) => {
-      attention.processor = this.#before?.[i] ?? attention.processor;
-    });
-    this.#before = null;
-  }
-
-  /** How strongly the image counts beside the text: 0 not at all, 1 as in training. */
-  setScale(scale: number): void {
-    for (const processor of this.ip_adapter) if (processor !== null) processor.scale = scale;
+  /**
+   * Returns what the adapter adds at the sites of its backbone.
+   * @param tokens [batch, numTokens, contextDim], of the batch that the backbone is called with
+   * @param scale how strongly the image counts beside the text: 0 not at all, 1 as in training
+   */
+  addition(tokens: Tensor, scale = 1): SiteAddition & { tokens: Tensor } {
+    const processors = this.ip_adapter;
+    return {
+      tokens,
+      at({ site, attend }) {
+        const processor = scale === 0 ? null : (processors[site.keyIndex] ?? null);
+        return processor && { hidden: processor.call(this.tokens, attend), weight: scale };
+      },
+    };
   }
 
   protected override forward(imageFeatures: Tensor): Tensor {
     return this.image_proj.call(imageFeatures);
   }
+}
+
+function copyOf(weight: Tensor): Map<string, Tensor> {
+  return tidy(() => new Map([['weight', weight.to('float32').clone()]]));
 }

@@ -8,7 +8,7 @@ import { initParameters } from '../nn/init.js';
 import { LayerNorm, Linear } from '../nn/layers.js';
 import { Module } from '../nn/module.js';
 import { cat, type Device, empty, type Generator, randn, type Tensor, tidy } from '../torch/index.js';
-import type { ImageProjection } from './image-projection.js';
+import type { ImageProjection } from './kind.js';
 
 export interface ResamplerConfig {
   /** Width inside the resampler. */
@@ -35,7 +35,6 @@ export class Resampler extends Module<[Tensor]> implements ImageProjection {
   norm_out: LayerNorm;
   layers: [PerceiverAttention, FeedForward][];
 
-  readonly takes = 'hidden states';
   readonly config: ResamplerConfig;
 
   constructor(config: ResamplerConfig) {

@@ -35,7 +35,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     try {
       // Loaded now: --help should not need LibTorch.
       const { checkDataset } = await import('../dataset-check/check-dataset.js');
-      const report = await checkDataset(options, { signal, onStep: progress.update.bind(progress) });
+      const report = await checkDataset(options, { signal, onEvent: progress.onEvent });
       progress.stop();
       if (out !== undefined) await writeFile(out, `${JSON.stringify(report, null, 2)}\n`);
       process.stdout.write(`${table(report, options.buckets)}\n`);
@@ -76,7 +76,7 @@ function table(report: DatasetReport, hasBuckets: boolean): string {
     [
       'tokens',
       tokens === null
-        ? 'not counted: --pretrained-model-name-or-path has the tokenizer'
+        ? 'not counted: --model has the tokenizer'
         : `${spread(tokens)}; truncated at ${tokens.limit}: ${count(tokens.truncated)}`,
     ],
     [

@@ -1,9 +1,10 @@
 /** @file `ip-adapter embed`: pictures to image embeddings, which `ip-adapter generate --image` takes in their place. */
 import { Command } from '@commander-js/extra-typings';
-import { embedOptionsSchema } from '../options/generate-options.js';
+import { embedOptionsSchema } from '../options/embed-options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
 import { assertFolderFor } from './out-folder.js';
+import { showMessage } from './step-progress.js';
 
 export function embedCommand(): Command {
   const command = new Command('embed')
@@ -17,8 +18,7 @@ export function embedCommand(): Command {
     const options = resolveFlags(schema, flags);
     assertFolderFor(options.out, '--out (out)');
     await withCtrlC(async (signal) => {
-      const onMessage = (message: string) => process.stderr.write(`${message}\n`);
-      await embed({ ...options, images }, { signal, onMessage });
+      await embed({ ...options, images }, { signal, onEvent: showMessage });
       process.stdout.write(`${options.out}\n`);
     });
   }) as unknown as Command;

@@ -10,7 +10,7 @@ import { assertFolderFor } from './out-folder.js';
 import { StepProgress } from './step-progress.js';
 
 const schema = evaluateOptionsSchema.extend({
-  out: path.default('evaluation.json').describe('JSON file to write'),
+  out: path.prefault('evaluation.json').describe('JSON file to write'),
 });
 
 export function evaluateCommand(): Command {
@@ -29,11 +29,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     try {
       // Loaded now: --help should not need LibTorch.
       const { evaluate } = await import('../evaluation/evaluate.js');
-      const evaluation = await evaluate(options, {
-        signal,
-        onStep: progress.update.bind(progress),
-        onMessage: (message) => process.stderr.write(`${message}\n`),
-      });
+      const evaluation = await evaluate(options, { signal, onEvent: progress.onEvent });
       progress.stop();
       await writeFile(out, `${JSON.stringify(evaluation, null, 2)}\n`);
       process.stdout.write(`${table(evaluation)}\n\n${out}\n`);

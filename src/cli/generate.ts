@@ -2,30 +2,20 @@
 import { writeFile } from 'node:fs/promises';
 import { format, parse } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
-import { z } from 'zod';
-import { ConfigError } from '../base/errors.js';
 import type { Picture } from '../generation/generated-image.js';
 import { contactSheet, encodePng } from '../images/png.js';
-import { generateOptionsSchema, pipelineOptionsSchema } from '../options/generate-options.js';
+import { generateOptionsSchema } from '../options/generate-options.js';
 import { path } from '../options/options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
 import { assertFolderFor } from './out-folder.js';
 import { StepProgress } from './step-progress.js';
 
-const schema = z.strictObject({
-  ...pipelineOptionsSchema.shape,
-  image: z.array(path).default([]).describe('reference pictures, or .safetensors of ip-adapter embed'),
-  imageWeight: z
-    .array(z.number().min(0, 'must be at least 0'))
-    .default([])
-    .describe('a weight for each --image, in their order; default: all the same'),
-  ...generateOptionsSchema.omit({ imagePrompts: true }).shape,
-  out: z
-    .string()
-    .regex(/\.png$/i, 'must end in .png')
-    .default('ip-adapter.png')
-    .describe('file to write; several pictures get their seed in the name, and a contact sheet'),
+const schema = generateOptionsSchema.extend({
+  out: path
+    .refine((file) => /\.png$/i.test(file), 'must end in .png')
+    .prefault('ip-adapter.png')
+    .describe('PNG file to write; several images get their seed in the name, and a contact sheet'),
 });
 
 export function generateCommand(): Command {
@@ -37,34 +27,14 @@ export function generateCommand(): Command {
 }
 
 async function run(flags: Record<string, unknown>): Promise<void> {
-  const { image, imageWeight, out, ...options } = resolveFlags(schema, flags);
-  if (imageWeight.length > 0 && imageWeight.length !== image.length)
-    throw new ConfigError(
-      `Expected a weight for each --image in --image-weight (imageWeight): ${image.length}, but received ${imageWeight.length}`,
-    );
-  if (image.length > 0 && options.adapter === undefined)
-    throw new ConfigError('--adapter (adapter) is required for --image: the adapter that reads pictures');
-  if (options.imageEncoder === undefined && image.some((file) => !file.endsWith('.safetensors')))
-    throw new ConfigError(
-      '--image-encoder (imageEncoder) is required for --image with pictures; embeddings of ip-adapter embed need none',
-    );
+  const { out, ...options } = resolveFlags(schema, flags);
   assertFolderFor(out, '--out (out)');
-  const { model, imageEncoder, adapter, device, dtype, threads, ...drawing } = options;
-
   const progress = new StepProgress(process.stderr);
   await withCtrlC(async (signal) => {
     try {
       // Loaded now: --help should not need LibTorch.
-      const { IPAdapterPipeline } = await import('../generation/pipeline.js');
-      const pipeline = await IPAdapterPipeline.load(
-        { model, imageEncoder, adapter, device, dtype, threads },
-        { signal, onMessage: (message) => process.stderr.write(`${message}\n`) },
-      );
-      for (const line of pipeline.summary) process.stderr.write(`${line}\n`);
-      if (image.length === 0) process.stderr.write('No --image: pictures follow the text alone.\n');
-      const imagePrompts = image.map((file, i) => ({ image: file, weight: imageWeight[i] ?? 1 }));
-      const onStep = progress.update.bind(progress);
-      const pictures = await pipeline.generate({ ...drawing, imagePrompts, signal, onStep });
+      const { generate } = await import('../generation/generate.js');
+      const pictures = await generate(options, { signal, onEvent: progress.onEvent });
       progress.stop();
       await write(pictures, out);
     } finally {

@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
-import { families } from '../adapters/adapter-kind.js';
+import { type AdapterDescription, describeAdapter, families } from '../adapters/kinds.js';
 
 export function inspectCommand(): Command {
   return new Command('inspect')
@@ -11,14 +11,14 @@ export function inspectCommand(): Command {
     .action(async (file) => {
       const { adapterFile } = await import('../adapters/adapter-path.js');
       const { readAdapter } = await import('../adapters/adapter-file.js');
-      const { adapterKind } = await import('../adapters/adapter-kind.js');
       const isFolder = statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
       const tensors = readAdapter(isFolder ? join(file, adapterFile) : file);
-      const { title, numTokens, embeddingDim, crossAttentionDim, layers } = adapterKind(tensors);
+      const { kind, sizes, layers } = describeAdapter(tensors) as AdapterDescription;
+      const { numTokens, embeddingDim, crossAttentionDim } = sizes;
       const family = families.get(crossAttentionDim ?? 0);
       const parameters = [...tensors.values()].reduce((sum, { numel }) => sum + numel, 0);
       const facts = [
-        ['kind', title],
+        ['kind', kind.title],
         ['image tokens', numTokens ?? 'one for each of the image encoder'],
         ['image features', embeddingDim === undefined ? 'unknown' : `${embeddingDim} wide`],
         [

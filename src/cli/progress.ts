@@ -2,51 +2,67 @@
 import type { WriteStream } from 'node:tty';
 import { SingleBar } from 'cli-progress';
 import { MovingAverage } from '../base/moving-average.js';
-import type { StepsReport } from '../training/reports/step-reporter.js';
+import type { RunEvent, StepEvent } from '../base/run-context.js';
+import { Throttle } from '../base/throttle.js';
 
-/** Without a terminal, a line at most so often. */
-const plainIntervalMs = 5000;
 /** Of a step; about the last fifty steps count. */
 const lossDecay = 0.98;
 
 export class TrainProgress {
   readonly #out: WriteStream;
   readonly #loss = new MovingAverage(lossDecay);
+  /** Without a terminal, a line at most so often. */
+  readonly #plain = new Throttle();
   #bar: SingleBar | undefined;
   #images = 0;
   #seconds = 0;
   #steps = 0;
-  #lastLine = 0;
+  /** Steps of the group that is being told. */
+  #unshown = 0;
 
   constructor(out: WriteStream) {
     this.#out = out;
   }
 
-  message(text: string): void {
+  /** Shows messages and steps. */
+  readonly onEvent = (event: RunEvent): void => {
+    if (event.type === 'message') this.#message(event.text);
+    if (event.type === 'step') this.#stepDone(event);
+  };
+
+  #message(text: string): void {
     // The bar draws itself anew below the message.
     if (this.#bar !== undefined) this.#out.write('\r\x1b[K');
     this.#out.write(`${text}\n`);
   }
 
-  steps({ step, totalSteps, losses, learningRates, images, seconds }: StepsReport): void {
-    for (const loss of losses) this.#loss.add(loss);
-    this.#images += images;
-    this.#steps += losses.length;
+  #stepDone(event: StepEvent): void {
+    this.#loss.add(event.loss);
+    this.#steps++;
+    this.#unshown++;
+    const { 'speed/images_per_second': rate } = event;
+    // The last of a group has the speed of all of it.
+    if (rate === undefined) return;
+    const seconds = this.#unshown * (event['speed/step_seconds']! + event['speed/data_seconds']!);
+    this.#unshown = 0;
     this.#seconds += seconds;
+    this.#images += rate * seconds;
+    const { step, total_steps: totalSteps } = event;
+    const rates = Object.entries(event).flatMap(([name, value]) =>
+      name.startsWith('lr/') ? [Number(value)] : [],
+    );
     const figures = {
       loss: this.#loss.value.toFixed(4),
       // Groups often have the same.
-      lr: [...new Set(Object.values(learningRates))].map((rate) => rate.toExponential(2)).join(' '),
+      lr: [...new Set(rates)].map((one) => one.toExponential(2)).join(' '),
       rate: (this.#images / this.#seconds).toFixed(2),
       left: duration(((totalSteps - step) * this.#seconds) / this.#steps),
     };
     if (this.#out.isTTY) this.#draw(step, totalSteps, figures);
-    else if (performance.now() - this.#lastLine >= plainIntervalMs || step === totalSteps) {
-      this.#lastLine = performance.now();
+    else if (this.#plain.isDue() || step === totalSteps)
       this.#out.write(
         `step ${step}/${totalSteps}  loss ${figures.loss}  lr ${figures.lr}  ${figures.rate} images/s  ${figures.left} left\n`,
       );
-    }
   }
 
   #draw(step: number, totalSteps: number, figures: Record<string, string>): void {

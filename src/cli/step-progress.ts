@@ -1,31 +1,31 @@
 /** @file Progress of work in steps: one line that moves in a terminal, plain lines elsewhere. */
 import type { WriteStream } from 'node:tty';
 import { SingleBar } from 'cli-progress';
+import type { RunEvent } from '../base/run-context.js';
+import { Throttle } from '../base/throttle.js';
 import { duration } from './progress.js';
-
-/** Without a terminal, a line at most so often. */
-const plainIntervalMs = 5000;
 
 export class StepProgress {
   readonly #out: WriteStream;
   readonly #start = performance.now();
+  /** Without a terminal, a line at most so often. */
+  readonly #plain = new Throttle();
   #bar: SingleBar | undefined;
-  #lastLine = this.#start;
 
   constructor(out: WriteStream) {
     this.#out = out;
   }
 
-  /** `step` of `totalSteps` is done. */
-  update({ step, totalSteps }: { step: number; totalSteps: number }): void {
+  /** Shows messages and progress. */
+  readonly onEvent = (event: RunEvent): void => {
+    showMessage(event);
+    if (event.type !== 'progress') return;
+    const { done: step, total: totalSteps } = event;
     const seconds = (performance.now() - this.#start) / 1000;
     const left = duration((seconds * (totalSteps - step)) / step);
     if (this.#out.isTTY) this.#draw(step, totalSteps, left);
-    else if (performance.now() - this.#lastLine >= plainIntervalMs) {
-      this.#lastLine = performance.now();
-      this.#out.write(`step ${step}/${totalSteps}  ${left} left\n`);
-    }
-  }
+    else if (this.#plain.isDue()) this.#out.write(`step ${step}/${totalSteps}  ${left} left\n`);
+  };
 
   #draw(step: number, totalSteps: number, left: string): void {
     if (this.#bar === undefined) {
@@ -39,4 +39,9 @@ export class StepProgress {
     this.#bar?.stop();
     this.#bar = undefined;
   }
+}
+
+/** Writes what a person may want to know to standard error. */
+export function showMessage(event: RunEvent): void {
+  if (event.type === 'message') process.stderr.write(`${event.text}\n`);
 }

@@ -3,7 +3,6 @@ import { Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import type { BadRow } from '../data/bad-rows.js';
 import { trainOptionsSchema } from '../options/train-options.js';
-import type { TrainHooks } from '../training/train.js';
 import { type StoppedBySignal, withCtrlC } from './abort.js';
 import { dryRunTable } from './dry-run-table.js';
 import { addFlags, resolveFlags } from './flags.js';
@@ -43,21 +42,17 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   const progress = new TrainProgress(process.stderr);
   try {
     await withCtrlC(async (signal) => {
-      const hooks: TrainHooks = {
-        signal,
-        onMessage: (message) => progress.message(message),
-        onSteps: (report) => progress.steps(report),
-      };
+      const context = { signal, onEvent: progress.onEvent };
       // Loaded now: --help should not need LibTorch.
       if (isDryRun) {
         const { dryRun } = await import('../training/dry-run/dry-run.js');
-        const report = await dryRun(options, hooks);
+        const report = await dryRun(options, context);
         tellSkipped(report.badRows);
-        process.stdout.write(`${dryRunTable(report, options.validationImage.length > 0)}\n`);
+        process.stdout.write(`${dryRunTable(report, options.validationImages.length > 0)}\n`);
         return;
       }
       const { train } = await import('../training/train.js');
-      const { step, checkpoint, badRows } = await train(options, hooks);
+      const { step, checkpoint, badRows } = await train(options, context);
       progress.stop();
       tellSkipped(badRows);
       if (signal.aborted) {

@@ -42,6 +42,29 @@ export function lazyRows(length: number, rowAt: (index: number) => DatasetRow): 
   };
 }
 
+/** The rows of all datasets, one dataset after another. */
+export function joinDatasets(datasets: readonly Dataset[]): Dataset {
+  const starts: number[] = [];
+  let length = 0;
+  const hash = new ListHash();
+  for (const { rows, fingerprint } of datasets) {
+    starts.push(length);
+    length += rows.length;
+    hash.add(fingerprint);
+  }
+  const rowAt = (index: number): DatasetRow => {
+    const which = starts.findLastIndex((start) => start <= index);
+    return (datasets[which] as Dataset).rows.at(index - (starts[which] as number)) as DatasetRow;
+  };
+  return {
+    rows: lazyRows(length, rowAt),
+    description: datasets.map(({ description }) => description).join('; '),
+    fingerprint: hash.digest(),
+    incomplete: datasets.flatMap(({ incomplete }) => incomplete),
+    leftOut: datasets.flatMap(({ leftOut }) => leftOut),
+  };
+}
+
 /** SHA-256 of a list as JSON, of which only the next value is in memory. */
 export class ListHash {
   readonly #hash = createHash('sha256');

@@ -119,7 +119,7 @@ describe('the same 13 rows', () => {
   let plain: Batch[];
   let rich: Batch[];
   const ofJson = async (file: string) =>
-    batchesOf((await openDataset({ dataJsonFile: at(file), dataRootPath: at('images') })).rows);
+    batchesOf((await openDataset({ dataset: at(file), datasetRoot: at('images') })).rows);
   beforeAll(async () => {
     plain = await ofJson('plain.json');
     rich = await ofJson('rich.json');
@@ -129,7 +129,7 @@ describe('the same 13 rows', () => {
   });
 
   it.each([
-    ['JSON', () => ({ dataset: at('plain.json'), dataRootPath: at('images') }), /^JSON: 13 rows/],
+    ['JSON', () => ({ dataset: at('plain.json'), datasetRoot: at('images') }), /^JSON: 13 rows/],
     [
       'JSON Lines beside the images',
       () => ({ dataset: at('images', 'plain.jsonl') }),
@@ -196,14 +196,8 @@ describe('openDataset', () => {
     expect((error as Error).message).toMatch(message);
   };
 
-  it('wants one dataset, and a root only where paths are relative to one', async () => {
-    await fails({}, ConfigError, /--dataset \(dataset\) is required: .*--data-json-file/);
-    await fails(
-      { dataset: 'a', dataJsonFile: 'b' },
-      ConfigError,
-      /either --dataset or --data-json-file .* a and b/,
-    );
-    await fails({ dataset: at('whole.tar'), dataRootPath: dir }, ConfigError, /--data-root-path .* JSON/);
+  it('wants a root only where paths are relative to one', async () => {
+    await fails({ dataset: at('whole.tar'), datasetRoot: dir }, ConfigError, /--dataset-root .* JSON/);
     await fails({ dataset: '-' }, ConfigError, /received -, which train alone takes/);
   });
 

@@ -4,17 +4,15 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ConfigError, DatasetError } from '../base/errors.js';
 import type { BadRow } from './bad-rows.js';
-import type { Dataset } from './dataset.js';
+import { type Dataset, joinDatasets } from './dataset.js';
 import { filesIn } from './folder-files.js';
 import { isImage, isUsualImage } from './image-endings.js';
 
-/** One of the first two names the dataset. */
 export interface DatasetOptions {
-  dataset?: string | undefined;
-  /** The original's name for it. */
-  dataJsonFile?: string | undefined;
+  /** One or more, whose rows are joined in this order. */
+  dataset: string | readonly string[];
   /** What paths in a JSON file are relative to; default: the file's folder. */
-  dataRootPath?: string | undefined;
+  datasetRoot?: string | undefined;
 }
 
 export interface OpenHooks {
@@ -28,24 +26,25 @@ export interface OpenHooks {
 const FORMATS = 'a JSON, JSONL, Parquet or tar file, a folder of images with captions, or of such files';
 
 /**
- * Opens and checks a dataset: no image is read, and faults that would stop a run later stop it here.
+ * Opens and checks datasets: no image is read, and faults that would stop a run later stop it here.
  * @throws ConfigError where the options do not go together; DatasetError naming the file and what is wrong in it
  */
-export async function openDataset(options: DatasetOptions, hooks: OpenHooks = {}): Promise<Dataset> {
-  const { dataset, dataJsonFile, dataRootPath } = options;
-  const path = dataset ?? dataJsonFile;
-  if (path === undefined)
-    throw new ConfigError(`--dataset (dataset) is required: ${FORMATS}; or --data-json-file (dataJsonFile)`);
-  if (dataset !== undefined && dataJsonFile !== undefined)
+export async function openDataset(
+  { dataset, datasetRoot }: DatasetOptions,
+  hooks: OpenHooks = {},
+): Promise<Dataset> {
+  const opened: Dataset[] = [];
+  for (const name of [dataset].flat()) opened.push(await openOne(name, datasetRoot, hooks));
+  return opened.length === 1 ? (opened[0] as Dataset) : joinDatasets(opened);
+}
+
+async function openOne(path: string, datasetRoot: string | undefined, hooks: OpenHooks): Promise<Dataset> {
+  const isJson = /\.(json|jsonl|ndjson)$/i.test(path);
+  if (datasetRoot !== undefined && !isJson)
     throw new ConfigError(
-      `Expected either --dataset or --data-json-file but received both: ${dataset} and ${dataJsonFile}`,
+      `--dataset-root (datasetRoot) is ${datasetRoot}, but --dataset ${path} is not a JSON file; leave it out`,
     );
-  const isJson = dataJsonFile !== undefined || /\.(json|jsonl|ndjson)$/i.test(path);
-  if (dataRootPath !== undefined && !isJson)
-    throw new ConfigError(
-      `Expected --data-root-path (dataRootPath) with a JSON file only but received it with ${path}`,
-    );
-  const opened = isJson ? await openJsonFile(path, dataRootPath) : await openFiles(path, hooks);
+  const opened = isJson ? await openJsonFile(path, datasetRoot) : await openFiles(path, hooks);
   hooks.onMessage?.(opened.description);
   tell(opened.incomplete, 'Skipped', hooks);
   tell(opened.leftOut, 'Left out', hooks);

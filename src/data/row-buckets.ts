@@ -1,6 +1,7 @@
 /** @file The bucket of each row of a dataset, by the size in the header of its image. */
 
 import { forEachConcurrently } from '../base/concurrently.js';
+import { Throttle } from '../base/throttle.js';
 import { ImageError, readImageSize, type Size } from '../images/image.js';
 import type { ImageSource } from '../images/image-source.js';
 import { bucketSizes, countByBucket, nearestBucket } from './buckets.js';
@@ -13,9 +14,6 @@ export interface ReadBucketsHooks {
 
 /** Headers that are read at the same time, in libuv's threads. */
 const READ_AT_ONCE = 16;
-
-/** Progress is told at most so often. */
-const MESSAGE_INTERVAL_MS = 5000;
 
 /**
  * Reads the header of every row's training image, at each start. A row whose header cannot be read gets the square: it
@@ -32,7 +30,7 @@ export async function readBuckets(
   const square = nearestBucket({ width: 1, height: 1 }, sizes);
   const buckets = new Array<Size>(rows.length).fill(square);
   let done = 0;
-  let toldAt = performance.now();
+  const throttle = new Throttle();
   onMessage?.(`Buckets: reading the sizes of ${rows.length} images`);
   const read = async (index: number, image: ImageSource): Promise<void> => {
     try {
@@ -41,9 +39,7 @@ export async function readBuckets(
       if (!(error instanceof ImageError)) throw error;
     }
     done++;
-    if (performance.now() - toldAt < MESSAGE_INTERVAL_MS) return;
-    toldAt = performance.now();
-    onMessage?.(`Buckets: ${done} of ${rows.length} sizes read`);
+    if (throttle.isDue()) onMessage?.(`Buckets: ${done} of ${rows.length} sizes read`);
   };
   await forEachConcurrently(rows, READ_AT_ONCE, ({ image }, index) => read(index, image), signal);
   const counts = countByBucket(buckets);

@@ -6,9 +6,9 @@ import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'n
 import { join } from 'node:path';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { DatasetError } from '../base/errors.js';
+import { Throttle } from '../base/throttle.js';
 
 const NAME = 'dataset.tar';
-const MESSAGE_INTERVAL_MS = 5000;
 
 /**
  * Writes what comes to `folder/dataset.tar`, in the memory of a chunk; the file is whole or not there.
@@ -27,16 +27,14 @@ export async function spool(
   if (signal !== undefined) addAbortSignal(signal, input);
   const descriptor = openSync(partial, 'w');
   let bytes = 0;
-  let toldAt = performance.now();
+  const throttle = new Throttle();
   try {
     for await (const chunk of input as AsyncIterable<Buffer>) {
       if (bytes === 0 && chunk[0] === 0x1f && chunk[1] === 0x8b)
         throw new DatasetError('Expected a tar on standard input but it is gzip; pipe it through gunzip.');
       for (let done = 0; done < chunk.length; ) done += writeSync(descriptor, chunk, done);
       bytes += chunk.length;
-      if (performance.now() - toldAt < MESSAGE_INTERVAL_MS) continue;
-      toldAt = performance.now();
-      onMessage?.(`Standard input: ${gigabytes(bytes)} so far`);
+      if (throttle.isDue()) onMessage?.(`Standard input: ${gigabytes(bytes)} so far`);
     }
     if (bytes === 0) throw new DatasetError('Expected a tar on standard input but nothing came.');
     renameSync(partial, file);

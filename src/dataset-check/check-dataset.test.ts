@@ -3,16 +3,17 @@ import { join } from 'node:path';
 import sharp, { type Sharp } from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, stretchImages, type World } from '../../test/e2e/world.js';
+import { Recorder } from '../../test/recorder.js';
 import { train } from '../training/train.js';
 import { checkDataset } from './check-dataset.js';
 
 let world: World;
 const at = (...names: string[]): string => join(world.root, ...names);
 const options = () => ({
-  dataJsonFile: at('data.json'),
-  dataRootPath: at('images'),
+  dataset: at('data.json'),
+  datasetRoot: at('images'),
   resolution: 64,
-  trainBatchSize: 2,
+  batchSize: 2,
 });
 
 beforeAll(async () => {
@@ -38,12 +39,12 @@ afterAll(() => world.remove());
 
 describe('checkDataset', () => {
   it('reads every image, and says what each row would be in training', async () => {
-    const steps: number[] = [];
+    const { progress, onEvent } = new Recorder();
     const { readSeconds, rowsPerSecond, ...report } = await checkDataset(
-      { ...options(), buckets: true, pretrainedModelNameOrPath: at('model') },
-      { onStep: ({ step, totalSteps }) => totalSteps === 9 && steps.push(step) },
+      { ...options(), buckets: true, model: at('model') },
+      { onEvent },
     );
-    expect(steps).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(progress).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9].map((done) => [done, 9]));
     expect(report).toEqual({
       dataset: expect.stringContaining('9 rows'),
       rows: 9,
@@ -96,20 +97,20 @@ describe('checkDataset', () => {
         [40, 80],
       ]);
       const shared = {
-        dataJsonFile: join(own.root, 'data.json'),
-        dataRootPath: join(own.root, 'images'),
+        dataset: join(own.root, 'data.json'),
+        datasetRoot: join(own.root, 'images'),
         resolution: 64,
-        trainBatchSize: 2,
+        batchSize: 2,
       };
       for (const buckets of [true, false]) {
         const { stepsPerEpoch } = await checkDataset({ ...shared, buckets });
         const { step } = await train({
           ...shared,
           buckets,
-          pretrainedModelNameOrPath: join(own.root, 'model'),
-          imageEncoderPath: join(own.root, 'image_encoder'),
+          model: join(own.root, 'model'),
+          imageEncoder: join(own.root, 'image_encoder'),
           outputDir: join(own.root, `out ${buckets}`),
-          numTrainEpochs: 1,
+          epochs: 1,
         });
         expect(stepsPerEpoch).toBe(step);
         expect(step).toBe(buckets ? 5 : 4);

@@ -4,24 +4,18 @@
  */
 
 import { forEachConcurrently } from '../base/concurrently.js';
+import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
 import { bucketSizes, countByBucket, nearestBucket } from '../data/buckets.js';
 import type { DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
-import { openStableDiffusion } from '../diffusion/stable-diffusion.js';
+import { openModelParts } from '../diffusion/model-parts.js';
 import { ImageError, readImage, type Size, useImage } from '../images/image.js';
-import { type CheckOptions, checkOptionsSchema } from '../options/check-options.js';
+import { checkOptionsSchema } from '../options/check-options.js';
 import { resolveOptions } from '../options/options.js';
+import type { CheckOptions } from '../options/train-types.js';
 import { CaptionTally } from './caption-tally.js';
 import { ImageTally } from './image-tally.js';
 import type { BadImage, BucketReport, DatasetReport } from './report.js';
-
-export interface CheckHooks {
-  onMessage?: (message: string) => void;
-  /** A row was read, one after another in no order. */
-  onStep?: (progress: { step: number; totalSteps: number }) => void;
-  /** Ends the check by throwing its reason. */
-  signal?: AbortSignal;
-}
 
 /** Images that are read at the same time, in libuv's threads: so many are in memory. */
 const READ_AT_ONCE = 8;
@@ -30,11 +24,15 @@ const READ_AT_ONCE = 8;
  * Reads all of a dataset. Images that cannot be read are part of the report.
  * @throws ConfigError, DatasetError where the list of rows is wrong as a whole; the signal's reason when it is aborted
  */
-export async function checkDataset(options: CheckOptions, hooks: CheckHooks = {}): Promise<DatasetReport> {
+export async function checkDataset(options: CheckOptions, context: RunContext = {}): Promise<DatasetReport> {
+  return withContext(context, (guarded) => check(options, guarded));
+}
+
+async function check(options: CheckOptions, context: GuardedContext): Promise<DatasetReport> {
   const config = resolveOptions(checkOptionsSchema, options);
-  const model = config.pretrainedModelNameOrPath;
-  const tokenizer = model === undefined ? null : openStableDiffusion(model).tokenizer();
-  const { rows, description, incomplete, leftOut } = await openDataset(config, hooks);
+  const { model } = config;
+  const tokenizer = model === undefined ? null : openModelParts(model).tokenizer();
+  const { rows, description, incomplete, leftOut } = await openDataset(config, context);
   const square = { width: config.resolution, height: config.resolution };
   const sizes = config.buckets ? bucketSizes(config.resolution) : [square];
   const images = new ImageTally();
@@ -45,7 +43,7 @@ export async function checkDataset(options: CheckOptions, hooks: CheckHooks = {}
   let done = 0;
   const start = performance.now();
 
-  const check = async (row: DatasetRow, index: number): Promise<void> => {
+  const checkRow = async (row: DatasetRow, index: number): Promise<void> => {
     for (const caption of row.captions) captions.add(caption);
     try {
       const header = await useImage(row.image, async (_, header) => header);
@@ -57,12 +55,12 @@ export async function checkDataset(options: CheckOptions, hooks: CheckHooks = {}
       if (!(error instanceof ImageError)) throw error;
       badRows.push({ row: index, file: error.image, reason: error.reason });
     }
-    hooks.onStep?.({ step: ++done, totalSteps: rows.length });
+    context.emit({ type: 'progress', done: ++done, total: rows.length });
   };
-  await forEachConcurrently(rows, READ_AT_ONCE, check, hooks.signal);
+  await forEachConcurrently(rows, READ_AT_ONCE, checkRow, context.signal);
 
   const readSeconds = (performance.now() - start) / 1000;
-  const buckets = bucketReports(sizes, targets, config.trainBatchSize);
+  const buckets = bucketReports(sizes, targets, config.batchSize);
   return {
     dataset: description,
     rows: rows.length,

@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { resolveModelPath } from '../hub/cache.js';
 import { type DownloadHooks, ensureDownloaded } from '../hub/download.js';
 import type { ModelKind } from '../hub/model-files.js';
-import { tokenizerBeside, tokenizerRepo } from './stable-diffusion.js';
+import { tokenizerBeside, tokenizerRepo } from './model-parts.js';
 
 /**
  * From here on, all these models are paths or in the Hub's cache. A Stable Diffusion that is one file gets a tokenizer too.

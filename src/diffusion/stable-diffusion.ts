@@ -1,146 +1,73 @@
-/** @file A Stable Diffusion as people have it, a folder in the layout of diffusers or one file, part by part. */
-import { existsSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { CheckpointError } from '../base/errors.js';
-import { cachedSnapshot, resolveModelPath } from '../hub/cache.js';
+/** @file The family of Stable Diffusion 1.x and 2.x: one text encoder, whose last hidden state the UNet reads. */
+import { ConfigError } from '../base/errors.js';
 import type { CLIPTextModel } from '../models/clip/clip-text-model.js';
-import { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
 import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
-import {
-  type AutoencoderKL,
-  type AutoencoderKLConfig,
-  parseVAEConfig,
-} from '../models/vae/autoencoder-kl.js';
-import {
-  type NoiseConfig,
-  parseSchedulerConfig,
-  readNoiseConfig,
-  readSchedulerConfig,
-  type SchedulerFile,
-} from '../schedulers/config.js';
-import { readDiffusersConfig } from '../weights/config-file.js';
-import { type LoadOptions, loadTextEncoder, loadUNet, loadVAE, readVAEConfig } from '../weights/load.js';
-import { summarizeKeys } from '../weights/published-keys.js';
-import { sd15 } from '../weights/sd15.js';
-import { openSingleFile, type SingleFileCheckpoint } from '../weights/single-file.js';
+import { DDPMScheduler } from '../schedulers/ddpm.js';
+import { noGrad } from '../torch/index.js';
+import type { Backbone, DiffusionModel, TextEncoder } from './model.js';
+import { type ModelParts, openModelParts } from './model-parts.js';
+import { diffusionObjective } from './objective.js';
 
 /**
- * Each method reads what it gives, so that the cheap parts can be read, and found faulty, before the weights.
- * All throw ConfigError or CheckpointError where a part is missing, damaged, or not supported.
+ * Opens a model.
+ * @param nameOrPath see `openModelParts`
+ * @throws ConfigError, CheckpointError where it is none, or of a family that is not supported
  */
-export interface StableDiffusion {
-  /** The folder or file. */
-  path: string;
-  /** What training needs of the scheduler's config. */
-  noiseConfig(): NoiseConfig;
-  /** All of it, for sampling. */
-  schedulerFile(): SchedulerFile;
-  tokenizer(): ClipTokenizer;
-  /** Side of the latents that it was trained on. */
-  sampleSize(): number;
-  vaeConfig(): AutoencoderKLConfig;
-  /** Where the weights of a part are: its folder, or the file that holds all parts. */
-  pathOf(part: 'vae' | 'text_encoder'): string;
-  /** Each of the three models is loaded once at most. */
-  loadUNet(options: LoadOptions): UNet2DConditionModel;
-  loadVAE(options: LoadOptions): AutoencoderKL;
-  loadTextEncoder(options: LoadOptions): CLIPTextModel;
+export function openDiffusionModel(nameOrPath: string): DiffusionModel {
+  return stableDiffusion(openModelParts(nameOrPath));
 }
 
-/**
- * @param nameOrPath a folder in the layout of diffusers, a file of Stable Diffusion 1.x (`.safetensors`, `.ckpt`), or the
- * name of a model in the Hub's cache, with or without a file in it
- * @throws CheckpointError where there is no such thing
- */
-export function openStableDiffusion(nameOrPath: string): StableDiffusion {
-  const path = resolveModelPath(nameOrPath);
-  return statSync(path).isDirectory() ? inFolder(path) : inFile(path);
-}
-
-function inFolder(path: string): StableDiffusion {
-  const part = (name: string) => join(path, name);
+function stableDiffusion(parts: ModelParts): DiffusionModel {
+  const { blockOutChannels, latentChannels, scalingFactor } = parts.vaeConfig();
+  const downsample = 2 ** (blockOutChannels.length - 1);
   return {
-    path,
-    noiseConfig: () => readNoiseConfig(part('scheduler')),
-    schedulerFile: () => readSchedulerConfig(part('scheduler')),
-    tokenizer: () => ClipTokenizer.load(part('tokenizer')),
-    sampleSize: () => sampleSizeIn(part('unet')),
-    vaeConfig: () => readVAEConfig(part('vae')),
-    pathOf: part,
-    loadUNet: (options) => loadUNet(part('unet'), options),
-    loadVAE: (options) => loadVAE(part('vae'), options),
-    loadTextEncoder: (options) => loadTextEncoder(part('text_encoder'), options),
+    family: 'Stable Diffusion',
+    path: parts.path,
+    latents: { channels: latentChannels, downsample, scale: scalingFactor },
+    imageSize: parts.sampleSize() * downsample,
+    tokenizer: parts.tokenizer,
+    objective: (device) => diffusionObjective(new DDPMScheduler(parts.noiseConfig(), device)),
+    schedulerFile: parts.schedulerFile,
+    pathOf: parts.pathOf,
+    loadBackbone: (options) => unetBackbone(textToImage(parts.loadUNet(options), parts.path)),
+    loadTextEncoder: (options) => textEncoder(parts.loadTextEncoder(options)),
+    loadVAE: parts.loadVAE,
   };
 }
 
-/** The UNet works at any size, so its class has no use for the number. */
-function sampleSizeIn(unetFolder: string): number {
-  const { sample_size: size } = readDiffusersConfig(unetFolder, 'UNet2DConditionModel').json;
-  // diffusers' default is none.
-  return typeof size === 'number' ? size : sd15.unet.sample_size;
-}
-
-function inFile(path: string): StableDiffusion {
-  let opened: SingleFileCheckpoint | undefined;
-  const open = ({ onMessage }: LoadOptions): SingleFileCheckpoint => {
-    if (opened !== undefined) return opened;
-    opened = openSingleFile(path);
-    const { unused } = opened;
-    onMessage?.(
-      `Stable Diffusion 1.x in the LDM layout: ${path}${unused.length === 0 ? '' : `; not used: ${summarizeKeys(unused)}`}`,
+function textToImage(unet: UNet2DConditionModel, path: string): UNet2DConditionModel {
+  const { textTime, inChannels, outChannels } = unet.config;
+  if (textTime !== null)
+    throw new ConfigError(`${path} is SDXL, which is not supported yet; take a Stable Diffusion 1.x or 2.x`);
+  if (inChannels !== outChannels)
+    throw new ConfigError(
+      `The UNet of ${path} takes ${inChannels} channels, as for inpainting; take a text-to-image model, whose UNet takes ${outChannels}`,
     );
-    return opened;
-  };
-  const scheduler = () =>
-    parseSchedulerConfig(JSON.stringify(sd15Scheduler), `Stable Diffusion 1.x (${path})`);
+  return unet;
+}
+
+/** Wraps a UNet that is conditioned by text alone. */
+export function unetBackbone(unet: UNet2DConditionModel): Backbone {
   return {
-    path,
-    noiseConfig: () => scheduler().config,
-    schedulerFile: scheduler,
-    tokenizer: () => ClipTokenizer.load(tokenizerFor(path)),
-    sampleSize: () => sd15.unet.sample_size,
-    vaeConfig: () => parseVAEConfig(sd15.vae, `the vae of ${path}`),
-    pathOf: () => path,
-    loadUNet: (options) => loadUNet(open(options), options),
-    loadVAE: (options) => loadVAE(open(options), options),
-    loadTextEncoder: (options) => loadTextEncoder(open(options), options),
+    predict: (noisy, timesteps, { text }, additions) =>
+      unet.call(noisy, timesteps, text, undefined, additions),
+    sites: unet.sites(),
+    parameters: () => unet.parameters(),
+    [Symbol.dispose]: () => {
+      for (const parameter of unet.parameters()) parameter.dispose();
+    },
   };
 }
 
-/** The published scheduler_config.json of Stable Diffusion 1.5. */
-const sd15Scheduler = {
-  _class_name: 'PNDMScheduler',
-  beta_end: 0.012,
-  beta_schedule: 'scaled_linear',
-  beta_start: 0.00085,
-  clip_sample: false,
-  num_train_timesteps: 1000,
-  set_alpha_to_one: false,
-  skip_prk_steps: true,
-  steps_offset: 1,
-  trained_betas: null,
-};
-
-/** The model whose tokenizer the original code takes (CompVis/stable-diffusion `ldm/modules/encoders/modules.py`). */
-export const tokenizerRepo = 'openai/clip-vit-large-patch14';
-
-/** A file of weights has no vocabulary: the folder `tokenizer` beside it, its own folder, or the Hub's cache has. */
-function tokenizerFor(file: string): string {
-  const found = tokenizerBeside(file) ?? cachedSnapshot(tokenizerRepo);
-  if (found !== null && hasTokenizer(found)) return found;
-  throw new CheckpointError(
-    `Expected a tokenizer for ${file} but there is none: a checkpoint file has no vocabulary. Put vocab.json and merges.txt ` +
-      `of ${tokenizerRepo}, or of any Stable Diffusion 1.x in the layout of diffusers, into ${join(dirname(file), 'tokenizer')}; or let the Hub's ` +
-      `cache have them: hf download ${tokenizerRepo} vocab.json merges.txt`,
-  );
-}
-
-/** The folder with a tokenizer for a file of weights, if it is beside it. */
-export function tokenizerBeside(file: string): string | null {
-  const beside = dirname(file);
-  return [join(beside, 'tokenizer'), beside].find(hasTokenizer) ?? null;
-}
-
-function hasTokenizer(folder: string): boolean {
-  return ['vocab.json', 'tokenizer.json'].some((name) => existsSync(join(folder, name)));
+function textEncoder(model: CLIPTextModel): TextEncoder {
+  return {
+    condition: (inputIds) => {
+      using _ = noGrad();
+      return { text: model.call(inputIds).lastHiddenState };
+    },
+    parameters: () => model.parameters(),
+    [Symbol.dispose]: () => {
+      for (const parameter of model.parameters()) parameter.dispose();
+    },
+  };
 }

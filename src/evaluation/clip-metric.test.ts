@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { expectAllclose } from '../../test/golden.js';
+import { openImageEncoder } from '../adapters/image-encoder.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import { clipPixels } from '../generation/image-prompt.js';
-import { loadEncoder } from '../generation/pipeline-models.js';
 import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
@@ -65,8 +65,10 @@ describe('ClipMetric', () => {
   it('embeds pictures and texts by a whole CLIP, each as a vector of length 1', async () => {
     using _ = noGrad();
     const metric = ClipMetric.load(at('clip'), undefined, target);
-    const { model, processor } = loadEncoder(vision(), target);
-    const expected = unit(model.call(clipPixels(processor, [await picture()], 'crop')));
+    const encoder = openImageEncoder(vision()).load(target);
+    const expected = unit(
+      encoder.encode(clipPixels(encoder.preprocess, [await picture()], 'crop'), 'pooled'),
+    );
     expectAllclose(metric.embedImages([await picture()]), expected, 1e-6);
     const tokenizer = ClipTokenizer.load(at('tokenizer'));
     const ids = ['a', 'b c'].flatMap((caption) => tokenizer.encode(caption));

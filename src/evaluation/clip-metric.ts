@@ -4,17 +4,16 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type ImageEncoder, openImageEncoder } from '../adapters/image-encoder.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import { regularFile } from '../base/regular-file.js';
+import type { PartOptions } from '../diffusion/model.js';
 import { readSafetensors } from '../formats/index.js';
-import { clipPixels, type Encoder } from '../generation/image-prompt.js';
-import { loadEncoder } from '../generation/pipeline-models.js';
+import { clipPixels } from '../generation/image-prompt.js';
 import type { RgbImage } from '../images/image.js';
-import { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import { type CLIPTextModel, parseCLIPTextConfig } from '../models/clip/clip-text-model.js';
 import { CLIPTextModelWithProjection } from '../models/clip/clip-text-model-with-projection.js';
 import { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
-import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from '../models/clip/clip-vision-model.js';
 import { cat, type Device, noGrad, type Tensor, tensor, tidy } from '../torch/index.js';
 import { type LoadOptions, loadTextEncoder } from '../weights/load.js';
 
@@ -26,11 +25,11 @@ interface TextSide {
 }
 
 export class ClipMetric implements Disposable {
-  readonly #vision: Encoder;
+  readonly #vision: ImageEncoder;
   readonly #text: TextSide | null;
   readonly #device: Device;
 
-  private constructor(vision: Encoder, text: TextSide | null, device: Device) {
+  private constructor(vision: ImageEncoder, text: TextSide | null, device: Device) {
     this.#vision = vision;
     this.#text = text;
     this.#device = device;
@@ -42,28 +41,26 @@ export class ClipMetric implements Disposable {
    * `../tokenizer`; default: the whole CLIP's own, or none
    * @throws ConfigError, CheckpointError where a folder is neither, or the two do not go together
    */
-  static load(
-    folder: string,
-    textFolder: string | undefined,
-    target: LoadOptions & { device: Device },
-  ): ClipMetric {
+  static load(folder: string, textFolder: string | undefined, target: PartOptions): ClipMetric {
     const file = join(folder, 'config.json');
     const json = readJson(file);
-    if (json.model_type !== 'clip') {
-      const vision = loadEncoder(folder, target);
-      const text =
-        textFolder === undefined ? null : loadText(textFolder, vision.model.config.projectionDim, target);
-      return new ClipMetric(vision, text, target.device);
-    }
-    if (textFolder !== undefined)
+    const isWhole = json.model_type === 'clip';
+    if (isWhole && textFolder !== undefined)
       throw new ConfigError(`Expected no metric text encoder beside ${folder}, which has its own`);
-    return new ClipMetric(...loadWhole(folder, json, target), target.device);
+    const vision = openImageEncoder(folder).load(target);
+    const projectionDim = vision.widths.pooled;
+    const text = isWhole
+      ? loadOwnText(folder, json, projectionDim, target)
+      : textFolder === undefined
+        ? null
+        : loadText(textFolder, projectionDim, target);
+    return new ClipMetric(vision, text, target.device);
   }
 
   /** Lets go of the models' memory. */
   [Symbol.dispose](): void {
-    for (const module of [this.#vision.model, this.#text?.model])
-      for (const parameter of module?.parameters() ?? []) parameter.dispose();
+    this.#vision[Symbol.dispose]();
+    for (const parameter of this.#text?.model.parameters() ?? []) parameter.dispose();
   }
 
   /** Whether texts can be embedded. */
@@ -74,10 +71,10 @@ export class ClipMetric implements Disposable {
   /** [n, d] float32 on the CPU, each row of length 1 */
   embedImages(images: readonly RgbImage[]): Tensor {
     using _ = noGrad();
-    const { model, processor } = this.#vision;
+    const { preprocess } = this.#vision;
     // One after the other, so that memory does not grow with their number.
     const embed = (image: RgbImage): Tensor =>
-      tidy(() => model.call(clipPixels(processor, [image], 'crop').to(this.#device)));
+      tidy(() => this.#vision.encode(clipPixels(preprocess, [image], 'crop').to(this.#device), 'pooled'));
     return tidy(() => unitRows(cat(images.map(embed))));
   }
 
@@ -97,28 +94,22 @@ function unitRows(rows: Tensor): Tensor {
   return values.div(values.square().sum([-1], true).sqrt());
 }
 
-function loadWhole(folder: string, json: Record<string, unknown>, target: LoadOptions): [Encoder, TextSide] {
-  const file = join(folder, 'config.json');
-  const { projection_dim, vision_config, text_config } = json;
-  const visionConfig = parseCLIPVisionConfig(
-    { ...(vision_config as object), projection_dim },
-    `${file} (vision_config)`,
-  );
-  const model = new CLIPVisionModelWithProjection(visionConfig);
-  const textConfig = parseCLIPTextConfig(text_config, `${file} (text_config)`);
-  const text = new CLIPTextModelWithProjection(textConfig, visionConfig.projectionDim);
+/** The text side of a whole CLIP. */
+function loadOwnText(
+  folder: string,
+  json: Record<string, unknown>,
+  projectionDim: number,
+  target: LoadOptions,
+): TextSide {
+  const textConfig = parseCLIPTextConfig(json.text_config, `${join(folder, 'config.json')} (text_config)`);
+  const model = new CLIPTextModelWithProjection(textConfig, projectionDim);
   const weightsFile = join(folder, 'model.safetensors');
-  const tensors = [...readSafetensors(weightsFile).tensors].filter(([key]) => !key.endsWith('.position_ids'));
-  const part = (name: RegExp): Map<string, Tensor> => new Map(tensors.filter(([key]) => name.test(key)));
-  model.loadStateDict(part(/^(vision_model|visual_projection)\./), weightsFile);
-  text.loadStateDict(part(/^(text_model|text_projection)\./), weightsFile);
+  const own = [...readSafetensors(weightsFile).tensors].filter(
+    ([key]) => /^(text_model|text_projection)\./.test(key) && !key.endsWith('.position_ids'),
+  );
+  model.loadStateDict(new Map(own), weightsFile);
   model.to(target);
-  text.to(target);
-  const processor = ClipImageProcessor.load(folder, visionConfig.imageSize);
-  return [
-    { folder, model, processor },
-    { tokenizer: ClipTokenizer.load(folder), model: text, embed: (ids) => text.embed(ids) },
-  ];
+  return { tokenizer: ClipTokenizer.load(folder), model, embed: (ids) => model.embed(ids) };
 }
 
 function loadText(folder: string, projectionDim: number, target: LoadOptions): TextSide {

@@ -2,9 +2,11 @@ import { cpSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
+import { Recorder } from '../../test/recorder.js';
 import { ConfigError, DatasetError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
-import type { EvaluateOptions } from '../options/evaluate-options.js';
+import type { EvaluateOptions } from '../options/generate-types.js';
+
 import { Generator, memoryStats, randn, type Tensor, tensor } from '../torch/index.js';
 import { evaluate, measure } from './evaluate.js';
 
@@ -47,8 +49,8 @@ describe('evaluate', () => {
       model: world.model,
       imageEncoder: world.imageEncoder,
       adapter: world.adapter,
-      dataJsonFile: join(world.root, 'data.json'),
-      dataRootPath: join(world.root, 'images'),
+      dataset: join(world.root, 'data.json'),
+      datasetRoot: join(world.root, 'images'),
       maxRows: 3,
       steps: 2,
       width: 64,
@@ -58,19 +60,15 @@ describe('evaluate', () => {
   afterAll(() => world.remove());
 
   it('gives the same scores again, and the same for the pictures in batches', async () => {
-    const steps: number[] = [];
-    const onStep = ({ step, totalSteps }: { step: number; totalSteps: number }) => {
-      expect(totalSteps).toBe(2 * 2 * 3);
-      steps.push(step);
-    };
-    const first = await evaluate({ ...options, batchSize: 2 }, { onStep });
-    expect(steps).toEqual(Array.from({ length: 12 }, (_, i) => i + 1));
+    const { progress, onEvent } = new Recorder();
+    const first = await evaluate({ ...options, batchSize: 2 }, { onEvent });
+    expect(progress).toEqual(Array.from({ length: 12 }, (_, i) => [i + 1, 2 * 2 * 3]));
     expect(first.scores.map(({ scale }) => scale)).toEqual([0, 1]);
     expect(first.scores[0]?.clipI).not.toBe(first.scores[1]?.clipI);
     expect(first.rows).toBe(3);
     const again = await evaluate({ ...options, batchSize: 2 });
     expect(again).toEqual(first);
-    const one = await evaluate({ ...options, batchSize: 1, scale: [1] });
+    const one = await evaluate({ ...options, batchSize: 1, scales: [1] });
     expect(one.scores[0]?.clipI).toBeCloseTo(first.scores[1]?.clipI as number, 4);
   });
 
@@ -82,7 +80,7 @@ describe('evaluate', () => {
     const generator = new Generator('cpu', 5);
     tensors.set(key, randn((tensors.get(key) as Tensor).shape, { generator }));
     writeSafetensors(join(other, 'model.safetensors'), tensors);
-    const drawn = { ...options, scale: [1] };
+    const drawn = { ...options, scales: [1] };
     const [own, others] = [await evaluate(drawn), await evaluate({ ...drawn, metricEncoder: other })];
     expect([own.metricEncoder, others.metricEncoder]).toEqual([world.imageEncoder, other]);
     expect(others.scores[0]?.clipI).not.toBeCloseTo(own.scores[0]?.clipI as number, 3);
@@ -106,16 +104,16 @@ describe('evaluate', () => {
   });
 
   it('refuses a single row, which nothing can be told apart from', async () => {
-    const dataJsonFile = join(world.root, 'one.json');
-    writeFileSync(dataJsonFile, JSON.stringify([{ image_file: '0.png', text: 'a' }]));
-    await expect(evaluate({ ...options, dataJsonFile })).rejects.toThrow(
+    const dataset = join(world.root, 'one.json');
+    writeFileSync(dataset, JSON.stringify([{ image_file: '0.png', text: 'a' }]));
+    await expect(evaluate({ ...options, dataset })).rejects.toThrow(
       /^Expected 2 rows or more, .* in .*one.json but there is 1$/,
     );
   });
 
   it('draws several pictures of a row, with captions, and keeps nothing', async () => {
     const before = memoryStats().liveTensors;
-    const { scores } = await evaluate({ ...options, imagesPerRow: 2, text: 'caption', scale: [0.5] });
+    const { scores } = await evaluate({ ...options, imagesPerRow: 2, text: 'caption', scales: [0.5] });
     expect(scores).toHaveLength(1);
     expect(scores[0]?.clipT).toBeNull();
     expect(memoryStats().liveTensors).toBe(before);
@@ -123,9 +121,9 @@ describe('evaluate', () => {
 
   it('names what is at fault', async () => {
     const attempt = (change: object) => evaluate({ ...options, ...change } as EvaluateOptions);
-    await expect(attempt({ adapter: undefined })).rejects.toThrow(/--adapter \(adapter\) is required/);
-    await expect(attempt({ scale: [] })).rejects.toThrow(ConfigError);
-    await expect(attempt({ dataJsonFile: 'none.json' })).rejects.toThrow(DatasetError);
+    await expect(attempt({ adapter: undefined })).rejects.toThrow(/^adapter is required/);
+    await expect(attempt({ scales: [] })).rejects.toThrow(ConfigError);
+    await expect(attempt({ dataset: 'none.json' })).rejects.toThrow(DatasetError);
     const reason = new Error('enough');
     await expect(evaluate(options, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   });

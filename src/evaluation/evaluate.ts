@@ -5,19 +5,16 @@
  */
 
 import { DatasetError } from '../base/errors.js';
+import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
 import type { DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
 import { downloadModels } from '../diffusion/download-models.js';
-import { type GenerateHooks, IPAdapterPipeline } from '../generation/pipeline.js';
+import { IPAdapterPipeline } from '../generation/pipeline.js';
 import { resolveModelPath } from '../hub/cache.js';
-import type { DownloadHooks } from '../hub/download.js';
 import { readImage } from '../images/image.js';
-import {
-  type EvaluateOptions,
-  evaluateOptionsSchema,
-  type ResolvedEvaluateOptions,
-} from '../options/evaluate-options.js';
-import type { Job } from '../options/generate-options.js';
+import { evaluateOptionsSchema, type ResolvedEvaluateOptions } from '../options/evaluate-options.js';
+import type { EvaluateOptions, Job } from '../options/generate-types.js';
+
 import { resolveOptions } from '../options/options.js';
 import { cat, type Tensor, tidy } from '../torch/index.js';
 import { resolveTarget } from '../torch/target.js';
@@ -54,23 +51,23 @@ export interface Evaluation {
  * Draws a picture for each row of a dataset at each scale, and measures. The same seeds serve every scale.
  * @throws ConfigError, CheckpointError, DatasetError where an option, a model or a file is at fault
  */
-export async function evaluate(
-  options: EvaluateOptions,
-  { signal, onStep, onMessage }: GenerateHooks & DownloadHooks = {},
-): Promise<Evaluation> {
+export async function evaluate(options: EvaluateOptions, context: RunContext = {}): Promise<Evaluation> {
+  return withContext(context, (guarded) => runEvaluation(options, guarded));
+}
+
+async function runEvaluation(options: EvaluateOptions, context: GuardedContext): Promise<Evaluation> {
   const config = resolveOptions(evaluateOptionsSchema, options);
   const { model, imageEncoder, adapter, device, dtype, threads, imagesPerRow } = config;
-  const dataset = await openDataset(config, { signal });
+  const dataset = await openDataset(config, { signal: context.signal });
   const rowCount = Math.min(dataset.rows.length, config.maxRows);
   if (rowCount < 2)
     throw new DatasetError(
-      `Expected 2 rows or more, whose pictures can be told apart, in ${config.dataset ?? config.dataJsonFile} but there is ${rowCount}`,
+      `Expected 2 rows or more, whose pictures can be told apart, in ${config.dataset.join(', ')} but there is ${rowCount}`,
     );
   const rows = Array.from({ length: rowCount }, (_, i) => dataset.rows.at(i) as DatasetRow);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
-  const hooks = { signal, onMessage };
   const textEncoder = config.metricTextEncoder;
-  await downloadModels({ imageEncoder: metricEncoder, textEncoder }, hooks);
+  await downloadModels({ imageEncoder: metricEncoder, textEncoder }, context);
   using metric = ClipMetric.load(
     resolveModelPath(metricEncoder),
     textEncoder && resolveModelPath(textEncoder),
@@ -78,7 +75,7 @@ export async function evaluate(
   );
   using pipeline = await IPAdapterPipeline.load(
     { model, imageEncoder, adapter, device, dtype, threads },
-    hooks,
+    context,
   );
 
   const prompts = await embedPictures(rows, metric);
@@ -86,28 +83,23 @@ export async function evaluate(
     ? metric.embedTexts(rows.map(({ captions }) => captions[0] as string))
     : null;
   const scores: Scores[] = [];
-  for (const [i, scale] of config.scale.entries()) {
-    const report: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
-      onStep?.({ step: i * totalSteps + step, totalSteps: config.scale.length * totalSteps });
-    const drawn = await drawAndEmbed(
-      pipeline,
-      metric,
-      rows,
-      { ...config, scale },
-      { signal, onStep: report },
-    );
+  using _ = { [Symbol.dispose]: () => disposeAll([prompts, captions]) };
+  for (const [i, scale] of config.scales.entries()) {
+    const scaled = { ...config, scale };
+    const part = partOf(context, i, config.scales.length);
+    const drawn = await drawAndEmbed(pipeline, metric, rows, scaled, part);
     scores.push({ scale, ...tidy(() => measure(drawn, prompts, captions, imagesPerRow)) });
     drawn.dispose();
   }
-  for (const one of [prompts, captions]) one?.dispose();
   return { scores, rows: rows.length, imagesPerRow, metricEncoder, options: config };
 }
 
 /** [rows, d]; one picture in memory at a time */
 async function embedPictures(rows: readonly DatasetRow[], metric: ClipMetric): Promise<Tensor> {
   const embeddings: Tensor[] = [];
+  using _ = { [Symbol.dispose]: () => disposeAll(embeddings) };
   for (const { promptImage } of rows) embeddings.push(metric.embedImages([await readImage(promptImage)]));
-  return catAndDispose(embeddings);
+  return cat(embeddings);
 }
 
 /** [rows × imagesPerRow, d], the pictures of a row one after the other; one batch of pictures in memory at a time */
@@ -115,23 +107,21 @@ async function drawAndEmbed(
   pipeline: IPAdapterPipeline,
   metric: ClipMetric,
   rows: readonly DatasetRow[],
-  config: Omit<ResolvedEvaluateOptions, 'scale'> & { scale: number },
-  { signal, onStep }: GenerateHooks,
+  config: ResolvedEvaluateOptions & { scale: number },
+  context: RunContext,
 ): Promise<Tensor> {
   const { imagesPerRow, text, seed, batchSize, scale } = config;
-  const { negativePrompt, guidanceScale, steps, scheduler, start, end, width, height } = config;
+  const { negativePrompt, guidanceScale, steps, scheduler, range, width, height } = config;
   const draw = {
     negativePrompt,
     guidanceScale,
     steps,
     scheduler,
-    start,
-    end,
+    range,
     width,
     height,
     batchSize,
     scale,
-    signal,
   };
   const jobs = rows.flatMap((row, i) =>
     Array.from({ length: imagesPerRow }, (_, k) => ({
@@ -142,21 +132,31 @@ async function drawAndEmbed(
   );
   const batches = Math.ceil(jobs.length / batchSize);
   const embeddings: Tensor[] = [];
+  using _ = { [Symbol.dispose]: () => disposeAll(embeddings) };
   for (let i = 0; i < batches; i++) {
-    const report: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
-      onStep?.({ step: i * totalSteps + step, totalSteps: batches * totalSteps });
     const batch: Job[] = [];
     for (const { sources, ...job } of jobs.slice(i * batchSize, (i + 1) * batchSize))
-      batch.push({ ...job, imagePrompts: await Promise.all(sources.map(readImage)) });
-    embeddings.push(metric.embedImages(await pipeline.generateEach(batch, { ...draw, onStep: report })));
+      batch.push({ ...job, images: await Promise.all(sources.map(readImage)) });
+    embeddings.push(
+      metric.embedImages(await pipeline.generateEach(batch, draw, partOf(context, i, batches))),
+    );
   }
-  return catAndDispose(embeddings);
+  return cat(embeddings);
 }
 
-function catAndDispose(parts: readonly Tensor[]): Tensor {
-  const whole = cat(parts);
-  for (const part of parts) part.dispose();
-  return whole;
+/** The context of the i-th of equal parts: its progress is that of the whole. */
+function partOf({ signal, onEvent }: RunContext, i: number, parts: number): RunContext {
+  return {
+    signal,
+    onEvent: (event) => {
+      if (event.type !== 'progress') onEvent?.(event);
+      else onEvent?.({ ...event, done: i * event.total + event.done, total: parts * event.total });
+    },
+  };
+}
+
+function disposeAll(tensors: readonly (Tensor | null)[]): void {
+  for (const tensor of tensors) tensor?.dispose();
 }
 
 /** @param drawn [rows × imagesPerRow, d]; @param prompts and captions: [rows, d]; all rows of length 1 */

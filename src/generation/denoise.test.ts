@@ -10,12 +10,14 @@ import {
   target,
 } from '../../test/golden.js';
 import { readAdapter } from '../adapters/adapter-file.js';
+import type { ImagePrompt } from '../adapters/image-prompt.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
+import { unetBackbone } from '../diffusion/stable-diffusion.js';
 import { readSchedulerConfig, type SamplerName } from '../schedulers/config.js';
 import { createSampler } from '../schedulers/create.js';
-import { cat, memoryStats, noGrad, type Tensor, zeros } from '../torch/index.js';
+import { memoryStats, noGrad, type Tensor, zeros } from '../torch/index.js';
 import { loadImageEncoder, loadUNet, loadVAE } from '../weights/load.js';
-import { type Conditions, decodeLatents, denoise } from './denoise.js';
+import { decodeLatents, denoise, type Prompts } from './denoise.js';
 
 /** The original's run, as it was recorded in a folder. */
 function open(folder: string) {
@@ -24,31 +26,35 @@ function open(folder: string) {
   const recorded = readGolden(join(folder, 'generate.safetensors'));
   const of = (key: string): Tensor => recorded.get(key) as Tensor;
   const unet = loadUNet(join(folder, config.unet), target);
-  const adapter = new IPAdapter(unet, goldenResampler(resampler));
+  const adapter = new IPAdapter(unet.sites(), goldenResampler(resampler));
   adapter.loadStateDict(readAdapter(join(folder, config.adapter)), 'golden');
   adapter.to(target);
   const scheduler = readSchedulerConfig(join(folder, 'scheduler'));
-  const text = { text: of('prompt_embeds'), negativeText: of('negative_prompt_embeds') };
+  const text: Prompts = {
+    positive: { text: of('prompt_embeds') },
+    negative: { text: of('negative_prompt_embeds') },
+    images: [],
+  };
+  const image: ImagePrompt = {
+    ...{ adapter, tokens: of('ip_tokens'), negativeTokens: of('uncond_ip_tokens') },
+    ...{ scale: 1, range: [0, 1] },
+  };
   return {
-    ...{ folder, config, recorded, of, unet, adapter, text },
+    ...{ folder, config, recorded, of, adapter, text },
+    backbone: unetBackbone(unet),
+    /** With the image prompt, as it is or changed. */
+    prompts: (change: Partial<ImagePrompt> = {}): Prompts => ({ ...text, images: [{ ...image, ...change }] }),
     sampler: (name?: SamplerName) => createSampler(scheduler, name),
     settings: {
       steps: config.num_inference_steps,
       guidanceScale: config.guidance_scale,
-      scale: 1,
-      start: 0,
-      end: 1,
-    },
-    conditions: {
-      ...text,
-      image: { adapter, tokens: of('ip_tokens'), negativeTokens: of('uncond_ip_tokens') },
     },
     noise: () => of('initial_latents'),
   };
 }
 
 describe.each(goldenFolders('generate'))('the original generates, %s', (folder) => {
-  const { config, recorded, of, unet, adapter, sampler, settings, conditions, noise } = open(folder);
+  const { config, recorded, of, backbone, adapter, sampler, settings, prompts, noise } = open(folder);
 
   it('the tokens of the prompt, and of the zero image', () => {
     using _ = noGrad();
@@ -64,7 +70,7 @@ describe.each(goldenFolders('generate'))('the original generates, %s', (folder) 
     'the latents after every step, and the picture, at scale %f',
     async (scale) => {
       const name = `scale${scale.toFixed(1)}`;
-      const latents = await denoise(unet, sampler(), conditions, { ...settings, scale }, noise, {
+      const latents = await denoise(backbone, sampler(), prompts({ scale }), settings, noise, {
         onStep: ({ step, latents }) =>
           expectAllclose(latents, of(`${name}.latents_per_step`).select(0, step - 1), 1e-4),
       });
@@ -82,53 +88,41 @@ describe.each(goldenFolders('generate'))('the original generates, %s', (folder) 
 });
 
 describe('denoise', () => {
-  const { unet, adapter, sampler, settings, conditions, text, noise } = open(golden('generate') as string);
-  const { tokens, negativeTokens } = conditions.image;
+  const { backbone, sampler, settings, prompts, text, noise } = open(golden('generate') as string);
   const bytesOf = (tensor: Tensor) => Buffer.from(tensor.toBytes()).toString('base64');
-  const bytes = async (conditions: Conditions, change: Partial<typeof settings> = {}) =>
-    bytesOf(await denoise(unet, sampler(), conditions, { ...settings, ...change }, noise));
+  const bytes = async (prompts: Prompts) =>
+    bytesOf(await denoise(backbone, sampler(), prompts, settings, noise));
 
   it('with scale 0 gives what it does without an adapter, to the bit', async () => {
     const without = await bytes(text);
-    expect(await bytes(conditions)).not.toEqual(without);
-    expect(await bytes(conditions, { scale: 0 })).toEqual(without);
-    // The processors themselves, too, switched off in place.
-    adapter.attach();
-    adapter.setScale(0);
-    const both = {
-      text: cat([text.text, tokens], 1),
-      negativeText: cat([text.negativeText, negativeTokens], 1),
-    };
-    expect(await bytes(both)).toEqual(without);
-    adapter.detach();
+    expect(await bytes(prompts())).not.toEqual(without);
+    expect(await bytes(prompts({ scale: 0 }))).toEqual(without);
   });
 
   it('lets the image prompt act only between start and end', async () => {
-    const perStep = async (change: Partial<typeof settings>) => {
+    const perStep = async (change: Partial<ImagePrompt>) => {
       const found: string[] = [];
       const onStep = ({ latents }: { latents: Tensor }) => found.push(bytesOf(latents));
-      await denoise(unet, sampler(), conditions, { ...settings, ...change }, noise, { onStep });
+      await denoise(backbone, sampler(), prompts(change), settings, noise, { onStep });
       return found;
     };
     const always = await perStep({});
-    const first = await perStep({ end: 0.4 });
+    const first = await perStep({ range: [0, 0.4] });
     expect(first.slice(0, 2)).toEqual(always.slice(0, 2));
     expect(first[2]).not.toBe(always[2]);
     const never = await perStep({ scale: 0 });
-    const later = await perStep({ start: 0.4 });
+    const later = await perStep({ range: [0.4, 1] });
     expect(later.slice(0, 2)).toEqual(never.slice(0, 2));
     expect(later[2]).not.toBe(never[2]);
   });
 
   it('without guidance runs the UNet on the condition alone', async () => {
-    const alone = {
-      ...conditions,
-      negativeText: text.text,
-      image: { ...conditions.image, negativeTokens: tokens },
-    };
+    const { positive } = text;
+    const [{ tokens }] = prompts().images as [ImagePrompt];
+    const alone = { ...prompts({ negativeTokens: tokens }), negative: positive };
     const [one, both] = [
-      await denoise(unet, sampler(), conditions, { ...settings, guidanceScale: 1 }, noise),
-      await denoise(unet, sampler(), alone, settings, noise),
+      await denoise(backbone, sampler(), prompts(), { ...settings, guidanceScale: 1 }, noise),
+      await denoise(backbone, sampler(), alone, settings, noise),
     ];
     expectAllclose(one, both, 1e-4);
   });
@@ -142,7 +136,9 @@ describe('denoise', () => {
         allocated.push(memoryStats().cpuAllocatedBytes);
       };
       for (const name of ['pndm', 'dpmpp-2m', 'ddpm'] as const) {
-        (await denoise(unet, sampler(name), conditions, { ...settings, steps }, noise, { onStep })).dispose();
+        (
+          await denoise(backbone, sampler(name), prompts(), { ...settings, steps }, noise, { onStep })
+        ).dispose();
         expect(memoryStats().liveTensors - before, name).toBe(0);
       }
       return { tensors: Math.max(...tensors), allocated: Math.max(...allocated) };
@@ -159,10 +155,21 @@ describe('denoise', () => {
       if (step === 3) abort.abort();
     };
     const hooks = { signal: abort.signal, onStep };
-    await expect(denoise(unet, sampler('pndm'), conditions, settings, noise, hooks)).rejects.toThrow(
+    await expect(denoise(backbone, sampler('pndm'), prompts(), settings, noise, hooks)).rejects.toThrow(
       /abort/i,
     );
     expect(last).toBe(3);
+    expect(memoryStats().liveTensors).toBe(before);
+  });
+
+  it('gives the error of a hook that throws, and leaves nothing', async () => {
+    const before = memoryStats().liveTensors;
+    const onStep = () => {
+      throw new Error('in the hook');
+    };
+    await expect(denoise(backbone, sampler(), prompts(), settings, noise, { onStep })).rejects.toThrow(
+      'in the hook',
+    );
     expect(memoryStats().liveTensors).toBe(before);
   });
 });

@@ -2,35 +2,29 @@
 import type { RgbImage, Size } from '../images/image.js';
 import type { Sampler } from '../schedulers/sampler.js';
 import { Generator, randn, stack, type Tensor, tidy } from '../torch/index.js';
-import {
-  type Conditions,
-  type DenoiseHooks,
-  type DenoiseSettings,
-  decodeLatents,
-  denoise,
-} from './denoise.js';
+import { type DenoiseHooks, type DenoiseSettings, decodeLatents, denoise, type Prompts } from './denoise.js';
 import type { PipelineModels } from './pipeline-models.js';
 
 /**
  * A picture for each seed, in one batch.
- * @param conditions of as many pictures as there are seeds
+ * @param prompts of as many pictures as there are seeds
  * @throws the signal's reason where it was aborted
  */
 export async function drawPictures(
-  { unet, vae, latentPixels, device }: Pick<PipelineModels, 'unet' | 'vae' | 'latentPixels' | 'device'>,
+  { backbone, vae, latents: space, device }: Pick<PipelineModels, 'backbone' | 'vae' | 'latents' | 'device'>,
   sampler: Sampler,
-  conditions: Conditions,
+  prompts: Prompts,
   seeds: readonly number[],
   { width, height, ...settings }: DenoiseSettings & Size,
   hooks: DenoiseHooks,
 ): Promise<RgbImage[]> {
   // Noise comes from the CPU, each picture's from its own seed: the same on every device and in every batch.
   const generators = seeds.map((seed) => new Generator('cpu', seed));
-  const shape = [unet.config.inChannels, height / latentPixels, width / latentPixels];
+  const shape = [space.channels, height / space.downsample, width / space.downsample];
   const noise = (): Tensor =>
     tidy(() => stack(generators.map((generator) => randn(shape, { generator }))).to(device));
 
-  const latents = await denoise(unet, sampler, conditions, settings, noise, hooks);
+  const latents = await denoise(backbone, sampler, prompts, settings, noise, hooks);
   const pixels = tidy(() => decodeLatents(vae, latents).toBytes());
   latents.dispose();
   const bytes = width * height * 3;

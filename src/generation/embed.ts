@@ -1,16 +1,17 @@
 /** @file Image embeddings made once: `generate` takes their file in place of pictures, and needs no image encoder. */
 
+import { openImageEncoder } from '../adapters/image-encoder.js';
 import { ConfigError } from '../base/errors.js';
+import { type RunContext, withContext } from '../base/run-context.js';
 import { downloadModels } from '../diffusion/download-models.js';
-import type { DownloadHooks } from '../hub/download.js';
 import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
-import { type EmbedOptions, embedOptionsSchema } from '../options/generate-options.js';
+import { embedOptionsSchema } from '../options/embed-options.js';
+import type { EmbedOptions } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
 import { setNumThreads, tidy } from '../torch/index.js';
 import { resolveTarget } from '../torch/target.js';
 import { allFeatures, isFeaturesFile, writeImageFeatures } from './image-prompt.js';
-import { loadEncoder } from './pipeline-models.js';
 
 /**
  * Writes what the image encoder says of the pictures, a row for each, to one `.safetensors` file. It serves every
@@ -18,7 +19,7 @@ import { loadEncoder } from './pipeline-models.js';
  * @throws ConfigError, CheckpointError where an option or the encoder is at fault; ImageError for a picture; the signal's
  * reason where it ended a download
  */
-export async function embed(options: EmbedOptions, hooks: DownloadHooks = {}): Promise<void> {
+export async function embed(options: EmbedOptions, context: RunContext = {}): Promise<void> {
   const { imageEncoder, images, imageFit, out, threads, ...device } = resolveOptions(
     embedOptionsSchema,
     options,
@@ -29,7 +30,7 @@ export async function embed(options: EmbedOptions, hooks: DownloadHooks = {}): P
   const target = resolveTarget(device);
   if (threads !== undefined) setNumThreads(threads);
   const pictures = await Promise.all(images.map((file) => readImage(fileSource(file))));
-  await downloadModels({ imageEncoder }, hooks);
-  const encoder = loadEncoder(imageEncoder, target);
+  await withContext(context, (guarded) => downloadModels({ imageEncoder }, guarded));
+  using encoder = openImageEncoder(imageEncoder).load(target);
   tidy(() => writeImageFeatures(out, allFeatures(encoder, pictures, imageFit)));
 }

@@ -1,8 +1,9 @@
 /** @file What a pipeline draws: RGB bytes with the settings that made them, which its PNG carries as text. */
 import { writeFile } from 'node:fs/promises';
-import type { RgbImage } from '../images/image.js';
+import type { RgbImage, Size } from '../images/image.js';
 import { encodePng } from '../images/png.js';
-import type { PipelineOptions, ResolvedDrawOptions, ResolvedJob } from '../options/generate-options.js';
+import type { ResolvedDrawOptions, ResolvedJob } from '../options/generate-options.js';
+import type { ImageSettings } from './conditions.js';
 
 export class Picture implements RgbImage {
   constructor(
@@ -33,8 +34,8 @@ export class Picture implements RgbImage {
  */
 export function parametersOf(
   { prompt, imagePrompts, seed }: ResolvedJob,
-  draw: ResolvedDrawOptions & { width: number; height: number },
-  { model, adapter, sampler }: PipelineOptions & { sampler: string },
+  draw: ResolvedDrawOptions & ImageSettings & Size,
+  { model, adapter, sampler }: { model: string; adapter?: string | undefined; sampler: string },
 ): string {
   const images = imagePrompts.map(({ image, weight }) => {
     const name = typeof image === 'string' ? image : 'a picture in memory';
@@ -52,12 +53,12 @@ export function parametersOf(
       'Image prompts': images.join('; '),
       'Image fit': draw.imageFit,
       'IP-Adapter scale': draw.scale,
-      'IP-Adapter start': draw.start,
-      'IP-Adapter end': draw.end,
+      'IP-Adapter start': draw.range[0],
+      'IP-Adapter end': draw.range[1],
     }),
   };
   const line = Object.entries(settings).map(([name, value]) => `${name}: ${quoted(String(value))}`);
-  const negative = draw.negativePrompt === '' ? [] : [`Negative prompt: ${draw.negativePrompt}`];
+  const negative = !draw.negativePrompt ? [] : [`Negative prompt: ${draw.negativePrompt}`];
   return [prompt, ...negative, line.join(', ')].join('\n');
 }
 

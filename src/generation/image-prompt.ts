@@ -3,30 +3,21 @@
  * and features in files, so that the encoder need not be loaded again.
  */
 
-import type { ImageProjection } from '../adapters/image-projection.js';
+import type { ImageEncoder } from '../adapters/image-encoder.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
+import type { ImageFeature } from '../adapters/kind.js';
+import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import { type RgbImage, readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { resizeAndCrop } from '../images/resample.js';
 import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
-import type { CLIPVisionModelWithProjection } from '../models/clip/clip-vision-model.js';
 import type { ImageFit } from '../options/generate-options.js';
 import { cat, noGrad, type Tensor, tensor, tidy, zeros } from '../torch/index.js';
 
 /** A picture's file, a `.safetensors` file of features, or a picture in memory. */
 export type ImageSource = string | RgbImage;
-
-/** An image encoder and what prepares pictures for it. */
-export interface Encoder {
-  folder: string;
-  model: CLIPVisionModelWithProjection;
-  processor: ClipImageProcessor;
-}
-
-/** Which of its features an image encoder is asked for; see `ImageProjection.takes`. */
-type Taken = ImageProjection['takes'];
 
 /** What an image encoder says of n pictures, float32: all that adapters may take. */
 export interface ImageFeatures {
@@ -71,53 +62,57 @@ export async function loadSource(source: ImageSource): Promise<LoadedSource> {
  */
 export function featuresOf(
   source: LoadedSource,
-  encoder: Encoder | undefined,
-  takes: Taken,
+  encoder: ImageEncoder | undefined,
+  feature: ImageFeature,
   fit: ImageFit,
 ): Tensor {
   if (typeof source === 'string') {
     const { hiddenStates, embeddings } = readImageFeatures(source);
-    return takes === 'embedding' ? embeddings : hiddenStates;
+    return feature === 'pooled' ? embeddings : hiddenStates;
   }
   if (encoder === undefined)
     throw new ConfigError(
       'Expected an image encoder for pictures as prompts: give --image-encoder (imageEncoder), or embeddings that ip-adapter embed has made',
     );
-  return tidy(() => encodePixels(encoder, clipPixels(encoder.processor, [source], fit), takes));
+  return tidy(() => encodePixels(encoder, clipPixels(encoder.preprocess, [source], fit), feature));
 }
 
 /**
- * What stands for no picture, where guidance starts from: the hidden states of zero pixels after normalisation, which
- * training gave in place of a dropped picture; but for an adapter that takes embeddings, an embedding of zeros.
+ * Returns what stands for no image, where guidance starts from, as training gave it in place of a dropped image: one row.
  * @param file one of features, which has them where there is no encoder
  */
-export function zeroFeatures(
-  takes: Taken,
-  encoder: Encoder | undefined,
+export function nullFeatures(
+  { kind, module }: Pick<OpenedAdapter, 'kind' | 'module'>,
+  encoder: ImageEncoder | undefined,
   file: string | undefined,
-  width: number,
 ): Tensor {
-  if (takes === 'embedding') return zeros([1, width]);
+  if (kind.nullImage === 'zero-feature') return zeros([1, module.image_proj.embeddingDim]);
   if (encoder === undefined) return readImageFeatures(file as string).zeroHiddenStates;
-  const { cropSize } = encoder.processor;
-  return tidy(() => encodePixels(encoder, zeros([1, 3, cropSize, cropSize]), takes));
+  return zeroPixelFeatures(encoder);
 }
 
-function encodePixels({ model }: Encoder, pixels: Tensor, takes: Taken): Tensor {
-  using _ = noGrad();
-  return tidy(() => {
-    const input = pixels.to(model.visual_projection.weight.device);
-    return (takes === 'embedding' ? model.call(input) : model.hiddenStates(input, -2)).to('float32');
-  });
+/** The 'tokens' of zero pixels after normalisation, float32 [1, n, width]. */
+function zeroPixelFeatures(encoder: ImageEncoder): Tensor {
+  const { cropSize } = encoder.preprocess;
+  return tidy(() => encodePixels(encoder, zeros([1, 3, cropSize, cropSize]), 'tokens'));
+}
+
+function encodePixels(encoder: ImageEncoder, pixels: Tensor, feature: ImageFeature): Tensor {
+  return tidy(() => encoder.encode(pixels.to(encoder.device), feature).to('float32'));
 }
 
 /** Every feature of pictures in memory. */
-export function allFeatures(encoder: Encoder, images: readonly RgbImage[], fit: ImageFit): ImageFeatures {
-  const encode = (takes: Taken): Tensor => cat(images.map((image) => featuresOf(image, encoder, takes, fit)));
+export function allFeatures(
+  encoder: ImageEncoder,
+  images: readonly RgbImage[],
+  fit: ImageFit,
+): ImageFeatures {
+  const encode = (feature: ImageFeature): Tensor =>
+    cat(images.map((image) => featuresOf(image, encoder, feature, fit)));
   return tidy(() => ({
-    hiddenStates: encode('hidden states'),
-    zeroHiddenStates: zeroFeatures('hidden states', encoder, undefined, 0),
-    embeddings: encode('embedding'),
+    hiddenStates: encode('tokens'),
+    zeroHiddenStates: zeroPixelFeatures(encoder),
+    embeddings: encode('pooled'),
   }));
 }
 

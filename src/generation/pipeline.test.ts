@@ -2,11 +2,13 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
+import { Recorder } from '../../test/recorder.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
-import type { GenerateOptions, PipelineOptions } from '../options/generate-options.js';
+import type { PipelineOptions, PromptOptions } from '../options/generate-types.js';
+
 import { memoryStats, zeros } from '../torch/index.js';
 import { embed } from './embed.js';
 import { IPAdapterPipeline } from './pipeline.js';
@@ -22,8 +24,8 @@ beforeAll(async () => {
 afterAll(() => world.remove());
 
 const quick = { steps: 3, width: 64, height: 64 };
-const draw = async (options: GenerateOptions, of = pipeline) =>
-  (await of.generate({ ...quick, imagePrompts: [world.picture(0)], ...options })).map(({ data }) =>
+const draw = async (options: PromptOptions, of = pipeline) =>
+  (await of.generate({ ...quick, images: [world.picture(0)], ...options })).map(({ data }) =>
     createHash('sha256').update(data).digest('hex'),
   );
 
@@ -32,7 +34,7 @@ describe('generate', () => {
     const pictures = await pipeline.generate({
       ...quick,
       width: 72,
-      imagePrompts: [world.picture(0)],
+      images: [world.picture(0)],
       numImages: 3,
       seed: 7,
       batchSize: 2,
@@ -48,9 +50,9 @@ describe('generate', () => {
   it('gives the same bytes for the same seed, others for another, and for another picture, text or scale', async () => {
     const [first] = await draw({});
     expect(await draw({})).toEqual([first]);
-    const others: GenerateOptions[] = [
+    const others: PromptOptions[] = [
       { seed: 1 },
-      { imagePrompts: [world.picture(3)] },
+      { images: [world.picture(3)] },
       { prompt: 'b' },
       { negativePrompt: 'b' },
       { scale: 0.5 },
@@ -59,29 +61,29 @@ describe('generate', () => {
   });
 
   it('draws each picture of a batch as if it were alone, up to rounding', async () => {
-    const [, second] = await pipeline.generate({ ...quick, imagePrompts: [world.picture(0)], numImages: 2 });
-    const [alone] = await pipeline.generate({ ...quick, imagePrompts: [world.picture(0)], seed: 1 });
+    const [, second] = await pipeline.generate({ ...quick, images: [world.picture(0)], numImages: 2 });
+    const [alone] = await pipeline.generate({ ...quick, images: [world.picture(0)], seed: 1 });
     const far = second?.data.filter((byte, i) => Math.abs(byte - (alone?.data[i] as number)) > 1);
     expect(far).toHaveLength(0);
   });
 
   it('with scale 0, or without image prompts, equals a pipeline without an adapter', async () => {
     using plain = await IPAdapterPipeline.load({ model: world.model });
-    const expected = await draw({ imagePrompts: [], prompt: 'a' }, plain);
+    const expected = await draw({ images: [], prompt: 'a' }, plain);
     expect(await draw({ prompt: 'a', scale: 0 })).toEqual(expected);
-    expect(await draw({ prompt: 'a', imagePrompts: [] })).toEqual(expected);
+    expect(await draw({ prompt: 'a', images: [] })).toEqual(expected);
     expect(await draw({ prompt: 'a' })).not.toEqual(expected);
   });
 
   it('takes files, pictures in memory and embeddings alike', async () => {
     const expected = await draw({});
     const image = await readImage(fileSource(world.picture(0)));
-    expect(await draw({ imagePrompts: [image] })).toEqual(expected);
+    expect(await draw({ images: [image] })).toEqual(expected);
     const file = join(world.root, 'one.safetensors');
     await embed({ imageEncoder: world.imageEncoder, images: [world.picture(0)], out: file });
-    expect(await draw({ imagePrompts: [file] })).toEqual(expected);
+    expect(await draw({ images: [file] })).toEqual(expected);
     using withoutEncoder = await IPAdapterPipeline.load({ model: world.model, adapter: world.adapter });
-    expect(await draw({ imagePrompts: [file] }, withoutEncoder)).toEqual(expected);
+    expect(await draw({ images: [file] }, withoutEncoder)).toEqual(expected);
     await expect(draw({}, withoutEncoder)).rejects.toThrow(
       /image encoder .*--image-encoder .*ip-adapter embed/,
     );
@@ -89,24 +91,19 @@ describe('generate', () => {
 
   it('mixes several pictures by weight', async () => {
     const [a, b] = [world.picture(0), world.picture(3)];
-    const both = await draw({ imagePrompts: [a, b] });
+    const both = await draw({ images: [a, b] });
     expect(
       await draw({
-        imagePrompts: [
-          { image: a, weight: 2 },
-          { image: b, weight: 2 },
-        ],
+        images: [a, b],
       }),
     ).toEqual(both);
-    expect(await draw({ imagePrompts: [{ image: a, weight: 3 }, b] })).not.toEqual(both);
-    expect(await draw({ imagePrompts: [a, { image: b, weight: 0 }] })).toEqual(
-      await draw({ imagePrompts: [a] }),
-    );
-    await expect(draw({ imagePrompts: [{ image: a, weight: 0 }] })).rejects.toThrow(/weight above 0/);
+    expect(await draw({ images: [a, b], weights: [3, 1] })).not.toEqual(both);
+    expect(await draw({ images: [a, b], weights: [1, 0] })).toEqual(await draw({ images: [a] }));
+    await expect(draw({ images: [a], weights: [0] })).rejects.toThrow(/weight above 0/);
     // A file of embeddings is as many pictures as it has rows.
     const file = join(world.root, 'both.safetensors');
     await embed({ imageEncoder: world.imageEncoder, images: [a, b], out: file });
-    expect(await draw({ imagePrompts: [file] })).toEqual(both);
+    expect(await draw({ images: [file] })).toEqual(both);
   });
 
   it('squeezes or cuts references that are not square', async () => {
@@ -114,7 +111,7 @@ describe('generate', () => {
   });
 
   it('draws a picture for each job', async () => {
-    const jobs = [0, 3, 0].map((i) => ({ imagePrompts: [world.picture(i)], seed: i }));
+    const jobs = [0, 3, 0].map((i) => ({ images: [world.picture(i)], seed: i }));
     const pictures = await pipeline.generateEach(jobs, { ...quick, batchSize: 3 });
     expect(pictures.map(({ seed }) => seed)).toEqual([0, 3, 0]);
     // The place in a batch may change a last bit (LibTorch 2's products do so), and with it a level of 255.
@@ -125,21 +122,15 @@ describe('generate', () => {
     expect(difference(other)).toBeGreaterThan(1);
     const alone = await pipeline.generateEach(jobs, { ...quick, batchSize: 1 });
     expect(alone[2]?.data).toEqual(alone[0]?.data);
-    await expect(pipeline.generateEach([...jobs, {}], quick)).rejects.toThrow(
-      /for every picture, or for none/,
-    );
+    await expect(pipeline.generateEach([...jobs, {}], quick)).rejects.toThrow(/for every image, or for none/);
   });
 
   it('reports every step and can be stopped', async () => {
-    const steps: number[] = [];
-    const onStep = ({ step, totalSteps }: { step: number; totalSteps: number }) => {
-      expect(totalSteps).toBe(8);
-      steps.push(step);
-    };
-    await pipeline.generate({ ...quick, numImages: 2, batchSize: 1, onStep });
-    expect(steps).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    const { progress, onEvent } = new Recorder();
+    await pipeline.generate({ ...quick, numImages: 2, batchSize: 1 }, { onEvent });
+    expect(progress).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((done) => [done, 8]));
     const reason = new Error('enough');
-    await expect(pipeline.generate({ ...quick, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    await expect(pipeline.generate(quick, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   });
 
   it('gives the same when calls overlap', async () => {
@@ -152,12 +143,12 @@ describe('generate', () => {
     using base = await IPAdapterPipeline.load({ ...all, adapter: world.base });
     expect(base.summary[0]).toBe('IP-Adapter (base): 4 image tokens, from an embedding 40 wide');
     const expected = await draw({}, base);
-    expect(await draw({ imagePrompts: [world.picture(3)] }, base)).not.toEqual(expected);
+    expect(await draw({ images: [world.picture(3)] }, base)).not.toEqual(expected);
     expect(await draw({ scale: 0 }, base)).toEqual(await draw({ scale: 0 }));
     const file = join(world.root, 'base-embedding.safetensors');
     await embed({ imageEncoder: world.imageEncoder, images: [world.picture(0)], out: file });
     using withoutEncoder = await IPAdapterPipeline.load({ model: world.model, adapter: world.base });
-    expect(await draw({ imagePrompts: [file] }, withoutEncoder)).toEqual(expected);
+    expect(await draw({ images: [file] }, withoutEncoder)).toEqual(expected);
   });
 
   it('keeps nothing', async () => {
@@ -165,22 +156,22 @@ describe('generate', () => {
     const before = memoryStats().liveTensors;
     await draw({ numImages: 2 });
     await draw({ scheduler: 'dpmpp-2m-karras' });
-    await expect(draw({ imagePrompts: ['none.png'] })).rejects.toThrow(/none.png/);
+    await expect(draw({ images: ['none.png'] })).rejects.toThrow(/none.png/);
     expect(memoryStats().liveTensors).toBe(before);
   });
 
   it.each([
-    [{ steps: 0 }, /--steps \(steps\).*received 0: must be at least 1/],
-    [{ width: 60 }, /multiple of 8 for --width/],
-    [{ end: 2 }, /--end .*at most 1/],
-    [{ scheduler: 'heun' }, /--scheduler/],
+    [{ steps: 0 }, /^steps is 0; it must be a whole number from 1 to 10,000$/],
+    [{ width: 60 }, /width is 60; it must be a multiple of 8/],
+    [{ range: [0, 2] }, /^range\[1\] is 2; it must be a number from 0 to 1$/],
+    [{ scheduler: 'heun' }, /^scheduler is "heun"; it must be one of /],
     [{ sacle: 1 }, /Unknown option sacle/],
-    [{ imagePrompts: [{ path: 'a.png' }] }, /imagePrompts/],
+    [{ images: [{ path: 'a.png' }] }, /^images\[0\] is {"path":"a\.png"}; it must be a path, or an image/],
     [{ steps: 2000 }, /knows 1000 timesteps/],
   ])('refuses %j', async (options, message) => {
-    const attempt = draw(options as GenerateOptions);
+    const attempt = draw(options as PromptOptions);
     await expect(attempt).rejects.toThrow(ConfigError);
-    await expect(draw(options as GenerateOptions)).rejects.toThrow(message);
+    await expect(draw(options as PromptOptions)).rejects.toThrow(message);
   });
 });
 
@@ -228,15 +219,16 @@ describe('load', () => {
     await expect(load(sdxl)).rejects.toThrow(
       /is for Stable Diffusion XL .* the model is a model with cross-attention 32 wide/,
     );
-    const full = join(world.root, 'full.safetensors');
+    const faceId = join(world.root, 'faceid.safetensors');
     const shapes = {
       'image_proj.proj.0.weight': [48, 48],
-      'image_proj.proj.2.weight': [32, 48],
+      'image_proj.proj.2.weight': [128, 48],
+      'image_proj.norm.weight': [32],
       'ip_adapter.1.to_k_ip.weight': [16, 32],
     };
-    writeSafetensors(full, new Map(Object.entries(shapes).map(([key, shape]) => [key, zeros(shape)])));
-    await expect(load(full)).rejects.toThrow(
-      /it is IP-Adapter Full, which is not supported yet; use .*ip-adapter-plus_sd15/,
+    writeSafetensors(faceId, new Map(Object.entries(shapes).map(([key, shape]) => [key, zeros(shape)])));
+    await expect(load(faceId)).rejects.toThrow(
+      /is an IP-Adapter FaceID, which is not supported; supported are IP-Adapter Plus, /,
     );
     await expect(load(join(world.root, 'none.safetensors'))).rejects.toThrow(/none.safetensors/);
   });
@@ -249,18 +241,16 @@ describe('load', () => {
       other,
       new Map(['hidden_states', 'zero_hidden_states', 'image_embeds'].map((key) => [key, zeros([1, 5, 64])])),
     );
-    await expect(draw({ imagePrompts: [other] })).rejects.toThrow(
-      /another image encoder than .*other.safetensors/,
-    );
-    await expect(draw({ imagePrompts: [world.adapter] })).rejects.toThrow(
+    await expect(draw({ images: [other] })).rejects.toThrow(/another image encoder than .*other.safetensors/);
+    await expect(draw({ images: [world.adapter] })).rejects.toThrow(
       /Expected hidden_states in .* make such a file with ip-adapter embed/,
     );
   });
 
   it.each([
-    [{ model: undefined }, /--model \(model\) is required/],
+    [{ model: undefined }, /^model is required/],
     [{ dtype: 'float16' }, /float16 needs --device cuda/],
-    [{ device: 'tpu' }, /'cpu', 'cuda' or 'cuda:N'/],
+    [{ device: 'tpu' }, /^device is "tpu"; it must be cpu, cuda or cuda:N$/],
   ])('refuses %j', async (change, message) => {
     const options = { ...all, device: 'cpu', ...change } as PipelineOptions;
     await expect(IPAdapterPipeline.load(options)).rejects.toThrow(message);
@@ -268,8 +258,8 @@ describe('load', () => {
 
   it('runs in bfloat16, near to float32', async () => {
     using half = await IPAdapterPipeline.load({ ...all, dtype: 'bfloat16' });
-    const [one] = await pipeline.generate({ ...quick, guidanceScale: 1, imagePrompts: [world.picture(0)] });
-    const [other] = await half.generate({ ...quick, guidanceScale: 1, imagePrompts: [world.picture(0)] });
+    const [one] = await pipeline.generate({ ...quick, guidanceScale: 1, images: [world.picture(0)] });
+    const [other] = await half.generate({ ...quick, guidanceScale: 1, images: [world.picture(0)] });
     const difference = one?.data.reduce(
       (sum, byte, i) => sum + Math.abs(byte - (other?.data[i] as number)),
       0,

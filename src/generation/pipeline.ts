@@ -1,44 +1,39 @@
 /** @file IPAdapterPipeline: models loaded once, pictures drawn as often as one likes. Nothing is printed. */
 
-import type { OpenedAdapter } from '../adapters/open-adapter.js';
+import type { z } from 'zod';
+import { contextDimOf, type OpenedAdapter } from '../adapters/open-adapter.js';
 import { ConfigError } from '../base/errors.js';
+import { type RunContext, withContext } from '../base/run-context.js';
 import { downloadModels } from '../diffusion/download-models.js';
-import type { DownloadHooks } from '../hub/download.js';
 import type { Size } from '../images/image.js';
 import {
-  type DrawOptions,
+  adapterEntries,
   drawOptionsSchema,
-  type GenerateOptions,
-  generateOptionsSchema,
-  type Job,
+  type ImagePromptOptions,
   jobSchema,
-  type PipelineOptions,
+  type LoadedAdapter,
   pipelineOptionsSchema,
+  promptOptionsSchema,
   type ResolvedDrawOptions,
   type ResolvedJob,
+  weighted,
 } from '../options/generate-options.js';
+import type { DrawOptions, Job, PipelineOptions, PromptOptions } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
 import { createSampler } from '../schedulers/create.js';
 import { setNumThreads } from '../torch/index.js';
-import { makeConditions, releaseConditions } from './conditions.js';
+import { type ImageSettings, makePrompts, releaseTensors } from './conditions.js';
+import type { DenoiseHooks } from './denoise.js';
 import { drawPictures } from './draw.js';
 import { Picture, parametersOf } from './generated-image.js';
 import { loadPipelineModels, type PipelineModels } from './pipeline-models.js';
 
-/** What a caller can watch and stop. */
-export interface GenerateHooks {
-  /** Ends after the step under way, with the signal's reason as error. */
-  signal?: AbortSignal;
-  /** After each step, of all that the call takes. */
-  onStep?: (report: { step: number; totalSteps: number }) => void;
-}
-
 /** Draws pictures that follow text and pictures. Calls may overlap: they take turns, step by step. */
 export class IPAdapterPipeline implements Disposable {
-  readonly #options: PipelineOptions;
+  readonly #options: ReturnType<typeof modelsOf>;
   readonly #models: PipelineModels;
 
-  private constructor(options: PipelineOptions, models: PipelineModels) {
+  private constructor(options: ReturnType<typeof modelsOf>, models: PipelineModels) {
     this.#options = options;
     this.#models = models;
   }
@@ -48,20 +43,22 @@ export class IPAdapterPipeline implements Disposable {
    * @throws ConfigError, CheckpointError where a file is missing or damaged, or model, encoder and adapter do not go
    * together; the signal's reason where it ended a download
    */
-  static async load(options: PipelineOptions, hooks: DownloadHooks = {}): Promise<IPAdapterPipeline> {
-    const resolved = resolveOptions(pipelineOptionsSchema, options);
+  static async load(options: PipelineOptions, context: RunContext = {}): Promise<IPAdapterPipeline> {
+    const resolved = modelsOf(resolveOptions(pipelineOptionsSchema, options));
     const { model: stableDiffusion, imageEncoder, adapter } = resolved;
-    await downloadModels({ stableDiffusion, imageEncoder, adapter }, hooks);
+    await withContext(context, (guarded) =>
+      downloadModels({ stableDiffusion, imageEncoder, adapter }, guarded),
+    );
     if (resolved.threads !== undefined) setNumThreads(resolved.threads);
-    return new IPAdapterPipeline(options, loadPipelineModels(resolved));
+    return new IPAdapterPipeline(resolved, loadPipelineModels(resolved));
   }
 
   /** What was found, a line each: the adapter, the model, the device. */
   get summary(): string[] {
-    const { adapter, unet, size, device, dtype } = this.#models;
+    const { adapter, backbone, family, imageSize, device, dtype } = this.#models;
     return [
-      adapter === undefined ? 'No adapter: pictures follow the text alone' : describe(adapter),
-      `Stable Diffusion: ${size} × ${size} pixels, cross-attention ${unet.config.crossAttentionDim[0]} wide`,
+      adapter === undefined ? 'No adapter: images follow the text alone' : describe(adapter),
+      `${family}: ${imageSize} × ${imageSize} pixels, cross-attention ${contextDimOf(backbone.sites)} wide`,
       `On ${device} in ${dtype}`,
     ];
   }
@@ -70,82 +67,109 @@ export class IPAdapterPipeline implements Disposable {
    * Pictures of one prompt, the n-th with the seed plus n.
    * @throws ConfigError where an option is unknown or out of range; the signal's reason where it was aborted
    */
-  async generate({ signal, onStep, ...options }: GenerateOptions & GenerateHooks = {}): Promise<Picture[]> {
-    const { prompt, imagePrompts, seed, numImages, ...draw } = resolveOptions(generateOptionsSchema, options);
+  async generate(options: PromptOptions = {}, context: RunContext = {}): Promise<Picture[]> {
+    const { prompt, seed, numImages, ...rest } = resolveOptions(promptOptionsSchema, options);
+    const { scale, range, ...images } = onlyOne(
+      adapterEntries<ImagePromptOptions>(rest, ['images', 'weights', 'scale', 'range']),
+    );
+    // One list for all of them, which is then encoded once.
+    const imagePrompts = weighted(images);
     const jobs = Array.from({ length: numImages }, (_, i) => ({ prompt, imagePrompts, seed: seed + i }));
-    return this.#draw(jobs, draw, { signal, onStep });
+    return this.#draw(jobs, { ...rest, scale, range }, context);
   }
 
   /** A picture for each job, in the jobs' order; options and errors as for `generate`. */
   async generateEach(
     jobs: readonly Job[],
-    { signal, onStep, ...options }: DrawOptions & GenerateHooks = {},
+    options: DrawOptions = {},
+    context: RunContext = {},
   ): Promise<Picture[]> {
     const draw = resolveOptions(drawOptionsSchema, options);
-    const resolved = jobs.map((job) => resolveOptions(jobSchema, job));
-    return this.#draw(resolved, draw, { signal, onStep });
+    const resolved = jobs.map((job) => {
+      const { prompt, seed, ...images } = resolveOptions(jobSchema, job);
+      return { prompt, seed, imagePrompts: weighted(images) };
+    });
+    return this.#draw(resolved, draw, context);
   }
 
   /** Lets go of the models' memory, now and not when the garbage collector comes; the pipeline is of no use then. */
   [Symbol.dispose](): void {
-    const { unet, vae, textEncoder, encoder, adapter } = this.#models;
-    for (const module of [unet, vae, textEncoder, encoder?.model, adapter?.module])
-      for (const parameter of module?.parameters() ?? []) parameter.dispose();
+    this.#models[Symbol.dispose]();
   }
 
   async #draw(
     jobs: readonly ResolvedJob[],
     draw: ResolvedDrawOptions,
-    hooks: GenerateHooks,
+    context: RunContext,
   ): Promise<Picture[]> {
-    const size = this.#sizeOf(draw);
+    const { scale = 1, range = [0, 1] } = draw;
+    const settings = { ...draw, scale, range, ...this.#sizeOf(draw) };
     const batches = Math.ceil(jobs.length / draw.batchSize);
-    const pictures: Picture[] = [];
-    for (let i = 0; i < batches; i++) {
-      const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
-      const onStep: GenerateHooks['onStep'] = ({ step, totalSteps }) =>
-        hooks.onStep?.({ step: i * totalSteps + step, totalSteps: batches * totalSteps });
-      pictures.push(
-        ...(await this.#drawBatch(batch, { ...draw, ...size }, { signal: hooks.signal, onStep })),
-      );
-    }
-    return pictures;
+    return withContext(context, async ({ signal, emit }) => {
+      const pictures: Picture[] = [];
+      for (let i = 0; i < batches; i++) {
+        const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
+        const onStep: DenoiseHooks['onStep'] = ({ step, totalSteps }) =>
+          emit({ type: 'progress', done: i * totalSteps + step, total: batches * totalSteps });
+        pictures.push(...(await this.#drawBatch(batch, settings, { signal, onStep })));
+      }
+      return pictures;
+    });
   }
 
   async #drawBatch(
     jobs: readonly ResolvedJob[],
-    draw: ResolvedDrawOptions & Size,
-    hooks: GenerateHooks,
+    draw: ResolvedDrawOptions & ImageSettings & Size,
+    hooks: DenoiseHooks,
   ): Promise<Picture[]> {
     hooks.signal?.throwIfAborted();
     const sampler = createSampler(this.#models.scheduler, draw.scheduler);
     const name = draw.scheduler ?? sampler.constructor.name;
-    const conditions = await makeConditions(this.#models, jobs, draw.negativePrompt, draw.imageFit);
+    const prompts = await makePrompts(this.#models, jobs, draw.negativePrompt ?? '', draw.imageFit, draw);
     try {
       const seeds = jobs.map(({ seed }) => seed);
-      const pictures = await drawPictures(this.#models, sampler, conditions, seeds, draw, hooks);
+      const pictures = await drawPictures(this.#models, sampler, prompts, seeds, draw, hooks);
       return pictures.map(({ data, width, height }, i) => {
         const job = jobs[i] as ResolvedJob;
         const parameters = parametersOf(job, draw, { ...this.#options, sampler: name });
         return new Picture(data, width, height, job.seed, parameters);
       });
     } finally {
-      releaseConditions(conditions);
+      releaseTensors(prompts);
     }
   }
 
   #sizeOf({ width, height }: ResolvedDrawOptions): Size {
-    const { size, latentPixels } = this.#models;
-    const sides = { width: width ?? size, height: height ?? size };
+    const {
+      imageSize,
+      latents: { downsample },
+    } = this.#models;
+    const sides = { width: width ?? imageSize, height: height ?? imageSize };
     for (const [key, pixels] of Object.entries(sides))
-      if (pixels % latentPixels !== 0)
+      if (pixels % downsample !== 0)
         throw new ConfigError(
-          `Expected a multiple of ${latentPixels} for --${key} (${key}) but received ${pixels}: a latent stands for ${latentPixels} × ${latentPixels} pixels`,
+          `--${key} is ${pixels}; it must be a multiple of ${downsample}: a latent stands for ${downsample} × ${downsample} pixels`,
         );
     return sides;
   }
 }
 
-function describe({ title, module: { image_proj: projection } }: OpenedAdapter): string {
-  return `${title}: ${projection.numTokens} image tokens, from ${projection.takes === 'embedding' ? 'an embedding' : 'hidden states'} ${projection.embeddingDim} wide`;
+/** The models of the one adapter that can be loaded. */
+function modelsOf({ adapters, ...options }: z.output<typeof pipelineOptionsSchema>) {
+  const entry = onlyOne(adapterEntries<LoadedAdapter>({ adapters, ...options }, ['adapter', 'imageEncoder']));
+  return { ...options, ...entry };
+}
+
+/** @throws ConfigError for two: only one adapter can act yet */
+function onlyOne<T>(entries: readonly T[]): Partial<T> {
+  if (entries.length > 1)
+    throw new ConfigError(`adapters has ${entries.length} entries; more than one is not supported yet`);
+  return entries[0] ?? {};
+}
+
+function describe({ kind, module: { image_proj: projection } }: OpenedAdapter): string {
+  const tokens =
+    projection.numTokens === null ? 'an image token for each' : `${projection.numTokens} image tokens`;
+  const features = kind.feature === 'pooled' ? 'an embedding' : 'hidden states';
+  return `${kind.title}: ${tokens}, from ${features} ${projection.embeddingDim} wide`;
 }

@@ -1,14 +1,12 @@
 /** @file How far a download is, as messages: few, and none for each of many small files. */
+import { Throttle } from '../base/throttle.js';
 import type { HubFile } from './repository.js';
-
-/** A message at most so often. */
-const INTERVAL_MS = 5000;
 
 export class DownloadProgress {
   readonly #tell: (message: string) => void;
   readonly #repo: string;
   readonly #start = performance.now();
-  #toldAt = this.#start;
+  readonly #throttle = new Throttle();
   /** Bytes since the start, and of them since the last message. */
   #loaded = 0;
   #sinceTold = 0;
@@ -29,13 +27,11 @@ export class DownloadProgress {
   update(file: HubFile, there: number, isNew: number): void {
     this.#loaded += isNew;
     this.#sinceTold += isNew;
-    const now = performance.now();
-    if (now - this.#toldAt < INTERVAL_MS) return;
-    const rate = this.#sinceTold / 1e3 / (now - this.#toldAt);
+    if (!this.#throttle.isOver) return;
+    const rate = this.#sinceTold / 1e3 / this.#throttle.restart();
     this.#tell(
       `Downloading ${this.#repo}: ${file.path}, ${gigabytes(there)} of ${size(file.size)}, ${rate.toFixed(1)} MB/s`,
     );
-    this.#toldAt = now;
     this.#sinceTold = 0;
   }
 

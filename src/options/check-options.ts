@@ -1,23 +1,17 @@
 /** @file The options of checking a dataset: those of training that say what is read, and how it is batched. */
-import type { z } from 'zod';
 import { path } from './options.js';
 import { trainOptionsSchema } from './train-options.js';
 
 export const checkOptionsSchema = trainOptionsSchema
   .pick({
     dataset: true,
-    dataJsonFile: true,
-    dataRootPath: true,
+    datasetRoot: true,
     resolution: true,
     buckets: true,
-    trainBatchSize: true,
+    batchSize: true,
   })
   .extend({
-    pretrainedModelNameOrPath: path
+    model: path
       .optional()
-      .describe(
-        'Stable Diffusion whose tokenizer counts the tokens of captions; default: they are not counted',
-      ),
+      .describe('Stable Diffusion whose tokenizer counts the tokens of captions; default: no count'),
   });
-
-export type CheckOptions = z.input<typeof checkOptionsSchema>;

@@ -1,108 +1,161 @@
 /** @file The options of a pipeline and of what it generates: names, ranges, defaults. Unknown keys are errors. */
 import { z } from 'zod';
+import { ConfigError } from '../base/errors.js';
 import type { RgbImage } from '../images/image.js';
 import { samplerNames } from '../schedulers/config.js';
-import { count, fraction, path, targetOptions } from './options.js';
+import type { Job } from './generate-types.js';
+import { count, number, path, seed, side, targetOptions, whole } from './options.js';
 
-export const pipelineOptionsSchema = z.strictObject({
-  model: path.describe(
-    'Stable Diffusion: a folder in the diffusers layout, a file of 1.x, or a name on the Hub',
-  ),
+/** An adapter and what its images are encoded by. */
+const loadedAdapter = {
+  adapter: path.describe('IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub'),
   imageEncoder: path
     .optional()
     .describe(
       'CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings',
     ),
-  adapter: path
+};
+
+const noText = 'must be text';
+const fraction = number(0, 1);
+const range = z
+  .tuple([fraction, fraction], 'must be two numbers, [start, end]')
+  .refine(([start, end]) => start <= end, 'must not end before it starts');
+
+/** What an adapter makes of its images. */
+const imagePrompt = {
+  images: z
+    .array(
+      z.union([path, z.custom<RgbImage>(isRgbImage).meta({ tsType: 'RgbImage' })], {
+        error: 'must be a path, or an image { data, width, height }',
+      }),
+      'must be a list of images',
+    )
     .optional()
-    .describe(
-      'IP-Adapter Plus: .safetensors, .bin, checkpoint folder or name on the Hub; default: none, text alone',
-    ),
+    .describe('reference images, or .safetensors files of ip-adapter embed'),
+  weights: z
+    .array(number(0, 1e9))
+    .optional()
+    .describe('one weight for each reference image, in their order; default: equal weights'),
+  scale: number(0, 1e4)
+    .optional()
+    .describe('strength of the image prompt beside the text: 0 none, 1 as trained; default: 1'),
+  range: range
+    .optional()
+    .describe('start and end of the steps in which the image prompt acts, as fractions; default: 0 1'),
+};
+
+const adaptersText = 'several adapters, each with its own options, instead of the options of one';
+
+export const pipelineOptionsSchema = z.strictObject({
+  model: path.describe(
+    'Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub',
+  ),
+  adapter: loadedAdapter.adapter
+    .optional()
+    .describe(`${loadedAdapter.adapter.description}; default: none, text alone`),
+  imageEncoder: loadedAdapter.imageEncoder,
+  adapters: z.array(z.strictObject(loadedAdapter)).optional().describe(adaptersText),
   ...targetOptions,
 });
 
-/** What a pipeline is made of. */
-export type PipelineOptions = z.input<typeof pipelineOptionsSchema>;
-
-const imageFit = z
+export const imageFit = z
   .enum(['crop', 'resize'])
   .default('crop')
-  .describe('reference pictures that are not square: crop cuts out the middle, resize squeezes the whole');
+  .describe('reference images that are not square: crop keeps the middle, resize squeezes the whole');
 
-/** How a picture that is not square becomes so. */
+/** How an image that is not square becomes so. */
 export type ImageFit = z.output<typeof imageFit>;
 
-/** How pictures are drawn, whatever they show. */
+/** How images are generated, whatever they show. */
 export const drawOptionsSchema = z.strictObject({
-  negativePrompt: z.string().default('').describe('text that the pictures should be unlike'),
-  scale: z
-    .number()
-    .min(0, 'must be at least 0')
-    .default(1)
-    .describe('strength of the image prompt beside the text: 0 none, 1 as trained'),
-  guidanceScale: z
-    .number()
-    .min(0, 'must be at least 0')
-    .default(7.5)
-    .describe('how far to go beyond the unguided prediction; 1: no guidance'),
-  steps: count.default(30).describe('denoising steps'),
+  negativePrompt: z
+    .string(noText)
+    .optional()
+    .describe('text that the images should be unlike; default: none'),
+  scale: imagePrompt.scale,
+  range: imagePrompt.range,
+  guidanceScale: number(0, 1e4).default(7.5).describe('classifier-free guidance; 1: none'),
+  steps: whole(1, 10_000).default(30).describe('denoising steps'),
   scheduler: z.enum(samplerNames).optional().describe("sampler; default: the model's own"),
-  start: fraction.default(0).describe('fraction of the steps from which the image prompt acts'),
-  end: fraction.default(1).describe('fraction of the steps up to which it acts'),
-  width: count.optional().describe("pixels; default: the model's own size"),
-  height: count.optional().describe("pixels; default: the model's own size"),
+  width: side.optional().describe("width in pixels; default: the model's own size"),
+  height: side.optional().describe("height in pixels; default: the model's own size"),
   imageFit,
-  batchSize: count.default(4).describe('pictures drawn at the same time'),
+  batchSize: count.default(4).describe('images generated at the same time'),
 });
 
-/** A picture in a file or in memory, or embeddings in a `.safetensors` file; with its weight among several. */
-const image = z.union(
-  [path, z.custom<RgbImage>(isRgbImage)],
-  'must be a path, or a picture { data, width, height }',
-);
-const weight = z.number().min(0, 'must be at least 0');
-const weightedImage = z
-  .union([image, z.strictObject({ image, weight: weight.default(1) })])
-  .transform((one) => (typeof one === 'object' && 'image' in one ? one : { image: one, weight: 1 }));
-
-/** What one picture shows. */
+/** What one image shows. */
 const subject = {
-  prompt: z.string().default('').describe('text'),
-  imagePrompts: z
-    .array(weightedImage)
-    .default([])
-    .describe('pictures to follow, each with an optional weight'),
-  seed: z.int('must be a whole number').min(0, 'must be at least 0').default(0).describe('of the noise'),
+  prompt: z.string(noText).default('').describe('text that the images follow'),
+  seed: seed.default(0).describe('seed of the noise'),
+  images: imagePrompt.images,
+  weights: imagePrompt.weights,
 };
 
 export const jobSchema = z.strictObject(subject);
 
-export const generateOptionsSchema = z.strictObject({
+/** What a loaded pipeline takes. */
+export const promptOptionsSchema = z.strictObject({
   ...subject,
-  numImages: count.default(1).describe('pictures; the n-th has the seed plus n'),
+  adapters: z.array(z.strictObject(imagePrompt)).optional().describe(adaptersText),
+  numImages: whole(1, 10_000).default(1).describe('images to generate; the n-th has the seed plus n, from 0'),
   ...drawOptionsSchema.shape,
 });
 
-export const embedOptionsSchema = z.strictObject({
-  imageEncoder: path.describe(
-    'CLIP image encoder: a folder in the transformers layout, or a name on the Hub',
-  ),
-  images: z.array(path).min(1, 'must not be empty').describe('pictures'),
-  imageFit,
-  out: z
-    .string()
-    .regex(/\.safetensors$/, 'must end in .safetensors')
-    .describe('file to write, ending in .safetensors'),
-  ...targetOptions,
+/** Models and prompts together. */
+export const generateOptionsSchema = z.strictObject({
+  ...pipelineOptionsSchema.shape,
+  ...promptOptionsSchema.shape,
+  adapters: z
+    .array(z.strictObject({ ...loadedAdapter, ...imagePrompt }))
+    .optional()
+    .describe(adaptersText),
 });
 
-export type EmbedOptions = z.input<typeof embedOptionsSchema>;
-export type ImagePrompt = z.input<typeof weightedImage>;
-export type Job = z.input<typeof jobSchema>;
-export type ResolvedJob = z.output<typeof jobSchema>;
-export type DrawOptions = z.input<typeof drawOptionsSchema>;
+/** A loaded adapter's options; of them `adapter` is there in an entry of `adapters`. */
+export type LoadedAdapter = Partial<z.output<z.ZodObject<typeof loadedAdapter>>>;
+export type ImagePromptOptions = z.output<z.ZodObject<typeof imagePrompt>>;
 export type ResolvedDrawOptions = z.output<typeof drawOptionsSchema>;
-export type GenerateOptions = z.input<typeof generateOptionsSchema>;
+
+/** A job whose images have their weights. */
+export interface ResolvedJob {
+  prompt: string;
+  imagePrompts: readonly WeightedImage[];
+  seed: number;
+}
+
+export interface WeightedImage {
+  image: string | RgbImage;
+  weight: number;
+}
+
+/**
+ * The entries of `adapters`, or the one that the short forms stand for, or none.
+ * @param keys the short forms
+ * @throws ConfigError where both are given
+ */
+export function adapterEntries<E extends object>(
+  { adapters, ...options }: E & { adapters?: readonly E[] | undefined },
+  keys: readonly (keyof E & string)[],
+): E[] {
+  const short = Object.entries(options).filter(
+    ([key, value]) => keys.includes(key as never) && value !== undefined,
+  );
+  if (adapters === undefined) return short.length === 0 ? [] : [Object.fromEntries(short) as E];
+  const names = short.map(([key]) => key).join(', ');
+  if (names !== '')
+    throw new ConfigError(`adapters and ${names} are both given; give ${names} in the entries of adapters`);
+  return [...adapters];
+}
+
+/** @throws ConfigError where there is not a weight for each image */
+export function weighted({ images = [], weights = [] }: Pick<Job, 'images' | 'weights'>): WeightedImage[] {
+  if (weights.length > 0 && weights.length !== images.length)
+    throw new ConfigError(
+      `--weights (weights) has ${weights.length} of them for ${images.length} --images (images); give one for each, or none`,
+    );
+  return images.map((image, i) => ({ image, weight: weights[i] ?? 1 }));
+}
 
 function isRgbImage(value: unknown): boolean {
   const { data, width, height } = (value ?? {}) as Partial<RgbImage>;

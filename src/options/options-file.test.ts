@@ -24,13 +24,13 @@ const refuses = (text: string, message: RegExp) => {
 
 describe('readOptionsFile', () => {
   it('takes names as in the library and as the flags, from YAML and JSON', () => {
-    const expected = { trainBatchSize: 4, learningRate: 1e-5, maxTrainSteps: 10, resume: true };
-    expect(
-      read('# mine\ntrainBatchSize: 4\nlearning_rate: 1e-5\nmax-train-steps: 10\nresume: true\n').options,
-    ).toEqual(expected);
+    const expected = { batchSize: 4, learningRate: 1e-5, maxSteps: 10, resume: true };
+    expect(read('# mine\nbatchSize: 4\nlearning_rate: 1e-5\nmax-steps: 10\nresume: true\n').options).toEqual(
+      expected,
+    );
     expect(read(JSON.stringify(expected)).options).toEqual(expected);
     expect(read(JSON.stringify(expected, null, '\t')).options).toEqual(expected);
-    expect(read('scale: [0, 0.5]', evaluateOptionsSchema).options).toEqual({ scale: [0, 0.5] });
+    expect(read('scales: [0, 0.5]', evaluateOptionsSchema).options).toEqual({ scales: [0, 0.5] });
     expect(read('# nothing yet\n').options).toEqual({});
   });
 
@@ -51,51 +51,51 @@ describe('readOptionsFile', () => {
 
   it('takes an option once only', () => {
     refuses(
-      'train_batch_size: 4\nseed: 1\ntrainBatchSize: 8\n',
-      /Expected trainBatchSize once but .*run\.yaml:1:19 has it before .*run\.yaml:3:1$/,
+      'batch_size: 4\nseed: 1\nbatchSize: 8\n',
+      /batch_size in .*run\.yaml:1:13 and batchSize in .*run\.yaml:3:1 are the same option; give one of them$/,
     );
-    refuses('seed: 1\nseed: 1\n', /run\.yaml:2:1 but .*unique/);
+    refuses('seed: 1\nseed: 1\n', /run\.yaml:2:1 is not YAML or JSON: .*unique/);
   });
 
   it('names the place of what is not YAML, or no mapping', () => {
-    refuses('seed: 1\nlearning_rate: [1\n', /Expected YAML or JSON in .*run\.yaml:\d+:\d+ but /);
+    refuses('seed: 1\nlearning_rate: [1\n', /run\.yaml:\d+:\d+ is not YAML or JSON: /);
     refuses('{"seed": 1,,}', /run\.yaml:1:12/);
-    refuses('- seed: 1\n', /Expected options such as train_batch_size: 8 in .*run\.yaml:1:1 but it is no/);
+    refuses('- seed: 1\n', /run\.yaml:1:1 is not a mapping; it must have options such as batch_size: 8/);
     expect(() => readOptionsFile(join(root, 'none.yaml'), trainOptionsSchema)).toThrow(
-      /Expected a YAML or JSON file for --config but .*none\.yaml cannot be read: ENOENT/,
+      /^--config is .*none\.yaml, which cannot be read: ENOENT/,
     );
   });
 
   it('tells where a wrong value is', () => {
-    const { options, places } = read('seed: 1\nlearning_rate: fast\ntrain_batch_size:\n');
-    const resolve = () => resolveOptions(trainOptionsSchema, options, places);
+    const { options, places } = read('seed: 1\nlearning_rate: fast\nbatch_size:\n');
+    const resolve = () => resolveOptions(trainOptionsSchema, options, (key) => places.get(key) ?? key);
+    expect(resolve).toThrow(/^learning_rate in .*run\.yaml:2:16 is "fast"; it must be a number above 0$/m);
     expect(resolve).toThrow(
-      /Expected --learning-rate \(learningRate\) to be right in .*run\.yaml:2:16 but received "fast": /,
+      /^batch_size in .*run\.yaml:3:\d+ is null; it must be a whole number from 1 to /m,
     );
-    expect(resolve).toThrow(/\(trainBatchSize\) to be right in .*run\.yaml:3:\d+ but received null: /);
   });
 });
 
 describe('optionsYaml', () => {
   const required = {
-    pretrainedModelNameOrPath: 'org/name',
-    imageEncoderPath: 'encoder: 1',
-    dataJsonFile: 'a.json',
-    dataRootPath: '',
+    model: 'org/name',
+    imageEncoder: 'encoder: 1',
+    dataset: 'a.json',
+    datasetRoot: 'no',
   };
 
   it('writes what is read as the same', () => {
-    const options = { ...required, cache: 'latents,text', learningRate: 1e-8, maxTrainSteps: 3 };
+    const options = { ...required, cache: 'latents,text', learningRate: 1e-8, maxSteps: 3 };
     const resolved = resolveOptions(trainOptionsSchema, options);
     const again = read(optionsYaml(resolved)).options;
     expect(resolveOptions(trainOptionsSchema, again)).toEqual(resolved);
-    expect(again).toMatchObject({ cache: ['latents', 'text'], learningRate: 1e-8, numTrainEpochs: 100 });
+    expect(again).toMatchObject({ cache: ['latents', 'text'], learningRate: 1e-8, epochs: 100 });
     expect(again).not.toHaveProperty('device');
   });
 
   it('has names and values that older YAML takes for the same', () => {
-    expect(optionsYaml({ mixedPrecision: 'no', trainBatchSize: 8 })).toBe(
-      'mixed_precision: "no"\ntrain_batch_size: 8\n',
+    expect(optionsYaml({ mixedPrecision: 'no', batchSize: 8 })).toBe(
+      'mixed_precision: "no"\nbatch_size: 8\n',
     );
   });
 });
@@ -106,5 +106,38 @@ describe('an unknown option of a call', () => {
     expect(call({ lerningRate: 1, xyz: 1 })).toThrow(
       /Unknown option lerningRate; did you mean learningRate\?\nUnknown option xyz$/m,
     );
+  });
+});
+
+describe('YAML that means nothing', () => {
+  it.each([
+    [
+      'an alias without an anchor',
+      'seed: *x\n',
+      /^(.*run\.yaml:1:7|seed in .*run\.yaml:1:7) .*[Uu]nresolved alias/,
+    ],
+    ['an alias before its anchor', 'cache: [*x]\nresume: &x true\n', /run\.yaml:1:\d.*[Uu]nresolved alias/],
+    [
+      'aliases that grow without end',
+      `cache: [&a [x,x,x,x,x,x,x,x,x,x],&b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a],&c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b],*c]\n`,
+      /^cache in .*run\.yaml:1:8 cannot be read: .*alias count/,
+    ],
+    ['a bad merge', '%YAML 1.1\n---\nseed: 1\n<<: 3\n', /run\.yaml:4:1/],
+    [
+      'a bad merge inside',
+      '%YAML 1.1\n---\nresume: {<<: 3}\n',
+      /^resume in .*run\.yaml:3:9 cannot be read: .*[Mm]erge/,
+    ],
+    ['an alias as a name', 'a: &x seed\n*x : 1\n', /Unknown option \*x in .*run\.yaml:2:1/],
+    ['a list as a name', '? [seed]\n: 1\n', /Unknown option \[seed\] in .*run\.yaml:1:3/],
+    [
+      'a prototype',
+      '__proto__: 1\nconstructor: 2\n',
+      /Unknown option __proto__ .*\nUnknown option constructor /,
+    ],
+  ])('%s is refused with its place', (_, text, message) => refuses(text, message));
+
+  it('takes aliases that mean something', () => {
+    expect(read('seed: &s 3\nepochs: *s\n').options).toEqual({ seed: 3, epochs: 3 });
   });
 });

@@ -3,62 +3,96 @@
  * can be repeated.
  */
 import { readFileSync } from 'node:fs';
-import { isMap, isScalar, LineCounter, type Pair, type ParsedNode, parseDocument, stringify } from 'yaml';
+import {
+  type Document,
+  isMap,
+  isScalar,
+  LineCounter,
+  type Pair,
+  type ParsedNode,
+  parseDocument,
+  stringify,
+} from 'yaml';
 import type { z } from 'zod';
 import { ConfigError } from '../base/errors.js';
 import { regularFile } from '../base/regular-file.js';
+import { aliasesOf } from './aliases.js';
 import { suggestion } from './options.js';
 
-/** What a file says, and where: `run.yaml:3:16`, by the options' names in the library. */
+/** What a file says, and where, by the options' names or aliases in camelCase. */
 export interface FileOptions {
   options: Record<string, unknown>;
+  /** An option as the file has it, with its place: 'batch_size in run.yaml:3:16'. */
   places: ReadonlyMap<string, string>;
 }
 
 /**
- * The options of a file. Names may be written as in the library or as the flags: `trainBatchSize`, `train_batch_size`,
- * `train-batch-size`. Values are not checked yet. Relative paths among them are left as they are: they count from the
- * current directory, as those of flags do.
- * @throws ConfigError with file, line and column where it is no mapping, or a name is unknown or there twice
+ * The options of a file. Names may be written as in the library or as the flags: `batchSize`, `batch_size`,
+ * `batch-size`; aliases are taken too. Values are not checked yet. Relative paths among them are left as they are: they
+ * count from the current directory, as those of flags do.
+ * @throws ConfigError with file, line and column where it is not a mapping, or a name is unknown or given twice
  */
 export function readOptionsFile(file: string, schema: z.ZodObject): FileOptions {
   const lineCounter = new LineCounter();
-  const document = parseDocument(readText(file), { lineCounter, prettyErrors: false });
+  const text = readText(file);
   const at = (offset: number): string => {
     const { line, col } = lineCounter.linePos(offset);
     return `${file}:${line}:${col}`;
   };
+  const document = parse(text, lineCounter, file);
   const [fault] = document.errors;
-  if (fault !== undefined)
-    throw new ConfigError(`Expected YAML or JSON in ${at(fault.pos[0])} but ${fault.message}`);
+  if (fault !== undefined) throw new ConfigError(`${at(fault.pos[0])} is not YAML or JSON: ${fault.message}`);
   const { contents } = document;
   if (contents === null) return { options: {}, places: new Map() };
   if (!isMap(contents))
     throw new ConfigError(
-      `Expected options such as train_batch_size: 8 in ${at(contents.range[0])} but it is no mapping`,
+      `${at(contents.range[0])} is not a mapping; it must have options such as batch_size: 8`,
     );
 
-  const content = document.toJS() as Record<string, unknown>;
-  const options: Record<string, unknown> = {};
+  const known = new Set([...Object.keys(schema.shape), ...aliasesOf(schema).map(([name]) => name)]);
+  const options: [string, unknown][] = [];
   const places = new Map<string, string>();
   const faults: string[] = [];
   for (const { key, value } of contents.items as Pair<ParsedNode, ParsedNode | null>[]) {
     const place = at(key.range[0]);
-    const written = String(isScalar(key) ? key.value : key);
+    const written = isScalar(key)
+      ? String(key.value)
+      : text.slice(...(key.range.slice(0, 2) as [number, number]));
     const name = camelCase(written);
-    const before = places.get(name);
-    if (!Object.hasOwn(schema.shape, name))
-      faults.push(`Unknown option ${written} in ${place}${suggestion(written, Object.keys(schema.shape))}`);
-    else if (before !== undefined)
-      faults.push(`Expected ${written} once but ${before} has it before ${place}`);
-    options[name] = content[written];
-    places.set(name, value === null ? place : at(value.range[0]));
+    const other = places.get(name);
+    if (!known.has(name))
+      faults.push(`Unknown option ${written} in ${place}${suggestion(written, [...known])}`);
+    else if (other !== undefined)
+      faults.push(`${other} and ${written} in ${place} are the same option; give one of them`);
+    else {
+      const valuePlace = value === null ? place : at(value.range[0]);
+      options.push([name, contentOf(value, document, `${written} in ${valuePlace}`)]);
+      places.set(name, `${written} in ${valuePlace}`);
+    }
   }
   if (faults.length > 0) throw new ConfigError(faults.join('\n'));
-  return { options, places };
+  return { options: Object.fromEntries(options), places };
 }
 
-/** `train_batch_size` and `train-batch-size` → `trainBatchSize` */
+/** @throws ConfigError where nothing can be made of it, nesting without end say */
+function parse(text: string, lineCounter: LineCounter, file: string): Document.Parsed {
+  try {
+    return parseDocument(text, { lineCounter, prettyErrors: false });
+  } catch (cause) {
+    throw new ConfigError(`${file} cannot be read as YAML or JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** @throws ConfigError for an alias without its anchor, aliases that grow without end, and a merge of what is no mapping */
+function contentOf(value: ParsedNode | null, document: Document, shown: string): unknown {
+  try {
+    return value?.toJS(document) ?? null;
+  } catch (cause) {
+    throw new ConfigError(`${shown} cannot be read: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** `batch_size` and `batch-size` → `batchSize` */
 function camelCase(name: string): string {
   return name.replace(/[-_]([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
@@ -68,7 +102,7 @@ function readText(file: string): string {
     return readFileSync(regularFile(file), 'utf8');
   } catch (cause) {
     throw new ConfigError(
-      `Expected a YAML or JSON file for --config but ${file} cannot be read: ${(cause as Error).message}`,
+      `--config is ${file}, which cannot be read: ${(cause as Error).message}; it must be a YAML or JSON file`,
       { cause },
     );
   }

@@ -1,58 +1,89 @@
 /** @file Options of every command: how they are checked, and what they have in common. */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
 import { z } from 'zod';
 import { ConfigError } from '../base/errors.js';
 import { nearestName } from '../base/nearest-name.js';
+import { fillElements, resolveAliases } from './aliases.js';
 
-export const path = z.string().min(1, 'must not be empty');
-export const count = z.int('must be a whole number').min(1, 'must be at least 1');
-export const fraction = z.number().min(0, 'must be at least 0').max(1, 'must be at most 1');
+/** A path, or a name on the Hub; `~` at its start is the home folder, which a shell does not expand in `--flag=~/…`. */
+export const path = z.string('must be a path').min(1, 'must not be empty').transform(expandHome);
 
-/** The name of an option as a flag: `trainBatchSize` → `--train-batch-size`. */
+function expandHome(text: string): string {
+  return /^~(?=$|\/)/.test(text) ? join(homedir(), text.slice(1)) : text;
+}
+
+/** A whole number from `least` to `most`, both included. */
+export function whole(least: number, most = 1e9): z.ZodInt {
+  const range = `must be a whole number from ${least} to ${most.toLocaleString('en')}`;
+  return z.int(range).min(least, range).max(most, range);
+}
+
+/** A number from `least` to `most`, both included. */
+export function number(least: number, most: number): z.ZodNumber {
+  const range = `must be a number from ${least} to ${most.toLocaleString('en')}`;
+  return z.number(range).min(least, range).max(most, range);
+}
+
+export const count = whole(1);
+/** Larger images than the memory of any machine has room to compute. */
+export const side = whole(1, 8192);
+/** Half of what a float counts exactly, so that the seeds of further images are whole numbers as well. */
+export const seed = whole(0, 2 ** 52);
+export const flag = z.boolean('must be true or false');
+
+/** The name of an option as a flag: `batchSize` → `--batch-size`. */
 export function flagOf(key: string): string {
   return `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
-/** What is trained on or measured; one of the first two is given. */
+/** What is trained on or measured. */
 export const datasetOptions = {
-  dataset: path
-    .optional()
+  dataset: z
+    .union([path.transform((one) => [one]), z.array(path).min(1, 'must name one dataset at least')], {
+      error: 'must be a path, or a list of paths',
+    })
     .describe(
-      'folder of pictures with .txt captions; JSON, JSONL; Parquet or WebDataset tar, a file, a folder or shards-{000..011}.tar; - is a tar from standard input (train)',
+      'folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar; - is a tar on standard input (train); several are joined',
     ),
-  dataJsonFile: path
+  // The original takes an empty one for the current directory.
+  datasetRoot: z
+    .string('must be a path')
+    .transform(expandHome)
     .optional()
-    .describe('the same as --dataset, for JSON: [{"image_file": "1.png", "text": "A dog"}, …]'),
-  dataRootPath: z
-    .string()
-    .optional()
-    .describe("folder that image_file is relative to; default: the JSON file's"),
+    .describe("folder that image_file in a JSON dataset is relative to; default: the JSON file's folder"),
 };
 
 /** Where a model runs, and in which precision. */
 export const targetOptions = {
   device: z
     .string()
-    .regex(/^(cpu|cuda(:\d+)?)$/, "must be 'cpu', 'cuda' or 'cuda:N'")
+    .regex(/^(cpu|cuda(:\d{1,3})?)$/, 'must be cpu, cuda or cuda:N')
     .optional()
-    .describe('cpu, cuda or cuda:N; default: cuda where LibTorch finds one'),
+    .describe('device to run on: cpu, cuda or cuda:N; default: cuda if LibTorch finds a GPU, else cpu'),
   dtype: z
     .enum(['float32', 'float16', 'bfloat16'])
     .optional()
     .describe('precision of the models; default: float32 on the CPU, float16 on a GPU'),
-  threads: count.optional().describe('CPU threads of LibTorch; default: all cores'),
+  threads: whole(1, 1024).optional().describe('CPU threads of LibTorch; default: all cores'),
 };
 
+/** How a call's options are named in errors: by key in a call, as a flag on a command line, with its place from a file. */
+export type ShownAs = (key: string) => string;
+
 /**
- * With every default filled in.
- * @param places where options were written, `run.yaml:3:16`, of those that came from a file
+ * The options with aliases resolved and every default filled in.
  * @throws ConfigError that names every option at fault, what it takes and what it got
  */
 export function resolveOptions<S extends z.ZodObject>(
   schema: S,
   options: unknown,
-  places?: ReadonlyMap<string, string>,
+  shownAs: ShownAs = (key) => key,
 ): z.output<S> {
-  const parsed = schema.safeParse(options);
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw new ConfigError(`The options are ${shown(options)}; they must be an object such as { seed: 1 }`);
+  const named = fillElements(resolveAliases(schema, options as Record<string, unknown>, shownAs));
+  const parsed = schema.safeParse(named, { error: expectation });
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map((issue) => {
     if (issue.code === 'unrecognized_keys') {
@@ -61,13 +92,23 @@ export function resolveOptions<S extends z.ZodObject>(
       return issue.keys.map((key) => `Unknown option ${key}${suggestion(key, known)}`).join('\n');
     }
     const key = String(issue.path[0]);
-    const value = (options as Record<string, unknown>)[key];
-    const description = schema.shape[key]?.description ?? '';
-    if (value === undefined) return `${flagOf(key)} (${key}) is required: ${description}`;
-    const place = places?.get(key);
-    return `Expected ${flagOf(key)} (${key}) to be right${place === undefined ? '' : ` in ${place}`} but received ${shown(value)}: ${issue.message}`;
+    const value = issue.path.slice(1).reduce((outer: unknown, part) => Object(outer)[part], named[key]);
+    if (named[key] === undefined)
+      return `${shownAs(key)} is required: ${schema.shape[key]?.description ?? ''}`;
+    const inner = issue.path.slice(1).map((part) => `[${String(part)}]`);
+    return `${shownAs(key)}${inner.join('')} is ${shown(value)}; it ${issue.message}`;
   });
   throw new ConfigError(faults.join('\n'));
+}
+
+/** What an option takes, where its schema has no words of its own. */
+function expectation(issue: z.core.$ZodRawIssue): string | undefined {
+  if (issue.code === 'invalid_value') return `must be one of ${issue.values.join(', ')}`;
+  if (issue.code === 'invalid_type' && issue.expected !== 'never') {
+    const kinds: Record<string, string> = { array: 'a list', object: 'an object', boolean: 'true or false' };
+    return `must be ${kinds[issue.expected] ?? `a ${issue.expected}`}`;
+  }
+  return undefined;
 }
 
 /** '; did you mean learning_rate?', written as the unknown name is; nothing where no key is near. */
@@ -82,7 +123,15 @@ export function suggestion(unknown: string, keys: readonly string[]): string {
   return `; did you mean ${written}?`;
 }
 
-/** As JSON; the bytes of a picture are left out. */
+/** As JSON; the bytes of an image are left out, and what JSON has no word for is written as JavaScript does. */
 function shown(value: unknown): string {
-  return JSON.stringify(value, (_, part) => (part instanceof Uint8Array ? `${part.length} bytes` : part));
+  if (typeof value === 'number' || typeof value === 'bigint' || value === undefined) return String(value);
+  try {
+    return (
+      JSON.stringify(value, (_, part) => (part instanceof Uint8Array ? `${part.length} bytes` : part)) ??
+      String(value)
+    );
+  } catch {
+    return 'an object that refers to itself';
+  }
 }

@@ -1,142 +1,136 @@
-/**
- * @file The options of training: names, ranges, defaults. The names are those of the original's script
- * (tencent-ailab/IP-Adapter tutorial_train_plus.py), in camelCase. Unknown keys are errors.
- */
+/** @file The options of training: names, ranges, defaults. Unknown keys are errors. */
 import { z } from 'zod';
 import { lrSchedulers } from '../optim/lr-scheduler.js';
-import { count, datasetOptions, path, targetOptions } from './options.js';
+import { count, datasetOptions, flag, number, path, seed, side, targetOptions, whole } from './options.js';
 
-const positive = z.number().positive('must be above 0');
-const notNegative = z.number().min(0, 'must be at least 0');
+/** Numbers of one sign; what is too large shows as a loss that is not finite. */
+const positive = z.number('must be a number above 0').positive('must be above 0');
+const notNegative = z.number('must be a number, at least 0').min(0, 'must be at least 0');
 const decayRate = notNegative.lt(1, 'must be below 1');
 
 /**
- * What the UNet and the adapter take of a row, each from a frozen encoder of its own. Pictures come first: a row whose
- * picture cannot be read has no need of its caption.
+ * What the UNet and the adapter take of a row, each from a frozen encoder of its own. Images come first: a row whose
+ * image cannot be read has no need of its caption.
  */
 export const parts = ['latents', 'image', 'text'] as const;
 export type Part = (typeof parts)[number];
 
 export const trainOptionsSchema = z.strictObject({
-  pretrainedModelNameOrPath: path.describe(
-    'Stable Diffusion: a folder in the diffusers layout, a .safetensors or .ckpt file of 1.x, or a name on the Hub, maybe with a file in it',
+  model: path.describe(
+    'Stable Diffusion to train for: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub',
   ),
-  pretrainedIpAdapterPath: path
+  imageEncoder: path.describe(
+    'CLIP image encoder: folder in the transformers layout, or name on the Hub with the folder in it',
+  ),
+  adapter: path
     .optional()
     .describe(
-      'adapter to start from: .safetensors, .bin, checkpoint folder or name on the Hub; default: a new one',
+      'adapter to start from: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: a new one',
     ),
-  numTokens: count.default(16).describe('image tokens that the Resampler makes'),
-  imageEncoderPath: path.describe(
-    'CLIP image encoder: a folder in the transformers layout, or a name on the Hub with the folder in it',
-  ),
+  numTokens: whole(1, 4096).default(16).describe('image tokens of the Resampler'),
   ...datasetOptions,
-  outputDir: path.default('sd-ip_adapter').describe('folder for the checkpoints'),
-  resolution: count
+  outputDir: path.prefault('sd-ip_adapter').describe('folder for checkpoints, metrics and validation images'),
+  resolution: side
     .refine((value) => value % 8 === 0, 'must be a multiple of 8: the VAE makes 1 latent of 8 × 8 pixels')
     .default(512)
-    .describe('width and height of the training pictures, pixels'),
-  buckets: z
-    .boolean()
+    .describe('width and height of the training images, pixels'),
+  buckets: flag
     .default(false)
     .describe(
-      'train pictures in shapes near their own, of up to the area of resolution × resolution, not cut to squares',
+      'train on images in their own aspect ratio, at most resolution × resolution pixels in area, instead of square crops',
     ),
-  randomFlip: z
-    .boolean()
+  randomFlip: flag
     .default(false)
-    .describe('mirror half of the pictures in each epoch, with their prompts'),
+    .describe('mirror half of the images in each epoch, together with their reference images'),
 
-  learningRate: positive.default(1e-4).describe('AdamW learning rate'),
-  imageProjLearningRate: positive.optional().describe('that of the Resampler; default: --learning-rate'),
+  learningRate: positive.default(1e-4).describe('learning rate of AdamW'),
+  imageProjLearningRate: positive
+    .optional()
+    .describe('learning rate of the Resampler; default: --learning-rate'),
   ipAdapterLearningRate: positive
     .optional()
-    .describe('that of to_k_ip and to_v_ip; default: --learning-rate'),
-  scaleLr: z
-    .boolean()
+    .describe('learning rate of to_k_ip and to_v_ip; default: --learning-rate'),
+  scaleLr: flag
     .default(false)
-    .describe('multiply the learning rates by --train-batch-size × --gradient-accumulation-steps'),
+    .describe('multiply the learning rates by --batch-size × --gradient-accumulation-steps'),
   lrScheduler: z
     .enum(lrSchedulers)
     .default('constant')
-    .describe('how the learning rate changes over the run, as in diffusers'),
-  lrWarmupSteps: notNegative
-    .int()
+    .describe('course of the learning rate over the run, as in diffusers'),
+  lrWarmupSteps: whole(0)
     .default(500)
-    .describe('steps in which the learning rate rises from 0; constant has none'),
-  lrNumCycles: count.default(1).describe('falls to 0 of cosine_with_restarts'),
+    .describe('steps in which the learning rate rises from 0; constant has no warm-up'),
+  lrNumCycles: count.default(1).describe('cycles of cosine_with_restarts'),
   lrPower: positive.default(1).describe('exponent of polynomial'),
   adamBeta1: decayRate.default(0.9).describe("decay of AdamW's mean gradient"),
   adamBeta2: decayRate.default(0.999).describe("decay of AdamW's mean squared gradient"),
-  adamEpsilon: positive.default(1e-8).describe("added to AdamW's denominator"),
-  weightDecay: notNegative.default(1e-2).describe('AdamW weight decay'),
+  adamEpsilon: positive.default(1e-8).describe("constant in AdamW's denominator"),
+  weightDecay: notNegative.default(1e-2).describe('weight decay of AdamW'),
   gradientAccumulationSteps: count
     .default(1)
-    .describe('batches whose gradients make one step, as one batch so many times as large'),
-  gradientCheckpointing: z
-    .boolean()
+    .describe('batches whose gradients are added up for one optimizer step'),
+  gradientCheckpointing: flag
     .default(false)
-    .describe("compute the UNet's layers a second time in backward, not keep them: less memory, more time"),
+    .describe("recompute the UNet's layers in backward instead of keeping them: less memory, more time"),
   maxGradNorm: positive.optional().describe('clip gradients to this global norm; default: no clipping'),
-  useEma: z
-    .boolean()
+  useEma: flag
     .default(false)
-    .describe('keep a moving average of the adapter: ip_adapter_ema.safetensors in each checkpoint'),
-  emaDecay: decayRate.default(0.9999).describe('what the decay of the moving average grows to'),
-  snrGamma: positive.optional().describe('weigh losses by Min-SNR with this γ, 5 say; default: all the same'),
-  noiseOffset: notNegative.default(0).describe('noise that a channel has in common, 0.05 say; 0: none'),
+    .describe('keep a moving average of the adapter, ip_adapter_ema.safetensors in each checkpoint'),
+  emaDecay: decayRate.default(0.9999).describe('largest decay of the moving average'),
+  snrGamma: positive
+    .optional()
+    .describe('weight losses by Min-SNR with this γ, for example 5; default: equal weights'),
+  noiseOffset: notNegative
+    .default(0)
+    .describe('strength of noise that is equal over a whole channel, for example 0.05; 0: none'),
   timestepSampling: z
     .enum(['uniform', 'logit_normal'])
     .default('uniform')
-    .describe('which timesteps are trained'),
-  logitMean: z.number().default(0).describe('of logit_normal; above 0, noisy timesteps are more frequent'),
-  logitStd: positive.default(1).describe('of logit_normal'),
-
-  numTrainEpochs: count.default(100).describe('times that each row is seen'),
-  maxTrainSteps: count
-    .optional()
-    .describe('optimizer steps of the run, in as many epochs as they take; default: --num-train-epochs'),
-  trainBatchSize: count.default(8).describe('rows that are computed at once'),
-  saveSteps: count.default(2000).describe('steps between checkpoints; one is always written at the end'),
-  checkpointsTotalLimit: count
-    .optional()
-    .describe('checkpoints to keep; older ones are deleted when a newer one is whole; default: all'),
-  maxNanSteps: z
-    .int()
-    .min(0, 'must be at least 0')
+    .describe('distribution of the trained timesteps'),
+  logitMean: z
+    .number('must be a number')
     .default(0)
-    .describe(
-      'batches that may be skipped because their loss or a gradient is NaN or infinite; one more stops the run',
-    ),
+    .describe('mean of logit_normal; above 0, noisy timesteps are more frequent'),
+  logitStd: positive.default(1).describe('standard deviation of logit_normal'),
+
+  epochs: count.default(100).describe('passes over the dataset'),
+  maxSteps: count
+    .optional()
+    .describe('optimizer steps of the run, in as many epochs as needed; default: as --epochs says'),
+  batchSize: count.default(8).describe('rows in a batch, per process'),
+  saveSteps: count.default(2000).describe('steps between checkpoints; one is always written at the end'),
+  checkpointsTotalLimit: count.optional().describe('checkpoints to keep, the newest ones; default: all'),
+  maxNanSteps: whole(0)
+    .default(0)
+    .describe('batches to skip because of a NaN or infinite loss or gradient before the run stops'),
   mixedPrecision: z
     .enum(['no', 'fp16', 'bf16'])
     .default('no')
-    .describe('dtype of the frozen models; what is trained stays in fp32'),
-  cudaGraphs: z
-    .boolean()
+    .describe('precision of the frozen models; trained weights stay in fp32'),
+  cudaGraphs: flag
     .default(false)
-    .describe(
-      'record the kernels of a step as CUDA graphs, by shapes, and launch them together; --dry-run does not',
-    ),
-  dataloaderNumWorkers: z
-    .int()
-    .min(0)
+    .describe('record the kernels of a step as CUDA graphs, one for each shape; --dry-run does not'),
+  dataloaderNumWorkers: whole(0, 1024)
     .default(0)
-    .describe('batches that are prepared ahead; 0: a good number'),
-  seed: z.int().min(0).default(0).describe('of initial weights, noise, shuffle and drop'),
+    .describe('batches to prepare ahead; 0: chosen automatically'),
+  seed: seed.default(0).describe('seed of initial weights, noise, shuffling and dropped conditions'),
   resume: z
-    .union([z.literal(true), path])
+    .union([z.literal(true), path], { error: 'must be a checkpoint folder, or true for the newest one' })
     .optional()
-    .describe('go on from this checkpoint; without a value, from the newest in the output folder'),
+    .describe('continue from this checkpoint; without a value, from the newest one in --output-dir'),
   cache: z
     // A list is what it resolves to: resolved options are options again, and a run can be repeated from them.
-    .union([z.string().transform((list) => list.split(',')), z.array(z.string())])
+    .union([z.string().transform((list) => list.split(',')), z.array(z.string())], {
+      error: 'must be a list',
+    })
     .pipe(z.array(z.enum(parts)))
     .optional()
-    .describe('encode each row once and keep it on disk: latents, text, image, or several with commas'),
+    .describe(
+      'encode each row once and keep the result on disk: latents, text, image, or several with commas',
+    ),
   cacheDir: path
     .optional()
-    .describe('folder for --cache, which runs may share; default: cache in the output folder'),
+    .describe('folder for --cache, which runs may share; default: cache in --output-dir'),
 
   reportTo: z
     .string()
@@ -144,39 +138,69 @@ export const trainOptionsSchema = z.strictObject({
       z.enum(['tensorboard', 'none'], {
         error: ({ input }) =>
           input === 'wandb'
-            ? 'Weights & Biases is not supported: its client for JavaScript, @wandb/sdk, is an unfinished beta without resume or pictures; use tensorboard, or read metrics.jsonl'
+            ? 'must be tensorboard or none: Weights & Biases is not supported, since its client for JavaScript, @wandb/sdk, is an unfinished beta without resume or images; metrics.jsonl has the same numbers'
             : undefined,
       }),
     )
     .default('tensorboard')
-    .describe('tensorboard: event files beside metrics.jsonl, which is always written; or none'),
-  loggingDir: path.default('logs').describe('folder for the event files, inside the output folder'),
-  validationImage: z
+    .describe('where metrics go besides metrics.jsonl: tensorboard, for event files, or none'),
+  loggingDir: path.prefault('logs').describe('folder for the event files, relative to --output-dir'),
+  validationImages: z
     .array(path)
     .default([])
-    .describe('pictures as prompts for what is drawn while training goes; a row of the sheet each'),
-  validationPrompt: z
+    .describe('reference images to generate from during training; one row of the sheet each'),
+  validationPrompts: z
     .array(z.string())
     .default([])
-    .describe('text beside each validation picture, or one for all; default: none'),
+    .describe('one prompt for each validation image, or one for all; default: no text'),
   validationSteps: count
     .default(500)
-    .describe('steps between validation drawings; one is always made at the end'),
-  numValidationImages: count.default(1).describe('drawings of each validation picture'),
-  validationScale: notNegative
+    .describe('steps between validation sheets; one is always made at the end'),
+  numValidationImages: whole(1, 1000).default(1).describe('generated images for each validation image'),
+  validationScale: number(0, 1e4)
     .default(1)
-    .describe('strength of the image prompt in validation drawings: 0 none, 1 as trained'),
-  validationGuidanceScale: notNegative
+    .describe('strength of the image prompt in validation: 0 none, 1 as trained'),
+  validationGuidanceScale: number(0, 1e4)
     .default(7.5)
-    .describe('how far validation drawings go beyond the unguided prediction; 1: no guidance'),
-  validationSamplingSteps: count.default(30).describe('denoising steps of a validation drawing'),
+    .describe('classifier-free guidance in validation; 1: none'),
+  validationSamplingSteps: whole(1, 10_000).default(30).describe('denoising steps of a validation image'),
 
   device: targetOptions.device,
   threads: targetOptions.threads,
 });
 
-/** What a caller gives: what has a default may be left out. */
-export type TrainOptions = z.input<typeof trainOptionsSchema>;
-
 /** With every default filled in. */
 export type ResolvedTrainOptions = z.output<typeof trainOptionsSchema>;
+
+type Acts = (options: ResolvedTrainOptions) => boolean;
+const validates: Acts = ({ validationImages }) => validationImages.length > 0;
+const warmsUp: Acts = ({ lrScheduler }) => lrScheduler !== 'constant';
+const isLogitNormal: Acts = ({ timestepSampling }) => timestepSampling === 'logit_normal';
+
+/** When an option that depends on others has an effect. */
+const conditional: Readonly<Partial<Record<keyof ResolvedTrainOptions, Acts>>> = {
+  lrWarmupSteps: warmsUp,
+  lrNumCycles: ({ lrScheduler }) => lrScheduler === 'cosine_with_restarts',
+  lrPower: ({ lrScheduler }) => lrScheduler === 'polynomial',
+  emaDecay: ({ useEma }) => useEma,
+  logitMean: isLogitNormal,
+  logitStd: isLogitNormal,
+  epochs: ({ maxSteps }) => maxSteps === undefined,
+  cacheDir: ({ cache = [] }) => cache.length > 0,
+  loggingDir: ({ reportTo }) => reportTo !== 'none',
+  validationImages: validates,
+  validationPrompts: validates,
+  validationSteps: validates,
+  numValidationImages: validates,
+  validationScale: validates,
+  validationGuidanceScale: validates,
+  validationSamplingSteps: validates,
+};
+
+/** The options that have an effect, beside the others as they are. */
+export function actingOptions(options: ResolvedTrainOptions): Partial<ResolvedTrainOptions> {
+  const acting = Object.entries(options).filter(
+    ([key]) => conditional[key as keyof ResolvedTrainOptions]?.(options) ?? true,
+  );
+  return Object.fromEntries(acting);
+}

@@ -26,11 +26,16 @@ const x = randn([5, 6], { generator });
 function model(): Tensor {
   const tokens = x.matmul(outside);
   const again = tokens.mul(2);
-  const a = checkpoint((input, text) => input.matmul(first).add(text).mul(input.matmul(first)), x, tokens);
+  const a = checkpoint(([input, text]) => input.matmul(first).add(text).mul(input.matmul(first)), [
+    x,
+    tokens,
+  ] as const);
   checkpoint((input) => input.matmul(third), a);
   const between = a.mul(0.5);
-  const b = checkpoint((input, text) => input.matmul(second).mul(text), between, again);
-  const c = checkpoint((input, skip) => input.mul(skip).matmul(first), b, a);
+  const b = checkpoint(({ input, text }) => input.matmul(second).mul(text), { input: between, text: again });
+  const c = checkpoint(({ states: [input, skip] }) => input.mul(skip).matmul(first), {
+    states: [b, a] as const,
+  });
   return c.square().mean();
 }
 

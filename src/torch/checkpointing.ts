@@ -13,6 +13,7 @@
 import { backward, isGradEnabled, noGrad } from './autograd.js';
 import { tidy, untidied } from './scope.js';
 import { op, type Tensor } from './tensor.js';
+import { mapTensors } from './tensor-tree.js';
 
 const aten = { alias: op('aten::alias(Tensor(a) self) -> Tensor(a)') };
 
@@ -53,13 +54,13 @@ export class GradientCheckpoints implements Disposable {
   }
 
   /** @internal */
-  run<Inputs extends Tensor[]>(segment: (...inputs: Inputs) => Tensor, inputs: Inputs): Tensor {
-    const taken = inputs.map((input) => this.#take(input)) as Inputs;
+  run<Inputs>(segment: (inputs: Inputs) => Tensor, inputs: Inputs): Tensor {
+    const taken = mapTensors(inputs, (input) => this.#take(input));
     const leaf = untidied(() => {
       using _ = noGrad();
-      return tidy(() => segment(...taken));
+      return tidy(() => segment(taken));
     });
-    this.#cut({ leaf, remake: () => segment(...taken), retainGraph: false });
+    this.#cut({ leaf, remake: () => segment(taken), retainGraph: false });
     this.#inputs.set(leaf, leaf);
     return leaf;
   }
@@ -101,11 +102,10 @@ export class GradientCheckpoints implements Disposable {
 
 /**
  * Runs a segment, and has it computed again in backward where there are GradientCheckpoints and gradients are wanted.
- * @param segment a function of tensors that depends on nothing random; what it takes apart from parameters are its inputs
+ * @param segment depends on nothing random, and on no tensor but its inputs and parameters: the graph of a tensor that it
+ * only closes over would be gone through a second time
+ * @param inputs a record, see tensor-tree.ts
  */
-export function checkpoint<Inputs extends Tensor[]>(
-  segment: (...inputs: Inputs) => Tensor,
-  ...inputs: Inputs
-): Tensor {
-  return current === null || !isGradEnabled() ? segment(...inputs) : current.run(segment, inputs);
+export function checkpoint<Inputs>(segment: (inputs: Inputs) => Tensor, inputs: Inputs): Tensor {
+  return current === null || !isGradEnabled() ? segment(inputs) : current.run(segment, inputs);
 }

@@ -9,6 +9,7 @@ import {
   type Recorder,
   randn,
   recordCuda,
+  type Tensor,
   tensor,
   tidy,
 } from './index.js';
@@ -23,18 +24,21 @@ if (cudaDevices() > 0) recorders.push(['CUDA', recordCuda, 'cuda']);
 describe.each(recorders)('a function graphed by %s', (_, record, device) => {
   it('gives what it gives unrecorded, for each shape, whatever came in between', () => {
     const weight = randn([3, 2], { device });
-    const fn = graphed((x, y) => tidy(() => [x.matmul(weight).sigmoid(), y.add(1)]), record);
+    const fn = graphed(
+      ({ x, y }: { x: Tensor; y: Tensor }) => tidy(() => [x.matmul(weight).sigmoid(), y.add(1)]),
+      record,
+    );
     for (const rows of [1, 4, 1, 1, 4, 4, 1])
       tidy(() => {
         const [x, y] = [randn([rows, 3], { device }), randn([rows], { device })] as const;
-        const [product, sum] = fn(x, y);
+        const [product, sum] = fn({ x, y });
         expect(product?.toNumbers()).toEqual(x.matmul(weight).sigmoid().toNumbers());
         expect(sum?.toNumbers()).toEqual(y.add(1).toNumbers());
       });
   });
 
   it('gives results that the next call leaves alone', () => {
-    const double = graphed((x) => [x.mul(2)], record);
+    const double = graphed((x: Tensor) => [x.mul(2)], record);
     const results = [1, 2, 3, 4].map((value) => double(tensor([value], [1]).to(device))[0]);
     expect(results.map((result) => result?.item())).toEqual([2, 4, 6, 8]);
   });
@@ -42,13 +46,13 @@ describe.each(recorders)('a function graphed by %s', (_, record, device) => {
   it('adds gradients where they are, with a weight that is an input', () => {
     const weight = tensor([1, 1], [2]).to(device);
     weight.requiresGrad = true;
-    const add = graphed((x, factor) => {
+    const add = graphed(([x, factor]: [Tensor, Tensor]) => {
       const loss = tidy(() => weight.mul(x).sum().mul(factor));
       tidy(() => backward(loss));
       return [loss.detach()];
     }, record);
     const call = (x: number[], factor: number): void =>
-      tidy(() => void add(tensor(x, [2]).to(device), tensor([factor], []).to(device)));
+      tidy(() => void add([tensor(x, [2]).to(device), tensor([factor], []).to(device)]));
     call([1, 2], 1);
     call([3, 4], 10);
     call([5, 6], 100);
@@ -58,9 +62,15 @@ describe.each(recorders)('a function graphed by %s', (_, record, device) => {
     expect(weight.grad?.toNumbers()).toEqual([3, 0]);
   });
 
+  it('is recorded anew where a number of the record is another one', () => {
+    const scale = graphed(({ x, by }: { x: Tensor; by: number }) => [x.mul(by)], record);
+    const results = [2, 2, 3, 3, 2].map((by) => scale({ x: tensor([1], [1]).to(device), by })[0]?.item());
+    expect(results).toEqual([2, 2, 3, 3, 2]);
+  });
+
   it('keeps no tensor but those it works on', () => {
     using _ = noGrad();
-    const fn = graphed((x) => [tidy(() => x.exp().sum())], record);
+    const fn = graphed((x: Tensor) => [tidy(() => x.exp().sum())], record);
     const call = (): void => tidy(() => void fn(tensor([1, 2], [2]).to(device)));
     for (let i = 0; i < 3; i++) call();
     const before = memoryStats().liveTensors;

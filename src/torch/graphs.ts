@@ -6,7 +6,8 @@
 import { ConfigError } from '../base/errors.js';
 import { native } from './native.js';
 import { untidied } from './scope.js';
-import type { Device, Tensor } from './tensor.js';
+import { type Device, Tensor } from './tensor.js';
+import { mapTensors, tensorsOf } from './tensor-tree.js';
 
 /** Runs what was recorded again, on the same memory. */
 type Replay = () => void;
@@ -41,34 +42,32 @@ export const recordCuda: Recorder = (work, device) => {
   return replay;
 };
 
-type TensorFunction<Inputs extends Tensor[], Outputs extends Tensor[]> = (...inputs: Inputs) => Outputs;
-
-interface Recorded<Outputs> {
-  inputs: Tensor[];
+interface Recorded<Inputs, Outputs> {
+  inputs: Inputs;
   /** Gives what it leaves where the recording left it. */
   run(): Outputs;
 }
 
 /**
- * The same function, recorded. It is for functions that launch the same kernels for all inputs of the same shapes, whatever
- * their values: no number in it may depend on what is no input, nothing in it may read a value, and what it changes in
- * place has to stay where it is. It runs as it is where the shapes are new, which has cuDNN choose its algorithms, is
- * recorded the second time, and only replayed from then on.
+ * Returns the same function of records (see tensor-tree.ts), recorded. It is for functions that launch the same kernels
+ * for all inputs of the same shapes, whatever their values: nothing in it may read a value, and what it changes in place
+ * has to stay where it is. It runs as it is where the shapes are new, which has cuDNN choose its algorithms, is recorded
+ * the second time, and only replayed from then on. Numbers and strings of the record are constants of a recording.
  */
-export function graphed<Inputs extends Tensor[], Outputs extends Tensor[]>(
-  fn: TensorFunction<Inputs, Outputs>,
+export function graphed<Inputs, Outputs>(
+  fn: (inputs: Inputs) => Outputs,
   record: Recorder = recordCuda,
-): TensorFunction<Inputs, Outputs> {
-  /** By shapes; null where they have come once. */
-  const known = new Map<string, Recorded<Outputs> | null>();
+): (inputs: Inputs) => Outputs {
+  /** By shapes and constants; null where they have come once. */
+  const recordings = new Map<string, Recorded<Inputs, Outputs> | null>();
 
-  const recordFor = (examples: Inputs): Recorded<Outputs> =>
+  const recordFor = (examples: Inputs): Recorded<Inputs, Outputs> =>
     untidied(() => {
-      const inputs = examples.map((example) => example.clone()) as Inputs;
+      const inputs = mapTensors(examples, (example) => example.clone());
       let outputs: Outputs;
       const replay = record(() => {
-        outputs = fn(...inputs);
-      }, examples[0]?.device as Device);
+        outputs = fn(inputs);
+      }, tensorsOf(examples)[0]?.device as Device);
       return {
         inputs,
         run: () => {
@@ -78,19 +77,25 @@ export function graphed<Inputs extends Tensor[], Outputs extends Tensor[]>(
       };
     });
 
-  return (...inputs) => {
-    const key = inputs.map(({ dtype, shape }) => `${dtype}[${shape}]`).join();
-    const before = known.get(key);
-    if (before === undefined) {
-      known.set(key, null);
-      return fn(...inputs);
+  return (inputs) => {
+    const tensors = tensorsOf(inputs);
+    const key = keyOf(inputs);
+    const known = recordings.get(key);
+    if (known === undefined) {
+      recordings.set(key, null);
+      return fn(inputs);
     }
-    const recording = before ?? recordFor(inputs);
-    known.set(key, recording);
-    recording.inputs.forEach((input, i) => {
-      input.copy_(inputs[i] as Tensor);
-    });
+    const recording = known ?? recordFor(inputs);
+    recordings.set(key, recording);
+    for (const [i, input] of tensorsOf(recording.inputs).entries()) input.copy_(tensors[i] as Tensor);
     // The next run writes over them.
-    return recording.run().map((output) => output.clone()) as Outputs;
+    return mapTensors(recording.run(), (output) => output.clone());
   };
+}
+
+/** What a recording depends on: dtypes, shapes and constants. */
+function keyOf(inputs: unknown): string {
+  return JSON.stringify(inputs, (_, value) =>
+    value instanceof Tensor ? `${value.dtype}[${value.shape}]` : value,
+  );
 }

@@ -31,3 +31,4 @@ export {
 } from './runtime.js';
 export { tidy } from './scope.js';
 export { type Device, op, Tensor } from './tensor.js';
+export { mapTensors, tensorsOf, withTensors, zipTensors } from './tensor-tree.js';

@@ -2,13 +2,16 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { expectAllclose, golden, goldenResampler, readGolden, target } from '../../test/golden.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
-import { readNoiseConfig } from '../schedulers/config.js';
+import { diffusionObjective } from '../diffusion/objective.js';
+import { unetBackbone } from '../diffusion/stable-diffusion.js';
+import { type NoiseConfig, readNoiseConfig } from '../schedulers/config.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
-import { type Tensor, tensor } from '../torch/index.js';
+import { mapTensors, type Tensor, tensor } from '../torch/index.js';
 import { loadUNet } from '../weights/load.js';
-import { minSnrWeights, type StepInputs, trainingLoss } from './loss.js';
+import { type StepInputs, trainingLoss } from './loss.js';
 
 const epsilon = readNoiseConfig(golden('schedulers/sd15_scheduler_config.json') as string);
+const objectiveOf = (config: NoiseConfig) => diffusionObjective(new DDPMScheduler(config, target.device));
 const velocity = { ...epsilon, prediction_type: 'v_prediction' } as const;
 
 describe('Min-SNR weights', () => {
@@ -24,7 +27,7 @@ describe('Min-SNR weights', () => {
   const expected = (weight: (snr: number) => number) => tensor(snr.map(weight), [steps.length]);
 
   it.each([1, 5])('γ = %d, where the noise is predicted', (gamma) => {
-    const weights = minSnrWeights(new DDPMScheduler(epsilon), timesteps, gamma);
+    const weights = objectiveOf(epsilon).minSnrWeights(timesteps, gamma);
     expectAllclose(
       weights,
       expected((snr) => Math.min(snr, gamma) / snr),
@@ -34,7 +37,7 @@ describe('Min-SNR weights', () => {
   });
 
   it.each([1, 5])('γ = %d, where the velocity is predicted', (gamma) => {
-    const weights = minSnrWeights(new DDPMScheduler(velocity), timesteps, gamma);
+    const weights = objectiveOf(velocity).minSnrWeights(timesteps, gamma);
     expectAllclose(
       weights,
       expected((snr) => Math.min(snr, gamma) / (snr + 1)),
@@ -45,7 +48,9 @@ describe('Min-SNR weights', () => {
   it('are finite where no signal is left', () => {
     const last = tensor([999], [1], 'int64');
     const weight = (config: typeof epsilon) =>
-      minSnrWeights(new DDPMScheduler({ ...config, rescale_betas_zero_snr: true }), last, 5).item();
+      objectiveOf({ ...config, rescale_betas_zero_snr: true })
+        .minSnrWeights(last, 5)
+        .item();
     expect([weight(epsilon), weight(velocity)]).toEqual([1, 0]);
   });
 });
@@ -54,36 +59,30 @@ describe('trainingLoss', () => {
   const folder = golden('train') as string;
   const config = JSON.parse(readFileSync(`${folder}/config.json`, 'utf8'));
   const unet = loadUNet(golden('unet/unet') as string, target);
-  const adapter = new IPAdapter(unet, goldenResampler(config.resampler));
+  const adapter = new IPAdapter(unet.sites(), goldenResampler(config.resampler));
   adapter.loadStateDict(readGolden(`${folder}/init.safetensors`), 'golden');
-  adapter.attach();
+  const backbone = unetBackbone(unet);
   const inputs = readGolden(`${folder}/inputs.safetensors`);
   const at = (name: string): Tensor => inputs.get(`step0.${name}`) as Tensor;
   const whole: StepInputs = {
     latents: at('latents'),
     noise: at('noise'),
     timesteps: at('timesteps'),
-    textStates: at('encoder_hidden_states'),
+    conditioning: { text: at('encoder_hidden_states') },
     imageFeatures: at('image_embeds'),
   };
-  const row = (i: number): StepInputs => ({
-    latents: whole.latents.slice(0, i, i + 1),
-    noise: whole.noise.slice(0, i, i + 1),
-    timesteps: whole.timesteps.slice(0, i, i + 1),
-    textStates: whole.textStates.slice(0, i, i + 1),
-    imageFeatures: whole.imageFeatures.slice(0, i, i + 1),
-  });
+  const row = (i: number): StepInputs => mapTensors(whole, (tensor) => tensor.slice(0, i, i + 1));
   const rows = whole.latents.shape[0] as number;
 
   it.each([
     ['epsilon', epsilon],
     ['v_prediction', velocity],
   ] as const)('%s: with γ it is the mean of the rows’ own losses, each with its weight', (_, noiseConfig) => {
-    const scheduler = new DDPMScheduler(noiseConfig, target.device);
+    const objective = objectiveOf(noiseConfig);
     const loss = (inputs: StepInputs, snrGamma?: number): number =>
-      trainingLoss({ unet, scheduler }, adapter, inputs, { snrGamma }).loss.item();
+      trainingLoss({ backbone, objective }, adapter, inputs, { snrGamma }).loss.item();
     const gamma = 0.1;
-    const weights = minSnrWeights(scheduler, whole.timesteps, gamma).toNumbers();
+    const weights = objective.minSnrWeights(whole.timesteps, gamma).toNumbers();
     const each = Array.from({ length: rows }, (_, i) => loss(row(i)));
     const mean = (values: number[]): number => values.reduce((a, b) => a + b) / rows;
     expect(rows).toBeGreaterThan(1);
@@ -94,11 +93,8 @@ describe('trainingLoss', () => {
   });
 
   it('predicts the velocity where the model does: another loss of the same prediction', () => {
-    const [scheduler, other] = [epsilon, velocity].map(
-      (config) => new DDPMScheduler(config, target.device),
-    ) as [DDPMScheduler, DDPMScheduler];
-    const [a, b] = [scheduler, other].map((scheduler) =>
-      trainingLoss({ unet, scheduler }, adapter, whole).loss.item(),
+    const [a, b] = [epsilon, velocity].map((config) =>
+      trainingLoss({ backbone, objective: objectiveOf(config) }, adapter, whole).loss.item(),
     );
     expect(Math.abs((a as number) - (b as number))).toBeGreaterThan(1e-3);
   });

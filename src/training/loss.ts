@@ -1,13 +1,13 @@
-/** @file The loss: how far the UNet with the adapter is from predicting the noise, or the velocity. */
-
+/** @file The loss: how far the backbone with the adapter is from predicting the noise, or the velocity. */
 import type { IPAdapter } from '../adapters/ip-adapter.js';
-import type { EncodedBatch, FrozenModels } from '../diffusion/frozen-models.js';
+import type { Backbone } from '../diffusion/model.js';
+import type { Objective } from '../diffusion/objective.js';
 import { mseLoss, mseLossPerRow } from '../nn/functional.js';
-import type { DDPMScheduler } from '../schedulers/ddpm.js';
-import { cat, type Tensor } from '../torch/index.js';
+import type { Tensor } from '../torch/index.js';
+import type { EncodedBatch } from './encodings/frozen-encoders.js';
 import type { Noise } from './noise.js';
 
-/** What the loss of a step is made of. */
+/** What the loss of a step is made of: a record of tensors with a row for each image. */
 export interface StepInputs extends EncodedBatch, Noise {}
 
 export interface LossOptions {
@@ -22,33 +22,28 @@ export interface TrainingLoss {
   rowLosses: Tensor;
 }
 
-/** The mean squared error between the UNet's prediction and its target. */
+export interface LossModels {
+  backbone: Backbone;
+  objective: Objective;
+}
+
+/** Returns the mean squared error between the backbone's prediction and its target. */
 export function trainingLoss(
-  { unet, scheduler }: Pick<FrozenModels, 'unet' | 'scheduler'>,
+  { backbone, objective }: LossModels,
   adapter: IPAdapter,
-  { latents, noise, timesteps, textStates, imageFeatures }: StepInputs,
+  { latents, noise, timesteps, conditioning, imageFeatures }: StepInputs,
   { snrGamma }: LossOptions = {},
 ): TrainingLoss {
-  const noisyLatents = scheduler.addNoise(latents, noise, timesteps).to(textStates.dtype);
-  const imageTokens = adapter.call(imageFeatures).to(textStates.dtype);
-  const prediction = unet.call(noisyLatents, timesteps, cat([textStates, imageTokens], 1)).to('float32');
-  const target = scheduler.target(latents, noise, timesteps);
+  const { dtype } = conditioning.text;
+  const noisy = objective.noisy(latents, noise, timesteps).to(dtype);
+  const imageTokens = adapter.call(imageFeatures).to(dtype);
+  const additions = [adapter.addition(imageTokens)];
+  const prediction = backbone.predict(noisy, timesteps, conditioning, additions).to('float32');
+  const target = objective.target(latents, noise, timesteps);
   const perRow = mseLossPerRow(prediction, target);
   const loss =
     snrGamma === undefined
       ? mseLoss(prediction, target)
-      : perRow.mul(minSnrWeights(scheduler, timesteps, snrGamma)).mean();
+      : perRow.mul(objective.minSnrWeights(timesteps, snrGamma)).mean();
   return { loss, rowLosses: perRow.detach() };
-}
-
-/**
- * The weight of each row, [b]: min(SNR, γ) / SNR where the UNet predicts the noise, min(SNR, γ) / (SNR + 1) where it
- * predicts the velocity (Hang et al., arXiv 2303.09556; diffusers
- * `examples/text_to_image/train_text_to_image.py`).
- */
-export function minSnrWeights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: number): Tensor {
-  const snr = scheduler.signalToNoise(timesteps);
-  if (scheduler.config.prediction_type === 'v_prediction') return snr.clamp(null, gamma).div(snr.add(1));
-  // The same as min(SNR, γ) / SNR, and 1 where no signal is left.
-  return snr.pow(-1).mul(gamma).clamp(null, 1);
 }

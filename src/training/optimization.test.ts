@@ -3,10 +3,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { expectAllclose } from '../../test/golden.js';
+import { Recorder } from '../../test/recorder.js';
 import { readAdapter } from '../adapters/adapter-file.js';
 import { ConfigError } from '../base/errors.js';
 import { readSafetensors } from '../formats/index.js';
-import type { TrainOptions } from '../options/train-options.js';
+import type { TrainOptions } from '../options/train-types.js';
+
 import type { Tensor } from '../torch/index.js';
 import { train } from './train.js';
 
@@ -24,18 +26,17 @@ interface Run {
 
 /** @param abort is aborted when the first checkpoint is there */
 async function run(name: string, options: Partial<TrainOptions>, abort?: AbortController): Promise<Run> {
-  const [losses, messages] = [[] as number[], [] as string[]];
+  const { losses, messages, onEvent } = new Recorder();
   const { checkpoint } = await train(
     {
       ...world.optionsFor(name),
-      ...{ trainBatchSize: 2, maxTrainSteps: 2 },
+      ...{ batchSize: 2, maxSteps: 2 },
       ...options,
     },
     {
-      onSteps: (report) => losses.push(...report.losses),
-      onMessage: (message) => {
-        messages.push(message);
-        if (message.startsWith('Saved')) abort?.abort();
+      onEvent: (event) => {
+        onEvent(event);
+        if (event.type === 'checkpoint') abort?.abort();
       },
       ...(abort === undefined ? {} : { signal: abort.signal }),
     },
@@ -66,7 +67,7 @@ function distances(from: string, to: string): { image_proj: number; ip_adapter: 
 }
 
 const combined: Partial<TrainOptions> = {
-  ...{ gradientAccumulationSteps: 2, maxTrainSteps: 7, seed: 4, learningRate: 1e-3 },
+  ...{ gradientAccumulationSteps: 2, maxSteps: 7, seed: 4, learningRate: 1e-3 },
   ...{ useEma: true, emaDecay: 0.6, maxGradNorm: 0.05, snrGamma: 0.1, noiseOffset: 0.1 },
   ...{ lrScheduler: 'cosine', lrWarmupSteps: 2, timestepSampling: 'logit_normal', logitMean: 0.5 },
 };
@@ -92,13 +93,13 @@ describe('a run with everything on', () => {
 
     // Without its average, the checkpoint is not one to go on from.
     rmSync(join(second.checkpoint, 'ip_adapter_ema.safetensors'));
-    await expect(run('parts', { ...combined, maxTrainSteps: 8, resume: true })).rejects.toThrow(
+    await expect(run('parts', { ...combined, maxSteps: 8, resume: true })).rejects.toThrow(
       /ip_adapter_ema\.safetensors/,
     );
   });
 
   it('each option does something: without it the losses or the weights are others', async () => {
-    const short = { ...combined, maxTrainSteps: 5 };
+    const short = { ...combined, maxSteps: 5 };
     const all = await run('all', short);
     const changes: [
       keyof TrainOptions,
@@ -133,8 +134,8 @@ describe('a run with everything on', () => {
   });
 
   it('is refused where a binding option is another', async () => {
-    await run('binding', { maxTrainSteps: 1 });
-    const again = { maxTrainSteps: 2, resume: true } as const;
+    await run('binding', { maxSteps: 1 });
+    const again = { maxSteps: 2, resume: true } as const;
     for (const [options, message] of [
       [{ gradientAccumulationSteps: 2 }, /--gradient-accumulation-steps is 2 but .* trained with 1/],
       [{ useEma: true }, /--use-ema is true but .* trained with false/],
@@ -150,8 +151,8 @@ describe('a run of another length', () => {
   const cosine: Partial<TrainOptions> = { lrScheduler: 'cosine', lrWarmupSteps: 0, learningRate: 1e-3 };
 
   it('goes on by the schedule of its new length, and says so', async () => {
-    await run('longer', { ...cosine, maxTrainSteps: 2 });
-    const { messages } = await run('longer', { ...cosine, maxTrainSteps: 4, resume: true });
+    await run('longer', { ...cosine, maxSteps: 2 });
+    const { messages } = await run('longer', { ...cosine, maxSteps: 4, resume: true });
     expect(messages).toContain(
       "Learning rate: cosine, 0 warm-up steps, over 4 steps; the checkpoint's run was to have 2, so that the learning rate goes on another curve",
     );
@@ -159,8 +160,8 @@ describe('a run of another length', () => {
 
   it('has nothing to say where the schedule does not depend on it', async () => {
     const constant = { lrScheduler: 'constant_with_warmup', lrWarmupSteps: 1 } as const;
-    await run('constant', { ...constant, maxTrainSteps: 1 });
-    const { messages } = await run('constant', { ...constant, maxTrainSteps: 2, resume: true });
+    await run('constant', { ...constant, maxSteps: 1 });
+    const { messages } = await run('constant', { ...constant, maxSteps: 2, resume: true });
     expect(messages).toContain('Learning rate: constant_with_warmup, 1 warm-up steps');
   });
 
@@ -168,7 +169,7 @@ describe('a run of another length', () => {
     ['cosine_with_restarts', { lrNumCycles: 2 }],
     ['polynomial', { lrPower: 3 }],
   ] as const)('%s takes %j', async (lrScheduler, shape) => {
-    const given = { lrScheduler, lrWarmupSteps: 0, maxTrainSteps: 3, learningRate: 1e-3 } as const;
+    const given = { lrScheduler, lrWarmupSteps: 0, maxSteps: 3, learningRate: 1e-3 } as const;
     const [one, other] = [
       await run(lrScheduler, given),
       await run(`${lrScheduler}-2`, { ...given, ...shape }),
@@ -179,8 +180,8 @@ describe('a run of another length', () => {
 
   it('epochs are counted in steps of the whole batch', async () => {
     const { messages, losses } = await run('epochs', {
-      ...{ lrScheduler: 'linear', numTrainEpochs: 2, maxTrainSteps: undefined },
-      ...{ trainBatchSize: 1, gradientAccumulationSteps: 3 },
+      ...{ lrScheduler: 'linear', epochs: 2, maxSteps: undefined },
+      ...{ batchSize: 1, gradientAccumulationSteps: 3 },
     });
     // 8 rows are 3 + 3 + 2.
     expect(losses).toHaveLength(6);
@@ -190,11 +191,11 @@ describe('a run of another length', () => {
 
 describe('learning rates', () => {
   const oneStep = (name: string, options: Partial<TrainOptions>) =>
-    run(name, { maxTrainSteps: 1, weightDecay: 0, adamEpsilon: 1e-20, ...options });
+    run(name, { maxSteps: 1, weightDecay: 0, adamEpsilon: 1e-20, ...options });
 
   // Without decay, AdamW's first step moves every weight with a gradient by the learning rate.
   it('each part of the adapter has its own, or the common one', async () => {
-    const far = { maxTrainSteps: 1, weightDecay: 0, learningRate: 1e-30 };
+    const far = { maxSteps: 1, weightDecay: 0, learningRate: 1e-30 };
     const { checkpoint: start } = await run('start', far);
     const cases = [
       [{ learningRate: 1e-3 }, 1e-3, 1e-3],
@@ -211,7 +212,7 @@ describe('learning rates', () => {
   });
 
   it('--scale-lr multiplies all by the rows of a step', async () => {
-    const batch = { trainBatchSize: 2, gradientAccumulationSteps: 2 };
+    const batch = { batchSize: 2, gradientAccumulationSteps: 2 };
     const [scaled, given] = [
       await oneStep('scaled', { ...batch, learningRate: 1e-4, ipAdapterLearningRate: 3e-4, scaleLr: true }),
       await oneStep('given', { ...batch, learningRate: 4e-4, ipAdapterLearningRate: 12e-4 }),
@@ -234,16 +235,22 @@ describe('learning rates', () => {
 
 describe('values out of range', () => {
   it.each([
-    [{ gradientAccumulationSteps: 0 }, /--gradient-accumulation-steps .*received 0/],
-    [{ maxGradNorm: 0 }, /--max-grad-norm .*above 0/],
-    [{ emaDecay: 1 }, /--ema-decay .*below 1/],
-    [{ adamBeta2: 1 }, /--adam-beta2 .*below 1/],
-    [{ snrGamma: -5 }, /--snr-gamma .*above 0/],
-    [{ noiseOffset: -0.1 }, /--noise-offset .*at least 0/],
-    [{ logitStd: 0 }, /--logit-std .*above 0/],
-    [{ lrWarmupSteps: 1.5 }, /--lr-warmup-steps .*received 1.5/],
-    [{ lrScheduler: 'cosinus' as never }, /--lr-scheduler .*constant_with_warmup/],
-    [{ timestepSampling: 'normal' as never }, /--timestep-sampling .*logit_normal/],
+    [{ gradientAccumulationSteps: 0 }, /^gradientAccumulationSteps is 0; it must be a whole number from 1/],
+    [{ maxGradNorm: 0 }, /^maxGradNorm is 0; it must be above 0$/],
+    [{ emaDecay: 1 }, /^emaDecay is 1; it must be below 1$/],
+    [{ adamBeta2: 1 }, /^adamBeta2 is 1; it must be below 1$/],
+    [{ snrGamma: -5 }, /^snrGamma is -5; it must be above 0$/],
+    [{ noiseOffset: -0.1 }, /^noiseOffset is -0.1; it must be at least 0$/],
+    [{ logitStd: 0 }, /^logitStd is 0; it must be above 0$/],
+    [{ lrWarmupSteps: 1.5 }, /^lrWarmupSteps is 1.5; it must be a whole number from 0/],
+    [
+      { lrScheduler: 'cosinus' as never },
+      /^lrScheduler is "cosinus"; it must be one of .*constant_with_warmup/,
+    ],
+    [
+      { timestepSampling: 'normal' as never },
+      /^timestepSampling is "normal"; it must be one of uniform, logit_normal$/,
+    ],
   ])('%j', async (options, message) => {
     await expect(run('faults', options)).rejects.toThrow(ConfigError);
     await expect(run('faults', options)).rejects.toThrow(message);
@@ -259,9 +266,9 @@ describe('a model that predicts the velocity', () => {
       for (const snrGamma of [undefined, 5]) {
         writeFileSync(file, JSON.stringify({ ...JSON.parse(config), prediction_type }));
         const ran = await run(`${prediction_type}-${snrGamma}`, {
-          maxTrainSteps: 1,
+          maxSteps: 1,
           snrGamma,
-          trainBatchSize: 8,
+          batchSize: 8,
         });
         losses.push(ran.losses[0] as number);
       }

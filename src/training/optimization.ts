@@ -29,7 +29,7 @@ export function createOptimization(
   config: ResolvedTrainOptions,
   totalSteps: number,
 ): Optimization {
-  const scale = config.scaleLr ? config.trainBatchSize * config.gradientAccumulationSteps : 1;
+  const scale = config.scaleLr ? config.batchSize * config.gradientAccumulationSteps : 1;
   const group = (part: string, learningRate = config.learningRate): ParameterGroup => ({
     parameters: new Map([...parameters].filter(([key]) => key.startsWith(`${part}.`))),
     learningRate: learningRate * scale,

@@ -3,10 +3,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { expectAllclose, expectSameBytes } from '../../test/golden.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
+import { contextDimOf } from '../adapters/open-adapter.js';
+import { plus } from '../adapters/plus.js';
 import { Resampler } from '../adapters/resampler.js';
 import { type Batch, DataLoader } from '../data/data-loader.js';
 import { openDataset } from '../data/open-dataset.js';
-import { loadFrozenModels } from '../diffusion/frozen-models.js';
 import { GradScaler } from '../optim/grad-scaler.js';
 import { trainOptionsSchema } from '../options/train-options.js';
 import { Generator, graphed, memoryStats, randn, type Tensor, tidy } from '../torch/index.js';
@@ -14,6 +15,7 @@ import { openEncoders } from './encodings/encoders.js';
 import { NanGuard } from './nan-guard.js';
 import { createOptimization } from './optimization.js';
 import type { StepMetrics } from './reports/step-reporter.js';
+import { openModels, trainingModels } from './setup.js';
 import { gradientAdder, type Training, trainStep } from './step.js';
 
 let world: World;
@@ -37,14 +39,14 @@ async function open(
     learningRate: 1e-3,
     ...options,
   });
-  const { trainBatchSize, gradientAccumulationSteps, resolution } = config;
-  const models = loadFrozenModels(model, imageEncoder, {
-    ...target,
-    rowsAtOnce: trainBatchSize,
-  });
-  const { rows } = await openDataset({ dataset: at('data.json'), dataRootPath: at('images') });
-  const { tokenizer, imageProcessor, unet, imageFeatureSize: embeddingDim } = models;
-  const batchSize = trainBatchSize * gradientAccumulationSteps;
+  const { gradientAccumulationSteps, resolution } = config;
+  const opened = openModels(model, imageEncoder, target);
+  const models = trainingModels(opened, plus, { ...target, rowsAtOnce: config.batchSize });
+  const { rows } = await openDataset({ dataset: at('data.json'), datasetRoot: at('images') });
+  const { tokenizer, imageProcessor } = models;
+  const { sites } = models.backbone;
+  const embeddingDim = opened.imageEncoder.widths.tokens;
+  const batchSize = config.batchSize * gradientAccumulationSteps;
   const loader = new DataLoader({
     rows,
     tokenizer,
@@ -55,9 +57,9 @@ async function open(
     seed: 0,
   });
   const encoders = await openEncoders(models, { cached: [], cacheDir: '', resolution, rows, loader, target });
-  const dim = unet.config.crossAttentionDim[0] as number;
+  const dim = contextDimOf(sites);
   const adapter = new IPAdapter(
-    unet,
+    sites,
     new Resampler({
       dim,
       embeddingDim,
@@ -69,7 +71,7 @@ async function open(
       ffMult: 2,
     }),
   );
-  adapter.init(new Generator('cpu', 1)).requiresGrad_(true).attach();
+  adapter.init(new Generator('cpu', 1)).requiresGrad_(true);
   const optimization = createOptimization(adapter.namedParameters(), config, 100);
   const generator = new Generator('cpu', 5);
   const batches: Batch[] = [];
@@ -135,9 +137,9 @@ describe('peak memory', () => {
       return memoryStats().cpuPeakBytes - before;
     };
     // The peak of the process only grows: the smaller ones come first, and this test before the others.
-    const accumulated = await peak({ trainBatchSize: 1, gradientAccumulationSteps: 8 });
-    const checkpointed = await peak({ trainBatchSize: 8, gradientCheckpointing: true });
-    const whole = await peak({ trainBatchSize: 8 });
+    const accumulated = await peak({ batchSize: 1, gradientAccumulationSteps: 8 });
+    const checkpointed = await peak({ batchSize: 8, gradientCheckpointing: true });
+    const whole = await peak({ batchSize: 8 });
     expect(accumulated).toBeLessThan(whole / 4);
     expect(checkpointed).toBeLessThan(whole * 0.6);
   });
@@ -145,7 +147,7 @@ describe('peak memory', () => {
 
 describe('gradient checkpointing', () => {
   it('gives the same loss to the bit, and the gradients within float noise', async () => {
-    const options = { trainBatchSize: 8 };
+    const options = { batchSize: 8 };
     const [kept, again] = [
       run(await open(options)),
       run(await open({ ...options, gradientCheckpointing: true })),
@@ -158,12 +160,12 @@ describe('gradient checkpointing', () => {
 describe('gradient accumulation', () => {
   // Of 8 rows, so that the last batch is smaller in some, and its last micro-batch too: 3 3 | 2, 3 3 2.
   it.each([
-    [{ trainBatchSize: 4 }, { trainBatchSize: 1, gradientAccumulationSteps: 4 }],
-    [{ trainBatchSize: 5 }, { trainBatchSize: 1, gradientAccumulationSteps: 5 }],
-    [{ trainBatchSize: 6 }, { trainBatchSize: 3, gradientAccumulationSteps: 2 }],
+    [{ batchSize: 4 }, { batchSize: 1, gradientAccumulationSteps: 4 }],
+    [{ batchSize: 5 }, { batchSize: 1, gradientAccumulationSteps: 5 }],
+    [{ batchSize: 6 }, { batchSize: 3, gradientAccumulationSteps: 2 }],
     [
-      { trainBatchSize: 8, snrGamma: 5, noiseOffset: 0.1 },
-      { trainBatchSize: 3, gradientAccumulationSteps: 3, snrGamma: 5, noiseOffset: 0.1 },
+      { batchSize: 8, snrGamma: 5, noiseOffset: 0.1 },
+      { batchSize: 3, gradientAccumulationSteps: 3, snrGamma: 5, noiseOffset: 0.1 },
     ],
   ])('%j is %j', async (large, small) => {
     const [one, many] = [run(await open(large)), run(await open(small))];
@@ -178,8 +180,8 @@ describe('gradient accumulation', () => {
     // The demo's models: random weights make more of the rounding, which differs with the size of the batch.
     const demo = join(import.meta.dirname, '../../demo/models');
     const [large, small] = [
-      await open({ trainBatchSize: 8 }, demo, join(demo, 'image_encoder')),
-      await open({ trainBatchSize: 2, gradientAccumulationSteps: 4 }, demo, join(demo, 'image_encoder')),
+      await open({ batchSize: 8 }, demo, join(demo, 'image_encoder')),
+      await open({ batchSize: 2, gradientAccumulationSteps: 4 }, demo, join(demo, 'image_encoder')),
     ];
     const [one, many] = [run(large), run(small)];
     for (const [key, value] of one.moments) expectAllclose(many.moments.get(key) as Tensor, value, 1e-5);
@@ -189,9 +191,9 @@ describe('gradient accumulation', () => {
 describe('a recorded step', () => {
   // A graph runs the same work again on the same memory; what must not be baked into it is in the inputs.
   it.each([
-    { trainBatchSize: 3, gradientAccumulationSteps: 2 },
-    { trainBatchSize: 3, gradientAccumulationSteps: 2, gradientCheckpointing: true, snrGamma: 5 },
-    { trainBatchSize: 2, maxGradNorm: 0.01, useEma: true, lrScheduler: 'linear', lrWarmupSteps: 2 },
+    { batchSize: 3, gradientAccumulationSteps: 2 },
+    { batchSize: 3, gradientAccumulationSteps: 2, gradientCheckpointing: true, snrGamma: 5 },
+    { batchSize: 2, maxGradNorm: 0.01, useEma: true, lrScheduler: 'linear', lrWarmupSteps: 2 },
   ])('gives the same bytes: %j', async (options) => {
     const [plain, recording] = [await open(options), await open(options)];
     const { training } = recording;
@@ -203,7 +205,7 @@ describe('a recorded step', () => {
   });
 
   it('gives the same bytes with a gradient scaler, whose scale grows', async () => {
-    const [plain, recording] = [await open({ trainBatchSize: 4 }), await open({ trainBatchSize: 4 })];
+    const [plain, recording] = [await open({ batchSize: 4 }), await open({ batchSize: 4 })];
     for (const opened of [plain, recording]) {
       opened.training.scaler = new GradScaler();
       opened.training.scaler.loadStateDict({ scale: 1024, goodSteps: 1998 });
@@ -219,8 +221,8 @@ describe('a recorded step', () => {
 describe('clipping', () => {
   it('tells the norm before it, and bounds what AdamW gets', async () => {
     const [free, clipped] = [
-      run(await open({ trainBatchSize: 8 })),
-      run(await open({ trainBatchSize: 8, maxGradNorm: 0.01 })),
+      run(await open({ batchSize: 8 })),
+      run(await open({ batchSize: 8, maxGradNorm: 0.01 })),
     ];
     const [norm] = free.norms as [number];
     expect(clipped.norms).toEqual(free.norms);
@@ -234,7 +236,7 @@ describe('clipping', () => {
 
 describe('a learning rate of 0', () => {
   it('is the first of a warm-up, and moves nothing', async () => {
-    const opened = await open({ trainBatchSize: 4, lrScheduler: 'linear', lrWarmupSteps: 2 });
+    const opened = await open({ batchSize: 4, lrScheduler: 'linear', lrWarmupSteps: 2 });
     const before = tidy(() =>
       Array.from(opened.training.adapter.parameters(), (value) => value.detach().clone()),
     );
@@ -253,14 +255,14 @@ describe('a learning rate of 0', () => {
 describe('the gradient scaler', () => {
   // Half precision needs a GPU; the scaler itself does not, and powers of two change no digit.
   it('changes no bit where nothing overflows', async () => {
-    const [plain, scaled] = [await open({ trainBatchSize: 4 }), await open({ trainBatchSize: 4 })];
+    const [plain, scaled] = [await open({ batchSize: 4 }), await open({ batchSize: 4 })];
     scaled.training.scaler = new GradScaler();
     const plainRun = run(plain);
     expectSameRun(run(scaled), plainRun);
   });
 
   it('skips the update after an overflow: weights, average, schedule and count of updates stay', async () => {
-    const opened = await open({ trainBatchSize: 4, useEma: true, lrScheduler: 'linear', lrWarmupSteps: 2 });
+    const opened = await open({ batchSize: 4, useEma: true, lrScheduler: 'linear', lrWarmupSteps: 2 });
     const { training, batches } = opened;
     const scaler = new GradScaler();
     training.scaler = scaler;
@@ -284,7 +286,7 @@ describe('the gradient scaler', () => {
   });
 
   it('hides no NaN of the loss, and none of the gradients once there is no scale that could be the cause', async () => {
-    const { training, batches } = await open({ trainBatchSize: 4 });
+    const { training, batches } = await open({ batchSize: 4 });
     const scaler = new GradScaler();
     training.scaler = scaler;
     const batch = batches[0] as Batch;

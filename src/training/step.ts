@@ -8,7 +8,7 @@
 
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { Examples } from '../data/data-loader.js';
-import { type Encode, encodeBatch, type FrozenModels } from '../diffusion/frozen-models.js';
+import type { LatentSpace } from '../diffusion/model.js';
 import { clipGradNorm, gradientsOf, gradNorm } from '../optim/clip-grad-norm.js';
 import type { Part, ResolvedTrainOptions } from '../options/train-options.js';
 import {
@@ -17,10 +17,12 @@ import {
   full,
   type Generator,
   GradientCheckpoints,
+  mapTensors,
   type Tensor,
   tidy,
 } from '../torch/index.js';
-import { type StepInputs, type TrainingLoss, trainingLoss } from './loss.js';
+import { type Encode, encodeBatch } from './encodings/frozen-encoders.js';
+import { type LossModels, type StepInputs, type TrainingLoss, trainingLoss } from './loss.js';
 import type { NanGuard } from './nan-guard.js';
 import { drawNoise } from './noise.js';
 import type { Optimization } from './optimization.js';
@@ -29,7 +31,7 @@ import type { StepMetrics } from './reports/step-reporter.js';
 /** All that a step works with. */
 export interface Training extends Optimization {
   config: ResolvedTrainOptions;
-  models: FrozenModels;
+  models: LossModels & { latents: LatentSpace };
   encoders: Record<Part, Encode>;
   adapter: IPAdapter;
   /** Draws the VAE's samples, noise and timesteps. */
@@ -46,18 +48,10 @@ type Around = <T>(phase: Phase, work: () => T) => T;
 const justRun: Around = (_, work) => work();
 
 /**
- * Adds the gradients of a micro-batch, times its weight, to those of the parameters.
- * @param weight a scalar
- * @returns the micro-batch's loss without its weight, and that of each row, without gradients
+ * Adds the gradients of a micro-batch, times its weight, a scalar, to those of the parameters. Returns the micro-batch's
+ * loss without its weight, and that of each row, without gradients.
  */
-type AddGradients = (
-  latents: Tensor,
-  noise: Tensor,
-  timesteps: Tensor,
-  textStates: Tensor,
-  imageFeatures: Tensor,
-  weight: Tensor,
-) => [loss: Tensor, rowLosses: Tensor];
+type AddGradients = (inputs: { rows: StepInputs; weight: Tensor }) => TrainingLoss;
 
 /**
  * The results are on the device. It is not waited for, but for what the guard and the scaler have to know.
@@ -68,9 +62,9 @@ type AddGradients = (
 export function trainStep(training: Training, batch: Examples, step: number): StepMetrics | null {
   const { config, models, adapter, generator, optimizer, ema, scaler, around = justRun } = training;
   return tidy(() => {
-    const encoded = encodeBatch(training.encoders, models, batch, generator);
+    const encoded = encodeBatch(training.encoders, models.latents.scale, batch, generator);
     const { shape, device } = encoded.latents;
-    const noise = drawNoise(shape, models.scheduler.numTrainTimesteps, config, { generator, device });
+    const noise = drawNoise(shape, models.objective, config, { generator, device });
     const { loss, rowLosses } = accumulateGradients(training, { ...encoded, ...noise });
     const gradients = gradientsOf(adapter.parameters());
     scaler?.unscale(gradients);
@@ -109,11 +103,10 @@ function accumulateGradients(training: Training, inputs: StepInputs): TrainingLo
   const { config, scaler, addGradients = gradientAdder(training) } = training;
   const { shape, device } = inputs.latents;
   const [rows = 0] = shape;
-  const losses = microBatches(inputs, config.trainBatchSize).map((micro) => {
-    const { latents, noise, timesteps, textStates, imageFeatures } = micro;
-    const share = (latents.shape[0] ?? 0) / rows;
+  const losses = microBatches(inputs, config.batchSize).map((micro) => {
+    const share = (micro.latents.shape[0] ?? 0) / rows;
     const weight = full([], share, { device }).mul(scaler?.scale ?? 1);
-    const [loss, rowLosses] = addGradients(latents, noise, timesteps, textStates, imageFeatures, weight);
+    const { loss, rowLosses } = addGradients({ rows: micro, weight });
     return { loss: loss.mul(share), rowLosses };
   });
   return {
@@ -124,35 +117,27 @@ function accumulateGradients(training: Training, inputs: StepInputs): TrainingLo
 
 interface GradientParts extends Pick<Training, 'adapter' | 'around'> {
   config: Pick<ResolvedTrainOptions, 'gradientCheckpointing' | 'snrGamma'>;
-  models: Pick<FrozenModels, 'unet' | 'scheduler'>;
+  models: LossModels;
 }
 
 /** Forward and backward of a micro-batch. */
 export function gradientAdder({ config, models, adapter, around = justRun }: GradientParts): AddGradients {
-  return (latents, noise, timesteps, textStates, imageFeatures, weight) =>
+  return ({ rows, weight }) =>
     tidy(() => {
       using checkpoints = config.gradientCheckpointing ? new GradientCheckpoints() : null;
-      const inputs = { latents, noise, timesteps, textStates, imageFeatures };
-      const { loss, rowLosses } = around('forward', () => trainingLoss(models, adapter, inputs, config));
+      const { loss, rowLosses } = around('forward', () => trainingLoss(models, adapter, rows, config));
       around('backward', () => {
         backward(loss.mul(weight));
         checkpoints?.backward();
       });
-      return [loss.detach(), rowLosses];
+      return { loss: loss.detach(), rowLosses };
     });
 }
 
 /** Slices of at most `size` rows. */
 function microBatches(inputs: StepInputs, size: number): StepInputs[] {
   const [rows = 0] = inputs.latents.shape;
-  return Array.from({ length: Math.ceil(rows / size) }, (_, i) => {
-    const rowsOf = (tensor: Tensor): Tensor => tensor.slice(0, i * size, (i + 1) * size);
-    return {
-      latents: rowsOf(inputs.latents),
-      noise: rowsOf(inputs.noise),
-      timesteps: rowsOf(inputs.timesteps),
-      textStates: rowsOf(inputs.textStates),
-      imageFeatures: rowsOf(inputs.imageFeatures),
-    };
-  });
+  return Array.from({ length: Math.ceil(rows / size) }, (_, i) =>
+    mapTensors(inputs, (tensor) => tensor.slice(0, i * size, (i + 1) * size)),
+  );
 }

@@ -2,6 +2,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, stretchImages, type World } from '../../test/e2e/world.js';
+import { Recorder } from '../../test/recorder.js';
 import { train } from './train.js';
 
 const SAMPLE_IMAGES = 11;
@@ -30,21 +31,20 @@ interface Run {
 }
 
 async function run(name: string, options: Record<string, unknown> = {}): Promise<Run> {
-  const losses: number[] = [];
-  const told: string[] = [];
+  const { losses, messages: told, onEvent } = new Recorder();
   const { step } = await train(
     {
       ...world.optionsFor(name),
       cacheDir: at('cache'),
-      trainBatchSize: 2,
-      numTrainEpochs: 2,
+      batchSize: 2,
+      epochs: 2,
       learningRate: 1e-3,
       buckets: true,
       randomFlip: true,
       seed: 4,
       ...options,
     },
-    { onSteps: (report) => losses.push(...report.losses), onMessage: (message) => told.push(message) },
+    { onEvent },
   );
   return { losses, told, step };
 }
@@ -66,10 +66,10 @@ describe('training in buckets, with mirrored pictures', () => {
   });
 
   it('has other losses than squares, and than pictures that are never mirrored', async () => {
-    const { losses } = await run('both', { maxTrainSteps: 4 });
+    const { losses } = await run('both', { maxSteps: 4 });
     const without = [{ buckets: false }, { randomFlip: false }, { buckets: false, randomFlip: false }];
     for (const [i, options] of without.entries())
-      expect((await run(`without ${i}`, { ...options, maxTrainSteps: 4 })).losses).not.toEqual(losses);
+      expect((await run(`without ${i}`, { ...options, maxSteps: 4 })).losses).not.toEqual(losses);
   });
 
   it('has the same losses from a cache, which keeps each picture in its size, mirrored and not', async () => {
@@ -94,7 +94,7 @@ describe('training in buckets, with mirrored pictures', () => {
     const count = async (options: Record<string, unknown>): Promise<string> => {
       const { told } = await run(`choice ${Math.random()}`, {
         cache: 'latents',
-        maxTrainSteps: 1,
+        maxSteps: 1,
         ...options,
       });
       return told.find((message) => message.startsWith('Cache of latents: complete')) as string;
@@ -115,15 +115,15 @@ describe('training in buckets, with mirrored pictures', () => {
       writeFileSync(join(own.root, 'images', '0.png'), 'no header');
       const wide = readFileSync(join(own.root, 'images', '1.png'));
       writeFileSync(join(own.root, 'images', '1.png'), wide.subarray(0, -40));
-      const data = { dataJsonFile: join(own.root, 'data.json'), dataRootPath: join(own.root, 'images') };
-      const { told, losses } = await run('bad', { ...data, numTrainEpochs: 1 });
+      const data = { dataset: join(own.root, 'data.json'), datasetRoot: join(own.root, 'images') };
+      const { told, losses } = await run('bad', { ...data, epochs: 1 });
       expect(told).toContain('Buckets: 32x64: 1, 64x64: 8, 80x48: 2');
       expect(told.filter((message) => message.startsWith('Skipped')).sort()).toEqual([
         expect.stringMatching(/0\.png: it is not a JPEG/),
         expect.stringMatching(/1\.png: it is damaged/),
       ]);
       expect(losses.length).toBeGreaterThanOrEqual(6);
-      const cached = await run('bad cached', { ...data, numTrainEpochs: 1, cache: 'latents' });
+      const cached = await run('bad cached', { ...data, epochs: 1, cache: 'latents' });
       for (const [i, loss] of losses.entries())
         expect(Math.abs((cached.losses[i] as number) / loss - 1)).toBeLessThan(1e-5);
     } finally {
@@ -132,10 +132,12 @@ describe('training in buckets, with mirrored pictures', () => {
   });
 
   it('refuses to go on with another choice of either', async () => {
-    await run('bound', { maxTrainSteps: 1 });
-    const again = { resume: true, maxTrainSteps: 2 };
+    await run('bound', { maxSteps: 1 });
+    const again = { resume: true, maxSteps: 2 };
     await expect(run('bound', { ...again, buckets: false })).rejects.toThrow(/--buckets is false but .*true/);
     await expect(run('bound', { ...again, randomFlip: false })).rejects.toThrow(/--random-flip is false/);
-    await expect(run('text', { buckets: 'yes' })).rejects.toThrow(/--buckets .*"yes"/);
+    await expect(run('text', { buckets: 'yes' })).rejects.toThrow(
+      /^buckets is "yes"; it must be true or false$/,
+    );
   });
 });

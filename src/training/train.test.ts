@@ -4,7 +4,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { expectAllclose, golden, goldenResampler, readGolden, target } from '../../test/golden.js';
 import { readRun } from '../../test/read-events.js';
+import { endsGroup, Recorder } from '../../test/recorder.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
+import type { RunEvent } from '../base/run-context.js';
+import { diffusionObjective } from '../diffusion/objective.js';
+import { unetBackbone } from '../diffusion/stable-diffusion.js';
 import { readSafetensors } from '../formats/index.js';
 import { AdamW } from '../optim/adamw.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
@@ -27,9 +31,10 @@ describe('the original run, step by step', () => {
         golden('schedulers/sd15_scheduler_config.json') as string,
         target.device,
       );
-      const adapter = new IPAdapter(unet, goldenResampler(config.resampler));
+      const models = { backbone: unetBackbone(unet), objective: diffusionObjective(scheduler) };
+      const adapter = new IPAdapter(unet.sites(), goldenResampler(config.resampler));
       adapter.loadStateDict(read('init'), 'golden');
-      adapter.requiresGrad_(true).attach();
+      adapter.requiresGrad_(true);
       const parameters = adapter.namedParameters();
       expect([...parameters.keys()]).toEqual(config.parameter_order);
       const optimizer = new AdamW(
@@ -48,12 +53,12 @@ describe('the original run, step by step', () => {
           latents: at('latents'),
           noise: at('noise'),
           timesteps: at('timesteps'),
-          textStates: at('encoder_hidden_states'),
+          conditioning: { text: at('encoder_hidden_states') },
           imageFeatures: at('image_embeds'),
         };
         tidy(() => {
           using checkpoints = activations === 'gradient checkpointing' ? new GradientCheckpoints() : null;
-          const { loss, rowLosses } = trainingLoss({ unet, scheduler }, adapter, stepInputs);
+          const { loss, rowLosses } = trainingLoss(models, adapter, stepInputs);
           expect(Math.abs(loss.item() / expected - 1)).toBeLessThan(1e-6);
           expect(rowLosses.shape).toEqual([stepInputs.timesteps.shape[0]]);
           expect(rowLosses.requiresGrad).toBe(false);
@@ -117,7 +122,7 @@ describe('train', () => {
 
   const optionsFor = (name: string) => ({
     ...world.optionsFor(name),
-    trainBatchSize: 3,
+    batchSize: 3,
   });
 
   it('runs from TypeScript, tells every loss once, and leaves the model files as they were', async () => {
@@ -126,11 +131,9 @@ describe('train', () => {
       'model/vae/diffusion_pytorch_model.safetensors',
     ];
     const before = files.map((file) => readFileSync(`${world.root}/${file}`));
-    const losses: number[] = [];
-    const { step, checkpoint, badRows } = await train(
-      { ...optionsFor('library'), maxTrainSteps: 7, learningRate: 1e-3 },
-      { onSteps: (report) => losses.push(...report.losses) },
-    );
+    const { losses, onEvent } = new Recorder();
+    const options = { ...optionsFor('library'), maxSteps: 7, learningRate: 1e-3 };
+    const { step, checkpoint, badRows } = await train(options, { onEvent });
     expect([step, badRows, losses.length]).toEqual([7, [], 7]);
     expect(losses.every(Number.isFinite)).toBe(true);
     expect(checkpoint).toBe(`${world.root}/library/checkpoint-7`);
@@ -139,45 +142,51 @@ describe('train', () => {
   });
 
   it('sees every row in every epoch, the last batch smaller', async () => {
-    const images: number[] = [];
-    const { step } = await train(
-      { ...optionsFor('epochs'), numTrainEpochs: 2 },
-      { onSteps: (report) => images.push(report.images) },
-    );
+    let images = 0;
+    let steps = 0;
+    const onEvent = (event: RunEvent): void => {
+      if (event.type === 'step') steps++;
+      if (!endsGroup(event)) return;
+      const seconds = steps * (Number(event['speed/step_seconds']) + Number(event['speed/data_seconds']));
+      images += Number(event['speed/images_per_second']) * seconds;
+      steps = 0;
+    };
+    const { step } = await train({ ...optionsFor('epochs'), epochs: 2 }, { onEvent });
     expect(step).toBe(6);
-    expect(images.reduce((sum, n) => sum + n, 0)).toBe(16);
+    expect(images).toBeCloseTo(16, 6);
   });
 
   it('computes on as many threads as it is told to', async () => {
     const before = native.getNumThreads();
-    await train({ ...optionsFor('threads'), maxTrainSteps: 1, threads: before + 1 });
+    await train({ ...optionsFor('threads'), maxSteps: 1, threads: before + 1 });
     expect(native.getNumThreads()).toBe(before + 1);
     setNumThreads(before);
   });
 
   it('makes the steps that it is told to, in as many epochs as they take', async () => {
-    const { step } = await train({ ...optionsFor('steps'), numTrainEpochs: 1, maxTrainSteps: 7 });
+    const { step } = await train({ ...optionsFor('steps'), epochs: 1, maxSteps: 7 });
     expect(step).toBe(7);
   });
 
   it('stops on a signal, and goes on to the very losses of a run that was not stopped', async () => {
-    const collect = (into: number[]) => ({
-      onSteps: ({ losses }: { losses: number[] }) => void into.push(...losses),
-    });
-    const whole: number[] = [];
-    const parts: number[] = [];
-    await train({ ...optionsFor('whole'), maxTrainSteps: 14, seed: 3 }, collect(whole));
+    const [{ losses: whole, onEvent: onWhole }, { losses: parts, onEvent: onParts }] = [
+      new Recorder(),
+      new Recorder(),
+    ];
+    await train({ ...optionsFor('whole'), maxSteps: 14, seed: 3 }, { onEvent: onWhole });
     const abort = new AbortController();
     const first = await train(
-      { ...optionsFor('parts'), maxTrainSteps: 14, seed: 3, saveSteps: 4 },
+      { ...optionsFor('parts'), maxSteps: 14, seed: 3, saveSteps: 4 },
       {
-        ...collect(parts),
         signal: abort.signal,
-        onMessage: (text) => text.startsWith('Saved') && abort.abort(),
+        onEvent: (event) => {
+          onParts(event);
+          if (event.type === 'checkpoint') abort.abort();
+        },
       },
     );
     expect(first.step).toBe(4);
-    await train({ ...optionsFor('parts'), maxTrainSteps: 14, seed: 3, resume: true }, collect(parts));
+    await train({ ...optionsFor('parts'), maxSteps: 14, seed: 3, resume: true }, { onEvent: onParts });
     expect(parts).toEqual(whole);
     const told = readFileSync(`${world.root}/parts/metrics.jsonl`, 'utf8')
       .trim()
@@ -200,14 +209,14 @@ describe('train', () => {
   it('stopped before its first step, it throws the reason and leaves nothing', async () => {
     const reason = new Error('enough');
     const hooks = { signal: AbortSignal.abort(reason) };
-    await expect(train({ ...optionsFor('early'), maxTrainSteps: 1 }, hooks)).rejects.toBe(reason);
+    await expect(train({ ...optionsFor('early'), maxSteps: 1 }, hooks)).rejects.toBe(reason);
     expect(existsSync(`${world.root}/early`)).toBe(false);
   });
 
   it('tells losses by their timesteps, of micro-batches as of whole batches', async () => {
-    const told = async (trainBatchSize: number, gradientAccumulationSteps: number) => {
-      const options = optionsFor(`micro-${trainBatchSize}`);
-      await train({ ...options, trainBatchSize, gradientAccumulationSteps, maxTrainSteps: 1 });
+    const told = async (batchSize: number, gradientAccumulationSteps: number) => {
+      const options = optionsFor(`micro-${batchSize}`);
+      await train({ ...options, batchSize, gradientAccumulationSteps, maxSteps: 1 });
       const line = JSON.parse(readFileSync(`${options.outputDir}/metrics.jsonl`, 'utf8'));
       return Object.entries<number>(line).filter(([name]) => name.startsWith('loss_by_timestep/'));
     };
@@ -219,15 +228,13 @@ describe('train', () => {
   });
 
   it('refuses to resume as another run, and to mix two runs in a folder', async () => {
-    await train({ ...optionsFor('binding'), maxTrainSteps: 1 });
-    const again = { ...optionsFor('binding'), maxTrainSteps: 2 };
+    await train({ ...optionsFor('binding'), maxSteps: 1 });
+    const again = { ...optionsFor('binding'), maxSteps: 2 };
     await expect(train(again)).rejects.toThrow(/holds the checkpoints of another run/);
     await expect(train({ ...again, resume: true, seed: 1 })).rejects.toThrow(
       /--seed is 1 but .* trained with 0/,
     );
-    await expect(train({ ...again, resume: true, trainBatchSize: 2 })).rejects.toThrow(
-      /--train-batch-size is 2/,
-    );
+    await expect(train({ ...again, resume: true, batchSize: 2 })).rejects.toThrow(/--batch-size is 2/);
     await expect(train({ ...optionsFor('fresh'), resume: true })).rejects.toThrow(/there is none/);
     await expect(train({ ...optionsFor('fresh'), trainBatchsize: 4 } as never)).rejects.toThrow(
       /Unknown option trainBatchsize/,
@@ -237,13 +244,11 @@ describe('train', () => {
   it('trains in bfloat16 beside float32, close to the float32 losses', async () => {
     // The demo's: what rounding does to random weights, layer after layer, says nothing of a model in use.
     const demo = join(import.meta.dirname, '../../demo/models');
-    const trained = { pretrainedModelNameOrPath: demo, imageEncoderPath: join(demo, 'image_encoder') };
+    const trained = { model: demo, imageEncoder: join(demo, 'image_encoder') };
     const run = async (mixedPrecision: 'no' | 'bf16'): Promise<number[]> => {
-      const losses: number[] = [];
-      await train(
-        { ...optionsFor(mixedPrecision), ...trained, trainBatchSize: 8, maxTrainSteps: 4, mixedPrecision },
-        { onSteps: (report) => losses.push(...report.losses) },
-      );
+      const { losses, onEvent } = new Recorder();
+      const options = { ...optionsFor(mixedPrecision), ...trained, batchSize: 8, maxSteps: 4 };
+      await train({ ...options, mixedPrecision }, { onEvent });
       return losses;
     };
     const [full, half] = [await run('no'), await run('bf16')];

@@ -8,20 +8,22 @@
  * That is one step, see train-step.ts. Trained are the Resampler and the UNet's new `to_k_ip`, `to_v_ip`; everything
  * else is frozen.
  */
+
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { adapterFile } from '../adapters/adapter-path.js';
 import { TrainingError } from '../base/errors.js';
+import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
 import type { BadRow } from '../data/bad-rows.js';
 import type { Batch, DataLoader } from '../data/data-loader.js';
 import type { Dataset, DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
 import { readBuckets } from '../data/row-buckets.js';
 import { downloadModels } from '../diffusion/download-models.js';
-import { loadFrozenModels } from '../diffusion/frozen-models.js';
 import type { Size } from '../images/image.js';
 import { resolveOptions } from '../options/options.js';
-import { type TrainOptions, trainOptionsSchema } from '../options/train-options.js';
+import { trainOptionsSchema } from '../options/train-options.js';
+import type { TrainOptions } from '../options/train-types.js';
 import { Generator, graphed, setNumThreads, torchVersion } from '../torch/index.js';
 import { assertCudaGraphs, resolveTarget } from '../torch/target.js';
 import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoints/checkpoint.js';
@@ -32,16 +34,10 @@ import { saveOptions } from './checkpoints/saved-options.js';
 import { openEncoders } from './encodings/encoders.js';
 import { NanGuard, NonFiniteError } from './nan-guard.js';
 import { createOptimization, describeSchedule, restoreOptimization } from './optimization.js';
-import { type ReportHooks, StepReporter } from './reports/step-reporter.js';
-import { createAdapter, createLoader } from './setup.js';
+import { StepReporter } from './reports/step-reporter.js';
+import { createAdapter, createLoader, openModels, type TrainingModels, trainingModels } from './setup.js';
 import { gradientAdder, type Training, trainStep } from './step.js';
 import { openValidation, type Validation } from './validation.js';
-
-/** What a caller can watch and stop. */
-export interface TrainHooks extends ReportHooks {
-  /** Ends training after the step under way, with a checkpoint; before the first step, by throwing its reason. */
-  signal?: AbortSignal;
-}
 
 export interface TrainResult {
   step: number;
@@ -56,7 +52,7 @@ const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
 
 /** A run before its first step: what can be wrong has been found, and nothing written but a dataset from a pipe. */
 export interface PreparedRun {
-  training: Omit<Training, 'encoders'>;
+  training: Omit<Training, 'encoders'> & { models: TrainingModels };
   /** Where the frozen models run, and in which precision. */
   target: ReturnType<typeof resolveTarget>;
   dataset: Dataset;
@@ -71,15 +67,18 @@ export interface PreparedRun {
   validation: Validation | undefined;
 }
 
-/** Trains, and returns after the last step with its checkpoint written. */
-export async function train(options: TrainOptions, hooks: TrainHooks = {}): Promise<TrainResult> {
-  return withRun(options, hooks, (run) => runSteps(run, hooks));
+/**
+ * Trains, and returns after the last step with its checkpoint written. An abort of the context's signal ends training
+ * after the step under way, with a checkpoint; before the first step it throws its reason.
+ */
+export async function train(options: TrainOptions, context: RunContext = {}): Promise<TrainResult> {
+  return withContext(context, (guarded) => withRun(options, guarded, (run) => runSteps(run, guarded)));
 }
 
 /** Loads and checks all that a run needs, has `work` done with it, and lets go of it. */
 export async function withRun<T>(
   options: TrainOptions,
-  hooks: TrainHooks,
+  context: GuardedContext,
   work: (run: PreparedRun) => Promise<T>,
 ): Promise<T> {
   const config = resolveOptions(trainOptionsSchema, options);
@@ -88,9 +87,9 @@ export async function withRun<T>(
   if (config.threads !== undefined) setNumThreads(config.threads);
 
   // Everything that can be wrong is found before anything is written, but for the lock, which goes again.
-  using _ = lockRun(config.outputDir, hooks.onMessage);
+  using _ = lockRun(config.outputDir, context.onMessage);
   const resumed = findCheckpoint(config.outputDir, config.resume);
-  const dataset = await openDataset(config, { ...hooks, outputDir: config.outputDir });
+  const dataset = await openDataset(config, { ...context, outputDir: config.outputDir });
   const { rows } = dataset;
   const state: TrainingState = {
     step: 0,
@@ -103,21 +102,22 @@ export async function withRun<T>(
     options: { ...config, device: target.device.replace(/:.*/, '') },
   };
   const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
-  if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...hooks });
-  const { pretrainedModelNameOrPath: stableDiffusion, imageEncoderPath: imageEncoder } = config;
-  const startFrom = resumed === undefined ? config.pretrainedIpAdapterPath : join(resumed, adapterFile);
-  await downloadModels({ stableDiffusion, imageEncoder, adapter: startFrom }, hooks);
-  const models = loadFrozenModels(stableDiffusion, imageEncoder, {
-    ...target,
-    rowsAtOnce: config.trainBatchSize,
-    cudaGraphs: config.cudaGraphs,
-    onMessage: hooks.onMessage,
-  });
+  if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...context });
+  const { model: stableDiffusion, imageEncoder } = config;
+  const startFrom = resumed === undefined ? config.adapter : join(resumed, adapterFile);
+  await downloadModels({ stableDiffusion, imageEncoder, adapter: startFrom }, context);
+  const partOptions = { ...target, onMessage: context.onMessage };
+  const opened = openModels(stableDiffusion, imageEncoder, partOptions);
   const generator = new Generator(target.device, config.seed);
-  const adapter = createAdapter(models, config, startFrom, target.device);
-  const buckets = config.buckets ? await readBuckets(rows, config.resolution, hooks) : undefined;
+  const { adapter, kind } = createAdapter(opened, config, startFrom, target.device);
+  const models = trainingModels(opened, kind, {
+    ...partOptions,
+    rowsAtOnce: config.batchSize,
+    cudaGraphs: config.cudaGraphs,
+  });
+  const buckets = config.buckets ? await readBuckets(rows, config.resolution, context) : undefined;
   const loader = createLoader(models, config, rows, buckets);
-  state.totalSteps = config.maxTrainSteps ?? config.numTrainEpochs * loader.batchesPerEpoch;
+  state.totalSteps = config.maxSteps ?? config.epochs * loader.batchesPerEpoch;
   const optimization = createOptimization(adapter.namedParameters(), config, state.totalSteps);
   if (saved !== undefined) {
     restoreOptimization(optimization, saved, resumed as string);
@@ -125,14 +125,19 @@ export async function withRun<T>(
     const { step, epoch, position } = saved.state;
     Object.assign(state, { step, epoch, position });
   }
-  using validation = await openValidation(models.unet, adapter, config, {
-    ...hooks,
-    ...target,
-    step: state.step,
-  });
+  using validation = await openValidation(
+    models.backbone,
+    { module: adapter, kind, file: config.outputDir },
+    config,
+    {
+      ...context,
+      ...target,
+      step: state.step,
+    },
+  );
   const guard = new NanGuard(config.maxNanSteps, (row) => (rows.at(row) as DatasetRow).image.name, {
     device: target.device,
-    ...hooks,
+    ...context,
   });
   const training = { config, models, adapter, generator, guard, ...optimization };
   const savedTotalSteps = saved?.state.totalSteps;
@@ -141,7 +146,7 @@ export async function withRun<T>(
 }
 
 /** The steps of a run, with what it writes on the way. */
-async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResult> {
+async function runSteps(run: PreparedRun, context: GuardedContext): Promise<TrainResult> {
   const { target, dataset, loader, buckets, state, resumed, validation } = run;
   const { config, models, adapter, generator, guard } = run.training;
   const { rows } = dataset;
@@ -156,33 +161,33 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
     rows,
     loader,
     target,
-    ...hooks,
+    ...context,
   });
 
   // Loading held the thread: a signal of that time is heard in the next turn of the event loop, not in this one.
   for (let turn = 0; turn < 2; turn++) await setImmediate();
-  hooks.signal?.throwIfAborted();
+  context.signal.throwIfAborted();
   saveOptions(config.outputDir, config);
   const keeper = new CheckpointKeeper(
     config.outputDir,
     config.checkpointsTotalLimit,
     resumed,
-    hooks.onMessage,
+    context.onMessage,
   );
   const addGradients = config.cudaGraphs ? graphed(gradientAdder(run.training)) : undefined;
   const training: Training = { ...run.training, encoders, addGradients };
 
   const trained = adapter.parameters().reduce((sum, { numel }) => sum + numel, 0);
-  hooks.onMessage?.(
+  context.onMessage(
     `Training ${trained.toLocaleString('en')} parameters on ${rows.length} rows, ${target.device}, LibTorch ${torchVersion}` +
       (resumed === undefined ? '' : `, from step ${state.step} of ${resumed}`),
   );
   const schedule = describeSchedule(config, totalSteps, run.savedTotalSteps);
-  if (schedule !== null) hooks.onMessage?.(schedule);
-  using reporter = new StepReporter(config, hooks, loader.badRows, {
+  if (schedule !== null) context.onMessage(schedule);
+  using reporter = new StepReporter(config, context, loader.badRows, {
     step: state.step,
     totalSteps,
-    numTrainTimesteps: models.scheduler.numTrainTimesteps,
+    numTrainTimesteps: models.objective.numTrainTimesteps,
     ...target,
   });
   let savedStep = resumed === undefined ? -1 : state.step;
@@ -198,12 +203,13 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
       optimizer: optimizer.stateDict(),
       generator: generator.getState(),
     };
-    if (keeper.save(content, isLast)) savedStep = state.step;
+    if (!keeper.save(content, isLast)) return;
+    savedStep = state.step;
+    context.emit({ type: 'checkpoint', step: state.step, path: keeper.newest as string });
   };
 
   // Steps that are given are made in as many epochs as they take.
-  const epochs = config.maxTrainSteps === undefined ? config.numTrainEpochs : Number.POSITIVE_INFINITY;
-  adapter.attach();
+  const epochs = config.maxSteps === undefined ? config.epochs : Number.POSITIVE_INFINITY;
   try {
     for await (const batch of reporter.timed(batchesFrom(loader, state, epochs))) {
       if (state.step >= totalSteps) break;
@@ -222,7 +228,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
       }
       // Here pictures arrive and Ctrl-C is heard: the engine holds the thread for a whole step.
       await setImmediate();
-      if (hooks.signal?.aborted) break;
+      if (context.signal.aborted) break;
     }
     if (savedStep !== state.step) save(true);
     await validation?.draw(state.step, reporter);
@@ -233,7 +239,6 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
     throw error;
   } finally {
     reporter.flush();
-    adapter.detach();
   }
   const badRows = [...dataset.incomplete, ...loader.badRows.values()];
   return { step: state.step, checkpoint: keeper.newest as string, badRows };

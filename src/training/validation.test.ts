@@ -3,12 +3,15 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { readRun } from '../../test/read-events.js';
+import { Recorder } from '../../test/recorder.js';
+import type { RunContext } from '../base/run-context.js';
 import { IPAdapterPipeline } from '../generation/pipeline.js';
 import { type RgbImage, readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { trainCrop } from '../images/train-transform.js';
-import type { TrainOptions } from '../options/train-options.js';
-import { type TrainHooks, train } from './train.js';
+import type { TrainOptions } from '../options/train-types.js';
+
+import { train } from './train.js';
 
 let world: World;
 beforeAll(async () => {
@@ -19,15 +22,15 @@ afterAll(() => world.remove());
 const at = (...parts: string[]): string => join(world.root, ...parts);
 const optionsFor = (name: string): TrainOptions => ({
   ...world.optionsFor(name),
-  trainBatchSize: 3,
+  batchSize: 3,
   learningRate: 1e-3,
   seed: 5,
   saveSteps: 2,
 });
 const prompts = (): string[] => [at('images', '0.png'), at('images', '3.png')];
 const drawing = (): Partial<TrainOptions> => ({
-  validationImage: prompts(),
-  validationPrompt: ['a', 'b'],
+  validationImages: prompts(),
+  validationPrompts: ['a', 'b'],
   validationSteps: 2,
   numValidationImages: 2,
   validationScale: 0.7,
@@ -35,9 +38,18 @@ const drawing = (): Partial<TrainOptions> => ({
   validationSamplingSteps: 3,
 });
 
-async function lossesOf(options: TrainOptions, hooks: TrainHooks = {}): Promise<number[]> {
-  const losses: number[] = [];
-  await train(options, { ...hooks, onSteps: (report) => losses.push(...report.losses) });
+async function lossesOf(
+  options: TrainOptions,
+  { signal, onEvent: also }: RunContext = {},
+): Promise<number[]> {
+  const { losses, onEvent } = new Recorder();
+  await train(options, {
+    signal,
+    onEvent: (event) => {
+      onEvent(event);
+      also?.(event);
+    },
+  });
   return losses;
 }
 
@@ -52,8 +64,8 @@ function cell(sheet: RgbImage, row: number, column: number): Uint8Array {
 
 describe('validation pictures', () => {
   it('leave training as it is, to the bit', async () => {
-    const plain = await lossesOf({ ...optionsFor('plain'), maxTrainSteps: 5 });
-    const watched = await lossesOf({ ...optionsFor('watched'), ...drawing(), maxTrainSteps: 5 });
+    const plain = await lossesOf({ ...optionsFor('plain'), maxSteps: 5 });
+    const watched = await lossesOf({ ...optionsFor('watched'), ...drawing(), maxSteps: 5 });
     expect(watched).toEqual(plain);
     for (const file of ['ip_adapter', 'optimizer']) {
       const [a, b] = ['plain', 'watched'].map((run) =>
@@ -85,7 +97,7 @@ describe('validation pictures', () => {
     'are what generate draws with the checkpoint of the step; cached: %s',
     async (cache) => {
       const run = cache === undefined ? 'encoders' : 'cached';
-      const options = { ...optionsFor(run), ...drawing(), numValidationImages: 5, maxTrainSteps: 4 };
+      const options = { ...optionsFor(run), ...drawing(), numValidationImages: 5, maxSteps: 4 };
       await train({ ...options, ...(cache !== undefined && { cache }) });
       const sheetOf = (step: number) => readImage(fileSource(at(run, 'validation', `step-${step}.png`)));
       const sheet = await sheetOf(4);
@@ -102,7 +114,7 @@ describe('validation pictures', () => {
         expect(cell(sheet, row, 0)).toEqual(new Uint8Array(shown.data));
         const expected = await pipeline.generate({
           prompt: ['a', 'b'][row] as string,
-          imagePrompts: [file],
+          images: [file],
           scale: 0.7,
           guidanceScale: 4,
           steps: 3,
@@ -117,7 +129,7 @@ describe('validation pictures', () => {
   );
 
   it('show the scale, and follow the text alone with scale 0', async () => {
-    const options = { ...drawing(), numValidationImages: 1, validationPrompt: ['a'], maxTrainSteps: 1 };
+    const options = { ...drawing(), numValidationImages: 1, validationPrompts: ['a'], maxSteps: 1 };
     await train({ ...optionsFor('without'), ...options, validationScale: 0 });
     const sheet = await readImage(fileSource(at('without', 'validation', 'step-1.png')));
     using pipeline = await IPAdapterPipeline.load({ model: at('model'), dtype: 'float32' });
@@ -128,17 +140,17 @@ describe('validation pictures', () => {
   });
 
   it('are not drawn again by a run that was complete', async () => {
-    const options = { ...optionsFor('complete'), ...drawing(), maxTrainSteps: 2 };
+    const options = { ...optionsFor('complete'), ...drawing(), maxSteps: 2 };
     await train(options);
-    const messages: string[] = [];
-    await train({ ...options, resume: true }, { onMessage: (text) => messages.push(text) });
+    const { messages, onEvent } = new Recorder();
+    await train({ ...options, resume: true }, { onEvent });
     const drew = () => messages.filter((text) => text.startsWith('Drew'));
     expect(drew()).toEqual([]);
     // As one that was killed before its last drawing.
     const sheet = at('complete', 'validation', 'step-2.png');
     const drawn = readFileSync(sheet);
     rmSync(sheet);
-    await train({ ...options, resume: true }, { onMessage: (text) => messages.push(text) });
+    await train({ ...options, resume: true }, { onEvent });
     expect(drew()).toEqual([`Drew ${sheet}`]);
     expect(readFileSync(sheet).equals(drawn)).toBe(true);
   });
@@ -146,11 +158,8 @@ describe('validation pictures', () => {
   it('that cannot be written are a message, and the run goes on', async () => {
     mkdirSync(at('unwritable'));
     writeFileSync(at('unwritable', 'validation'), 'where the folder should be');
-    const messages: string[] = [];
-    const { step } = await train(
-      { ...optionsFor('unwritable'), ...drawing(), maxTrainSteps: 3 },
-      { onMessage: (text) => messages.push(text) },
-    );
+    const { messages, onEvent } = new Recorder();
+    const { step } = await train({ ...optionsFor('unwritable'), ...drawing(), maxSteps: 3 }, { onEvent });
     expect(step).toBe(3);
     expect(messages.filter((text) => text.includes('could not be written: E'))).toEqual([
       expect.stringContaining('step-2.png'),
@@ -159,14 +168,14 @@ describe('validation pictures', () => {
   });
 
   it('are given up on a signal, and the run goes on from there as if there had been none', async () => {
-    const whole = await lossesOf({ ...optionsFor('whole'), maxTrainSteps: 4 });
+    const whole = await lossesOf({ ...optionsFor('whole'), maxSteps: 4 });
     const abort = new AbortController();
-    const options = { ...optionsFor('stopped'), ...drawing(), maxTrainSteps: 4 };
+    const options = { ...optionsFor('stopped'), ...drawing(), maxSteps: 4 };
     const first = await lossesOf(
       { ...options, validationSamplingSteps: 900 },
       {
         signal: abort.signal,
-        onMessage: (text) => text.startsWith('Saved') && setTimeout(() => abort.abort(), 50),
+        onEvent: ({ type }) => type === 'checkpoint' && setTimeout(() => abort.abort(), 50),
       },
     );
     expect(first).toEqual(whole.slice(0, 2));
@@ -178,17 +187,17 @@ describe('validation pictures', () => {
   it.each<[string, () => TrainOptions, RegExp]>([
     [
       'texts for other pictures',
-      () => ({ ...nothing(), validationPrompt: ['a', 'b', 'c'] }),
-      /--validation-prompt .*received 3 for 2/,
+      () => ({ ...nothing(), validationPrompts: ['a', 'b', 'c'] }),
+      /has 3 prompts for 2 --validation-images/,
     ],
     [
       'a text without a picture',
-      () => ({ ...optionsFor('nothing'), validationPrompt: ['a'] }),
-      /--validation-image.*received 1 for 0/,
+      () => ({ ...optionsFor('nothing'), validationPrompts: ['a'] }),
+      /has 1 prompts for 0 --validation-images/,
     ],
     [
       'a picture that is none',
-      () => ({ ...nothing(), validationImage: [at('images', '0.png'), at('data.json')] }),
+      () => ({ ...nothing(), validationImages: [at('images', '0.png'), at('data.json')] }),
       /Expected an image in .*data\.json/,
     ],
     [
@@ -196,21 +205,41 @@ describe('validation pictures', () => {
       () => ({ ...nothing(), validationSamplingSteps: 1001 }),
       /1000 timesteps, too few for 1001/,
     ],
-    ['a scale below 0', () => ({ ...nothing(), validationScale: -1 }), /--validation-scale .*at least 0/],
+    [
+      'a scale below 0',
+      () => ({ ...nothing(), validationScale: -1 }),
+      /^validationScale is -1; it must be a number from 0/,
+    ],
     [
       'guidance below 0',
       () => ({ ...nothing(), validationGuidanceScale: -1 }),
-      /--validation-guidance-scale .*at least 0/,
+      /^validationGuidanceScale is -1; it must be a number from 0/,
     ],
-    ['no drawings', () => ({ ...nothing(), numValidationImages: 0 }), /--num-validation-images .*at least 1/],
-    ['no steps between', () => ({ ...nothing(), validationSteps: 0 }), /--validation-steps .*at least 1/],
-    ['a folder without a name', () => ({ ...nothing(), loggingDir: '' }), /--logging-dir .*empty/],
+    [
+      'no drawings',
+      () => ({ ...nothing(), numValidationImages: 0 }),
+      /^numValidationImages is 0; it must be a whole number from 1/,
+    ],
+    [
+      'no steps between',
+      () => ({ ...nothing(), validationSteps: 0 }),
+      /^validationSteps is 0; it must be a whole number from 1/,
+    ],
+    [
+      'a folder without a name',
+      () => ({ ...nothing(), loggingDir: '' }),
+      /^loggingDir is ""; it must not be empty$/,
+    ],
     [
       'Weights & Biases',
       () => ({ ...nothing(), reportTo: 'wandb' }),
-      /--report-to .*"wandb".*@wandb\/sdk.*use tensorboard/,
+      /^reportTo is "wandb"; it must be tensorboard or none: .*@wandb\/sdk/,
     ],
-    ['another tracker', () => ({ ...nothing(), reportTo: 'csv' }), /--report-to .*"tensorboard"\|"none"/],
+    [
+      'another tracker',
+      () => ({ ...nothing(), reportTo: 'csv' }),
+      /^reportTo is "csv"; it must be one of tensorboard, none$/,
+    ],
   ])('%s is refused before anything is written', async (_, options, message) => {
     await expect(train(options())).rejects.toThrow(message);
     expect(existsSync(at('nothing'))).toBe(false);

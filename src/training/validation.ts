@@ -5,42 +5,36 @@
  */
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { openImageEncoder } from '../adapters/image-encoder.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
+import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { writeFileAtomically } from '../base/atomic-file.js';
 import { ConfigError, isSystemError } from '../base/errors.js';
-import { openStableDiffusion } from '../diffusion/stable-diffusion.js';
-import {
-  conditionsOf,
-  type EncodedPrompts,
-  encodePrompts,
-  releasePrompts,
-  releaseTokens,
-} from '../generation/conditions.js';
+import type { GuardedContext } from '../base/run-context.js';
+import type { Backbone, LatentSpace } from '../diffusion/model.js';
+import { openDiffusionModel } from '../diffusion/stable-diffusion.js';
+import { type EncodedPrompts, encodePrompts, promptsOf, releaseTensors } from '../generation/conditions.js';
 import type { DenoiseSettings } from '../generation/denoise.js';
 import { drawPictures } from '../generation/draw.js';
-import { loadEncoder } from '../generation/pipeline-models.js';
 import { type RgbImage, readImage, type Size } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { contactSheet, encodePng } from '../images/png.js';
 import { trainCrop } from '../images/train-transform.js';
-import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import type { AutoencoderKL } from '../models/vae/autoencoder-kl.js';
 import { drawOptionsSchema } from '../options/generate-options.js';
 import { resolveOptions } from '../options/options.js';
 import type { ResolvedTrainOptions } from '../options/train-options.js';
 import type { SchedulerFile } from '../schedulers/config.js';
 import { createSampler } from '../schedulers/create.js';
-import { type Device, type DType, type Tensor, trimMemory } from '../torch/index.js';
+import { type Device, type DType, trimMemory } from '../torch/index.js';
 import type { StepReporter } from './reports/step-reporter.js';
 
-interface ValidationContext {
+/** The signal ends a drawing early; nothing is written then. */
+interface ValidationContext extends Pick<GuardedContext, 'signal' | 'emit' | 'onMessage'> {
   device: Device;
   dtype: DType;
   /** The step that the run starts from. */
   step: number;
-  onMessage?: (message: string) => void;
-  /** Ends a drawing early; nothing is written then. */
-  signal?: AbortSignal;
 }
 
 /** Pictures that are drawn together, of one prompt. */
@@ -55,36 +49,36 @@ interface ValidationBatch {
  * @throws ConfigError, ImageError where options or pictures are at fault; CheckpointError as for `generate`
  */
 export async function openValidation(
-  unet: UNet2DConditionModel,
-  adapter: IPAdapter,
+  backbone: Backbone,
+  adapter: OpenedAdapter,
   config: ResolvedTrainOptions,
   context: ValidationContext,
 ): Promise<Validation | undefined> {
-  const { validationImage: files, resolution, validationSamplingSteps: steps } = config;
+  const { validationImages: files, resolution, validationSamplingSteps: steps } = config;
   const texts = textsOf(config);
   if (files.length === 0) return undefined;
   const pictures = await Promise.all(files.map((file) => readImage(fileSource(file))));
-  const stableDiffusion = openStableDiffusion(config.pretrainedModelNameOrPath);
-  const scheduler = stableDiffusion.schedulerFile();
+  const model = openDiffusionModel(config.model);
+  const scheduler = model.schedulerFile();
   // Found now and not at the first drawing: a scheduler that cannot draw, or not in so many steps.
   using sampler = createSampler(scheduler);
   sampler.setTimesteps(steps);
 
   const size = { width: resolution, height: resolution };
-  const settings = resolveOptions(drawOptionsSchema, {
-    scale: config.validationScale,
+  const drawing = resolveOptions(drawOptionsSchema, {
     guidanceScale: config.validationGuidanceScale,
     steps,
     ...size,
   });
-  const { negativePrompt, imageFit, batchSize } = settings;
-  const encoder = loadEncoder(config.imageEncoderPath, context);
-  const textEncoder = stableDiffusion.loadTextEncoder(context);
+  const settings = { ...drawing, ...size, scale: config.validationScale };
+  const { negativePrompt, imageFit, batchSize } = drawing;
+  const imageEncoder = openImageEncoder(config.imageEncoder).load(context);
+  const textEncoder = model.loadTextEncoder(context);
   const models = {
-    encoder,
+    imageEncoder,
     textEncoder,
-    tokenizer: stableDiffusion.tokenizer(),
-    adapter: { module: adapter, title: 'IP-Adapter Plus', file: config.outputDir },
+    tokenizer: model.tokenizer(),
+    adapter,
     device: context.device,
   };
   const batches: ValidationBatch[] = [];
@@ -94,20 +88,22 @@ export async function openValidation(
       const count = Math.min(batchSize, config.numValidationImages - first);
       const seeds = Array.from({ length: count }, (_, k) => config.seed + first + k);
       const jobs = seeds.map((seed) => ({ prompt: texts[i] as string, imagePrompts, seed }));
-      batches.push({ seeds, prompts: await encodePrompts(models, jobs, negativePrompt, imageFit) });
+      batches.push({ seeds, prompts: await encodePrompts(models, jobs, negativePrompt ?? '', imageFit) });
     }
   }
-  release([...encoder.model.parameters(), ...textEncoder.parameters()]);
+  for (const encoder of [imageEncoder, textEncoder]) encoder[Symbol.dispose]();
   trimMemory();
-  const vae = stableDiffusion.loadVAE(context);
+  const vae = model.loadVAE(context);
   const folder = join(config.outputDir, 'validation');
-  const latentPixels = 2 ** (vae.config.blockOutChannels.length - 1);
   return new Validation({
-    models: { unet, adapter, vae, scheduler, latentPixels, device: context.device },
+    models: {
+      ...{ backbone, vae, scheduler, latents: model.latents, device: context.device },
+      adapter: adapter.module,
+    },
     // As the image encoder sees them: the square in the middle.
     pictures: pictures.map((picture) => trainCrop(picture, size)),
     batches,
-    settings: { ...settings, ...size },
+    settings,
     folder,
     // A run that was killed after its checkpoint has not drawn, and makes up for it.
     drawnAt: context.step === 0 || existsSync(sheetFile(folder, context.step)) ? context.step : undefined,
@@ -120,29 +116,29 @@ function sheetFile(folder: string, step: number): string {
 }
 
 /** The text of each picture. */
-function textsOf({ validationImage: files, validationPrompt: given }: ResolvedTrainOptions): string[] {
-  if (given.length === files.length) return given;
-  if (given.length > 1 || files.length === 0)
+function textsOf({ validationImages: files, validationPrompts: prompts }: ResolvedTrainOptions): string[] {
+  if (prompts.length === files.length) return prompts;
+  if (prompts.length > 1 || files.length === 0)
     throw new ConfigError(
-      `Expected one text for all, or one for each --validation-image, in --validation-prompt (validationPrompt) but received ${given.length} for ${files.length}`,
+      `--validation-prompts (validationPrompts) has ${prompts.length} prompts for ${files.length} --validation-images; give one for all, or one for each`,
     );
-  return files.map(() => given[0] ?? '');
+  return files.map(() => prompts[0] ?? '');
 }
 
 interface ValidationParts {
   models: {
-    unet: UNet2DConditionModel;
+    backbone: Backbone;
     adapter: IPAdapter;
     vae: AutoencoderKL;
     scheduler: SchedulerFile;
-    latentPixels: number;
+    latents: LatentSpace;
     device: Device;
   };
   /** The image prompts, of the size of what is drawn. */
   pictures: RgbImage[];
   /** In the order of the pictures; as many drawings for each. */
   batches: ValidationBatch[];
-  settings: DenoiseSettings & Size;
+  settings: DenoiseSettings & Size & { scale: number };
   folder: string;
   /** The step after which the last drawing was made, or 0 where the run starts; undefined where it is not known. */
   drawnAt: number | undefined;
@@ -161,19 +157,15 @@ export class Validation implements Disposable {
 
   /**
    * Draws with the adapter as it is after `step`, once for a step, into `validation/step-N.png`: a row for each image
-   * prompt, the prompt first. The adapter is attached for training before and after.
+   * prompt, the prompt first.
    */
   async draw(step: number, reporter: StepReporter): Promise<void> {
-    const { adapter } = this.#parts.models;
     if (step === this.#drawnAt) return;
     await reporter.aside(async () => {
-      adapter.detach();
       try {
         const sheet = await this.#sheet();
         if (sheet !== undefined) await this.#show(sheet, step, reporter);
       } finally {
-        adapter.setScale(1);
-        adapter.attach();
         // The largest blocks are the VAE's, and training has no use for them.
         trimMemory();
       }
@@ -185,16 +177,16 @@ export class Validation implements Disposable {
     const { models, pictures, batches, settings, context } = this.#parts;
     const drawn: RgbImage[] = [];
     for (const { seeds, prompts } of batches) {
-      if (context.signal?.aborted) return undefined;
-      const conditions = conditionsOf(models.adapter, prompts);
+      if (context.signal.aborted) return undefined;
+      const whole = promptsOf(models.adapter, prompts, { scale: settings.scale, range: [0, 1] });
       const sampler = createSampler(models.scheduler);
       try {
-        drawn.push(...(await drawPictures(models, sampler, conditions, seeds, settings, context)));
+        drawn.push(...(await drawPictures(models, sampler, whole, seeds, settings, context)));
       } catch (error) {
-        if (context.signal?.aborted) return undefined;
+        if (context.signal.aborted) return undefined;
         throw error;
       } finally {
-        releaseTokens(conditions);
+        releaseTensors(whole.images);
       }
     }
     const each = drawn.length / pictures.length;
@@ -211,21 +203,18 @@ export class Validation implements Disposable {
     try {
       mkdirSync(folder, { recursive: true });
       writeFileAtomically(file, (append) => append(png));
-      context.onMessage?.(`Drew ${file}`);
+      context.onMessage(`Drew ${file}`);
+      context.emit({ type: 'image', step, path: file });
     } catch (error) {
       // A picture is not worth a run.
       if (!isSystemError(error)) throw error;
-      context.onMessage?.(`${file} could not be written: ${error.message}`);
+      context.onMessage(`${file} could not be written: ${error.message}`);
     }
   }
 
   [Symbol.dispose](): void {
     const { models, batches } = this.#parts;
-    for (const { prompts } of batches) releasePrompts(prompts);
-    release(models.vae.parameters());
+    releaseTensors(batches);
+    releaseTensors(models.vae.parameters());
   }
-}
-
-function release(tensors: readonly Tensor[]): void {
-  for (const tensor of tensors) tensor.dispose();
 }

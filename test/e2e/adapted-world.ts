@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeAdapter } from '../../src/adapters/adapter-file.js';
 import { adapterFile } from '../../src/adapters/adapter-path.js';
-import { ImageProjModel } from '../../src/adapters/image-projection.js';
+import { ImageProjModel } from '../../src/adapters/base.js';
 import { IPAdapter } from '../../src/adapters/ip-adapter.js';
 import { Resampler } from '../../src/adapters/resampler.js';
 import { Generator, noGrad } from '../../src/torch/index.js';
@@ -37,7 +37,7 @@ export async function makeAdaptedWorld(): Promise<Adapted> {
     outputDim: 32,
     ffMult: 4,
   };
-  const adapter = new IPAdapter(loadUNet(at('model', 'unet')), new Resampler(sizes)).init(
+  const adapter = new IPAdapter(loadUNet(at('model', 'unet')).sites(), new Resampler(sizes)).init(
     new Generator('cpu', 0),
   );
   using _ = noGrad();
@@ -45,9 +45,10 @@ export async function makeAdaptedWorld(): Promise<Adapted> {
   mkdirSync(at('checkpoint-1'));
   const files = [at('adapter.safetensors'), at('adapter.bin'), at('checkpoint-1', adapterFile)];
   for (const file of files) writeAdapter(file, adapter.namedParameters());
-  const base = new IPAdapter(loadUNet(at('model', 'unet')), new ImageProjModel(40, 4, 32)).init(
-    new Generator('cpu', 1),
-  );
+  const base = new IPAdapter(
+    loadUNet(at('model', 'unet')).sites(),
+    new ImageProjModel({ embeddingDim: 40, numTokens: 4, crossAttentionDim: 32 }),
+  ).init(new Generator('cpu', 1));
   for (const processor of base.ip_adapter) processor?.to_v_ip.weight.mul_(8);
   writeAdapter(at('base.safetensors'), base.namedParameters());
   return {

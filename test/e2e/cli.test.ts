@@ -71,7 +71,7 @@ describe('ip-adapter train', () => {
       '--output-dir',
       out,
       '--train_batch_size=2',
-      '--max-train-steps',
+      '--max-steps',
       '3',
       '--local_rank',
       '0',
@@ -106,8 +106,8 @@ describe('ip-adapter train', () => {
     const { code, err } = await start([
       'train',
       ...flags({ output_dir: out, report_to: 'tensorboard', logging_dir: 'events' }),
-      ...['--max-train-steps', '3', '--save-steps', '2'],
-      ...['--validation_image', ...pictures, '--validation-prompt', 'a b'],
+      ...['--max-steps', '3', '--save-steps', '2'],
+      ...['--validation_images', ...pictures, '--validation-prompts', 'a b'],
       ...['--validation_steps', '2', '--num_validation_images', '1', '--validation-scale', '0.8'],
       ...['--validation-sampling-steps', '2'],
     ]);
@@ -142,7 +142,7 @@ describe('ip-adapter train', () => {
     const generated = await start([
       ...['generate', '--model', join(world.root, 'model'), '--adapter', join(out, 'checkpoint-2')],
       ...['--dtype', 'float32'],
-      ...['--image-encoder', join(world.root, 'image_encoder'), '--image', pictures[1] as string],
+      ...['--image-encoder', join(world.root, 'image_encoder'), '--images', pictures[1] as string],
       ...[
         '--prompt',
         'a b',
@@ -170,7 +170,7 @@ describe('ip-adapter train', () => {
     const options = ['--gradient_accumulation_steps=2', '--max_grad_norm=1', '--lr_scheduler=cosine'];
     const { code, err } = await start([
       ...[...args, ...options, '--lr_warmup_steps=1', '--use_ema', '--snr_gamma=5', '--scale_lr'],
-      ...['--max-train-steps', '2'],
+      ...['--max-steps', '2'],
     ]);
     expect([code, err]).toEqual([
       0,
@@ -220,7 +220,7 @@ describe('ip-adapter train', () => {
     const run = (name: string): string[] => [
       'train',
       ...flags({ output_dir: join(world.root, name) }),
-      '--max-train-steps',
+      '--max-steps',
       '20',
       '--save-steps',
       '10',
@@ -253,7 +253,7 @@ describe('ip-adapter train', () => {
       const out = join(world.root, name);
       let sent = false;
       const { code, err } = await start(
-        ['train', ...flags({ output_dir: out }), '--save-steps', '2', '--num-train-epochs', '100000'],
+        ['train', ...flags({ output_dir: out }), '--save-steps', '2', '--epochs', '100000'],
         (text, child) => {
           if (!sent && text.includes('checkpoint-2')) sent = child.kill(name);
         },
@@ -264,7 +264,7 @@ describe('ip-adapter train', () => {
       const resumed = await start([
         'train',
         ...flags({ output_dir: out }),
-        '--max-train-steps',
+        '--max-steps',
         String(step + 1),
         '--resume',
       ]);
@@ -278,7 +278,7 @@ describe('ip-adapter train', () => {
       ...flags({ output_dir: join(world.root, name), cache_dir: join(world.root, 'cache') }),
       '--cache',
       'latents,text,image',
-      '--max-train-steps',
+      '--max-steps',
       '2',
     ];
     const killed = await start(run('cached'), (text, child) => {
@@ -306,7 +306,7 @@ describe('ip-adapter train', () => {
     const own = await makeWorld(6);
     try {
       truncateSync(join(own.root, 'images', '2.png'), 60);
-      const { code, err } = await start(['train', ...own.flags, '--num-train-epochs', '1']);
+      const { code, err } = await start(['train', ...own.flags, '--epochs', '1']);
       expect(code).toBe(0);
       expect(err).toMatch(/Skipped .*2\.png: it is damaged/);
       expect(err).toContain('1 row was skipped');
@@ -419,7 +419,7 @@ describe('bad input: its own words, exit code 2, nothing written', () => {
     [
       'a required flag left out',
       () => ({ image_encoder_path: undefined }),
-      /ConfigError: --image-encoder-path .*required/,
+      /ConfigError: --image-encoder is required/,
     ],
     [
       'an unknown flag',

@@ -22,18 +22,18 @@ afterAll(() => world.remove());
 
 const run = (...args: string[]) => runProgram(process.execPath, [command, ...args], { cwd: world.root });
 const check = (...args: string[]) =>
-  run('data', 'check', '--data_json_file', 'data.json', '--data-root-path', 'images', ...args);
+  run('data', 'check', '--dataset', 'data.json', '--dataset-root', 'images', ...args);
 
 describe('ip-adapter data check', () => {
   it('tells what is in the dataset, and exits with 0 where all can be read', async () => {
-    const { exitCode, stdout, stderr } = await check('--resolution', '64', '--train-batch-size=3');
+    const { exitCode, stdout, stderr } = await check('--resolution', '64', '--batch-size=3');
     expect(stderr).not.toContain('Error');
     expect(exitCode).toBe(0);
     expect(stdout).toMatch(/rows +8, bad 0, incomplete 0, left out 0/);
     expect(stdout).toMatch(/as stored +nothing that a viewer shows otherwise/);
     expect(stdout).toMatch(/width +min 10, median 80, max 400/);
     expect(stdout).toMatch(/enlarged +1 smaller/);
-    expect(stdout).toMatch(/tokens +not counted: --pretrained-model-name-or-path/);
+    expect(stdout).toMatch(/tokens +not counted: --model/);
     expect(stdout).toMatch(/epoch +3 steps, 1 of them smaller/);
     expect(stdout).toMatch(/reading +[\d.]+ rows\/s here; an epoch's images take 0:\d\d/);
     expect(stdout).not.toContain('bucket');
@@ -42,8 +42,8 @@ describe('ip-adapter data check', () => {
   it('with a corrupt image it names it, writes all into the file, and exits with 2', async () => {
     const own = join(world.root, 'images', '5.png');
     truncateSync(own, 60);
-    const options = ['--buckets', '--resolution=64', '--train_batch_size', '3'];
-    const tokenizer = ['--pretrained_model_name_or_path', 'model'];
+    const options = ['--buckets', '--resolution=64', '--batch_size', '3'];
+    const tokenizer = ['--model', 'model'];
     const { exitCode, stdout, stderr } = await check(...options, ...tokenizer, '--out', 'report.json');
     expect(exitCode).toBe(2);
     expect(stdout).toMatch(/Bad rows:\n {2}row 5: .*5\.png: it is damaged or incomplete/);
@@ -80,7 +80,7 @@ describe('ip-adapter data check', () => {
   it('refuses a wrong option and a missing dataset in its own words, and says in --help what the exit code means', async () => {
     const folder = await check('--out', '/nowhere/report.json');
     expect([folder.exitCode, folder.stderr]).toEqual([2, expect.stringContaining('--out (out) at /nowhere')]);
-    const missing = await run('data', 'check', '--data-json-file', '/nowhere/data.json');
+    const missing = await run('data', 'check', '--dataset', '/nowhere/data.json');
     expect([missing.exitCode, missing.stderr]).toEqual([2, expect.stringMatching(/DatasetError: .*nowhere/)]);
     const unknown = await check('--bucket');
     expect([unknown.exitCode, unknown.stderr]).toEqual([
@@ -89,7 +89,7 @@ describe('ip-adapter data check', () => {
     ]);
     const help = await run('data', 'check', '--help');
     expect(help.exitCode).toBe(0);
-    expect(help.stdout).toMatch(/--buckets +train \w+ in shapes/);
+    expect(help.stdout).toMatch(/--buckets +train on images in their own aspect/);
     expect(help.stdout).toMatch(/Exit code: 0 where every image can be read; 2 where one cannot/);
   });
 });

@@ -44,7 +44,7 @@ function membersOf({ image_file, text }: { image_file: string; text: string }) {
 /** Runs `ip-adapter train` into the folder `name`, with the world's models and the given dataset. */
 function train(name: string, args: string[], stdin = Buffer.alloc(0)): Promise<Ended & { losses: number[] }> {
   const models = world.flags.slice(0, 4);
-  const rest = ['--output-dir', at(name), '--resolution', '64', '--train-batch-size', '3'];
+  const rest = ['--output-dir', at(name), '--resolution', '64', '--batch-size', '3'];
   const command = [join(root, 'dist', 'cli', 'main.js'), 'train', ...models, ...rest, ...args];
   const child = spawn(process.execPath, command);
   let [stdout, stderr] = ['', ''];
@@ -71,7 +71,7 @@ function lossesOf(name: string): number[] {
 const adapterOf = (name: string): Buffer => readFileSync(at(name, 'checkpoint-7', 'ip_adapter.safetensors'));
 
 describe('ip-adapter train', () => {
-  const steps = ['--max-train-steps', '7', '--learning-rate', '1e-3'];
+  const steps = ['--max-steps', '7', '--learning-rate', '1e-3'];
   let expected: number[];
   beforeAll(async () => {
     const json = ['--data_json_file', at('data.json'), '--data_root_path', at('images')];
@@ -96,7 +96,7 @@ describe('ip-adapter train', () => {
 
   it('trains on a tar from a pipe, and goes on from what is kept of it, to the bit', async () => {
     const joined = Buffer.concat(['a-0.tar', 'a-1.tar'].map((name) => readFileSync(at('shards', name))));
-    const first = await train('pipe', ['--dataset', '-', ...steps, '--max-train-steps', '4'], joined);
+    const first = await train('pipe', ['--dataset', '-', ...steps, '--max-steps', '4'], joined);
     expect(first.exitCode, first.stderr).toBe(0);
     const kept = at('pipe', 'dataset.tar');
     expect(first.stderr).toContain(`Standard input is kept in ${kept}`);
@@ -118,12 +118,12 @@ describe('ip-adapter train', () => {
     expect(whole.stderr).toContain('1 shard, 4 samples; cut, or without an end mark: 1 shard');
     expect(whole.stderr).toMatch(/Skipped .*cut\.tar\/4: the shard is cut in it/);
     expect(whole.stderr).toContain('1 row was skipped');
-    const first = await train('cut again', [...data, '--max-train-steps', '3']);
+    const first = await train('cut again', [...data, '--max-steps', '3']);
     const rest = await train('cut again', [...data, '--resume']);
     expect(first.losses).toEqual(whole.losses.slice(0, 3));
     expect(rest.losses).toEqual(whole.losses);
     cpSync(at('shards', 'a-0.tar'), at('cut.tar'));
-    const mended = await train('cut again', [...data, '--max-train-steps', '9', '--resume']);
+    const mended = await train('cut again', [...data, '--max-steps', '9', '--resume']);
     expect([mended.exitCode, mended.stderr]).toEqual([2, expect.stringContaining('dataset is not the one')]);
   });
 
@@ -132,7 +132,7 @@ describe('ip-adapter train', () => {
     spoilt[100]! ^= 1;
     writeFileSync(at('spoilt.tar'), spoilt);
     const cases: [string[], RegExp][] = [
-      [[], /ConfigError: --dataset \(dataset\) is required/],
+      [[], /ConfigError: --dataset is required/],
       [['--dataset', at('spoilt.tar')], /DatasetError: .*spoilt\.tar at byte 0 .*checksum/],
       [['--dataset', 'https://a.example/x.tar'], /DatasetError: .*download it first/],
       [['--dataset', '-'], /DatasetError: .*nothing came/],

@@ -49,7 +49,7 @@ function words(outputDir: string, ...more: string[]): string[] {
     ...world.flags,
     '--output-dir',
     outputDir,
-    ...['--num-train-epochs', '100000', '--max-train-steps', '5000'],
+    ...['--epochs', '100000', '--max-steps', '5000'],
     ...more,
   ];
 }
@@ -165,7 +165,7 @@ describe('kill -9', () => {
       console.log(`kills by what the run was doing: ${JSON.stringify(found)}`);
 
       const reached = Number(/\d+$/.exec(listCheckpoints(killed).at(-1) ?? '')?.[0]);
-      const last = ['--max-train-steps', String(reached + 2)];
+      const last = ['--max-steps', String(reached + 2)];
       const resumed = await train(words(killed, ...flags, ...last, '--resume'));
       expect(resumed.stderr).toContain(`from step ${reached}`);
       expect(leftIn(killed)).toEqual(
@@ -181,19 +181,17 @@ describe('kill -9', () => {
 describe('a checkpoint that was spoilt', () => {
   it('is refused with the file named, and the newest that is whole is the way on', async () => {
     const folder = out('spoilt');
-    await train(words(folder, '--save-steps', '1', '--max-train-steps', '2'));
+    await train(words(folder, '--save-steps', '1', '--max-steps', '2'));
     const file = join(folder, 'checkpoint-2', 'optimizer.safetensors');
     const bytes = readFileSync(file);
     bytes[bytes.length - 1000] = (bytes[bytes.length - 1000] as number) ^ 1;
     writeFileSync(file, bytes);
-    const refused = await train(words(folder, '--max-train-steps', '3', '--resume'));
+    const refused = await train(words(folder, '--max-steps', '3', '--resume'));
     expect(refused.exitCode).toBe(2);
     expect(refused.stderr).toBe(
       `CheckpointError: ${file} is damaged: its SHA-256 is not the one in SHA256SUMS, so it was cut short or changed after it was written; the newest that is whole is checkpoint-1: give --resume ${join(folder, 'checkpoint-1')} to go on from there`,
     );
-    const good = await train(
-      words(folder, '--max-train-steps', '3', '--resume', join(folder, 'checkpoint-1')),
-    );
+    const good = await train(words(folder, '--max-steps', '3', '--resume', join(folder, 'checkpoint-1')));
     expect(good.stdout).toBe(join(folder, 'checkpoint-3'));
     expect(stepsToldIn(folder)).toEqual([1, 2, 3]);
   });
@@ -225,7 +223,7 @@ describe('a full disk', () => {
     const disk = mountDisk('1536k');
     if (disk === undefined) return skip('mounting a tmpfs is not allowed here');
     try {
-      const flags = ['--save-steps', '2', '--max-train-steps', '4'];
+      const flags = ['--save-steps', '2', '--max-steps', '4'];
       const folder = join(disk.path, 'out');
       const full = await train(words(folder, ...flags));
       expect(full.exitCode).toBe(2);
@@ -260,7 +258,7 @@ describe('a full disk', () => {
       });
       const makeRoom = when('could not be written', () => rmSync(filler));
       const { exitCode, stderr } = await train(
-        words(folder, '--save-steps', '10', '--max-train-steps', '60', '--checkpoints-total-limit', '1'),
+        words(folder, '--save-steps', '10', '--max-steps', '60', '--checkpoints-total-limit', '1'),
         (text, child) => {
           fill(text, child);
           makeRoom(text, child);
@@ -281,15 +279,7 @@ describe('a full disk', () => {
     if (disk === undefined) return skip('mounting a tmpfs is not allowed here');
     try {
       const cached = await train(
-        words(
-          out('no room'),
-          '--max-train-steps',
-          '1',
-          '--cache',
-          'latents,text,image',
-          '--cache-dir',
-          disk.path,
-        ),
+        words(out('no room'), '--max-steps', '1', '--cache', 'latents,text,image', '--cache-dir', disk.path),
       );
       expect([cached.exitCode, cached.stderr]).toEqual([
         2,
@@ -297,7 +287,7 @@ describe('a full disk', () => {
       ]);
       expect(existsSync(out('no room'))).toBe(false);
       expect(() => writeFileSync(join(disk.path, 'filler'), Buffer.alloc(2 ** 17))).toThrow(/ENOSPC/);
-      const started = await train(words(join(disk.path, 'out'), '--max-train-steps', '1'));
+      const started = await train(words(join(disk.path, 'out'), '--max-steps', '1'));
       expect([started.exitCode, started.stderr]).toEqual([
         2,
         expect.stringMatching(/ENOSPC: .*config\.yaml'$/),
@@ -327,7 +317,7 @@ describe('NaN', () => {
 
   it('stops before the update, names step, timesteps and rows; skipped on request, the run ends with sound weights', async () => {
     const model = ['--pretrained_model_name_or_path', modelWithNan()];
-    const flags = [...model, '--seed', '1', '--save-steps', '1', '--max-train-steps', '6'];
+    const flags = [...model, '--seed', '1', '--save-steps', '1', '--max-steps', '6'];
     const [stopped, skipped] = [out('NaN stops'), out('NaN skipped')];
     const { exitCode, stderr } = await train(words(stopped, ...flags));
     expect(exitCode).toBe(2);
@@ -374,7 +364,7 @@ describe('corrupt pictures', () => {
     command,
     'train',
     ...large.flags,
-    ...['--train_batch_size', '10', '--num-train-epochs', '1'],
+    ...['--train_batch_size', '10', '--epochs', '1'],
   ];
   const spoil = (row: number): void => truncateSync(join(large.root, 'images', `${row}.png`), 60);
 
@@ -409,13 +399,13 @@ describe('another run', () => {
     expect(ended.exitCode).toBe(143);
     expect(isLocked(folder)).toBe(false);
     const step = Number(/\d+$/.exec(ended.stdout)?.[0]);
-    const third = await train(words(folder, '--resume', '--max-train-steps', String(step + 1)));
+    const third = await train(words(folder, '--resume', '--max-steps', String(step + 1)));
     expect(third.stdout).toBe(join(folder, `checkpoint-${step + 1}`));
   });
 
   it('with other options or another dataset does not resume, and says what is different', async () => {
     const folder = out('options');
-    await train(words(folder, '--max-train-steps', '1'));
+    await train(words(folder, '--max-steps', '1'));
     const data = out('changed.json');
     const rows = JSON.parse(readFileSync(out('data.json'), 'utf8'));
     writeFileSync(data, JSON.stringify(rows.slice(1)));
@@ -428,9 +418,7 @@ describe('another run', () => {
       expect.stringMatching(/^--seed is 5 but \S+checkpoint-1 was trained with 0;/),
       expect.stringMatching(/^The dataset is not the one .*: it had 8 rows and has 7;/),
     ]);
-    const allowed = await train(
-      words(folder, '--resume', '--max-train-steps', '2', '--learning-rate', '1e-3'),
-    );
+    const allowed = await train(words(folder, '--resume', '--max-steps', '2', '--learning-rate', '1e-3'));
     expect(allowed.exitCode).toBe(0);
     expect(allowed.stderr).toMatch(
       /--learning-rate is 0\.001 but .* trained with 0\.0001; going on with 0\.001/,
@@ -454,7 +442,7 @@ describe('signals', () => {
 
   it('while the cache is filled: exit code 143, no half-written file, and what is done is kept', async () => {
     const [folder, cache] = [out('filling'), out('cache')];
-    const flags = ['--cache', 'latents,text,image', '--cache-dir', cache, '--max-train-steps', '1'];
+    const flags = ['--cache', 'latents,text,image', '--cache-dir', cache, '--max-steps', '1'];
     const stopped = await train(
       words(folder, ...flags),
       when('Cache of image: 8 to encode', (child) => child.kill('SIGTERM')),
@@ -486,7 +474,7 @@ describe('signals', () => {
 
   it('SIGHUP without a terminal, as under nohup: the run goes on to its end', async () => {
     const { exitCode, stderr } = await train(
-      words(out('nohup'), '--max-train-steps', '4'),
+      words(out('nohup'), '--max-steps', '4'),
       when('Training', (child) => child.kill('SIGHUP')),
     );
     expect(stderr).toContain('SIGHUP: there is no terminal here');

@@ -36,7 +36,7 @@ const at = (name: string) => join(world.root, name);
 describe('ip-adapter generate', () => {
   it('writes a picture with its settings in it, the same bytes each time', async () => {
     const draw = (out: string) =>
-      run('generate', ...flags, '--image', world.picture(0), '--prompt', 'a, b', '--out', out);
+      run('generate', ...flags, '--images', world.picture(0), '--prompt', 'a, b', '--out', out);
     const { stdout, stderr, exitCode } = await draw('one.png');
     expect(stderr).toContain('IP-Adapter Plus: 16 image tokens');
     expect(stdout).toBe('one.png');
@@ -49,7 +49,7 @@ describe('ip-adapter generate', () => {
   });
 
   it('writes several pictures, named by their seeds, and a contact sheet', async () => {
-    const references = ['--image', world.picture(0), world.picture(3), '--image-weight', '1', '0.5'];
+    const references = ['--images', world.picture(0), world.picture(3), '--weights', '1', '0.5'];
     const { stdout } = await run(
       'generate',
       ...flags,
@@ -81,20 +81,20 @@ describe('ip-adapter generate', () => {
       ...rest,
       '--image-encoder',
       world.imageEncoder,
-      '--image',
+      '--images',
       world.picture(0),
       '--out',
       'picture.png',
     );
-    await run(...rest, '--image', 'refs.safetensors', '--out', 'embedding.png');
+    await run(...rest, '--images', 'refs.safetensors', '--out', 'embedding.png');
     const pixels = (name: string) => sharp(at(name)).raw().toBuffer();
     expect(await pixels('embedding.png')).toEqual(await pixels('picture.png'));
   });
 
   it.each([
-    [['--steps', 'many'], /--steps \(steps\).*"many"/],
-    [['--image', 'none.png'], /ENOENT|none.png but the file is missing/],
-    [['--image-weight', '1'], /a weight for each --image/],
+    [['--steps', 'many'], /--steps is "many"; it must be a whole number/],
+    [['--images', 'none.png'], /ENOENT|none.png but the file is missing/],
+    [['--weights', '1'], /--weights .* has 1 of them for 0 --images/],
     [['--out', 'picture.jpg'], /--out .*must end in .png/],
     [['--out', 'none/picture.png'], /folder for --out/],
     [['--sacle', '1'], /unknown option '--sacle'/],
@@ -119,8 +119,8 @@ describe('ip-adapter generate', () => {
     ['export', ['adapter.bin', 'none/x.bin'], /folder for the target at none /],
     [
       'generate',
-      ['--model', 'model', '--adapter', 'x.bin', '--image', 'a.png'],
-      /--image-encoder .* is required for --image/,
+      ['--model', 'model', '--adapter', 'x.bin', '--images', 'a.png'],
+      /--image-encoder .* is required for --images/,
     ],
   ])('%s says what is missing before it loads anything', async (name, args, message) => {
     const { stderr, exitCode } = await run(name, ...args);
@@ -159,7 +159,7 @@ describe('ip-adapter evaluate', () => {
       'evaluate',
       ...flags,
       ...data(),
-      '--scale',
+      '--scales',
       '0',
       '0.5',
       '--out',
@@ -182,7 +182,7 @@ describe('ip-adapter evaluate', () => {
       'evaluate',
       ...flags,
       ...data(),
-      '--scale',
+      '--scales',
       'x',
       '--out',
       'bad.json',

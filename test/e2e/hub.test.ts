@@ -86,7 +86,7 @@ describe('models by name', { timeout: 240_000 }, () => {
     expect(adapterOf('again').equals(adapterOf('named'))).toBe(true);
     const drawing = ['--model', names.model, '--image-encoder', names.encoder, '--adapter', names.adapter];
     const size = ['--steps', '1', '--width', '64', '--height', '64'];
-    const drawn = await run(['generate', ...drawing, ...size, '--image', world.picture(0)]);
+    const drawn = await run(['generate', ...drawing, ...size, '--images', world.picture(0)]);
     expect(drawn.exitCode).toBe(0);
     const rows = ['--data_json_file', 'data.json', '--data_root_path', 'images', '--max_rows', '2'];
     const scored = await run(['evaluate', ...drawing, ...size, ...rows, '--metric_encoder', names.encoder]);

@@ -2,12 +2,13 @@
  * @file A small but real world for end-to-end tests: the golden models in the folder layout that users have, a
  * tokenizer with a vocabulary of letters, and a few drawn pictures.
  */
+
 import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
-import type { TrainOptions } from '../../src/options/train-options.js';
+import type { TrainOptions } from '../../src/options/train-types.js';
 
 const golden = fileURLToPath(new URL('../golden', import.meta.url));
 
@@ -56,10 +57,10 @@ export async function makeWorld(pictures = 8): Promise<World> {
     ['train_batch_size', '3'],
   ].flatMap(([name, value]) => [`--${name}`, value as string]);
   const optionsFor = (name: string): TrainOptions => ({
-    pretrainedModelNameOrPath: at('model'),
-    imageEncoderPath: at('image_encoder'),
-    dataJsonFile: at('data.json'),
-    dataRootPath: at('images'),
+    model: at('model'),
+    imageEncoder: at('image_encoder'),
+    dataset: at('data.json'),
+    datasetRoot: at('images'),
     outputDir: at(name),
     resolution: 64,
   });

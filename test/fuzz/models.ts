@@ -58,7 +58,7 @@ export function adapterTarget(folder: string): Target {
   return {
     file,
     make: (random) => mutateSafetensors([seed], random),
-    read: () => tidy(() => void openAdapter(file, unet)),
+    read: () => tidy(() => void openAdapter(file, unet.sites())),
   };
 }
 

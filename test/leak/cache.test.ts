@@ -4,6 +4,7 @@ import { memoryStats } from '../../src/torch/index.js';
 import { train } from '../../src/training/train.js';
 import { loadUNet } from '../../src/weights/load.js';
 import { makeWorld, type World } from '../e2e/world.js';
+import { endsGroup } from '../recorder.js';
 
 let world: World;
 beforeAll(async () => {
@@ -16,12 +17,13 @@ it('with everything cached holds the UNet and the adapter alone, at the end as a
   const { checkpoint } = await train(
     {
       ...world.optionsFor('out'),
-      trainBatchSize: 2,
-      maxTrainSteps: 60,
+      batchSize: 2,
+      maxSteps: 60,
       cache: 'latents,text,image',
     },
     {
-      onSteps: () => {
+      onEvent: (event) => {
+        if (!endsGroup(event)) return;
         const { liveTensors: live, cpuAllocatedBytes: bytes } = memoryStats();
         samples.push({ live, bytes });
       },

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { memoryStats } from '../../src/torch/index.js';
 import { train } from '../../src/training/train.js';
 import { makeWorld, type World } from '../e2e/world.js';
+import { endsGroup } from '../recorder.js';
 
 let world: World;
 beforeAll(async () => {
@@ -19,12 +20,14 @@ it('holds at step 200 what it held at step 20', async () => {
   await train(
     {
       ...world.optionsFor('out'),
-      trainBatchSize: 2,
-      maxTrainSteps: 200,
+      batchSize: 2,
+      maxSteps: 200,
       saveSteps: 50,
     },
     {
-      onSteps: ({ step }) => {
+      onEvent: (event) => {
+        if (!endsGroup(event)) return;
+        const { step } = event;
         // When V8 does so by itself depends on how busy the machine is: there may be 50 MB of garbage.
         collectGarbage();
         const { liveTensors: live, cpuAllocatedBytes: bytes } = memoryStats();

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { memoryStats } from '../../src/torch/index.js';
 import { train } from '../../src/training/train.js';
 import { makeWorld, type World } from '../e2e/world.js';
+import { endsGroup } from '../recorder.js';
 
 let world: World;
 beforeAll(async () => {
@@ -15,16 +16,17 @@ it('validation pictures leave nothing behind, after the first as after the tenth
   const { step } = await train(
     {
       ...world.optionsFor('out'),
-      trainBatchSize: 2,
-      maxTrainSteps: 20,
-      validationImage: [`${world.root}/images/0.png`, `${world.root}/images/1.png`],
+      batchSize: 2,
+      maxSteps: 20,
+      validationImages: [`${world.root}/images/0.png`, `${world.root}/images/1.png`],
       validationSteps: 2,
       numValidationImages: 2,
       validationSamplingSteps: 4,
     },
     {
       // Told before each drawing, hence after the one before.
-      onSteps: () => {
+      onEvent: (event) => {
+        if (!endsGroup(event)) return;
         const { liveTensors: live, cpuAllocatedBytes: bytes } = memoryStats();
         samples.push({ live: live - outside, bytes });
       },

@@ -1,33 +1,12 @@
 /**
- * @file Multi-head attention as Stable Diffusion's UNet and VAE have it, with a pluggable middle (diffusers
+ * @file Multi-head attention as Stable Diffusion's UNet and VAE have it, to which adapters may add (diffusers
  * `src/diffusers/models/attention_processor.py`).
  */
 import { attention } from '../../nn/functional.js';
 import { GroupNorm, Linear } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
-import type { Tensor } from '../../torch/index.js';
-
-/**
- * What happens between an attention layer's input and its output projection. An adapter puts its own in place of
- * the default one by assigning `attention.processor`. A Module with these arguments is one.
- */
-export interface AttentionProcessor {
-  /**
-   * @param hiddenStates [batch, n, channels], what the queries come from
-   * @param encoderHiddenStates [batch, m, crossAttentionDim], what keys and values come from; undefined in
-   * self-attention, which takes hiddenStates
-   * @returns [batch, n, heads * dimHead]; the layer itself then applies `to_out`, and its residual where it has one
-   */
-  call(attention: Attention, hiddenStates: Tensor, encoderHiddenStates: Tensor | undefined): Tensor;
-}
-
-/** Plain attention. */
-export const defaultProcessor: AttentionProcessor = {
-  call(layer, hiddenStates, encoderHiddenStates = hiddenStates) {
-    const query = layer.to_q.call(hiddenStates);
-    return layer.attend(query, layer.to_k.call(encoderHiddenStates), layer.to_v.call(encoderHiddenStates));
-  },
-};
+import { type Tensor, tidy } from '../../torch/index.js';
+import type { AttentionSite, SiteAddition, SiteCall } from './attention-site.js';
 
 export interface AttentionConfig {
   /** Channels of the input and the output. */
@@ -44,8 +23,18 @@ export interface AttentionConfig {
   norm?: { groups: number; eps: number };
 }
 
-/** hiddenStates [batch, n, channels] or [batch, channels, height, width] → the same shape */
-export class Attention extends Module<[hiddenStates: Tensor, encoderHiddenStates?: Tensor]> {
+/** What adapters add to a run of a backbone. */
+export interface SiteStep {
+  additions: readonly SiteAddition[];
+  /** See `SiteCall`. */
+  grid: SiteCall['grid'];
+}
+
+/**
+ * hiddenStates [batch, n, channels] or [batch, channels, height, width], to encoderHiddenStates
+ * [batch, m, crossAttentionDim] or, without them, to hiddenStates itself → the shape of hiddenStates
+ */
+export class Attention extends Module<[hiddenStates: Tensor, encoderHiddenStates?: Tensor, step?: SiteStep]> {
   readonly group_norm: GroupNorm | null;
   readonly to_q: Linear;
   readonly to_k: Linear;
@@ -54,8 +43,7 @@ export class Attention extends Module<[hiddenStates: Tensor, encoderHiddenStates
   readonly to_out: readonly [Linear];
   readonly heads: number;
   readonly #upcast: boolean;
-  // Private, so that the parameters of a processor are never among the layer's own.
-  #processor = defaultProcessor;
+  #site: AttentionSite | null = null;
 
   constructor({
     queryDim,
@@ -77,12 +65,13 @@ export class Attention extends Module<[hiddenStates: Tensor, encoderHiddenStates
     this.#upcast = upcast;
   }
 
-  get processor(): AttentionProcessor {
-    return this.#processor;
+  /** Where the layer is in its backbone; null for a layer to which no adapter adds. */
+  get site(): AttentionSite | null {
+    return this.#site;
   }
 
-  set processor(processor: AttentionProcessor) {
-    this.#processor = processor;
+  set site(site: AttentionSite | null) {
+    this.#site = site;
   }
 
   /** [batch, n, heads * dimHead] → [batch, heads, n, dimHead], a view */
@@ -104,12 +93,26 @@ export class Attention extends Module<[hiddenStates: Tensor, encoderHiddenStates
     return this.mergeHeads(heads);
   }
 
-  protected forward(hiddenStates: Tensor, encoderHiddenStates?: Tensor): Tensor {
+  protected forward(hiddenStates: Tensor, encoderHiddenStates?: Tensor, step?: SiteStep): Tensor {
     const isImage = hiddenStates.ndim === 4;
     const normed = this.group_norm === null ? hiddenStates : this.group_norm.call(hiddenStates);
     const sequence = isImage ? normed.flatten(2).transpose(1, 2) : normed;
-    const out = this.to_out[0].call(this.#processor.call(this, sequence, encoderHiddenStates));
+    const attended = tidy(() => this.#attendWithAdditions(sequence, encoderHiddenStates ?? sequence, step));
+    const out = this.to_out[0].call(attended);
     const shaped = isImage ? out.transpose(1, 2).reshape(...hiddenStates.shape) : out;
     return this.group_norm === null ? shaped : shaped.add(hiddenStates);
+  }
+
+  #attendWithAdditions(sequence: Tensor, context: Tensor, step: SiteStep | undefined): Tensor {
+    const query = this.to_q.call(sequence);
+    const attended = this.attend(query, this.to_k.call(context), this.to_v.call(context));
+    const site = this.#site;
+    if (site === null || step === undefined) return attended;
+    const { dtype } = query;
+    const attend = (key: Tensor, value: Tensor): Tensor => this.attend(query, key.to(dtype), value.to(dtype));
+    return step.additions.reduce((sum, addition) => {
+      const added = addition.at({ site, grid: step.grid, attend });
+      return added === null ? sum : sum.add(added.hidden, added.weight);
+    }, attended);
   }
 }

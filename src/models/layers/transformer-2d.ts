@@ -6,7 +6,8 @@ import { geglu } from '../../nn/functional.js';
 import { Conv2d, GroupNorm, LayerNorm, Linear } from '../../nn/layers.js';
 import { Module, Sequential } from '../../nn/module.js';
 import type { Tensor } from '../../torch/index.js';
-import { Attention } from './attention.js';
+import { Attention, type SiteStep } from './attention.js';
+import type { SiteAddition } from './attention-site.js';
 
 export interface TransformerConfig {
   heads: number;
@@ -50,7 +51,7 @@ class FeedForward extends Module {
 }
 
 /** Self-attention, attention to the text, feed-forward, each on a normalised input and added to it: [batch, n, dim] */
-class BasicTransformerBlock extends Module<[hidden: Tensor, encoderHiddenStates: Tensor]> {
+class BasicTransformerBlock extends Module<[hidden: Tensor, encoderHiddenStates: Tensor, step: SiteStep]> {
   readonly norm1: LayerNorm;
   readonly attn1: Attention;
   readonly norm2: LayerNorm;
@@ -74,16 +75,18 @@ class BasicTransformerBlock extends Module<[hidden: Tensor, encoderHiddenStates:
     this.#onlyCrossAttention = onlyCrossAttention;
   }
 
-  protected forward(hidden: Tensor, encoderHiddenStates: Tensor): Tensor {
+  protected forward(hidden: Tensor, encoderHiddenStates: Tensor, step: SiteStep): Tensor {
     const first = this.#onlyCrossAttention ? encoderHiddenStates : undefined;
     let x = hidden.add(this.attn1.call(this.norm1.call(hidden), first));
-    x = x.add(this.attn2.call(this.norm2.call(x), encoderHiddenStates));
+    x = x.add(this.attn2.call(this.norm2.call(x), encoderHiddenStates, step));
     return x.add(this.ff.call(this.norm3.call(x)));
   }
 }
 
-/** A picture as a sequence through transformer blocks, added to itself: [batch, channels, h, w] → the same shape */
-export class Transformer2DModel extends Module<[x: Tensor, encoderHiddenStates: Tensor]> {
+/** An image as a sequence through transformer blocks, added to itself: [batch, channels, h, w] → the same shape */
+export class Transformer2DModel extends Module<
+  [x: Tensor, encoderHiddenStates: Tensor, additions: readonly SiteAddition[]]
+> {
   readonly norm: GroupNorm;
   readonly proj_in: Conv2d | Linear;
   readonly transformer_blocks: readonly BasicTransformerBlock[];
@@ -103,15 +106,17 @@ export class Transformer2DModel extends Module<[x: Tensor, encoderHiddenStates: 
     this.proj_out = projection();
   }
 
-  protected forward(x: Tensor, encoderHiddenStates: Tensor): Tensor {
+  protected forward(x: Tensor, encoderHiddenStates: Tensor, additions: readonly SiteAddition[]): Tensor {
     // Contiguous, because every layer of the blocks reads it row by row.
     const toSequence = (image: Tensor) => image.flatten(2).transpose(1, 2).contiguous();
     const toImage = (sequence: Tensor) => sequence.transpose(1, 2).reshape(...x.shape);
 
+    const [, , height = 0, width = 0] = x.shape;
+    const step: SiteStep = { additions, grid: [height, width] };
     const normed = this.norm.call(x);
     const before = this.proj_in;
     let hidden = before instanceof Linear ? before.call(toSequence(normed)) : toSequence(before.call(normed));
-    for (const block of this.transformer_blocks) hidden = block.call(hidden, encoderHiddenStates);
+    for (const block of this.transformer_blocks) hidden = block.call(hidden, encoderHiddenStates, step);
     const after = this.proj_out;
     const out = after instanceof Linear ? toImage(after.call(hidden)) : after.call(toImage(hidden));
     return out.add(x);

@@ -242,25 +242,3 @@ describe('attentionLayers', () => {
     ).toEqual(order);
   });
 });
-
-describe('an attention processor', () => {
-  it('replaces the middle of a layer, and its parameters are not the UNet’s', () => {
-    const unet = loadUNet(golden('unet/unet') as string);
-    const before = [...unet.namedParameters().keys()];
-    const { attention } = unet.attentionLayers()[1] as ReturnType<typeof unet.attentionLayers>[number];
-    const plain = attention.processor;
-    const hidden = random(1, 6, 16);
-    const text = random(1, 3, 32);
-    const expected = attention.call(hidden, text);
-    const weight = random(16, 16);
-    attention.processor = {
-      ...{ weight },
-      call: (layer, states, context) => plain.call(layer, states, context).mul(0),
-    };
-    expect([...unet.namedParameters().keys()]).toEqual(before);
-    const bias = attention.to_out[0].bias as Tensor;
-    expectAllclose(attention.call(hidden, text), bias.expand(1, 6, 16), 1e-6);
-    attention.processor = plain;
-    expectAllclose(attention.call(hidden, text), expected, 0);
-  });
-});

@@ -7,10 +7,11 @@ import { Conv2d, GroupNorm } from '../../nn/layers.js';
 import { chain, Module } from '../../nn/module.js';
 import { cat, type Tensor } from '../../torch/index.js';
 import type { Attention } from '../layers/attention.js';
+import type { AttentionSite, SiteAddition } from '../layers/attention-site.js';
 import { sinusoidalEmbedding, TimestepEmbedding } from '../layers/embeddings.js';
 import { normSiluConv } from '../layers/resnet.js';
 import type { TransformerConfig } from '../layers/transformer-2d.js';
-import { DownBlock2D, UNetMidBlock2DCrossAttn, UpBlock2D } from './unet-blocks.js';
+import { type BlockContext, DownBlock2D, UNetMidBlock2DCrossAttn, UpBlock2D } from './unet-blocks.js';
 import type { UNet2DConditionConfig } from './unet-config.js';
 
 /** SDXL's second condition (Podell et al., arXiv 2307.01952, section 2.2). */
@@ -30,10 +31,16 @@ export interface NamedAttention {
 /**
  * sample [batch, inChannels, h, w], timesteps [batch] or [1] or [] (0 … 999), encoderHiddenStates
  * [batch, m, crossAttentionDim] → [batch, outChannels, h, w], in the dtype of the parameters. h and w need not be
- * multiples of 8.
+ * multiples of 8. Adapters add to the attention to the text.
  */
 export class UNet2DConditionModel extends Module<
-  [sample: Tensor, timesteps: Tensor, encoderHiddenStates: Tensor, addedCond?: AddedCondition]
+  [
+    sample: Tensor,
+    timesteps: Tensor,
+    encoderHiddenStates: Tensor,
+    addedCond?: AddedCondition,
+    additions?: readonly SiteAddition[],
+  ]
 > {
   readonly conv_in: Conv2d;
   readonly time_embedding: TimestepEmbedding;
@@ -91,6 +98,13 @@ export class UNet2DConditionModel extends Module<
       padding: Math.floor((convOutKernel - 1) / 2),
     });
     this.config = config;
+    for (const [keyIndex, { name, attention }] of this.attentionLayers().entries())
+      if (name.endsWith('.attn2')) attention.site = siteOf(name, keyIndex, attention);
+  }
+
+  /** The attention layers to which adapters add, in the order of `attentionLayers`. */
+  sites(): AttentionSite[] {
+    return this.attentionLayers().flatMap(({ attention: { site } }) => site ?? []);
   }
 
   /**
@@ -120,25 +134,29 @@ export class UNet2DConditionModel extends Module<
     timesteps: Tensor,
     encoderHiddenStates: Tensor,
     addedCond?: AddedCondition,
+    additions: readonly SiteAddition[] = [],
   ): Tensor {
     const { dtype } = this.conv_in.weight;
-    const text = encoderHiddenStates.to(dtype);
-    const time = silu(this.#embedTime(timesteps, sample.shape[0] ?? 0, addedCond));
+    const context: BlockContext = {
+      time: silu(this.#embedTime(timesteps, sample.shape[0] ?? 0, addedCond)),
+      text: encoderHiddenStates.to(dtype),
+      additions,
+    };
 
     let hidden = this.conv_in.call(sample.to(dtype));
     const skips = [hidden];
     for (const block of this.down_blocks) {
-      const states = block.call(hidden, time, text);
+      const states = block.call(hidden, context);
       skips.push(...states);
       hidden = states.at(-1) as Tensor;
     }
-    hidden = this.mid_block.call(hidden, time, text);
+    hidden = this.mid_block.call(hidden, context);
     for (const block of this.up_blocks) {
-      const mine = skips.splice(-block.resnets.length);
+      const joining = skips.splice(-block.resnets.length);
       // Where halving rounded, doubling would miss the size of the states that join next: theirs is the target.
       const [, , height, width] = skips.at(-1)?.shape ?? [];
       const size = height === undefined || width === undefined ? undefined : ([height, width] as const);
-      hidden = block.call(hidden, mine, time, text, size);
+      hidden = block.call(hidden, joining, context, size);
     }
     return chain(hidden, normSiluConv(this.conv_norm_out, this.conv_out));
   }
@@ -173,5 +191,19 @@ function transformerAt(config: UNet2DConditionConfig, level: number): Transforme
     useLinearProjection: config.useLinearProjection,
     onlyCrossAttention: config.onlyCrossAttention[level] as boolean,
     upcastAttention: config.upcastAttention,
+  };
+}
+
+/** Weights are looked up when they are asked for: loading puts others in their place. */
+function siteOf(name: string, keyIndex: number, attention: Attention): AttentionSite {
+  return {
+    name,
+    keyIndex,
+    get to_k() {
+      return attention.to_k.weight;
+    },
+    get to_v() {
+      return attention.to_v.weight;
+    },
   };
 }

@@ -1,8 +1,18 @@
 /** @file The UNet's down, middle and up blocks (diffusers `src/diffusers/models/unet_2d_blocks.py`). */
 import { Module } from '../../nn/module.js';
 import { cat, checkpoint, type Tensor } from '../../torch/index.js';
+import type { SiteAddition } from '../layers/attention-site.js';
 import { Downsample2D, ResnetBlock2D, Upsample2D } from '../layers/resnet.js';
 import { Transformer2DModel, type TransformerConfig } from '../layers/transformer-2d.js';
+
+/** What every layer of a UNet is given beside the states. */
+export interface BlockContext {
+  /** silu(time embedding) [batch, timeDim] */
+  time: Tensor;
+  /** [batch, m, crossAttentionDim] */
+  text: Tensor;
+  additions: readonly SiteAddition[];
+}
 
 interface BlockConfig {
   inChannels: number;
@@ -26,7 +36,7 @@ export interface DownBlockConfig extends BlockConfig {
  * x [batch, inChannels, h, w] → every state that an up block will want: [batch, outChannels, h, w] after each layer
  * and, unless it is the last block, [batch, outChannels, h/2, w/2]; the last of them is what the next block takes.
  */
-export class DownBlock2D extends Module<[x: Tensor, time: Tensor, encoderHiddenStates: Tensor], Tensor[]> {
+export class DownBlock2D extends Module<[x: Tensor, context: BlockContext], Tensor[]> {
   readonly attentions: readonly Transformer2DModel[];
   readonly resnets: readonly ResnetBlock2D[];
   readonly downsamplers: readonly Downsample2D[];
@@ -41,11 +51,11 @@ export class DownBlock2D extends Module<[x: Tensor, time: Tensor, encoderHiddenS
     this.downsamplers = downsamplePadding === null ? [] : [new Downsample2D(outChannels, downsamplePadding)];
   }
 
-  protected forward(x: Tensor, time: Tensor, encoderHiddenStates: Tensor): Tensor[] {
+  protected forward(x: Tensor, context: BlockContext): Tensor[] {
     const states: Tensor[] = [];
     let hidden = x;
     for (const [i, resnet] of this.resnets.entries()) {
-      hidden = checkpoint(layer(resnet, this.attentions[i]), time, encoderHiddenStates, hidden);
+      hidden = layer(resnet, this.attentions[i], context, [hidden]);
       states.push(hidden);
     }
     for (const downsampler of this.downsamplers) states.push(downsampler.call(hidden));
@@ -54,7 +64,7 @@ export class DownBlock2D extends Module<[x: Tensor, time: Tensor, encoderHiddenS
 }
 
 /** ResNet block, transformer, ResNet block at the lowest resolution: [batch, channels, h, w] → the same shape */
-export class UNetMidBlock2DCrossAttn extends Module<[x: Tensor, time: Tensor, encoderHiddenStates: Tensor]> {
+export class UNetMidBlock2DCrossAttn extends Module<[x: Tensor, context: BlockContext]> {
   readonly attentions: readonly [Transformer2DModel];
   readonly resnets: readonly [ResnetBlock2D, ResnetBlock2D];
 
@@ -69,9 +79,9 @@ export class UNetMidBlock2DCrossAttn extends Module<[x: Tensor, time: Tensor, en
     this.resnets = [resnet(), resnet()];
   }
 
-  protected forward(x: Tensor, time: Tensor, encoderHiddenStates: Tensor): Tensor {
-    const hidden = checkpoint(layer(this.resnets[0], this.attentions[0]), time, encoderHiddenStates, x);
-    return checkpoint(layer(this.resnets[1]), time, encoderHiddenStates, hidden);
+  protected forward(x: Tensor, context: BlockContext): Tensor {
+    const hidden = layer(this.resnets[0], this.attentions[0], context, [x]);
+    return layer(this.resnets[1], undefined, context, [hidden]);
   }
 }
 
@@ -88,13 +98,7 @@ export interface UpBlockConfig extends BlockConfig {
  * [batch, outChannels, 2h, 2w], or `size`; the last block keeps h and w.
  */
 export class UpBlock2D extends Module<
-  [
-    x: Tensor,
-    skips: readonly Tensor[],
-    time: Tensor,
-    encoderHiddenStates: Tensor,
-    size?: readonly [number, number],
-  ]
+  [x: Tensor, skips: readonly Tensor[], context: BlockContext, size?: readonly [number, number]]
 > {
   readonly attentions: readonly Transformer2DModel[];
   readonly resnets: readonly ResnetBlock2D[];
@@ -122,14 +126,13 @@ export class UpBlock2D extends Module<
   protected forward(
     x: Tensor,
     skips: readonly Tensor[],
-    time: Tensor,
-    encoderHiddenStates: Tensor,
+    context: BlockContext,
     size?: readonly [number, number],
   ): Tensor {
     let hidden = x;
     for (const [i, resnet] of this.resnets.entries()) {
       const skip = skips.at(-1 - i) as Tensor;
-      hidden = checkpoint(layer(resnet, this.attentions[i]), time, encoderHiddenStates, hidden, skip);
+      hidden = layer(resnet, this.attentions[i], context, [hidden, skip]);
     }
     for (const upsampler of this.upsamplers) hidden = upsampler.call(hidden, size);
     return hidden;
@@ -144,11 +147,24 @@ function transformers(
   return config === null ? [] : Array.from({ length: count }, () => new Transformer2DModel(channels, config));
 }
 
-/** A ResNet block and the transformer after it, if there is one, of states that are joined along their channels. */
-function layer(resnet: ResnetBlock2D, attention?: Transformer2DModel) {
-  return (time: Tensor, encoderHiddenStates: Tensor, ...states: Tensor[]): Tensor => {
-    const joined = states.length === 1 ? (states[0] as Tensor) : cat(states, 1);
-    const hidden = resnet.call(joined, time);
-    return attention?.call(hidden, encoderHiddenStates) ?? hidden;
+/**
+ * A ResNet block and the transformer after it, if there is one, of states that are joined along their channels. With
+ * gradient checkpointing it is one segment.
+ */
+function layer(
+  resnet: ResnetBlock2D,
+  attention: Transformer2DModel | undefined,
+  context: BlockContext,
+  states: readonly [Tensor, ...Tensor[]],
+): Tensor {
+  const segment = ({ context: { time, text, additions }, states }: SegmentInputs): Tensor => {
+    const hidden = resnet.call(states.length === 1 ? states[0] : cat(states, 1), time);
+    return attention?.call(hidden, text, additions) ?? hidden;
   };
+  return checkpoint(segment, { context, states });
+}
+
+interface SegmentInputs {
+  context: BlockContext;
+  states: readonly [Tensor, ...Tensor[]];
 }

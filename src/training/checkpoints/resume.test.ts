@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type TrainOptions, trainOptionsSchema } from '../../options/train-options.js';
+import { trainOptionsSchema } from '../../options/train-options.js';
+import type { TrainOptions } from '../../options/train-types.js';
 import type { TrainingState } from './checkpoint.js';
 import { assertSameRun } from './resume.js';
 
@@ -11,10 +12,10 @@ function stateOf(
   dataset = rows,
 ): Pick<TrainingState, 'dataset' | 'options'> {
   const all = trainOptionsSchema.parse({
-    pretrainedModelNameOrPath: 'model',
-    imageEncoderPath: 'encoder',
-    dataJsonFile: 'data.json',
-    dataRootPath: root,
+    model: 'model',
+    imageEncoder: 'encoder',
+    dataset: 'data.json',
+    datasetRoot: root,
     ...options,
   });
   // As JSON keeps it: what is undefined is not there.
@@ -41,8 +42,8 @@ describe('options', () => {
     expect(said({}, {})).toEqual([]);
     expect(
       said(
-        { maxTrainSteps: 10 },
-        { outputDir: 'other', saveSteps: 5, maxTrainSteps: 20, numTrainEpochs: 7, threads: 1, cacheDir: 'x' },
+        { maxSteps: 10 },
+        { outputDir: 'other', saveSteps: 5, maxSteps: 20, epochs: 7, threads: 1, cacheDir: 'x' },
       ),
     ).toEqual([]);
     expect(said({}, { checkpointsTotalLimit: 3, maxNanSteps: 2, dataloaderNumWorkers: 4 })).toEqual([]);
@@ -53,7 +54,7 @@ describe('options', () => {
       '--learning-rate is 0.0005 but out/checkpoint-1 was trained with 0.001; going on with 0.0005',
       '--cache is text,image but out/checkpoint-1 was trained with none; going on with text,image',
     ]);
-    expect(said({ weightDecay: 0 }, { pretrainedModelNameOrPath: 'moved' })).toHaveLength(2);
+    expect(said({ weightDecay: 0 }, { model: 'moved' })).toHaveLength(2);
   });
 
   it('refuses every other change, and names all of them at once', () => {
@@ -69,6 +70,23 @@ describe('options', () => {
       expect(error).toContain(difference);
   });
 
+  it('knows the options of a checkpoint by the names that they had in version 0.1', () => {
+    const old = stateOf();
+    const { model, imageEncoder, dataset, datasetRoot, batchSize, epochs, ...rest } = old.options;
+    const { validationImages, validationPrompts, ...same } = rest;
+    old.options = {
+      ...same,
+      ...{ pretrainedModelNameOrPath: model, imageEncoderPath: imageEncoder, dataJsonFile: dataset },
+      ...{ dataRootPath: datasetRoot, trainBatchSize: batchSize, numTrainEpochs: epochs },
+      ...{ validationImage: validationImages, validationPrompt: validationPrompts },
+    };
+    const context = { path: 'out/checkpoint-1', onMessage: (text: string) => expect(text).toBe('') };
+    expect(() => assertSameRun(old, stateOf(), context)).not.toThrow();
+    expect(() => assertSameRun(old, stateOf({ batchSize: 2 }), context)).toThrow(
+      /--batch-size is 2 but out\/checkpoint-1 was trained with 8/,
+    );
+  });
+
   it('takes an option that the checkpoint does not know yet as its default', () => {
     const old = stateOf();
     delete old.options.mixedPrecision;
@@ -82,8 +100,8 @@ describe('options', () => {
 
 describe('dataset', () => {
   it('is the same by other names of its files and folders', () => {
-    const { dataJsonFile, dataRootPath } = { dataJsonFile: 'moved.json', dataRootPath: '/moved' };
-    expect(said({}, { dataJsonFile, dataRootPath, pretrainedIpAdapterPath: 'a.bin' })).toEqual([]);
+    const { dataset, datasetRoot } = { dataset: 'moved.json', datasetRoot: '/moved' };
+    expect(said({}, { dataset, datasetRoot, adapter: 'a.bin' })).toEqual([]);
   });
 
   it.each([

@@ -4,6 +4,7 @@
  */
 
 import { ConfigError } from '../../base/errors.js';
+import { resolveAliases } from '../../options/aliases.js';
 import { flagOf } from '../../options/options.js';
 import { type ResolvedTrainOptions, trainOptionsSchema } from '../../options/train-options.js';
 import type { TrainingState } from './checkpoint.js';
@@ -18,9 +19,9 @@ const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'maxNanSteps',
   'resume',
   // A resumed run has weights of its own.
-  'pretrainedIpAdapterPath',
-  'numTrainEpochs',
-  'maxTrainSteps',
+  'adapter',
+  'epochs',
+  'maxSteps',
   'dataloaderNumWorkers',
   // The same sums in another order: the last bits of the gradients alone.
   'gradientCheckpointing',
@@ -29,8 +30,8 @@ const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'threads',
   'reportTo',
   'loggingDir',
-  'validationImage',
-  'validationPrompt',
+  'validationImages',
+  'validationPrompts',
   'validationSteps',
   'validationScale',
   'validationGuidanceScale',
@@ -38,8 +39,7 @@ const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'numValidationImages',
   // The rows themselves are compared.
   'dataset',
-  'dataJsonFile',
-  'dataRootPath',
+  'datasetRoot',
 ]);
 
 /** Change the numbers, and are changed for good reasons: a message tells of it. */
@@ -52,8 +52,8 @@ const changeableOptions: ReadonlySet<Key> = new Set<Key>([
   // Cached image features are rounded to half precision.
   'cache',
   // A folder may have moved.
-  'pretrainedModelNameOrPath',
-  'imageEncoderPath',
+  'model',
+  'imageEncoder',
 ]);
 
 export interface ResumeContext {
@@ -65,27 +65,31 @@ export interface ResumeContext {
 
 /** @throws ConfigError that names all that must not change, as it was and as it is */
 export function assertSameRun(
-  { options: before, dataset: rowsBefore }: Pick<TrainingState, 'options' | 'dataset'>,
-  { options: now, dataset }: Pick<TrainingState, 'options' | 'dataset'>,
+  { options: savedOptions, dataset: savedDataset }: Pick<TrainingState, 'options' | 'dataset'>,
+  { options, dataset }: Pick<TrainingState, 'options' | 'dataset'>,
   { path, onMessage }: ResumeContext,
 ): void {
+  // A state that an older version saved has that version's names.
+  const saved = resolveAliases(trainOptionsSchema, savedOptions);
   const faults: string[] = [];
   for (const key of Object.keys(trainOptionsSchema.shape) as Key[]) {
     if (freeOptions.has(key)) continue;
     // An option that the checkpoint's version did not have yet was what its default is.
-    const was = key in before ? before[key] : trainOptionsSchema.shape[key].safeParse(undefined).data;
-    if (shown(was) === shown(now[key])) continue;
-    const difference = `${flagOf(key)} is ${shown(now[key])} but ${path} was trained with ${shown(was)}`;
-    if (changeableOptions.has(key)) onMessage?.(`${difference}; going on with ${shown(now[key])}`);
+    const was = Object.hasOwn(saved, key)
+      ? saved[key]
+      : trainOptionsSchema.shape[key].safeParse(undefined).data;
+    if (shown(was) === shown(options[key])) continue;
+    const difference = `${flagOf(key)} is ${shown(options[key])} but ${path} was trained with ${shown(was)}`;
+    if (changeableOptions.has(key)) onMessage?.(`${difference}; going on with ${shown(options[key])}`);
     else faults.push(`${difference}; give the same to resume`);
   }
-  if (dataset.fingerprint !== rowsBefore.fingerprint) {
+  if (dataset.fingerprint !== savedDataset.fingerprint) {
     const change =
-      dataset.rows === rowsBefore.rows
+      dataset.rows === savedDataset.rows
         ? `it still has ${dataset.rows} rows, but their names, captions or order have changed`
-        : `it had ${rowsBefore.rows} rows and has ${dataset.rows}`;
+        : `it had ${savedDataset.rows} rows and has ${dataset.rows}`;
     faults.push(
-      `The dataset is not the one that ${path} was trained on: ${change}; give the same to resume, or start afresh from its adapter with --pretrained-ip-adapter-path`,
+      `The dataset is not the one that ${path} was trained on: ${change}; give the same to resume, or start afresh from its adapter with --adapter`,
     );
   }
   if (faults.length > 0) throw new ConfigError(faults.join('\n'));

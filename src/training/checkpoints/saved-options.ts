@@ -3,18 +3,18 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../../base/atomic-file.js';
 import { optionsYaml } from '../../options/options-file.js';
-import type { ResolvedTrainOptions } from '../../options/train-options.js';
+import { actingOptions, type ResolvedTrainOptions } from '../../options/train-options.js';
 
 const savedOptionsFile = 'config.yaml';
 
-const heading = `# The options of this run, every default filled in. To repeat it, from the same current directory:
+const heading = `# The options of this run that have an effect, every default filled in. To repeat it, from the same current directory:
 #     ip-adapter train --config <this file> --output-dir <another folder>
 `;
 
 /** Writes `outputDir/config.yaml`; one of an earlier start is replaced. */
 export function saveOptions(outputDir: string, options: ResolvedTrainOptions): void {
-  // Where a run went on from does not belong to what it is: repeated, it starts afresh and ends the same.
-  const { resume: _, ...repeatable } = options;
+  // The checkpoint that a run resumed from is not part of it: repeated, it starts afresh and ends the same.
+  const { resume: _, ...repeatable } = actingOptions(options);
   mkdirSync(outputDir, { recursive: true });
   const content = Buffer.from(heading + optionsYaml(repeatable));
   writeFileAtomically(join(outputDir, savedOptionsFile), (append) => append(content));

@@ -2,17 +2,18 @@
 import { existsSync } from 'node:fs';
 import type { Examples } from '../../data/data-loader.js';
 import type { Rows } from '../../data/dataset.js';
-import type { Encode, FrozenModels } from '../../diffusion/frozen-models.js';
 import type { Size } from '../../images/image.js';
 import { type Part, parts } from '../../options/train-options.js';
 import { type Tensor, tidy, trimMemory } from '../../torch/index.js';
 import {
+  type CachedModels,
   cachedDrops,
   cacheFolder,
   type EncoderOptions,
   samplesFor,
   storedDtype,
 } from '../encodings/encoders.js';
+import type { Encode } from '../encodings/frozen-encoders.js';
 import { entryKeys } from '../encodings/keys.js';
 import { type CacheMeasures, encoderNames, part as measuresOf, weightsOf } from './dry-run-report.js';
 import { PhaseMeter } from './phase-meter.js';
@@ -31,7 +32,7 @@ export interface CacheRehearsal {
  * @param readSeconds what reading the pictures of a row takes, which the loader does while an encoder runs
  */
 export function rehearseCaches(
-  models: Pick<FrozenModels, 'encoders' | 'tokenizer'>,
+  models: CachedModels,
   batches: readonly Examples[],
   readSeconds: number,
   options: RehearsalOptions,
@@ -48,7 +49,7 @@ export function rehearseCaches(
       const encode = (): Tensor => meter.around(part, () => encoder.encode(batch));
       return tidy(() => encode().to({ device: 'cpu', dtype: storedDtype(part, target.dtype) }));
     });
-    encoder.dispose();
+    encoder[Symbol.dispose]();
     trimMemory();
 
     const last = batches.at(-1) as Examples;

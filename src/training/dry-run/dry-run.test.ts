@@ -2,11 +2,13 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync 
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, stretchImages, type World } from '../../../test/e2e/world.js';
+import { Recorder } from '../../../test/recorder.js';
 import { writeAdapter } from '../../adapters/adapter-file.js';
 import { IPAdapter } from '../../adapters/ip-adapter.js';
 import { Resampler } from '../../adapters/resampler.js';
 import { readSafetensors } from '../../formats/index.js';
-import { type Part, parts, type TrainOptions } from '../../options/train-options.js';
+import { type Part, parts } from '../../options/train-options.js';
+import type { TrainOptions } from '../../options/train-types.js';
 import { Generator, memoryStats } from '../../torch/index.js';
 import { loadUNet } from '../../weights/load.js';
 import { train } from '../train.js';
@@ -23,13 +25,13 @@ const at = (...names: string[]): string => join(world.root, ...names);
 const optionsFor = (name: string, options: Partial<TrainOptions> = {}): TrainOptions => ({
   ...world.optionsFor(name),
   device: 'cpu',
-  ...{ trainBatchSize: 3, learningRate: 1e-3, seed: 3 },
+  ...{ batchSize: 3, learningRate: 1e-3, seed: 3 },
   ...options,
 });
 
 async function lossesOf(options: TrainOptions): Promise<number[]> {
-  const losses: number[] = [];
-  await train(options, { onSteps: (report) => void losses.push(...report.losses) });
+  const { losses, onEvent } = new Recorder();
+  await train(options, { onEvent });
   return losses;
 }
 
@@ -41,7 +43,7 @@ const bytesIn = (...names: string[]): number =>
 function wideAdapter(): string {
   const unet = loadUNet(at('model', 'unet'));
   const sizes = { dim: 32, depth: 4, dimHead: 64, heads: 12, numQueries: 16, embeddingDim: 48, ffMult: 4 };
-  const adapter = new IPAdapter(unet, new Resampler({ ...sizes, outputDim: 32 }));
+  const adapter = new IPAdapter(unet.sites(), new Resampler({ ...sizes, outputDim: 32 }));
   adapter.init(new Generator('cpu', 1));
   writeAdapter(at('wide.safetensors'), adapter.namedParameters());
   return at('wide.safetensors');
@@ -63,10 +65,10 @@ function partOf({ step }: DryRunReport, name: string): PartMeasures {
 describe('a dry run', () => {
   it('takes the first two steps of the run to the bit, tells its true sizes, and leaves nothing', async () => {
     const options = optionsFor('sizes', { gradientAccumulationSteps: 2, useEma: true, maxGradNorm: 1 });
-    const report = await dryRun({ ...options, maxTrainSteps: 7, saveSteps: 3 });
+    const report = await dryRun({ ...options, maxSteps: 7, saveSteps: 3 });
     expect(existsSync(at('sizes'))).toBe(false);
     expect([report.totalSteps, report.doneSteps, report.badRows]).toEqual([7, 0, []]);
-    expect(report.losses).toEqual((await lossesOf({ ...options, maxTrainSteps: 2 })).slice(0, 2));
+    expect(report.losses).toEqual((await lossesOf({ ...options, maxSteps: 2 })).slice(0, 2));
 
     const weights = {
       VAE: bytesIn('model', 'vae', 'diffusion_pytorch_model.safetensors'),
@@ -92,7 +94,7 @@ describe('a dry run', () => {
 
   it('tells memory that holds what must be live, and times that add up', async () => {
     const wide = wideAdapter();
-    const report = await dryRun({ ...optionsFor('live'), numTrainEpochs: 5, pretrainedIpAdapterPath: wide });
+    const report = await dryRun({ ...optionsFor('live'), epochs: 5, adapter: wide });
     expect(report.totalSteps).toBe(15);
     const { step, memory } = report;
     const large = [...readSafetensors(wide).tensors.values()]
@@ -129,7 +131,7 @@ describe('a dry run', () => {
   });
 
   it('shows what gradient checkpointing saves', async () => {
-    const options = { mixedPrecision: 'no', trainBatchSize: 6, resolution: 128 } as const;
+    const options = { mixedPrecision: 'no', batchSize: 6, resolution: 128 } as const;
     const plain = await dryRun(optionsFor('plain', options));
     const lean = await dryRun(optionsFor('lean', { ...options, gradientCheckpointing: true }));
     const activations = [plain, lean].map((report) => {
@@ -148,18 +150,18 @@ describe('a dry run', () => {
 
   it('goes on from a checkpoint, and changes nothing in the output folder', async () => {
     const options = optionsFor('resumed', { saveSteps: 4 });
-    const whole = await lossesOf({ ...options, maxTrainSteps: 6 });
+    const whole = await lossesOf({ ...options, maxSteps: 6 });
     const before = listing(at('resumed'));
     const resume = at('resumed', 'checkpoint-4');
-    const report = await dryRun({ ...options, resume, maxTrainSteps: 20 });
+    const report = await dryRun({ ...options, resume, maxSteps: 20 });
     expect(report.losses).toEqual(whole.slice(4));
     expect([report.doneSteps, report.totalSteps, report.checkpoint.count]).toEqual([4, 20, 4]);
     expect(report.seconds).toBeCloseTo(16 * report.step.seconds, 6);
     expect(listing(at('resumed'))).toEqual(before);
 
-    const done = await dryRun({ ...options, resume: true, maxTrainSteps: 6 });
+    const done = await dryRun({ ...options, resume: true, maxSteps: 6 });
     expect([done.doneSteps, done.seconds, done.checkpoint.count, done.losses.length]).toEqual([6, 0, 0, 2]);
-    const few = await dryRun({ ...options, resume, maxTrainSteps: 20, checkpointsTotalLimit: 2 });
+    const few = await dryRun({ ...options, resume, maxSteps: 20, checkpointsTotalLimit: 2 });
     expect(few.checkpoint.count).toBe(2);
   });
 
@@ -169,9 +171,9 @@ describe('a dry run', () => {
       await stretchImages(wide, Array<[number, number]>(6).fill([120, 70]));
       const options = { ...wide.optionsFor('out'), buckets: true };
       // Four wide ones are more than two squares, though a square is more than a wide one.
-      const { step } = await dryRun({ ...options, trainBatchSize: 4 });
+      const { step } = await dryRun({ ...options, batchSize: 4 });
       expect(step).toMatchObject({ images: 4, size: { width: 80, height: 48 } });
-      expect((await dryRun({ ...options, trainBatchSize: 2 })).step.size).toEqual({ width: 64, height: 64 });
+      expect((await dryRun({ ...options, batchSize: 2 })).step.size).toEqual({ width: 64, height: 64 });
       const corrupt = (...pictures: number[]): void => {
         for (const i of pictures) {
           const file = join(wide.root, 'images', `${i}.png`);
@@ -180,13 +182,13 @@ describe('a dry run', () => {
       };
       corrupt(6);
       for (const cache of [undefined, 'latents,image,text']) {
-        const { step, badRows, losses } = await dryRun({ ...options, trainBatchSize: 2, cache });
+        const { step, badRows, losses } = await dryRun({ ...options, batchSize: 2, cache });
         expect(step).toMatchObject({ images: 2, size: { width: 80, height: 48 } });
         expect(badRows.map(({ file }) => file)).toEqual([join(wide.root, 'images', '6.png')]);
         expect(losses.every(Number.isFinite)).toBe(true);
       }
       corrupt(0, 1, 2, 3, 4, 5, 7);
-      await expect(dryRun({ ...options, trainBatchSize: 2 })).rejects.toThrow(/of 8 are bad so far/);
+      await expect(dryRun({ ...options, batchSize: 2 })).rejects.toThrow(/of 8 are bad so far/);
     } finally {
       wide.remove();
     }
@@ -195,11 +197,11 @@ describe('a dry run', () => {
   it('throws what the run throws', async () => {
     const faults: [Partial<TrainOptions>, RegExp][] = [
       [{ resolution: 63 }, /resolution.*multiple of 8/],
-      [{ imageEncoderPath: at('model', 'vae') }, /./],
-      [{ dataJsonFile: at('none.json') }, /none\.json/],
+      [{ imageEncoder: at('model', 'vae') }, /./],
+      [{ dataset: at('none.json') }, /none\.json/],
       [{ resume: true }, /there is none/],
       [{ outputDir: at('sizes') }, /holds the checkpoints of another run/],
-      [{ pretrainedIpAdapterPath: at('data.json') }, /data\.json/],
+      [{ adapter: at('data.json') }, /data\.json/],
     ];
     for (const [change, expected] of faults) {
       const options = optionsFor('faulty', change);
@@ -211,7 +213,7 @@ describe('a dry run', () => {
       await expect(dryRun(options)).rejects.toThrow(thrown);
       expect(existsSync(at('faulty'))).toBe(false);
     }
-    const { dataJsonFile: _, dataRootPath: __, ...rest } = optionsFor('faulty');
+    const { dataset: _, datasetRoot: __, ...rest } = optionsFor('faulty');
     await expect(dryRun({ ...rest, dataset: '-' })).rejects.toThrow(/in a dry run but received -/);
     const reason = new Error('enough');
     await expect(dryRun(optionsFor('faulty'), { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
@@ -244,7 +246,7 @@ describe('a dry run with caches', () => {
     const report = await dryRun(options('dry'));
     expect(existsSync(cacheDir()) || existsSync(at('dry'))).toBe(false);
     expect(report.caches.map(({ exists }) => exists)).toEqual([false, false, false]);
-    const losses = await lossesOf({ ...options('real'), maxTrainSteps: 2 });
+    const losses = await lossesOf({ ...options('real'), maxSteps: 2 });
     for (const [i, part] of parts.entries()) {
       const { entries, diskBytes } = report.caches[i] as DryRunReport['caches'][number];
       expect({ entries, bytes: diskBytes }, part).toEqual(stored(part));
@@ -261,7 +263,7 @@ describe('a dry run with caches', () => {
   });
 
   it('counts the encoders apart from the steps, in time and in memory', async () => {
-    const options = optionsFor('apart', { cache: 'latents,image', maxTrainSteps: 10 });
+    const options = optionsFor('apart', { cache: 'latents,image', maxSteps: 10 });
     const report = await dryRun(options);
     const names = report.step.parts.map(({ name }) => name);
     expect(names.filter((name) => /encoder|VAE/.test(name))).toEqual(['text encoder']);
@@ -281,10 +283,10 @@ describe('a dry run with caches', () => {
         join(bad.root, 'images', '5.png'),
         readFileSync(join(bad.root, 'images', '5.png')).subarray(0, 60),
       );
-      const options = { ...bad.optionsFor('out'), trainBatchSize: 4, cache: 'latents,image,text' };
+      const options = { ...bad.optionsFor('out'), batchSize: 4, cache: 'latents,image,text' };
       const report = await dryRun(options);
       expect(report.badRows.map(({ file }) => file)).toEqual([join(bad.root, 'images', '5.png')]);
-      const losses = await lossesOf({ ...options, maxTrainSteps: 2 });
+      const losses = await lossesOf({ ...options, maxSteps: 2 });
       for (const [i, loss] of losses.entries())
         expect(Math.abs((report.losses[i] as number) / loss - 1)).toBeLessThan(1e-4);
     } finally {

@@ -2,18 +2,21 @@
  * @file A dry run: all of a training run up to its first steps, to the same errors and the same losses, and nothing
  * written. It tells what a step takes, part by part, and what the whole run will.
  */
+
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { ConfigError } from '../../base/errors.js';
+import { type GuardedContext, type RunContext, withContext } from '../../base/run-context.js';
 import type { Examples } from '../../data/data-loader.js';
-import type { Encode, FrozenEncoder } from '../../diffusion/frozen-models.js';
 import { resolveOptions } from '../../options/options.js';
-import { type Part, parts, type TrainOptions, trainOptionsSchema } from '../../options/train-options.js';
+import { type Part, parts, trainOptionsSchema } from '../../options/train-options.js';
+import type { TrainOptions } from '../../options/train-types.js';
 import { tidy, trimMemory } from '../../torch/index.js';
 import { checkpointSize } from '../checkpoints/checkpoint.js';
+import type { Encode, FrozenEncoder } from '../encodings/frozen-encoders.js';
 import { createLoader } from '../setup.js';
 import { trainStep } from '../step.js';
-import { type PreparedRun, type TrainHooks, withRun } from '../train.js';
+import { type PreparedRun, withRun } from '../train.js';
 import { type CacheRehearsal, rehearseCaches } from './cache-rehearsal.js';
 import { type DryRunReport, encoderNames, part, type StepMeasures, weightsOf } from './dry-run-report.js';
 import { PhaseMeter } from './phase-meter.js';
@@ -27,38 +30,40 @@ const encoderOrder = ['latents', 'text', 'image'] as const satisfies readonly Pa
  * cache yet is downloaded into it.
  * @throws what `train` would throw before its third step; ConfigError for a dataset from standard input
  */
-export async function dryRun(options: TrainOptions, hooks: TrainHooks = {}): Promise<DryRunReport> {
-  if (resolveOptions(trainOptionsSchema, options).dataset === '-')
+export async function dryRun(options: TrainOptions, context: RunContext = {}): Promise<DryRunReport> {
+  if (resolveOptions(trainOptionsSchema, options).dataset.includes('-'))
     throw new ConfigError(
-      'Expected a file or folder for --dataset (dataset) in a dry run but received -: a pipe can be read once, and the run itself needs it. Keep the tar in a file',
+      '--dataset (dataset) is -, which a dry run cannot read: a pipe can be read once, and the run itself needs it. Keep the tar in a file, and name it',
     );
-  // Phases cannot be told apart in a graph.
-  return withRun({ ...options, cudaGraphs: false }, hooks, async (run) => {
-    try {
-      return await rehearse(run, hooks);
-    } finally {
-      release(run);
-    }
-  });
+  return withContext(context, (guarded) =>
+    // Phases cannot be told apart in a graph.
+    withRun({ ...options, cudaGraphs: false }, guarded, async (run) => {
+      try {
+        return await rehearse(run, guarded);
+      } finally {
+        release(run);
+      }
+    }),
+  );
 }
 
 /** The caller may go on with the run itself, which needs the memory. */
 function release({ training: { models, adapter, optimizer, ema } }: PreparedRun): void {
-  const weights = [...models.unet.parameters(), ...adapter.parameters()];
+  const weights = [...models.backbone.parameters(), ...adapter.parameters()];
   const state = [...optimizer.stateDict().values(), ...(ema?.stateDict().values() ?? [])];
   for (const tensor of [...weights, ...state]) tensor.dispose();
   trimMemory();
 }
 
-async function rehearse(run: PreparedRun, hooks: TrainHooks): Promise<DryRunReport> {
+async function rehearse(run: PreparedRun, { signal }: GuardedContext): Promise<DryRunReport> {
   const { config, models } = run.training;
   const { state, dataset, loader } = run;
   const cached = config.cache ?? [];
   const uncached = parts.filter((name) => !cached.includes(name));
   const loaded = new Map(uncached.map((name) => [name, models.encoders[name].load()]));
   try {
-    const caches = cached.length === 0 ? noCaches : await rehearseCachesOf(run, hooks);
-    const steps = await rehearseSteps(run, loaded, caches, hooks);
+    const caches = cached.length === 0 ? noCaches : await rehearseCachesOf(run, signal);
+    const steps = await rehearseSteps(run, loaded, caches, signal);
     const { measures: step, resident } = steps.at(-1) as RehearsedStep;
     const peaks = steps.flatMap(({ tensorBytes }) => tensorBytes ?? []);
     const left = Math.max(0, state.totalSteps - state.step);
@@ -78,7 +83,7 @@ async function rehearse(run: PreparedRun, hooks: TrainHooks): Promise<DryRunRepo
       badRows: [...dataset.incomplete, ...loader.badRows.values()],
     };
   } finally {
-    for (const encoder of loaded.values()) encoder.dispose();
+    for (const encoder of loaded.values()) encoder[Symbol.dispose]();
   }
 }
 
@@ -97,34 +102,29 @@ async function rehearseSteps(
   run: PreparedRun,
   loaded: ReadonlyMap<Part, FrozenEncoder>,
   caches: CacheRehearsal,
-  { signal }: TrainHooks,
+  signal: AbortSignal,
 ): Promise<RehearsedStep[]> {
   const { training, state, loader, target } = run;
   const inputs = [...loaded.keys()].map((name) => training.models.encoders[name].input);
   const steps: RehearsedStep[] = [];
-  training.adapter.attach();
-  try {
-    let start = performance.now();
-    for await (const batch of rehearsedBatches(run, loader, inputs)) {
-      const readSeconds = (performance.now() - start) / 1000;
-      // Here Ctrl-C is heard.
-      await setImmediate();
-      signal?.throwIfAborted();
-      const meter = new PhaseMeter(target.device);
-      const encoders = { ...meteredEncoders(loaded, meter), ...caches.encode } as Record<Part, Encode>;
-      const step = state.step + steps.length + 1;
-      const loss = tidy(() => {
-        const metrics = trainStep({ ...training, encoders, around: meter.around }, batch, step);
-        training.guard.settle();
-        return metrics === null ? null : metrics.loss.item();
-      });
-      const measures = measuresOf(run, loaded, batch, readSeconds, meter);
-      const { tensorBytes } = meter.total();
-      steps.push({ loss, measures, tensorBytes, resident: process.memoryUsage.rss() });
-      start = performance.now();
-    }
-  } finally {
-    training.adapter.detach();
+  let start = performance.now();
+  for await (const batch of rehearsedBatches(run, loader, inputs)) {
+    const readSeconds = (performance.now() - start) / 1000;
+    // Here Ctrl-C is heard.
+    await setImmediate();
+    signal.throwIfAborted();
+    const meter = new PhaseMeter(target.device);
+    const encoders = { ...meteredEncoders(loaded, meter), ...caches.encode } as Record<Part, Encode>;
+    const step = state.step + steps.length + 1;
+    const loss = tidy(() => {
+      const metrics = trainStep({ ...training, encoders, around: meter.around }, batch, step);
+      training.guard.settle();
+      return metrics === null ? null : metrics.loss.item();
+    });
+    const measures = measuresOf(run, loaded, batch, readSeconds, meter);
+    const { tensorBytes } = meter.total();
+    steps.push({ loss, measures, tensorBytes, resident: process.memoryUsage.rss() });
+    start = performance.now();
   }
   return steps;
 }
@@ -146,7 +146,7 @@ function checkpointsLeft({ training: { config }, state }: PreparedRun): number {
 }
 
 /** Reads the batches of the steps with all that encoders take, which cached parts leave out in the steps themselves. */
-async function rehearseCachesOf(run: PreparedRun, { signal }: TrainHooks): Promise<CacheRehearsal> {
+async function rehearseCachesOf(run: PreparedRun, signal: AbortSignal): Promise<CacheRehearsal> {
   const { training, dataset, target, buckets, loader } = run;
   const { config, models } = training;
   const reader = createLoader(models, { ...config, cache: [] }, dataset.rows, buckets);
@@ -158,7 +158,7 @@ async function rehearseCachesOf(run: PreparedRun, { signal }: TrainHooks): Promi
   const readSeconds = (performance.now() - start) / 1000 / count;
   // What cannot be read is found in filling a cache, and skipped in the steps.
   for (const [row, bad] of reader.badRows) loader.badRows.set(row, bad);
-  signal?.throwIfAborted();
+  signal.throwIfAborted();
   return rehearseCaches(models, batches, readSeconds, {
     cached: config.cache ?? [],
     cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
@@ -202,7 +202,7 @@ function measuresOf(
   const named = [
     part('reading pictures', { seconds: readSeconds, tensorBytes: null }),
     ...encoders,
-    part('UNet', undefined, weightsOf(models.unet.parameters())),
+    part('UNet', undefined, weightsOf(models.backbone.parameters())),
     part('adapter', undefined, held(parameters)),
     part('forward', meter.phase('forward')),
     // The gradients are as large as what they are of, and go with the update.

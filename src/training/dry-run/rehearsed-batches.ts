@@ -37,7 +37,7 @@ async function* largestBatches(
   loader: DataLoader,
   inputs: readonly Input[],
 ): AsyncGenerator<Examples> {
-  const batchSize = config.trainBatchSize * config.gradientAccumulationSteps;
+  const batchSize = config.batchSize * config.gradientAccumulationSteps;
   for (;;) {
     const rows = largestBatch(buckets, loader.badRows, batchSize);
     // It throws: none can be read.

@@ -13,13 +13,16 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../../test/e2e/world.js';
 import { expectAllclose } from '../../../test/golden.js';
+import { Recorder } from '../../../test/recorder.js';
 import { tarOf } from '../../../test/write-tar.js';
+import { plus } from '../../adapters/plus.js';
 import { type Batch, DataLoader } from '../../data/data-loader.js';
 import { openDataset } from '../../data/open-dataset.js';
-import { type EncoderSource, type FrozenModels, loadFrozenModels } from '../../diffusion/frozen-models.js';
 import { type Part, parts } from '../../options/train-options.js';
+import { openModels, type TrainingModels, trainingModels } from '../setup.js';
 import { train } from '../train.js';
 import { type Encoders, openEncoders } from './encoders.js';
+import type { EncoderSource, EncoderSources } from './frozen-encoders.js';
 
 const SAMPLE_IMAGES = 8;
 const target = { dtype: 'float32', device: 'cpu' } as const;
@@ -43,12 +46,15 @@ interface Opened {
 async function open(
   cached: readonly Part[],
   resolution = 64,
-  adapt: (models: FrozenModels) => FrozenModels['encoders'] = ({ encoders }) => encoders,
+  adapt: (models: TrainingModels) => EncoderSources = ({ encoders }) => encoders,
   dataset = at('data.json'),
 ): Promise<Opened> {
-  const models = loadFrozenModels(at('model'), at('image_encoder'), { ...target, rowsAtOnce: 3 });
-  const dataRootPath = dataset.endsWith('json') ? at('images') : undefined;
-  const { rows } = await openDataset({ dataset, dataRootPath });
+  const models = trainingModels(openModels(at('model'), at('image_encoder'), target), plus, {
+    ...target,
+    rowsAtOnce: 3,
+  });
+  const datasetRoot = dataset.endsWith('json') ? at('images') : undefined;
+  const { rows } = await openDataset({ dataset, datasetRoot });
   const { tokenizer, imageProcessor } = models;
   const loader = new DataLoader({
     ...{ rows, tokenizer, imageProcessor, resolution },
@@ -170,14 +176,14 @@ describe('cached encodings', () => {
         return { ...encoder, encode };
       },
     });
-    const adapt = ({ encoders }: FrozenModels) => ({ ...encoders, latents: interrupted(encoders.latents) });
+    const adapt = ({ encoders }: TrainingModels) => ({ ...encoders, latents: interrupted(encoders.latents) });
     await expect(open(['latents'], 64, adapt)).rejects.toThrow('interrupted');
     expect((await open(['latents'])).encoded).toEqual({ latents: SAMPLE_IMAGES - 6 });
   });
 
   it('take the place of the encoders, which are loaded only where something is missing', async () => {
     const loaded: Part[] = [];
-    const adapt = ({ encoders }: FrozenModels): FrozenModels['encoders'] => {
+    const adapt = ({ encoders }: TrainingModels): EncoderSources => {
       const watched = (part: Part): EncoderSource => ({
         ...encoders[part],
         load: () => {
@@ -198,18 +204,17 @@ describe('cached encodings', () => {
 
 describe('training with a cache', () => {
   const run = async (name: string, options: { cache?: string; [key: string]: unknown } = {}) => {
-    const losses: number[] = [];
-    const told: string[] = [];
+    const { losses, messages: told, onEvent } = new Recorder();
     const result = await train(
       {
         ...world.optionsFor(name),
         cacheDir: at('cache'),
-        trainBatchSize: 3,
-        maxTrainSteps: 12,
+        batchSize: 3,
+        maxSteps: 12,
         learningRate: 1e-3,
         ...options,
       },
-      { onSteps: (report) => losses.push(...report.losses), onMessage: (message) => told.push(message) },
+      { onEvent },
     );
     return { losses, told, ...result };
   };
@@ -230,7 +235,7 @@ describe('training with a cache', () => {
   it('goes on to the bit, and with another choice of what is cached', async () => {
     const all = { cache: 'latents,text,image' };
     const whole = await run('whole', all);
-    const first = await run('resumed', { ...all, maxTrainSteps: 5 });
+    const first = await run('resumed', { ...all, maxSteps: 5 });
     cpSync(at('resumed'), at('changed'), { recursive: true });
     const rest = await run('resumed', { ...all, resume: true });
     expect([...first.losses, ...rest.losses]).toEqual(whole.losses);
@@ -247,9 +252,9 @@ describe('training with a cache', () => {
       }
       rmSync(join(own.root, 'images', '6.png'));
       const data = {
-        dataJsonFile: join(own.root, 'data.json'),
-        dataRootPath: join(own.root, 'images'),
-        maxTrainSteps: 6,
+        dataset: join(own.root, 'data.json'),
+        datasetRoot: join(own.root, 'images'),
+        maxSteps: 6,
       };
       const without = await run('bad', data);
       const sorted = (rows: typeof without.badRows) =>
@@ -280,7 +285,7 @@ describe('training with a cache', () => {
 
   it('refuses what is no part', async () => {
     await expect(run('wrong', { cache: 'latents,vae' })).rejects.toThrow(
-      /--cache .*"latents,vae".*"latents"\|"image"\|"text"/,
+      /^cache\[1\] is .*; it must be one of latents, image, text$/,
     );
   });
 });

@@ -4,13 +4,16 @@
  */
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import { Throttle } from '../../base/throttle.js';
 import type { DataLoader, Examples, Sample } from '../../data/data-loader.js';
 import type { DatasetRow, Rows } from '../../data/dataset.js';
 import type { Drop } from '../../data/sampling.js';
-import type { Encode, FrozenEncoder, FrozenModels } from '../../diffusion/frozen-models.js';
+
 import type { Size } from '../../images/image.js';
+import type { ClipTokenizer } from '../../models/clip/clip-tokenizer.js';
 import { type Part, parts } from '../../options/train-options.js';
 import { type Device, type DType, tidy, trimMemory } from '../../torch/index.js';
+import type { Encode, EncoderSources, FrozenEncoder } from './frozen-encoders.js';
 import { type EntryKeys, entryKeys, folderName, type PictureKeys, pictureKeys } from './keys.js';
 import { EncodingStore } from './store.js';
 
@@ -34,19 +37,19 @@ export interface EncoderOptions {
   signal?: AbortSignal | undefined;
 }
 
-export type Encoders = Record<Part, Encode> & Disposable;
+/** The encoders, and the tokenizer whose settings text encodings depend on. */
+export interface CachedModels {
+  encoders: EncoderSources;
+  tokenizer: ClipTokenizer;
+}
 
-/** Progress is told at most so often. */
-const MESSAGE_INTERVAL_MS = 5000;
+export type Encoders = Record<Part, Encode> & Disposable;
 
 /**
  * Loads the encoders that run in every step, then fills the caches of the others, one after another.
  * @throws DatasetError as the loader; the signal's reason when it is aborted
  */
-export async function openEncoders(
-  models: Pick<FrozenModels, 'encoders' | 'tokenizer'>,
-  options: EncoderOptions,
-): Promise<Encoders> {
+export async function openEncoders(models: CachedModels, options: EncoderOptions): Promise<Encoders> {
   const { cached, rows, buckets, signal, onMessage, target } = options;
   const encode: Partial<Record<Part, Encode>> = {};
   for (const part of parts) if (!cached.includes(part)) encode[part] = models.encoders[part].load().encode;
@@ -86,7 +89,7 @@ function samplesOf({ rows, drops, captions, flips }: Examples): Sample[] {
 /** Opens a part's cache, and has the encoder make what is missing in it. */
 async function fill(
   part: Part,
-  { encoders, tokenizer }: Pick<FrozenModels, 'encoders' | 'tokenizer'>,
+  { encoders, tokenizer }: CachedModels,
   keys: EntryKeys,
   options: EncoderOptions,
 ): Promise<EncodingStore> {
@@ -96,7 +99,7 @@ async function fill(
   const store = new EncodingStore(folder, storedDtype(part, target.dtype), onMessage);
   let encoder: FrozenEncoder | undefined;
   let encoded = 0;
-  let toldAt = performance.now();
+  const throttle = new Throttle();
 
   /** A sample for each entry that is not there. */
   const missing = (drop: Drop): Sample[] => {
@@ -115,9 +118,7 @@ async function fill(
       encoder ??= source.load();
       store.add(samplesOf(examples).map(keys[part]), encoder.encode(examples));
       encoded += examples.rows.length;
-      if (performance.now() - toldAt < MESSAGE_INTERVAL_MS) continue;
-      toldAt = performance.now();
-      onMessage?.(`Cache of ${part}: ${encoded} encoded`);
+      if (throttle.isDue()) onMessage?.(`Cache of ${part}: ${encoded} encoded`);
     }
   };
 
@@ -131,7 +132,7 @@ async function fill(
     }
   } finally {
     store.flush();
-    encoder?.dispose();
+    encoder?.[Symbol.dispose]();
     trimMemory();
   }
   onMessage?.(`Cache of ${part}: complete, ${encoded} newly encoded`);
@@ -141,7 +142,7 @@ async function fill(
 /** The folder of a part's encodings, of its encoder as it is. */
 export function cacheFolder(
   part: Part,
-  { encoders, tokenizer }: Pick<FrozenModels, 'encoders' | 'tokenizer'>,
+  { encoders, tokenizer }: CachedModels,
   {
     cacheDir,
     resolution,

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { readRun } from '../../../test/read-events.js';
+import type { StepEvent } from '../../base/run-context.js';
 import { type LogOptions, RunLog } from './run-log.js';
 
 let outputDir: string;
@@ -13,7 +14,15 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(join(outputDir, '..'), { recursive: true }));
 
-const entry = (step: number, loss: number) => ({ time: step, step, scalars: { loss, lr: 0.5 } });
+const entry = (step: number, loss: number): StepEvent => ({
+  ...{ v: 1, type: 'step', step, total_steps: 9, time: step },
+  ...{ loss, grad_norm: 2, 'lr/ip_adapter': 0.5 },
+});
+/** As an event file has it. */
+const inEvents = ({ step, time, loss, grad_norm }: StepEvent) => ({
+  ...{ time, step },
+  scalars: { loss, grad_norm, 'lr/ip_adapter': 0.5 },
+});
 const lines = (): unknown[] =>
   readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8')
     .trimEnd()
@@ -29,8 +38,8 @@ it('says the same in both places', () => {
     expect(existsSync(outputDir)).toBe(false);
     log.write(entries);
   }
-  expect(lines()).toEqual(entries.map(({ step, scalars }) => ({ step, ...scalars })));
-  expect(shown(join(outputDir, 'logs'))).toEqual(entries);
+  expect(lines()).toEqual(entries);
+  expect(shown(join(outputDir, 'logs'))).toEqual(entries.map(inEvents));
 });
 
 it('of a resumed run replaces what is done again, and a line that a kill cut off', () => {
@@ -44,8 +53,8 @@ it('of a resumed run replaces what is done again, and a line that a kill cut off
     log.write([entry(3, 30)]);
   }
   const expected = [entry(1, 1), entry(2, 2), entry(3, 30)];
-  expect(lines()).toEqual(expected.map(({ step, scalars }) => ({ step, ...scalars })));
-  expect(shown(join(outputDir, 'logs'))).toEqual(expected);
+  expect(lines()).toEqual(expected);
+  expect(shown(join(outputDir, 'logs'))).toEqual(expected.map(inEvents));
 });
 
 it('writes event files where it is told, or none', () => {
@@ -54,8 +63,8 @@ it('writes event files where it is told, or none', () => {
     using log = new RunLog({ ...options, loggingDir }, 1);
     log.write([entry(1, 1)]);
   }
-  expect(shown(join(outputDir, 'inside', 'it'))).toEqual([entry(1, 1)]);
-  expect(shown(elsewhere)).toEqual([entry(1, 1)]);
+  expect(shown(join(outputDir, 'inside', 'it'))).toEqual([inEvents(entry(1, 1))]);
+  expect(shown(elsewhere)).toEqual([inEvents(entry(1, 1))]);
   rmSync(outputDir, { recursive: true });
   using log = new RunLog({ ...options, reportTo: 'none' }, 1);
   log.write([entry(1, 1)]);

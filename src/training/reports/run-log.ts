@@ -2,22 +2,17 @@
  * @file What a run leaves to be read: a line for each step in `metrics.jsonl`, and the same numbers by the same names in
  * TensorBoard's event files.
  *
- *     {"step": 12, "loss": 0.34, "grad_norm": 0.2, "lr/image_proj": 0.0001, "lr/ip_adapter": 0.0001}
+ *     {"v": 1, "type": "step", "step": 12, "total_steps": 100, "time": 1764322420.1, "loss": 0.34, "grad_norm": 0.2,
+ *      "lr/image_proj": 0.0001, "lr/ip_adapter": 0.0001}
  *
  * Steps after the checkpoint that a run resumes from are done again, and told again: their old lines go, and TensorBoard
  * forgets their old events.
  */
 import { join, resolve } from 'node:path';
 import { isSystemError } from '../../base/errors.js';
+import type { StepEvent } from '../../base/run-context.js';
 import { type EncodedImage, EventFile, imageEvent, scalarsEvent } from './event-file.js';
 import { MetricsFile } from './metrics-file.js';
-
-export interface LogEntry {
-  /** Seconds since 1970. */
-  time: number;
-  step: number;
-  scalars: Record<string, number>;
-}
 
 export interface LogOptions {
   outputDir: string;
@@ -48,9 +43,13 @@ export class RunLog implements Disposable {
     this.#onMessage = onMessage;
   }
 
-  write(entries: readonly LogEntry[]): void {
-    this.#metrics.append(entries.map(({ step, scalars }) => ({ step, ...scalars })));
-    this.#writeEvents(entries.map(({ time, step, scalars }) => scalarsEvent(time, step, scalars)));
+  write(events: readonly StepEvent[]): void {
+    this.#metrics.append(events);
+    this.#writeEvents(
+      events.map(({ v: _, type: __, total_steps: ___, time, step, ...scalars }) =>
+        scalarsEvent(time, step, scalars),
+      ),
+    );
   }
 
   /** Shows a picture in TensorBoard. */

@@ -2,32 +2,13 @@
  * @file What a run tells of itself while it goes, to the caller and to its log: losses, learning rates, speed, memory, and
  * rows that were skipped. Seldom enough that waiting for the device, which reading a loss means, does not matter.
  */
+import type { GuardedContext, StepEvent } from '../../base/run-context.js';
+import { Throttle } from '../../base/throttle.js';
 import type { BadRow } from '../../data/bad-rows.js';
 import { cat, type Device, memoryStats, stack, type Tensor, tidy } from '../../torch/index.js';
 import type { EncodedImage } from './event-file.js';
 import { LossByTimestep } from './loss-by-timestep.js';
-import { type LogEntry, type LogOptions, RunLog } from './run-log.js';
-
-export interface ReportHooks {
-  /** Something happened that a person may want to know. */
-  onMessage?: (message: string) => void;
-  /** Steps were done; called about twice a second. */
-  onSteps?: (report: StepsReport) => void;
-}
-
-export interface StepsReport {
-  /** Optimizer steps done, of all. */
-  step: number;
-  totalSteps: number;
-  /** The loss of each step since the last report. */
-  losses: number[];
-  /** Of the last step, by parameter group. */
-  learningRates: Readonly<Record<string, number>>;
-  /** Pictures since the last report. */
-  images: number;
-  /** Time since the last report, or since the first step began. */
-  seconds: number;
-}
+import { type LogOptions, RunLog } from './run-log.js';
 
 /** What there is to tell of a step. The tensors are on the device still: nothing waits for them before a report. */
 export interface StepMetrics {
@@ -50,9 +31,11 @@ interface DoneStep extends StepMetrics {
 
 const intervalMs = 500;
 
+type ReportContext = Pick<GuardedContext, 'emit' | 'onMessage'>;
+
 export class StepReporter implements Disposable {
   readonly #log: RunLog;
-  readonly #hooks: ReportHooks;
+  readonly #context: ReportContext;
   readonly #badRows: ReadonlyMap<number, BadRow>;
   readonly #totalSteps: number;
   readonly #lossByTimestep: LossByTimestep;
@@ -61,7 +44,7 @@ export class StepReporter implements Disposable {
   #done: DoneStep[] = [];
   #images = 0;
   #waitedMs = 0;
-  #lastFlush = performance.now();
+  readonly #sinceFlush = new Throttle(intervalMs);
   #toldBadRows = 0;
 
   /**
@@ -70,12 +53,12 @@ export class StepReporter implements Disposable {
    */
   constructor(
     log: LogOptions,
-    hooks: ReportHooks,
+    context: ReportContext,
     badRows: ReadonlyMap<number, BadRow>,
     run: { step: number; totalSteps: number; numTrainTimesteps: number; device: Device },
   ) {
-    this.#log = new RunLog(log, run.step + 1, hooks.onMessage);
-    this.#hooks = hooks;
+    this.#log = new RunLog(log, run.step + 1, context.onMessage);
+    this.#context = context;
     this.#badRows = badRows;
     this.#totalSteps = run.totalSteps;
     this.#lossByTimestep = new LossByTimestep(run.numTrainTimesteps);
@@ -98,7 +81,7 @@ export class StepReporter implements Disposable {
     this.#done.push({ ...metrics, time: Date.now() / 1000 });
     this.#images += images;
     this.#step++;
-    if (performance.now() - this.#lastFlush >= intervalMs) this.flush();
+    if (this.#sinceFlush.isOver) this.flush();
   }
 
   /** Shows a picture of the step that was just done in TensorBoard. */
@@ -106,56 +89,46 @@ export class StepReporter implements Disposable {
     this.#log.image(this.#step, tag, image);
   }
 
-  /** Does what is no training; it takes no part in the speed that is told. */
+  /** Runs work that is excluded from throughput. */
   async aside(work: () => Promise<void>): Promise<void> {
     this.flush();
     await work();
-    this.#lastFlush = performance.now();
+    this.#sinceFlush.restart();
   }
 
   flush(): void {
     for (const { file, reason } of [...this.#badRows.values()].slice(this.#toldBadRows))
-      this.#hooks.onMessage?.(`Skipped ${file}: ${reason}`);
+      this.#context.onMessage(`Skipped ${file}: ${reason}`);
     this.#toldBadRows = this.#badRows.size;
     const done = this.#done;
-    const last = done.at(-1);
-    if (last === undefined) return;
+    if (done.length === 0) return;
     const { losses, gradNorms, rowLosses, timesteps } = readAndRelease(done);
-    this.#lossByTimestep.add(rowLosses, timesteps);
-    const now = performance.now();
-    const seconds = (now - this.#lastFlush) / 1000;
-
-    const first = this.#step - done.length + 1;
-    const entries = done.map(
-      ({ time, learningRates }, i): LogEntry => ({
-        time,
-        step: first + i,
-        scalars: {
-          loss: losses[i] as number,
-          grad_norm: gradNorms[i] as number,
-          ...named(learningRates),
-        },
-      }),
-    );
-    Object.assign((entries.at(-1) as LogEntry).scalars, this.#ofInterval(seconds));
-    this.#log.write(entries);
-    this.#hooks.onSteps?.({
-      step: this.#step,
-      totalSteps: this.#totalSteps,
-      losses,
-      learningRates: last.learningRates,
-      images: this.#images,
-      seconds,
-    });
     this.#done = [];
+    this.#lossByTimestep.add(rowLosses, timesteps);
+    const ofInterval = this.#ofInterval(done.length, this.#sinceFlush.restart() / 1000);
     this.#images = 0;
     this.#waitedMs = 0;
-    this.#lastFlush = now;
+
+    const first = this.#step - done.length + 1;
+    const events = done.map(
+      ({ time, learningRates }, i): StepEvent => ({
+        v: 1,
+        type: 'step',
+        step: first + i,
+        total_steps: this.#totalSteps,
+        time,
+        loss: losses[i] as number,
+        grad_norm: gradNorms[i] as number,
+        ...named(learningRates),
+      }),
+    );
+    Object.assign(events.at(-1) as StepEvent, ofInterval);
+    this.#log.write(events);
+    for (const event of events) this.#context.emit(event);
   }
 
   /** What is told once a report: means over its steps, and the state at its end. */
-  #ofInterval(seconds: number): Record<string, number> {
-    const steps = this.#done.length;
+  #ofInterval(steps: number, seconds: number): Record<string, number> {
     const waited = this.#waitedMs / 1000;
     const { cpuAllocatedBytes, cpuPeakBytes, gpuAllocatedBytes, gpuPeakBytes } = memoryStats(this.#device);
     return {

@@ -3,18 +3,19 @@ import { describe, expect, it } from 'vitest';
 import { expectAllclose, goldenFolders, readGolden, target } from '../../test/golden.js';
 import type { Module } from '../nn/module.js';
 import { backward, type Tensor, zeros } from '../torch/index.js';
-import { ImageProjModel, MLPProjModel } from './image-projection.js';
+import { ImageProjModel } from './base.js';
+import { MLPProjModel } from './full-face.js';
 
 describe.each(goldenFolders('image_proj'))('as the original computes it, %s', (folder) => {
   const models: [string, (embeddingDim: number, output: readonly number[]) => Module][] = [
     [
       'ImageProjModel',
       (embeddingDim, [, tokens = 0, crossAttentionDim = 0]) =>
-        new ImageProjModel(embeddingDim, tokens, crossAttentionDim),
+        new ImageProjModel({ embeddingDim, numTokens: tokens, crossAttentionDim }),
     ],
     [
       'MLPProjModel',
-      (embeddingDim, [, , crossAttentionDim = 0]) => new MLPProjModel(embeddingDim, crossAttentionDim),
+      (embeddingDim, [, , crossAttentionDim = 0]) => new MLPProjModel({ embeddingDim, crossAttentionDim }),
     ],
   ];
 

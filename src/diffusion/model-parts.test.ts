@@ -6,10 +6,11 @@ import { makeWorld, type World } from '../../test/e2e/world.js';
 import { golden } from '../../test/golden.js';
 import { ldmFile, v1 } from '../../test/ldm-layout.js';
 import { writeSparse } from '../../test/model-files.js';
+import { openImageEncoder } from '../adapters/image-encoder.js';
 import { CheckpointError } from '../base/errors.js';
 import { readSchedulerConfig } from '../schedulers/config.js';
-import { loadFrozenModels } from './frozen-models.js';
-import { openStableDiffusion } from './stable-diffusion.js';
+import { openModelParts } from './model-parts.js';
+import { openDiffusionModel } from './stable-diffusion.js';
 
 let world: World;
 let root: string;
@@ -48,7 +49,7 @@ describe('a file of Stable Diffusion 1.x', () => {
   it('gives the three models, and says what it does not use', () => {
     const messages: string[] = [];
     const options = { ...target, onMessage: (message: string) => messages.push(message) };
-    const model = openStableDiffusion(file);
+    const model = openModelParts(file);
     expect(model.sampleSize()).toBe(64);
     expect(model.loadTextEncoder(options).config.hiddenSize).toBe(768);
     expect(model.loadVAE(options).config.scalingFactor).toBe(0.18215);
@@ -65,7 +66,7 @@ describe('a file of Stable Diffusion 1.x', () => {
 
   it('has the scheduler of Stable Diffusion 1.5', () => {
     const published = readSchedulerConfig(golden('schedulers/sd15_scheduler_config.json') as string);
-    const model = openStableDiffusion(file);
+    const model = openModelParts(file);
     expect(model.schedulerFile()).toEqual({ ...published, file: `Stable Diffusion 1.x (${file})` });
     expect(model.noiseConfig()).toEqual(published.config);
   });
@@ -76,11 +77,11 @@ describe('a file of Stable Diffusion 1.x', () => {
     ['in the Hub’s cache', () => cached('openai/clip-vit-large-patch14', copyTokenizer)],
   ])('takes its tokenizer %s', (_where, put) => {
     put();
-    expect(openStableDiffusion(file).tokenizer().encode('a')).toHaveLength(77);
+    expect(openModelParts(file).tokenizer().encode('a')).toHaveLength(77);
   });
 
   it('says where to put a tokenizer where there is none', () => {
-    const load = () => openStableDiffusion(file).tokenizer();
+    const load = () => openModelParts(file).tokenizer();
     expect(load).toThrow(CheckpointError);
     expect(load).toThrow(
       /a checkpoint file has no vocabulary\. Put vocab\.json and merges\.txt of openai\/clip-vit-large-patch14.* into .*tokenizer; or .*hf download/,
@@ -96,13 +97,11 @@ describe('a name in the Hub’s cache', () => {
         recursive: true,
       }),
     );
-    const models = loadFrozenModels('org/sd', 'h94/IP-Adapter/models/image_encoder', {
-      ...target,
-      rowsAtOnce: 3,
-    });
-    expect(models.imageFeatureSize).toBe(48);
-    expect(models.scheduler.numTrainTimesteps).toBe(1000);
+    expect(openImageEncoder('h94/IP-Adapter/models/image_encoder').widths.tokens).toBe(48);
+    const model = openDiffusionModel('org/sd');
+    expect(model.objective('cpu').numTrainTimesteps).toBe(1000);
+    expect(model.loadBackbone(target).sites).not.toHaveLength(0);
     const { sample_size } = JSON.parse(readFileSync(join(world.root, 'model/unet/config.json'), 'utf8'));
-    expect(openStableDiffusion('org/sd').sampleSize()).toBe(sample_size);
+    expect(openModelParts('org/sd').sampleSize()).toBe(sample_size);
   });
 });

@@ -1,0 +1,36 @@
+/**
+ * @file Decoupled cross-attention (IP-Adapter, arXiv 2308.06721, equation 5; tencent-ailab/IP-Adapter
+ * ip_adapter/attention_processor.py). A site of the backbone attends to the text c with its frozen weights; beside it
+ * the adapter attends, with the same queries, to the image tokens c':
+ *
+ *     Z = softmax(Q Kᵀ / √d) V + scale · softmax(Q K'ᵀ / √d) V'      K' = c' W'ₖ,  V' = c' W'ᵥ
+ *
+ * W'ₖ and W'ᵥ, `to_k_ip` and `to_v_ip`, are all that is trained in the backbone.
+ */
+import type { SiteCall } from '../models/layers/attention-site.js';
+import { Linear } from '../nn/layers.js';
+import { Module } from '../nn/module.js';
+import { op, type Tensor } from '../torch/index.js';
+
+const aten = { alias: op('aten::alias(Tensor(a) self) -> Tensor(a)') };
+
+/** The second term, without its scale: image tokens [batch, m, contextDim] → [batch, n, innerDim] */
+export class IPAttnProcessor extends Module<[tokens: Tensor, attend: SiteCall['attend']]> {
+  to_k_ip: Linear;
+  to_v_ip: Linear;
+
+  /** @param innerDim width of the site's keys; @param contextDim width of the tokens */
+  constructor(innerDim: number, contextDim: number) {
+    super();
+    this.to_k_ip = new Linear(contextDim, innerDim, { bias: false });
+    this.to_v_ip = new Linear(contextDim, innerDim, { bias: false });
+  }
+
+  protected override forward(tokens: Tensor, attend: SiteCall['attend']): Tensor {
+    // A view of the site's own: here the gradients of key and value meet before those of the sites are summed, so that
+    // the order of the sums does not depend on what else reads the tokens. And the trained weights may be in float32
+    // beside a backbone in half precision.
+    const image = aten.alias(tokens).to(this.to_k_ip.weight.dtype);
+    return attend(this.to_k_ip.call(image), this.to_v_ip.call(image));
+  }
+}

@@ -1,0 +1,30 @@
+/**
+ * @file The FaceID kinds (tencent-ailab/IP-Adapter ip_adapter/ip_adapter_faceid.py). They read a face recogniser, not
+ * CLIP, and come with a LoRA in every attention: they are recognised, so that a file can be refused by its name.
+ */
+import type { AdapterKind } from './kind.js';
+
+export const faceIdPlus: AdapterKind = {
+  name: 'faceid-plus',
+  title: 'IP-Adapter FaceID Plus',
+  feature: 'pooled',
+  nullImage: 'zero-feature',
+  detect: (shapes) => [...shapes.keys()].some((key) => key.startsWith('perceiver_resampler.')),
+  sizes: () => ({}),
+  projection: null,
+};
+
+export const faceId: AdapterKind = {
+  name: 'faceid',
+  title: 'IP-Adapter FaceID',
+  feature: 'pooled',
+  nullImage: 'zero-feature',
+  detect: (shapes) => shapes.has('proj.0.weight') && shapes.has('proj.2.weight') && shapes.has('norm.weight'),
+  sizes: (shapes) => {
+    const [, embeddingDim] = shapes.get('proj.0.weight') ?? [];
+    const [tokensByWidth = 0] = shapes.get('proj.2.weight') ?? [];
+    const [crossAttentionDim = 1] = shapes.get('norm.weight') ?? [];
+    return { embeddingDim, crossAttentionDim, numTokens: tokensByWidth / crossAttentionDim };
+  },
+  projection: null,
+};

@@ -1,0 +1,45 @@
+/** @file The kinds of adapter, and which of them a file holds. */
+import type { Tensor } from '../torch/index.js';
+import { base } from './base.js';
+import { faceId, faceIdPlus } from './faceid.js';
+import { fullFace } from './full-face.js';
+import type { AdapterKind, ProjectionShapes, ProjectionSizes } from './kind.js';
+import { plus } from './plus.js';
+
+export const kinds: readonly AdapterKind[] = [plus, base, fullFace, faceId, faceIdPlus];
+
+/** The families of Stable Diffusion by the width of what their cross-attention reads. */
+export const families = new Map([
+  [768, 'Stable Diffusion 1.x'],
+  [1024, 'Stable Diffusion 2.x'],
+  [2048, 'Stable Diffusion XL'],
+]);
+
+export interface AdapterDescription {
+  kind: AdapterKind;
+  /** What the file tells of its sizes. */
+  sizes: Partial<ProjectionSizes>;
+  /** Numbers in the keys `ip_adapter.N.`, in order. */
+  layers: number[];
+  /** Of the projection, by keys without `image_proj.`. */
+  shapes: ProjectionShapes;
+}
+
+/**
+ * Returns what an adapter file holds, or null where it holds none.
+ * @param tensors by the official keys, flat: `image_proj.latents`, `ip_adapter.1.to_k_ip.weight`, …
+ */
+export function describeAdapter(tensors: ReadonlyMap<string, Tensor>): AdapterDescription | null {
+  const prefix = 'image_proj.';
+  const shapes = new Map(
+    [...tensors]
+      .filter(([key]) => key.startsWith(prefix))
+      .map(([key, { shape }]) => [key.slice(prefix.length), shape]),
+  );
+  const numbers = [...tensors.keys()].flatMap((key) => /^ip_adapter\.(\d+)\./.exec(key)?.[1] ?? []);
+  const layers = [...new Set(numbers.map(Number))].sort((a, b) => a - b);
+  const kind = kinds.find(({ detect }) => detect(shapes));
+  return kind === undefined || layers.length === 0
+    ? null
+    : { kind, sizes: kind.sizes(shapes), layers, shapes };
+}

@@ -1,0 +1,108 @@
+/** @file What a caller can watch and stop, the same for every command of the library. */
+
+/** The second argument of `train`, `generate`, `evaluate` and all others. */
+export interface RunContext {
+  /** Stops the work after the step under way. Training then saves a checkpoint; everything else throws the reason. */
+  signal?: AbortSignal | undefined;
+  /** Is told what happens, in order. If it throws, the work stops as by `signal`, and the caller gets that error. */
+  onEvent?: ((event: RunEvent) => void) | undefined;
+}
+
+/** What happens during a run. `v` is the version of this union. */
+export type RunEvent = MessageEvent | StepEvent | ProgressEvent | CheckpointEvent | ImageEvent;
+
+/** Text for a person. */
+export interface MessageEvent {
+  v: 1;
+  type: 'message';
+  text: string;
+}
+
+/** A training step is done. Lines of `metrics.jsonl` are such events; they come in groups, about twice a second. */
+export interface StepEvent {
+  v: 1;
+  type: 'step';
+  /** Optimizer steps done, of `total_steps`. */
+  step: number;
+  total_steps: number;
+  /** When the step was done, seconds since 1970. */
+  time: number;
+  loss: number;
+  /** The global norm of the gradients before clipping. */
+  grad_norm: number;
+  /** The learning rate of a parameter group. */
+  [learningRate: `lr/${string}`]: number;
+  /** Means over the steps of a group, in its last event only: images_per_second, step_seconds, data_seconds. */
+  [speed: `speed/${string}`]: number;
+  /** Bytes, in a group's last event only. */
+  [memory: `memory/${string}`]: number;
+  /** Smoothed loss of a range of timesteps, in a group's last event only. */
+  [loss: `loss_by_timestep/${string}`]: number;
+}
+
+/** Some of the work is done, `done` of `total`: denoising steps, or rows that were read. */
+export interface ProgressEvent {
+  v: 1;
+  type: 'progress';
+  done: number;
+  total: number;
+}
+
+/** A checkpoint was written. */
+export interface CheckpointEvent {
+  v: 1;
+  type: 'checkpoint';
+  step: number;
+  /** Its folder. */
+  path: string;
+}
+
+/** An image was written. */
+export interface ImageEvent {
+  v: 1;
+  type: 'image';
+  /** The training step that it shows. */
+  step: number;
+  path: string;
+}
+
+/** What the parts of some work get of its context: it never throws, and fills in the version of events. */
+export interface GuardedContext extends RunContext {
+  signal: AbortSignal;
+  emit(event: NewEvent): void;
+  /** Emits a message. */
+  onMessage(text: string): void;
+}
+
+type NewEvent = RunEvent extends infer E ? (E extends RunEvent ? Omit<E, 'v'> : never) : never;
+
+/**
+ * Does `work` for a caller whose `onEvent` may throw: the first error aborts the work's signal, and is thrown when the
+ * work has ended, so that it can release what it holds.
+ */
+export async function withContext<T>(
+  { signal: outer, onEvent }: RunContext,
+  work: (context: GuardedContext) => Promise<T>,
+): Promise<T> {
+  const failure = new AbortController();
+  const signal = outer === undefined ? failure.signal : AbortSignal.any([outer, failure.signal]);
+  const guarded = (event: RunEvent): void => {
+    if (failure.signal.aborted) return;
+    try {
+      onEvent?.(event);
+    } catch (error) {
+      failure.abort(error);
+    }
+  };
+  const emit = (event: NewEvent): void => guarded({ v: 1, ...event } as RunEvent);
+  const onMessage = (text: string): void => emit({ type: 'message', text });
+  let result: T;
+  try {
+    result = await work({ signal, onEvent: guarded, emit, onMessage });
+  } catch (error) {
+    throw failure.signal.aborted ? failure.signal.reason : error;
+  }
+  if (!failure.signal.aborted) return result;
+  (result as Partial<Disposable> | undefined)?.[Symbol.dispose]?.();
+  throw failure.signal.reason;
+}

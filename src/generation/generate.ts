@@ -1,0 +1,66 @@
+/** @file Images from models and prompts in one call: the models are loaded, used once and released. */
+
+import { ConfigError } from '../base/errors.js';
+import { type RunContext, withContext } from '../base/run-context.js';
+import {
+  adapterEntries,
+  generateOptionsSchema,
+  type ImagePromptOptions,
+  type LoadedAdapter,
+} from '../options/generate-options.js';
+import type { GenerateOptions } from '../options/generate-types.js';
+import { resolveOptions } from '../options/options.js';
+import type { Picture } from './generated-image.js';
+import { isFeaturesFile } from './image-prompt.js';
+import { IPAdapterPipeline } from './pipeline.js';
+
+/**
+ * Generates images of one prompt, the n-th with the seed plus n. To use the same models again, load an
+ * `IPAdapterPipeline`.
+ * @throws ConfigError, CheckpointError where an option or a file is at fault; the signal's reason where it was aborted
+ */
+export async function generate(options: GenerateOptions, context: RunContext = {}): Promise<Picture[]> {
+  const { model, device, dtype, threads, adapter, imageEncoder, adapters, ...prompt } = resolveOptions(
+    generateOptionsSchema,
+    options,
+  );
+  const { images, weights, scale, range, ...rest } = prompt;
+  const entries = adapterEntries<LoadedAdapter & ImagePromptOptions>(
+    { adapters, adapter, imageEncoder, images, weights, scale, range },
+    ['adapter', 'imageEncoder', 'images', 'weights', 'scale', 'range'],
+  );
+  for (const entry of entries) assertComplete(entry);
+  const loaded = entries.flatMap((entry) =>
+    entry.adapter === undefined ? [] : [{ adapter: entry.adapter, imageEncoder: entry.imageEncoder }],
+  );
+  const prompts = entries.map((entry) => ({
+    images: entry.images,
+    weights: entry.weights,
+    scale: entry.scale,
+    range: entry.range,
+  }));
+  return withContext(context, async (guarded) => {
+    using pipeline = await IPAdapterPipeline.load(
+      { model, device, dtype, threads, adapters: loaded },
+      guarded,
+    );
+    for (const line of pipeline.summary) guarded.onMessage(line);
+    if (entries.every((entry) => !entry.images?.length))
+      guarded.onMessage('No --images: the generated images follow the text alone.');
+    // Awaited here: the models are released when this function ends.
+    return await pipeline.generate({ ...rest, adapters: prompts }, guarded);
+  });
+}
+
+/** @throws ConfigError where images have no adapter or encoder that reads them */
+function assertComplete({ adapter, imageEncoder, images = [] }: LoadedAdapter & ImagePromptOptions): void {
+  if (images.length > 0 && adapter === undefined)
+    throw new ConfigError('--adapter (adapter) is required for --images: the adapter that reads images');
+  if (
+    imageEncoder === undefined &&
+    images.some((image) => typeof image !== 'string' || !isFeaturesFile(image))
+  )
+    throw new ConfigError(
+      '--image-encoder (imageEncoder) is required for --images; only embeddings of ip-adapter embed need none',
+    );
+}

@@ -1,0 +1,241 @@
+/** @file Written by tools/option-types.ts from the schemas; not to be edited. */
+import type { RgbImage } from '../images/image.js';
+
+/** The options of `generate`: models and prompts. */
+export interface GenerateOptions {
+  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
+  model: string;
+  /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: none, text alone. */
+  adapter?: string | undefined;
+  /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
+  imageEncoder?: string | undefined;
+  /** Several adapters, each with its own options, instead of the options of one. */
+  adapters?:
+    | {
+        /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
+        adapter: string;
+        /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
+        imageEncoder?: string | undefined;
+        /** Reference images, or .safetensors files of ip-adapter embed. */
+        images?: (string | RgbImage)[] | undefined;
+        /** One weight for each reference image, in their order; default: equal weights. */
+        weights?: number[] | undefined;
+        /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
+        scale?: number | undefined;
+        /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
+        range?: [number, number] | undefined;
+      }[]
+    | undefined;
+  /** Device to run on: cpu, cuda or cuda:N; default: cuda if LibTorch finds a GPU, else cpu. */
+  device?: string | undefined;
+  /** Precision of the models; default: float32 on the CPU, float16 on a GPU. */
+  dtype?: 'float32' | 'float16' | 'bfloat16' | undefined;
+  /** CPU threads of LibTorch; default: all cores. */
+  threads?: number | undefined;
+  /** Text that the images follow. */
+  prompt?: string | undefined;
+  /** Seed of the noise. @default 0 */
+  seed?: number | undefined;
+  /** Reference images, or .safetensors files of ip-adapter embed. */
+  images?: (string | RgbImage)[] | undefined;
+  /** One weight for each reference image, in their order; default: equal weights. */
+  weights?: number[] | undefined;
+  /** Images to generate; the n-th has the seed plus n, from 0. @default 1 */
+  numImages?: number | undefined;
+  /** Text that the images should be unlike; default: none. */
+  negativePrompt?: string | undefined;
+  /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
+  scale?: number | undefined;
+  /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
+  range?: [number, number] | undefined;
+  /** Classifier-free guidance; 1: none. @default 7.5 */
+  guidanceScale?: number | undefined;
+  /** Denoising steps. @default 30 */
+  steps?: number | undefined;
+  /** Sampler; default: the model's own. */
+  scheduler?: 'ddim' | 'pndm' | 'euler' | 'dpmpp-2m' | 'dpmpp-2m-karras' | 'ddpm' | undefined;
+  /** Width in pixels; default: the model's own size. */
+  width?: number | undefined;
+  /** Height in pixels; default: the model's own size. */
+  height?: number | undefined;
+  /** Reference images that are not square: crop keeps the middle, resize squeezes the whole. @default "crop" */
+  imageFit?: 'crop' | 'resize' | undefined;
+  /** Images generated at the same time. @default 4 */
+  batchSize?: number | undefined;
+}
+
+/** The models of an `IPAdapterPipeline`. */
+export interface PipelineOptions {
+  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
+  model: string;
+  /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: none, text alone. */
+  adapter?: string | undefined;
+  /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
+  imageEncoder?: string | undefined;
+  /** Several adapters, each with its own options, instead of the options of one. */
+  adapters?:
+    | {
+        /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
+        adapter: string;
+        /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
+        imageEncoder?: string | undefined;
+      }[]
+    | undefined;
+  /** Device to run on: cpu, cuda or cuda:N; default: cuda if LibTorch finds a GPU, else cpu. */
+  device?: string | undefined;
+  /** Precision of the models; default: float32 on the CPU, float16 on a GPU. */
+  dtype?: 'float32' | 'float16' | 'bfloat16' | undefined;
+  /** CPU threads of LibTorch; default: all cores. */
+  threads?: number | undefined;
+}
+
+/** The options of `pipeline.generate`. */
+export interface PromptOptions {
+  /** Text that the images follow. */
+  prompt?: string | undefined;
+  /** Seed of the noise. @default 0 */
+  seed?: number | undefined;
+  /** Reference images, or .safetensors files of ip-adapter embed. */
+  images?: (string | RgbImage)[] | undefined;
+  /** One weight for each reference image, in their order; default: equal weights. */
+  weights?: number[] | undefined;
+  /** Several adapters, each with its own options, instead of the options of one. */
+  adapters?:
+    | {
+        /** Reference images, or .safetensors files of ip-adapter embed. */
+        images?: (string | RgbImage)[] | undefined;
+        /** One weight for each reference image, in their order; default: equal weights. */
+        weights?: number[] | undefined;
+        /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
+        scale?: number | undefined;
+        /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
+        range?: [number, number] | undefined;
+      }[]
+    | undefined;
+  /** Images to generate; the n-th has the seed plus n, from 0. @default 1 */
+  numImages?: number | undefined;
+  /** Text that the images should be unlike; default: none. */
+  negativePrompt?: string | undefined;
+  /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
+  scale?: number | undefined;
+  /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
+  range?: [number, number] | undefined;
+  /** Classifier-free guidance; 1: none. @default 7.5 */
+  guidanceScale?: number | undefined;
+  /** Denoising steps. @default 30 */
+  steps?: number | undefined;
+  /** Sampler; default: the model's own. */
+  scheduler?: 'ddim' | 'pndm' | 'euler' | 'dpmpp-2m' | 'dpmpp-2m-karras' | 'ddpm' | undefined;
+  /** Width in pixels; default: the model's own size. */
+  width?: number | undefined;
+  /** Height in pixels; default: the model's own size. */
+  height?: number | undefined;
+  /** Reference images that are not square: crop keeps the middle, resize squeezes the whole. @default "crop" */
+  imageFit?: 'crop' | 'resize' | undefined;
+  /** Images generated at the same time. @default 4 */
+  batchSize?: number | undefined;
+}
+
+/** What one image of `pipeline.generateEach` shows. */
+export interface Job {
+  /** Text that the images follow. */
+  prompt?: string | undefined;
+  /** Seed of the noise. @default 0 */
+  seed?: number | undefined;
+  /** Reference images, or .safetensors files of ip-adapter embed. */
+  images?: (string | RgbImage)[] | undefined;
+  /** One weight for each reference image, in their order; default: equal weights. */
+  weights?: number[] | undefined;
+}
+
+/** How the images of `pipeline.generateEach` are generated. */
+export interface DrawOptions {
+  /** Text that the images should be unlike; default: none. */
+  negativePrompt?: string | undefined;
+  /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
+  scale?: number | undefined;
+  /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
+  range?: [number, number] | undefined;
+  /** Classifier-free guidance; 1: none. @default 7.5 */
+  guidanceScale?: number | undefined;
+  /** Denoising steps. @default 30 */
+  steps?: number | undefined;
+  /** Sampler; default: the model's own. */
+  scheduler?: 'ddim' | 'pndm' | 'euler' | 'dpmpp-2m' | 'dpmpp-2m-karras' | 'ddpm' | undefined;
+  /** Width in pixels; default: the model's own size. */
+  width?: number | undefined;
+  /** Height in pixels; default: the model's own size. */
+  height?: number | undefined;
+  /** Reference images that are not square: crop keeps the middle, resize squeezes the whole. @default "crop" */
+  imageFit?: 'crop' | 'resize' | undefined;
+  /** Images generated at the same time. @default 4 */
+  batchSize?: number | undefined;
+}
+
+/** The options of `embed`. */
+export interface EmbedOptions {
+  /** CLIP image encoder: folder in the transformers layout, or name on the Hub. */
+  imageEncoder: string;
+  /** Image files to encode. */
+  images: string[];
+  /** Reference images that are not square: crop keeps the middle, resize squeezes the whole. @default "crop" */
+  imageFit?: 'crop' | 'resize' | undefined;
+  /** File to write, ending in .safetensors. */
+  out: string;
+  /** Device to run on: cpu, cuda or cuda:N; default: cuda if LibTorch finds a GPU, else cpu. */
+  device?: string | undefined;
+  /** Precision of the models; default: float32 on the CPU, float16 on a GPU. */
+  dtype?: 'float32' | 'float16' | 'bfloat16' | undefined;
+  /** CPU threads of LibTorch; default: all cores. */
+  threads?: number | undefined;
+}
+
+/** The options of `evaluate`. */
+export interface EvaluateOptions {
+  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
+  model: string;
+  /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
+  adapter: string;
+  /** CLIP image encoder that the adapter was trained with: folder or name on the Hub. */
+  imageEncoder: string;
+  /** Device to run on: cpu, cuda or cuda:N; default: cuda if LibTorch finds a GPU, else cpu. */
+  device?: string | undefined;
+  /** Precision of the models; default: float32 on the CPU, float16 on a GPU. */
+  dtype?: 'float32' | 'float16' | 'bfloat16' | undefined;
+  /** CPU threads of LibTorch; default: all cores. */
+  threads?: number | undefined;
+  /** Folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar; - is a tar on standard input (train); several are joined. */
+  dataset: string | string[];
+  /** Folder that image_file in a JSON dataset is relative to; default: the JSON file's folder. */
+  datasetRoot?: string | undefined;
+  /** Rows to use, from the first on; retrieval is among so many images. @default 64 */
+  maxRows?: number | undefined;
+  /** Images to generate for each row. @default 1 */
+  imagesPerRow?: number | undefined;
+  /** Text prompt beside the image: none, or the row's caption. @default "none" */
+  text?: 'none' | 'caption' | undefined;
+  /** Text that the images should be unlike; default: none. */
+  negativePrompt?: string | undefined;
+  /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
+  range?: [number, number] | undefined;
+  /** Classifier-free guidance; 1: none. @default 7.5 */
+  guidanceScale?: number | undefined;
+  /** Denoising steps. @default 30 */
+  steps?: number | undefined;
+  /** Sampler; default: the model's own. */
+  scheduler?: 'ddim' | 'pndm' | 'euler' | 'dpmpp-2m' | 'dpmpp-2m-karras' | 'ddpm' | undefined;
+  /** Width in pixels; default: the model's own size. */
+  width?: number | undefined;
+  /** Height in pixels; default: the model's own size. */
+  height?: number | undefined;
+  /** Images generated at the same time. @default 16 */
+  batchSize?: number | undefined;
+  /** Scales of the image prompt to compare; 0 is without adapter; default: 0 1. */
+  scales?: number[] | undefined;
+  /** Seed of the first image; each next one has one more. @default 0 */
+  seed?: number | undefined;
+  /** CLIP that measures: a whole CLIP model or an image encoder, folder or name on the Hub; default: `imageEncoder`. */
+  metricEncoder?: string | undefined;
+  /** CLIP text encoder for CLIP-T, if `metricEncoder` has none: folder or name on the Hub. */
+  metricTextEncoder?: string | undefined;
+}

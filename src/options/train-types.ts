@@ -1,0 +1,140 @@
+/** @file Written by tools/option-types.ts from the schemas; not to be edited. */
+
+/** The options of `train` and `dryRun`. */
+export interface TrainOptions {
+  /** Stable Diffusion to train for: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
+  model: string;
+  /** CLIP image encoder: folder in the transformers layout, or name on the Hub with the folder in it. */
+  imageEncoder: string;
+  /** Adapter to start from: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: a new one. */
+  adapter?: string | undefined;
+  /** Image tokens of the Resampler. @default 16 */
+  numTokens?: number | undefined;
+  /** Folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar; - is a tar on standard input (train); several are joined. */
+  dataset: string | string[];
+  /** Folder that image_file in a JSON dataset is relative to; default: the JSON file's folder. */
+  datasetRoot?: string | undefined;
+  /** Folder for checkpoints, metrics and validation images. @default "sd-ip_adapter" */
+  outputDir?: string | undefined;
+  /** Width and height of the training images, pixels. @default 512 */
+  resolution?: number | undefined;
+  /** Train on images in their own aspect ratio, at most resolution × resolution pixels in area, instead of square crops. @default false */
+  buckets?: boolean | undefined;
+  /** Mirror half of the images in each epoch, together with their reference images. @default false */
+  randomFlip?: boolean | undefined;
+  /** Learning rate of AdamW. @default 0.0001 */
+  learningRate?: number | undefined;
+  /** Learning rate of the Resampler; default: `learningRate`. */
+  imageProjLearningRate?: number | undefined;
+  /** Learning rate of to_k_ip and to_v_ip; default: `learningRate`. */
+  ipAdapterLearningRate?: number | undefined;
+  /** Multiply the learning rates by `batchSize` × `gradientAccumulationSteps`. @default false */
+  scaleLr?: boolean | undefined;
+  /** Course of the learning rate over the run, as in diffusers. @default "constant" */
+  lrScheduler?:
+    | 'constant'
+    | 'constant_with_warmup'
+    | 'linear'
+    | 'cosine'
+    | 'cosine_with_restarts'
+    | 'polynomial'
+    | undefined;
+  /** Steps in which the learning rate rises from 0; constant has no warm-up. @default 500 */
+  lrWarmupSteps?: number | undefined;
+  /** Cycles of cosine_with_restarts. @default 1 */
+  lrNumCycles?: number | undefined;
+  /** Exponent of polynomial. @default 1 */
+  lrPower?: number | undefined;
+  /** Decay of AdamW's mean gradient. @default 0.9 */
+  adamBeta1?: number | undefined;
+  /** Decay of AdamW's mean squared gradient. @default 0.999 */
+  adamBeta2?: number | undefined;
+  /** Constant in AdamW's denominator. @default 1e-8 */
+  adamEpsilon?: number | undefined;
+  /** Weight decay of AdamW. @default 0.01 */
+  weightDecay?: number | undefined;
+  /** Batches whose gradients are added up for one optimizer step. @default 1 */
+  gradientAccumulationSteps?: number | undefined;
+  /** Recompute the UNet's layers in backward instead of keeping them: less memory, more time. @default false */
+  gradientCheckpointing?: boolean | undefined;
+  /** Clip gradients to this global norm; default: no clipping. */
+  maxGradNorm?: number | undefined;
+  /** Keep a moving average of the adapter, ip_adapter_ema.safetensors in each checkpoint. @default false */
+  useEma?: boolean | undefined;
+  /** Largest decay of the moving average. @default 0.9999 */
+  emaDecay?: number | undefined;
+  /** Weight losses by Min-SNR with this γ, for example 5; default: equal weights. */
+  snrGamma?: number | undefined;
+  /** Strength of noise that is equal over a whole channel, for example 0.05; 0: none. @default 0 */
+  noiseOffset?: number | undefined;
+  /** Distribution of the trained timesteps. @default "uniform" */
+  timestepSampling?: 'uniform' | 'logit_normal' | undefined;
+  /** Mean of logit_normal; above 0, noisy timesteps are more frequent. @default 0 */
+  logitMean?: number | undefined;
+  /** Standard deviation of logit_normal. @default 1 */
+  logitStd?: number | undefined;
+  /** Passes over the dataset. @default 100 */
+  epochs?: number | undefined;
+  /** Optimizer steps of the run, in as many epochs as needed; default: as `epochs` says. */
+  maxSteps?: number | undefined;
+  /** Rows in a batch, per process. @default 8 */
+  batchSize?: number | undefined;
+  /** Steps between checkpoints; one is always written at the end. @default 2000 */
+  saveSteps?: number | undefined;
+  /** Checkpoints to keep, the newest ones; default: all. */
+  checkpointsTotalLimit?: number | undefined;
+  /** Batches to skip because of a NaN or infinite loss or gradient before the run stops. @default 0 */
+  maxNanSteps?: number | undefined;
+  /** Precision of the frozen models; trained weights stay in fp32. @default "no" */
+  mixedPrecision?: 'no' | 'fp16' | 'bf16' | undefined;
+  /** Record the kernels of a step as CUDA graphs, one for each shape; `dryRun` does not. @default false */
+  cudaGraphs?: boolean | undefined;
+  /** Batches to prepare ahead; 0: chosen automatically. @default 0 */
+  dataloaderNumWorkers?: number | undefined;
+  /** Seed of initial weights, noise, shuffling and dropped conditions. @default 0 */
+  seed?: number | undefined;
+  /** Continue from this checkpoint; without a value, from the newest one in `outputDir`. */
+  resume?: true | string | undefined;
+  /** Encode each row once and keep the result on disk: latents, text, image, or several with commas. */
+  cache?: string | string[] | undefined;
+  /** Folder for `cache`, which runs may share; default: cache in `outputDir`. */
+  cacheDir?: string | undefined;
+  /** Where metrics go besides metrics.jsonl: tensorboard, for event files, or none. @default "tensorboard" */
+  reportTo?: string | undefined;
+  /** Folder for the event files, relative to `outputDir`. @default "logs" */
+  loggingDir?: string | undefined;
+  /** Reference images to generate from during training; one row of the sheet each. */
+  validationImages?: string[] | undefined;
+  /** One prompt for each validation image, or one for all; default: no text. */
+  validationPrompts?: string[] | undefined;
+  /** Steps between validation sheets; one is always made at the end. @default 500 */
+  validationSteps?: number | undefined;
+  /** Generated images for each validation image. @default 1 */
+  numValidationImages?: number | undefined;
+  /** Strength of the image prompt in validation: 0 none, 1 as trained. @default 1 */
+  validationScale?: number | undefined;
+  /** Classifier-free guidance in validation; 1: none. @default 7.5 */
+  validationGuidanceScale?: number | undefined;
+  /** Denoising steps of a validation image. @default 30 */
+  validationSamplingSteps?: number | undefined;
+  /** Device to run on: cpu, cuda or cuda:N; default: cuda if LibTorch finds a GPU, else cpu. */
+  device?: string | undefined;
+  /** CPU threads of LibTorch; default: all cores. */
+  threads?: number | undefined;
+}
+
+/** The options of `checkDataset`. */
+export interface CheckOptions {
+  /** Folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar; - is a tar on standard input (train); several are joined. */
+  dataset: string | string[];
+  /** Folder that image_file in a JSON dataset is relative to; default: the JSON file's folder. */
+  datasetRoot?: string | undefined;
+  /** Width and height of the training images, pixels. @default 512 */
+  resolution?: number | undefined;
+  /** Train on images in their own aspect ratio, at most resolution × resolution pixels in area, instead of square crops. @default false */
+  buckets?: boolean | undefined;
+  /** Rows in a batch, per process. @default 8 */
+  batchSize?: number | undefined;
+  /** Stable Diffusion whose tokenizer counts the tokens of captions; default: no count. */
+  model?: string | undefined;
+}
