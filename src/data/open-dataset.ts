@@ -1,4 +1,4 @@
-/** @file One value names a dataset; what it is shows from what is there. */
+/** @file Opens a dataset by its path; the form of the dataset is detected. */
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -60,7 +60,7 @@ function tell(rows: readonly BadRow[], what: string, { onMessage }: OpenHooks): 
     onMessage?.(`${what} ${rows.length - TOLD} more; ip-adapter data check names them all`);
 }
 
-// What reads a form of datasets is loaded where a dataset has it: it may need much of the machine.
+// The reader of each form is imported on first use: WebAssembly for Parquet, for one, reserves gigabytes of addresses.
 
 async function openJsonFile(file: string, imageRoot: string | undefined): Promise<Dataset> {
   const { openJson, openJsonLines } = await import('./json-dataset.js');
@@ -136,7 +136,7 @@ async function openFolder(folder: string, hooks: OpenHooks): Promise<Dataset> {
   return (await import('./image-folder.js')).openImageFolder(folder, all);
 }
 
-/** @throws DatasetError for what is compressed as a whole */
+/** @throws DatasetError for a tar that is compressed as a whole */
 function kindOf(name: string): 'tar' | 'Parquet' | 'image' | null {
   if (/\.(tar\.(gz|xz|bz2|zst)|tgz)$/i.test(name))
     throw new DatasetError(
