@@ -4,6 +4,8 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['src/**/*.test.ts', 'test/**/*.test.ts', 'demo/**/*.test.ts', 'tools/**/*.test.ts'],
+    // What takes long is run apart.
+    exclude: ['**/node_modules/**', '**/*.long.test.ts'],
     globalSetup: 'test/global-setup.ts',
     // A process each: the engine's threads, default generator and live tensors are per process.
     pool: 'forks',

@@ -1,19 +1,19 @@
 /**
- * @file How fast a GPU trains: whole steps at full size (SD 1.5, CLIP ViT-H, mixed precision), ours beside the same maths
- * in Python's PyTorch as it is trained there (accelerate's autocast, fused attention, fused AdamW), also compiled, each in
- * a process of its own.
+ * @file Benchmarks training steps at full size on a GPU (SD 1.5, CLIP ViT-H, mixed precision), compared with the same
+ * computation in PyTorch (accelerate's autocast, fused attention, fused AdamW), with and without torch.compile, each in its
+ * own process.
  *
  *     npx tsx bench/cuda.ts [--models FOLDER] [--batch 1 --batch 8 --batch 32] [--resolution 512] [--steps 10]
  *                           [--device cuda] [--mixed-precision bf16]
  *
- * The steps of a process are timed together, after three that do not count, and the device is waited for at both ends
- * only. Models and inputs are those of bench/train.ts. Losses are compared (relatively) with those of the first side, and
- * at the end with ours in float32 on the CPU. No GPU was at hand: on one it has not run.
+ * After three warm-up steps, all steps of a process are timed together, synchronizing with the device only before and after.
+ * Models and inputs are those of bench/train.ts. Losses are compared (relative differences) with those of the first side,
+ * and at the end with ours in float32 on the CPU. This has not been run on a GPU yet.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { makeFolder } from '../src/base/make-folder.js';
 import { torchVersion } from '../src/torch/index.js';
 import { writeInputs } from './full-size/inputs.js';
 import type { Throughput } from './full-size/measured.js';
@@ -37,7 +37,7 @@ if (precision !== 'bf16' && precision !== 'no')
 const dtype = precision === 'bf16' ? 'bfloat16' : 'float32';
 const python = findPython();
 
-/** The modes of each side's process. */
+/** The processes to compare, and their modes. */
 const sides: { name: string; isPython: boolean; modes: string[] }[] = [
   { name: 'Python', isPython: true, modes: [] },
   { name: 'Python, torch.compile', isPython: true, modes: ['compile'] },
@@ -51,7 +51,7 @@ if (device !== 'cpu')
     { name: 'ours, cached, graphs', isPython: false, modes: ['cached', 'graphs'] },
   );
 
-mkdirSync(models, { recursive: true });
+makeFolder(models);
 writeFullSizeModels(models);
 console.log(`${resolution} px, ${dtype} on ${device}, LibTorch ${torchVersion}, ${describePython()}`);
 for (const batch of values.batch) compareSides(Number(batch));
@@ -60,8 +60,8 @@ compareLosses();
 function compareSides(batch: number): void {
   const inputs = inputsOf(batch);
   console.log();
-  row([`batch ${batch}`, 's/step', 'images/s', 'peak GiB', 'losses differ']);
-  /** Of the first side that works, with the encoders and without. */
+  row([`batch ${batch}`, 's/step', 'images/s', 'peak GiB', 'loss difference']);
+  /** Losses of the first side that succeeds, by whether encoders are cached. */
   const references = new Map<boolean, number[]>();
   for (const { name, isPython, modes } of sides) {
     if (isPython && python === undefined) continue;
@@ -73,21 +73,21 @@ function compareSides(batch: number): void {
       const difference = reference && exponential(Math.max(...relativeDifferences(losses, reference)));
       row([name, seconds.toFixed(4), (batch / seconds).toFixed(2), peak, difference ?? '']);
     } catch (error) {
-      // A large batch may be too much for one side: the others go on.
+      // One side may run out of memory with a large batch; the others still run.
       row([name, (error as Error).message]);
     }
   }
 }
 
-/** Ours on the device beside ours in float32 on the CPU: what the precision and the device change. */
+/** Compares our losses on the device with ours in float32 on the CPU. */
 function compareLosses(): void {
   const inputs = inputsOf(1);
-  const there = measure(false, inputs, '1', []).losses;
-  const here = measure(false, inputs, '1', [], { device: 'cpu', dtype: 'float32' }).losses;
-  console.log(`\nlosses of the first ${here.length} steps, batch 1`);
-  row([`ours, ${dtype} on ${device}`, ...there.map((loss) => loss.toFixed(6))]);
-  row(['ours, float32 on cpu', ...here.map((loss) => loss.toFixed(6))]);
-  row(['relative difference', ...relativeDifferences(there, here).map(exponential)]);
+  const deviceLosses = measure(false, inputs, '1', []).losses;
+  const cpuLosses = measure(false, inputs, '1', [], { device: 'cpu', dtype: 'float32' }).losses;
+  console.log(`\nlosses of the first ${cpuLosses.length} steps, batch 1`);
+  row([`ours, ${dtype} on ${device}`, ...deviceLosses.map((loss) => loss.toFixed(6))]);
+  row(['ours, float32 on cpu', ...cpuLosses.map((loss) => loss.toFixed(6))]);
+  row(['relative difference', ...relativeDifferences(deviceLosses, cpuLosses).map(exponential)]);
 }
 
 function measure(
@@ -99,7 +99,7 @@ function measure(
 ): Throughput {
   const options = ['throughput', ...modes, '--device', target.device, '--dtype', target.dtype];
   return isPython
-    ? // As many threads as PyTorch takes by itself.
+    ? // 0: PyTorch's default number of threads.
       runPython(python as string, [models, inputs, count, '0', ...options])
     : runOurs([models, inputs, count, ...options]);
 }
@@ -110,8 +110,8 @@ function inputsOf(batch: number): string {
   return file;
 }
 
-function relativeDifferences(mine: readonly number[], theirs: readonly number[]): number[] {
-  return mine.map((loss, i) => Math.abs(loss / (theirs[i] as number) - 1));
+function relativeDifferences(losses: readonly number[], reference: readonly number[]): number[] {
+  return losses.map((loss, i) => Math.abs(loss / (reference[i] as number) - 1));
 }
 
 function describePython(): string {

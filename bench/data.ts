@@ -1,6 +1,6 @@
 /**
- * @file How fast pictures become training rows: JPEGs from a tar, decoded, resampled for the VAE (512 px) and for CLIP
- * (224 px), as floats. Beside it Pillow doing the same, with one process for each core. For the speed of one core:
+ * @file Benchmarks data loading: JPEGs from a tar are decoded, resampled for the VAE (512 px) and for CLIP (224 px), and
+ * converted to floats. Pillow does the same with one process for each core. To measure one core:
  *
  *     taskset -c 0 npx tsx bench/data.ts
  */
@@ -19,7 +19,7 @@ import { ClipTokenizer } from '../src/models/clip/clip-tokenizer.js';
 import { tarOf } from '../test/write-tar.js';
 import { median, printRow, startReference } from './side-by-side.js';
 
-const SAMPLE_IMAGES = 64;
+const IMAGES = 64;
 const ROUNDS = 5;
 const RESOLUTION = 512;
 const SIZE = { width: RESOLUTION, height: RESOLUTION };
@@ -27,8 +27,8 @@ const BATCH_SIZE = 4;
 const PREFETCH = 2;
 const IN_FLIGHT = PREFETCH * BATCH_SIZE;
 
-/** A photograph's kind of JPEG: shapes, shading and grain, 512 to 768 pixels a side. */
-async function drawJpeg(seed: number): Promise<Buffer> {
+/** Creates a JPEG similar to a photograph: shapes, shading and grain, 512 to 768 pixels a side. */
+async function createJpeg(seed: number): Promise<Buffer> {
   const random = seededRandom(seed);
   const [width, height] = [512, 512].map((side) => side + Math.floor(random() * 257)) as [number, number];
   const shapes = Array.from({ length: 12 }, () => {
@@ -48,8 +48,8 @@ async function drawJpeg(seed: number): Promise<Buffer> {
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'data-'));
-const tar = join(folder, 'pictures.tar');
-const jpegs = await Promise.all(Array.from({ length: SAMPLE_IMAGES }, (_, i) => drawJpeg(i)));
+const tar = join(folder, 'images.tar');
+const jpegs = await Promise.all(Array.from({ length: IMAGES }, (_, i) => createJpeg(i)));
 writeFileSync(
   tar,
   await tarOf(
@@ -77,16 +77,16 @@ const samples = Array.from(rows, (_, row) => ({ row, drop, caption: '', flip: fa
 const images: RgbImage[] = [];
 for (const row of rows) images.push(await readImage(row.image));
 
-/** Each goes through all pictures. */
+/** Each processes all images. */
 const operations: Record<string, () => unknown> = {
   'whole rows': async () => {
     let seen = 0;
     for await (const batch of loader.read(samples, ['pixelValues', 'clipPixelValues']))
       seen += batch.rows.length;
-    if (seen !== SAMPLE_IMAGES) throw new Error(`read ${seen} of ${SAMPLE_IMAGES} rows`);
+    if (seen !== IMAGES) throw new Error(`read ${seen} of ${IMAGES} rows`);
   },
   'decode alone': async () => {
-    // As many at a time as the loader has in flight.
+    // With the loader's concurrency.
     for (let i = 0; i < rows.length; i += IN_FLIGHT)
       await Promise.all(samples.slice(i, i + IN_FLIGHT).map(({ row }) => readImage(rows.at(row)!.image)));
   },
@@ -96,9 +96,7 @@ const operations: Record<string, () => unknown> = {
 
 const cores = availableParallelism();
 const reference = await startReference('data.py', [String(cores), tar], 'PIL, numpy');
-console.log(
-  `${SAMPLE_IMAGES} JPEGs of 512 to 768 px, ${cores} × ${cpus()[0]?.model.trim()}, median of ${ROUNDS}`,
-);
+console.log(`${IMAGES} JPEGs of 512 to 768 px, ${cores} × ${cpus()[0]?.model.trim()}, median of ${ROUNDS}`);
 printRow(['images/s', 'ours', 'Pillow', 'ours / Pillow']);
 for (const [name, run] of Object.entries(operations)) {
   const ours: number[] = [];
@@ -106,11 +104,11 @@ for (const [name, run] of Object.entries(operations)) {
   for (let round = 0; round <= ROUNDS; round++) {
     const begin = performance.now();
     await run();
-    const mine = (performance.now() - begin) / 1000 / SAMPLE_IMAGES;
-    const other = await reference?.ask({ name, count: SAMPLE_IMAGES });
+    const ourSeconds = (performance.now() - begin) / 1000 / IMAGES;
+    const theirSeconds = await reference?.ask({ name, count: IMAGES });
     if (round === 0) continue;
-    ours.push(mine);
-    if (other !== undefined) theirs.push(other);
+    ours.push(ourSeconds);
+    if (theirSeconds !== undefined) theirs.push(theirSeconds);
   }
   const python =
     theirs.length === 0

@@ -1,13 +1,13 @@
 /**
- * @file The step that `npm start` trains with: the demo's small models, 16 pictures of 64 px, encoders cached. Here small
- * operators count, not large products.
+ * @file Benchmarks the training step of `npm start`: the demo's small models, 16 images of 64 px, encoders cached. Its time is
+ * that of many small operators, not of large matrix products.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { writeAdapter } from '../src/adapters/adapter-file.js';
 import { openImageEncoder } from '../src/adapters/image-encoder.js';
-import { openDiffusionModel } from '../src/diffusion/stable-diffusion.js';
+import { openDiffusionModel } from '../src/diffusion/open-model.js';
 import { writeSafetensors } from '../src/formats/index.js';
 import { AdamW } from '../src/optim/adamw.js';
 import { backward, Generator, randint, randn } from '../src/torch/index.js';
@@ -17,7 +17,7 @@ import { sideBySide } from './side-by-side.js';
 
 const models = 'demo/models';
 
-/** Prints seconds a step, ours and Python's in turn. */
+/** Prints the seconds of a step, ours and PyTorch's, measured alternately. */
 export async function compareDemoStep(rounds: number): Promise<void> {
   const generator = new Generator('cpu', 0);
   const model = openDiffusionModel(models);
@@ -45,7 +45,7 @@ export async function compareDemoStep(rounds: number): Promise<void> {
     optimizer.zeroGrad();
   };
 
-  // Python starts from the same numbers.
+  // Python starts with the same weights and inputs.
   const folder = mkdtempSync(join(tmpdir(), 'bench-'));
   const files = [join(folder, 'adapter.safetensors'), join(folder, 'inputs.safetensors')] as const;
   writeAdapter(files[0], adapter.namedParameters());

@@ -5,12 +5,13 @@
  *     npx tsx bench/fuzz.ts [--seed 1] [--count 100000] [--only "torch zip"] [--keep fuzz-findings]
  */
 import { spawn } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { makeFolder } from '../src/base/make-folder.js';
 import type { Outcome } from '../test/fuzz/target.js';
 import { kinds } from '../test/fuzz/targets.js';
 
@@ -59,7 +60,7 @@ async function runWorker(kind: string, first: number, count: number, tally: Tall
   let done = 0;
   const record = (what: string): void => {
     const kept = join(options.keep, `${kind.replace(/\W+/g, '-')}-${first + done}-${basename(file)}`);
-    mkdirSync(options.keep, { recursive: true });
+    makeFolder(options.keep);
     copyFileSync(file, kept);
     tally.findings.push(`${kept}: ${what}`);
   };

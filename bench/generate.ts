@@ -1,6 +1,6 @@
 /**
- * @file One call of the UNet, of which drawing consists: the demo's at the batch that `npm start` draws with, and
- * SD 1.5's at 512 px with random weights (3.4 GB of them on either side).
+ * @file Benchmarks one UNet call, the main cost of generation: of the demo's UNet at the batch size of `npm start`, and of SD
+ * 1.5's at 512 px with random weights (3.4 GB on each side).
  *
  *     npx tsx bench/generate.ts [rounds]
  */
@@ -24,7 +24,7 @@ const shapes = Object.fromEntries(Array.from(full.namedParameters(), ([key, { sh
 initParameters(full, new Generator('cpu', 0));
 const fullInputs = { sample: randn([1, 4, 64, 64]), context: randn([1, 77, 768]) };
 
-// Python makes weights of the same shapes by itself.
+// Python creates its own random weights of the same shapes.
 const folder = mkdtempSync(join(tmpdir(), 'bench-'));
 const description = join(folder, 'sd15.json');
 writeFileSync(description, JSON.stringify({ config: sd15.unet, shapes }));

@@ -1,5 +1,5 @@
 /**
- * @file Operator overhead, and the heaviest shapes of SD 1.5 at 512 px.
+ * @file Benchmarks operator overhead, and the most expensive shapes of SD 1.5 at 512 px.
  *
  *     npx tsx bench/ops.ts [rounds]
  */

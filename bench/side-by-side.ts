@@ -1,7 +1,7 @@
 /**
- * @file Our code and Python's PyTorch take turns in one run, since machines are noisy; medians and their ratio are
- * printed. Python's side is a script in bench/reference that reads `{"name", "count"}` from its standard input, a line
- * each, and answers with seconds per call. Where no `python3` has torch, our side is measured alone.
+ * @file Benchmarks our code and PyTorch alternately within one run, since the machine's speed varies, and prints medians and
+ * their ratio. PyTorch's side is a script in bench/reference that reads lines of `{"name", "count"}` from its standard input
+ * and answers each with seconds per call. Without a `python3` that has torch, only our side is measured.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,14 +14,15 @@ export interface Operation {
   name: string;
   /** Calls per measurement. */
   count: number;
-  /** Floating-point operations of one call, where their rate is of interest. */
+  /** Floating-point operations of one call, to print their rate. */
   flop?: number;
   run(): unknown;
 }
 
 /**
- * @param script in bench/reference; it gets the number of threads and `args`
- * @param rounds measurements of each side, after one that does not count
+ * Measures and prints each operation.
+ * @param script in bench/reference; its arguments are the number of threads and `args`
+ * @param rounds measurements of each side, after one warm-up
  */
 export async function sideBySide(
   operations: readonly Operation[],
@@ -35,11 +36,11 @@ export async function sideBySide(
     const ours: number[] = [];
     const theirs: number[] = [];
     for (let round = 0; round <= rounds; round++) {
-      const mine = measure(operation);
-      const other = await reference?.ask(operation);
+      const ourSeconds = measure(operation);
+      const theirSeconds = await reference?.ask(operation);
       if (round === 0) continue;
-      ours.push(mine);
-      if (other !== undefined) theirs.push(other);
+      ours.push(ourSeconds);
+      if (theirSeconds !== undefined) theirs.push(theirSeconds);
     }
     const seconds = median(ours);
     const python =
@@ -56,14 +57,14 @@ function measure({ count, run }: Operation): number {
   return (performance.now() - begin) / 1000 / count;
 }
 
-/** A Python that has the modules, or undefined. */
+/** Returns a Python interpreter that has the modules; undefined where there is none. */
 export function findPython(modules = 'torch'): string | undefined {
   return ['python3', '/usr/bin/python3'].find(
     (command) => spawnSync(command, ['-c', `import ${modules}`]).status === 0,
   );
 }
 
-/** Starts a script in bench/reference; `ask` gives seconds per call. */
+/** Starts a script in bench/reference; `ask` returns seconds per call. */
 export async function startReference(
   script: string,
   args: string[],

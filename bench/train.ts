@@ -1,18 +1,18 @@
 /**
- * @file The training step at full size (SD 1.5, CLIP ViT-H, batch 1, float32) by phase, ours beside the same maths in
- * Python's PyTorch, each in a process of its own. PyTorch's default may be one thread (Debian's is): it is measured with
- * that, and with every core.
+ * @file Benchmarks the phases of a training step at full size (SD 1.5, CLIP ViT-H, batch 1, float32), ours and the same
+ * computation in PyTorch, each in its own process. PyTorch is measured with its default number of threads (one on Debian) and
+ * with all cores.
  *
  *     npm run bench -- [--resolution 512] [--resolution 256] [--steps 3] [--models FOLDER]
  *
- * The demo's step comes before it (demo-step.ts). The models of full size have random weights (6.8 GB, written once into
- * the folder); both sides read the same files and inputs, and their losses are compared. The first step of a process does
- * not count.
+ * The demo's step is measured first (demo-step.ts). The full-size models have random weights (6.8 GB, written once into the
+ * folder). Both sides read the same files and inputs, and their losses are compared. The first step of each process is a
+ * warm-up.
  */
-import { mkdirSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { makeFolder } from '../src/base/make-folder.js';
 import { torchVersion } from '../src/torch/index.js';
 import { compareDemoStep } from './demo-step.js';
 import { writeInputs } from './full-size/inputs.js';
@@ -30,10 +30,10 @@ const { values } = parseArgs({
   },
 });
 const python = findPython();
-/** The first does not count. */
+/** Includes one warm-up step. */
 const stepCount = String(Number(values.steps) + 1);
 
-mkdirSync(values.models, { recursive: true });
+makeFolder(values.models);
 writeFullSizeModels(values.models);
 await compareDemoStep(9);
 console.log(
@@ -55,7 +55,7 @@ function measureOurs(inputs: string, ...modes: string[]): Measured {
   return runOurs([values.models, inputs, stepCount, ...modes], [flopCounter]);
 }
 
-/** @param threads 0: as many as PyTorch takes by itself */
+/** @param threads 0: PyTorch's default */
 function measurePython(inputs: string, threads: number): Measured | undefined {
   if (python === undefined) return undefined;
   return runPython(python, [values.models, inputs, stepCount, String(threads)]);
@@ -74,19 +74,19 @@ function printSteps(resolution: number, sides: Sides): void {
   console.log(`\n${resolution} px, seconds (median of ${values.steps})`);
   row(['', ...phases, 'step', 'peak RSS', 'start']);
   printSide('Python, its defaults', pythonDefault);
-  printSide('Python, every core', python);
+  printSide('Python, all cores', python);
   printSide('ours', ours);
   printWork(ours);
   printSide('ours, encoders cached', oursCached);
   printWork(oursCached);
-  printSide('  and checkpointing', oursCheckpointing);
+  printSide('  with checkpointing', oursCheckpointing);
   printWork(oursCheckpointing);
   if (python === undefined || pythonDefault === undefined) return;
-  for (const [name, theirs] of Object.entries({ 'every core': python, 'its defaults': pythonDefault })) {
-    const faster = [ours, oursCached].map((mine) => (stepSeconds(theirs) / stepSeconds(mine)).toFixed(2));
-    const smaller = [ours, oursCached].map((mine) => (mine.peakRss / theirs.peakRss).toFixed(2));
+  for (const [name, theirs] of Object.entries({ 'all cores': python, 'its defaults': pythonDefault })) {
+    const speedups = [ours, oursCached].map((side) => (stepSeconds(theirs) / stepSeconds(side)).toFixed(2));
+    const memoryRatios = [ours, oursCached].map((side) => (side.peakRss / theirs.peakRss).toFixed(2));
     console.log(
-      `Python with ${name} / ours: ${faster.join(', cached ')}; peak RSS, ours / Python: ${smaller.join(', cached ')}`,
+      `Python with ${name} / ours: ${speedups.join(', cached ')}; peak RSS, ours / Python: ${memoryRatios.join(', cached ')}`,
     );
   }
   const differences = ours.losses.map((loss, i) => Math.abs(loss / (python.losses[i] as number) - 1));
@@ -105,7 +105,7 @@ function printSide(name: string, measured: Measured | undefined): void {
   ]);
 }
 
-/** How fast the operations of each phase are, beside a matrix product's of the same minutes, and what is in memory. */
+/** Prints the operations' rate in each phase, compared with a matrix product's at the same time, and memory use. */
 function printWork(measured: Measured): void {
   const { flop, rss, peakInUse } = measured;
   const product = median(measured.products);

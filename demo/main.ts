@@ -86,11 +86,11 @@ run([
   ...['--validation-sampling-steps', String(DRAW.steps)],
   ...['--validation-guidance-scale', String(DRAW.guidanceScale)],
 ]);
-const columns: Column[] = [{ title: 'no adapter', pictures: await draw() }];
+const columns: Column[] = [{ title: 'no adapter', images: await draw() }];
 for (let drawn = 0; drawn < steps; ) {
   drawn = Math.min(drawn + quarter, steps);
   const pictures = await draw(join(adapters, `checkpoint-${drawn}`));
-  columns.push({ title: `step ${drawn}`, pictures });
+  columns.push({ title: `step ${drawn}`, images: pictures });
 }
 
 console.log(`\n3. Measuring on ${MEASURED} held-out scenes, without text`);

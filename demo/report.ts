@@ -1,4 +1,4 @@
-/** @file What a demo run leaves to look at: the grid of pictures, the loss curve, and a page with both. */
+/** @file Writes the report of a demo run: an image grid, the loss curve, and an HTML page with both. */
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,8 +9,8 @@ import { type Evaluation, encodePng, type RgbImage } from '../src/index.js';
 
 export interface Column {
   title: string;
-  /** One for each prompt. */
-  pictures: readonly RgbImage[];
+  /** One for each image prompt. */
+  images: readonly RgbImage[];
 }
 
 export interface Run {
@@ -18,11 +18,11 @@ export interface Run {
   prompts: readonly string[];
   columns: readonly Column[];
   evaluation: Evaluation;
-  /** The run's metrics.jsonl. */
+  /** Path of the run's metrics.jsonl. */
   metrics: string;
 }
 
-/** Side of a picture on the page, in pixels. */
+/** Width and height of an image on the page, in pixels. */
 const SIDE = 128;
 
 /** Writes grid.png, loss.svg, loss.png and index.html into `folder`. */
@@ -34,9 +34,9 @@ export async function writeReport(
     prompts.map(async (prompt, i) => {
       const cells = [
         readFileSync(prompt),
-        ...(await Promise.all(columns.map(({ pictures }) => encodePng(pictures[i]!)))),
+        ...(await Promise.all(columns.map(({ images }) => encodePng(images[i]!)))),
       ];
-      // Enlarged without smoothing, so that one sees what was drawn.
+      // Enlarged without smoothing, to show the generated pixels.
       return Promise.all(
         cells.map((png) => sharp(png).resize(SIDE, SIDE, { kernel: 'nearest' }).png().toBuffer()),
       );
@@ -67,7 +67,7 @@ interface Loss {
   smooth: number;
 }
 
-/** A step's loss says little, since it depends most on its timesteps: what shows a trend is the moving average. */
+/** Reads the losses and smooths them, since a single step's loss depends mainly on its timesteps. */
 function readLosses(file: string): Loss[] {
   let smooth: number | undefined;
   return readFileSync(file, 'utf8')
@@ -121,14 +121,16 @@ function page(
   th { color: #666 } img, svg { display: block }
 </style>
 <h1>An adapter learns to see</h1>
-<p>Each row has a picture as its only prompt: there is no text. The scene is one that no training has seen. Beside it is
-what the same noise becomes without the adapter, and with it as it learns.</p>
+<p>An IP-Adapter lets a diffusion model take an image as its prompt. Each row has an image as its only prompt, without text;
+its scene is not in the training set. The other columns are generated from the same noise, without the adapter and as it
+learns.</p>
 <table><tr>${titles.map((title) => `<th>${title}</th>`).join('')}</tr>
 ${rows.map((row) => `<tr>${row.map(image).join('')}</tr>`).join('\n')}</table>
 <h2>Measured</h2>
-<p>On ${count} held-out scenes. CLIP-I: likeness to the own prompt, and to the other prompts beside it. Retrieval: for how
-many pictures the own prompt is the nearest of all ${count}; chance is ${(100 / count).toFixed(1)} %.</p>
-<table><tr><th></th><th>CLIP-I</th><th>to others</th><th>CLIP-T</th><th>retrieval top-1</th></tr>
+<p>On ${count} held-out scenes. CLIP-I is the similarity (−1 to 1) of an image to its own prompt; "to others" is the similarity to the
+other prompts, and should be clearly lower. CLIP-T is the similarity to the caption of the prompt's scene. Retrieval top-1 is the
+share of images whose own prompt is the closest of all ${count}; chance is ${(100 / count).toFixed(1)} %.</p>
+<table><tr><th></th><th>CLIP-I</th><th>CLIP-I to others</th><th>CLIP-T</th><th>retrieval top-1</th></tr>
 ${measured.join('\n')}</table>
 <h2>Loss</h2>
 ${curve}

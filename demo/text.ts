@@ -6,7 +6,7 @@
  */
 
 import { IPAdapterPipeline } from '../src/index.js';
-import { listCheckpoints } from '../src/training/checkpoints/checkpoint-folder.js';
+import { listCheckpoints } from '../src/training/checkpoints/folder.js';
 import { compareScenes, readScene } from './world/read-scene.js';
 import { renderScene, SIDE } from './world/render.js';
 import { COLOUR_NAMES, type Colour, type Scene, sampleScenes } from './world/scene.js';

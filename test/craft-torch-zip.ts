@@ -1,8 +1,8 @@
-/** @file Torch files made by hand, byte by byte, for what torch itself would not write. */
+/** @file Writes torch files instruction by instruction, including ones that torch itself would not write. */
 import { writeFileSync } from 'node:fs';
 import { ZipWriter } from '../src/formats/zip-writer.js';
 
-/** Pickle, instruction by instruction. */
+/** Encoders of pickle instructions. */
 export const code = {
   text: (value: string) => Buffer.concat([Buffer.from([0x8c, Buffer.byteLength(value)]), Buffer.from(value)]),
   int: (value: number) => {
@@ -36,7 +36,7 @@ export const code = {
     ),
 };
 
-/** Writes a torch file around a pickle's instructions (without PROTO and STOP) and storages' bytes. */
+/** Writes a torch file with a pickle's instructions (without PROTO and STOP) and the bytes of its storages. */
 export function craftTorchZip(
   path: string,
   pickle: Buffer,

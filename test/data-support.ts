@@ -1,19 +1,18 @@
 /**
- * @file What several tests of this folder share: where golden data and sample pictures are, and a small reader of
- * safetensors, so that these tests need no engine.
+ * @file Paths of golden data and sample images, and a small reader of safetensors, for tests that do not need the engine.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const ROOT = join(import.meta.dirname, '..');
 
-/** Sample pictures, one level above the repository; null where they are missing. */
+/** The folder of sample images, beside the repository; null where it does not exist. */
 export const SAMPLE_IMAGES = existing(join(ROOT, '..', 'shared', 'images'));
 
-/** CLIP's published vocabulary, one level above the repository; null where it is missing. */
+/** The folder of CLIP's published vocabulary, beside the repository; null where it does not exist. */
 export const VOCABULARY = existing(join(ROOT, '..', 'shared', 'clip_tokenizer'));
 
-/** A golden file, from the full set where there is one, otherwise the repository's copy. */
+/** Returns a golden file's path, in the full set beside the repository if it exists, otherwise in the repository. */
 export function goldenFile(path: string): string {
   return existing(join(ROOT, '..', 'shared', 'golden', path)) ?? join(ROOT, 'test', 'golden', path);
 }
@@ -23,7 +22,7 @@ export interface GoldenTensor {
   readonly data: Uint8Array | Float32Array;
 }
 
-/** The tensors of a golden safetensors file (U8 and F32 only). */
+/** Reads the tensors of a golden safetensors file (U8 and F32 only). */
 export function readGolden(path: string): Map<string, GoldenTensor> {
   const bytes = readFileSync(goldenFile(path));
   const start = 8 + Number(bytes.readBigUInt64LE(0));
@@ -40,7 +39,7 @@ export function readGolden(path: string): Map<string, GoldenTensor> {
   return tensors;
 }
 
-/** The largest absolute difference of two arrays of one length. */
+/** Returns the largest absolute difference of two arrays; infinity where their lengths differ. */
 export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   if (a.length !== b.length) return Number.POSITIVE_INFINITY;
   let max = 0;

@@ -1,4 +1,4 @@
-/** @file Before any test: the command that tests start is compiled once, not by two workers at the same time. */
+/** @file Compiles the command line once before the tests, so that test workers do not compile it concurrently. */
 import { join } from 'node:path';
 import { compileTypeScript } from '../tools/compile-typescript.mjs';
 

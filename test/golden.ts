@@ -1,7 +1,6 @@
 /**
- * @file Golden data: tensors made by running the original code. Cases are in test/golden, and more of them in
- * ../shared/golden where that is present; a case's README there tells the tolerances. Where LibTorch finds a GPU the tests
- * run there, as the programs do; with CUDA_VISIBLE_DEVICES empty it finds none.
+ * @file Reads golden data, tensors recorded by running the original code: in test/golden, and more in ../shared/golden where that
+ * exists, with tolerances in its README. Tests run on a GPU if LibTorch finds one; an empty CUDA_VISIBLE_DEVICES hides it.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,24 +10,24 @@ import { Resampler } from '../src/adapters/resampler.js';
 import { readSafetensors } from '../src/formats/index.js';
 import { cudaDevices, type Tensor, tidy } from '../src/torch/index.js';
 
-/** Where these tests compute. */
+/** The device of the tests. */
 export const target = { device: cudaDevices() > 0 ? 'cuda' : 'cpu' } as const;
 
 const roots = ['./golden', '../../shared/golden'].map((path) =>
   fileURLToPath(new URL(path, import.meta.url)),
 );
 
-/** The folder or file of that name; null where it is not on this machine. */
+/** Returns the path of a golden folder or file; null where it does not exist. */
 export function golden(name: string): string | null {
   return roots.map((root) => join(root, name)).find((path) => existsSync(path)) ?? null;
 }
 
-/** Every folder of that name, here and beside the checkout. */
+/** Returns every golden folder of that name, in the repository and beside it. */
 export function goldenFolders(name: string): string[] {
   return roots.map((root) => join(root, name)).filter((path) => existsSync(path));
 }
 
-/** The tensors of a recorded file, where the tests compute. */
+/** Reads the tensors of a recorded file, on the tests' device. */
 export function readGolden(file: string): Map<string, Tensor> {
   return tidy(
     () => new Map(Array.from(readSafetensors(file).tensors, ([key, tensor]) => [key, tensor.to(target)])),
@@ -45,7 +44,7 @@ export interface ModelCase {
 }
 
 /**
- * Every recorded case of every model in a golden folder whose name starts with `prefix`: a folder may hold several
+ * Returns every recorded case of every model in a golden folder whose name starts with `prefix`. A folder may hold several
  * models, each with its own `<model>.io.safetensors` or one io.safetensors, with tensors named 'case0.…', 'case1.…' or
  * without a prefix.
  */
@@ -62,8 +61,8 @@ export function modelCases(prefix: string): ModelCase[] {
 }
 
 function casesOf(root: string, group: string, model: string): ModelCase[] {
-  const own = join(root, group, `${model}.io.safetensors`);
-  const io = existsSync(own) ? own : join(root, group, 'io.safetensors');
+  const modelIo = join(root, group, `${model}.io.safetensors`);
+  const io = existsSync(modelIo) ? modelIo : join(root, group, 'io.safetensors');
   const cases = new Map<string, Map<string, Tensor>>();
   for (const [key, tensor] of readGolden(io)) {
     const [, label = '', rest = key] = /^(case\d+)\.(.*)$/.exec(key) ?? [];
@@ -82,7 +81,7 @@ function list(folder: string): string[] {
   return existsSync(folder) ? readdirSync(folder).sort() : [];
 }
 
-/** A Resampler of the original, by the names of its configuration. */
+/** Creates a Resampler from the original's configuration. */
 export function goldenResampler(config: Record<string, number>): Resampler {
   const at = (key: string) => config[key] as number;
   return new Resampler({
@@ -97,33 +96,34 @@ export function goldenResampler(config: Record<string, number>): Resampler {
   });
 }
 
-/** The recorded tensor of that name. */
+/** Returns the recorded tensor of that name. */
 export function recorded({ name, tensors }: ModelCase, key: string): Tensor {
   const tensor = tensors.get(key);
-  if (tensor === undefined) throw new Error(`${name} has no ${key}, only ${[...tensors.keys()].join(', ')}`);
+  if (tensor === undefined)
+    throw new Error(`Expected ${key} in ${name} but it has only ${[...tensors.keys()].join(', ')}`);
   return tensor;
 }
 
 /** Expects the same shape, and every element within `relOfMax` times the largest expected magnitude. */
 export function expectAllclose(actual: Tensor, expected: Tensor, relOfMax: number): void {
   expect(actual.shape).toEqual(expected.shape);
-  const want = expected.toNumbers();
+  const values = expected.toNumbers();
   const error = actual
     .toNumbers()
-    .reduce((most, value, i) => worse(most, Math.abs(value - (want[i] as number))), 0);
-  const scale = want.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    .reduce((largest, value, i) => worse(largest, Math.abs(value - (values[i] as number))), 0);
+  const scale = values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
   expect(error, `largest error, where the largest expected magnitude is ${scale}`).toBeLessThanOrEqual(
     relOfMax * scale,
   );
 }
 
-/** Expects equal shapes, dtypes and values, to the bit. */
+/** Expects equal shapes, dtypes and bytes. */
 export function expectSameBytes(actual: Tensor, expected: Tensor): void {
   expect([actual.dtype, ...actual.shape]).toEqual([expected.dtype, ...expected.shape]);
   expect(Buffer.compare(actual.toBytes(), expected.toBytes()), 'the bytes').toBe(0);
 }
 
-// Math.max, except that a NaN stays: it must not pass.
+// Math.max that propagates NaN, so that NaN fails a test.
 function worse(a: number, b: number): number {
   return a > b || Number.isNaN(a) ? a : b;
 }

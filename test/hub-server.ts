@@ -1,6 +1,6 @@
 /**
- * @file The Hub as its clients see it, on this machine: the commit of the main branch, the list of files, and their
- * bytes, whole or in ranges. Large files are stored on another host (LFS) and reached by a redirect, as there.
+ * @file A local server with the Hub's API: the commit of the main branch, the list of files, and their bytes, whole or in
+ * ranges. As on the Hub, large files (LFS) are on another host, to which requests are redirected.
  */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -12,12 +12,12 @@ const commit = createHash('sha1').update('the only commit').digest('hex');
 
 interface Stored {
   bytes: Buffer;
-  /** What the cache names it by. */
+  /** The cache's name for the content. */
   etag: string;
   isLfs: boolean;
 }
 
-/** A request for the bytes of a file, from `start` on; `sent` of them went out. */
+/** A request for the bytes of a file from `start` on, of which `sent` were sent. */
 export interface Transfer {
   path: string;
   start: number;
@@ -30,17 +30,17 @@ export class HubServer {
   readonly #repos = new Map<string, Map<string, Stored>>();
   /** Every request: method and path. */
   readonly requests: string[] = [];
-  /** What of files was asked for, beyond their size. */
+  /** The requests for files' bytes, without those that only ask for the size. */
   readonly transfers: Transfer[] = [];
-  /** The token without which the files of a repository are not given. */
+  /** The token that a repository's files require. */
   readonly gates = new Map<string, string>();
-  /** Cuts connections after so many bytes of a file, as often as there are numbers. */
+  /** The numbers of bytes after which the next connections are cut. */
   readonly cuts: number[] = [];
-  /** Changes what is sent in place of a file's bytes. */
+  /** Replaces a file's bytes in responses. */
   corrupt: (path: string, bytes: Buffer) => Buffer = (_, bytes) => bytes;
-  /** The size that every file is said to have, in place of its own. */
+  /** The size that the list reports for every file, instead of its own. */
   claimedSize: number | undefined;
-  /** Bytes a second; a slow one leaves time to interrupt. */
+  /** Bytes per second; a low rate gives tests time to interrupt. */
   rate = Number.POSITIVE_INFINITY;
 
   async start(): Promise<string> {
@@ -57,7 +57,7 @@ export class HubServer {
     this.#server.close();
   }
 
-  /** Puts a folder's files, or one file, into a repository. */
+  /** Adds a folder's files, or one file, to a repository. */
   add(repo: string, path: string, source: string | Buffer): void {
     if (typeof source === 'string') {
       for (const entry of readdirSync(source, { withFileTypes: true })) {
@@ -73,12 +73,12 @@ export class HubServer {
     this.#repos.set(repo, files.set(path, { bytes: source, etag: hash.update(source).digest('hex'), isLfs }));
   }
 
-  /** Paths of the files of which bytes were given, each once. */
+  /** Paths of the files whose bytes were requested, each once. */
   get served(): string[] {
     return [...new Set(this.transfers.map(({ path }) => path))].sort();
   }
 
-  /** Bytes of a file, whichever repository it is in. */
+  /** The size in bytes of a file in any repository. */
   sizeOf(path: string): number | undefined {
     return [...this.#repos.values()].find((files) => files.has(path))?.get(path)?.bytes.length;
   }
@@ -101,7 +101,7 @@ export class HubServer {
         lastModified: '2024-01-01T00:00:00.000Z',
       });
     if (api?.[2] === 'tree') return json(response, tree(files, this.claimedSize));
-    // A store on another host, which must not get the token.
+    // The LFS store is another host, which must not receive the token.
     if (store && request.headers.authorization !== undefined) return fail(response, 400, 'InvalidArgument');
     if (store)
       return this.#send(store[2] as string, files.get(store[2] as string) as Stored, request, response);
@@ -135,7 +135,7 @@ export class HubServer {
     const headers = { etag: `"${file.etag}"`, 'accept-ranges': 'bytes', 'content-length': body.length };
     response.writeHead(from === undefined ? 200 : 206, headers);
     if (request.method === 'HEAD') return response.end();
-    // A range of one byte is how clients learn the size.
+    // Clients request one byte to learn the size.
     if (to === '0') return response.end(body);
     const transfer = { path, start, sent: 0 };
     this.transfers.push(transfer);
@@ -146,7 +146,7 @@ export class HubServer {
       await new Promise((resolve) => response.write(chunk, resolve));
       transfer.sent += chunk.length;
       if (transfer.sent === cut) {
-        // A client throws away what it has not read when the connection breaks.
+        // Clients discard received data that they have not read when the connection breaks.
         await new Promise((resolve) => setTimeout(resolve, 200));
         return response.destroy();
       }

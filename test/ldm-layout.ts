@@ -1,7 +1,7 @@
 /**
- * @file The published names and shapes of a Stable Diffusion 1.x in one file, written out from the modules of the
+ * @file The published tensor names and shapes of a single file of Stable Diffusion 1.x, derived from the modules of the
  * original code (CompVis/stable-diffusion `ldm/modules/diffusionmodules/{openaimodel,model}.py`,
- * `ldm/modules/attention.py`, `ldm/models/{autoencoder,diffusion/ddpm}.py`) and not from what loads them here.
+ * `ldm/modules/attention.py`, `ldm/models/{autoencoder,diffusion/ddpm}.py`) not from this package's loader.
  */
 type Shapes = Map<string, number[]>;
 
@@ -40,7 +40,7 @@ const linear = (name: string, input: number, output: number, bias = true) =>
   part(name, [output, input], bias);
 const norm = (name: string, channels: number) => part(name, [channels]);
 
-/** `UNetModel`, names without the file's prefix. */
+/** Returns the shapes of `UNetModel`, by names without the file's prefix. */
 export function ldmUNet({
   modelChannels,
   channelMult,
@@ -77,7 +77,7 @@ export function ldmUNet({
     ];
   };
 
-  const found = [
+  const shapes = [
     ...linear('time_embed.0', modelChannels, embed),
     ...linear('time_embed.2', embed, embed),
     ...conv('input_blocks.0.0', 4, modelChannels),
@@ -87,16 +87,16 @@ export function ldmUNet({
   for (const [level, mult] of channelMult.entries()) {
     for (let i = 0; i < resBlocks; i++) {
       const name = `input_blocks.${channels.length}`;
-      found.push(...resBlock(`${name}.0`, current, mult * modelChannels));
+      shapes.push(...resBlock(`${name}.0`, current, mult * modelChannels));
       current = mult * modelChannels;
-      if (withAttention[level]) found.push(...transformer(`${name}.1`, current));
+      if (withAttention[level]) shapes.push(...transformer(`${name}.1`, current));
       channels.push(current);
     }
     if (level === channelMult.length - 1) continue;
-    found.push(...conv(`input_blocks.${channels.length}.0.op`, current, current));
+    shapes.push(...conv(`input_blocks.${channels.length}.0.op`, current, current));
     channels.push(current);
   }
-  found.push(
+  shapes.push(
     ...resBlock('middle_block.0', current, current),
     ...transformer('middle_block.1', current),
     ...resBlock('middle_block.2', current, current),
@@ -106,18 +106,18 @@ export function ldmUNet({
     for (let i = 0; i <= resBlocks; i++) {
       const name = `output_blocks.${block++}`;
       let layer = 0;
-      found.push(
+      shapes.push(
         ...resBlock(`${name}.${layer++}`, current + (channels.pop() as number), mult * modelChannels),
       );
       current = mult * modelChannels;
-      if (withAttention[level]) found.push(...transformer(`${name}.${layer++}`, current));
-      if (level > 0 && i === resBlocks) found.push(...conv(`${name}.${layer}.conv`, current, current));
+      if (withAttention[level]) shapes.push(...transformer(`${name}.${layer++}`, current));
+      if (level > 0 && i === resBlocks) shapes.push(...conv(`${name}.${layer}.conv`, current, current));
     }
-  found.push(...norm('out.0', current), ...conv('out.2', modelChannels, 4));
-  return new Map(found);
+  shapes.push(...norm('out.0', current), ...conv('out.2', modelChannels, 4));
+  return new Map(shapes);
 }
 
-/** `AutoencoderKL`, names without the file's prefix. */
+/** Returns the shapes of `AutoencoderKL`, by names without the file's prefix. */
 export function ldmVAE({ ch, chMult, resBlocks }: LdmSizes['vae']): Shapes {
   const resnet = (name: string, input: number, output: number) => [
     ...norm(`${name}.norm1`, input),
@@ -135,32 +135,32 @@ export function ldmVAE({ ch, chMult, resBlocks }: LdmSizes['vae']): Shapes {
   const top = chMult.length - 1;
   const widest = ch * (chMult[top] as number);
 
-  const found = conv('encoder.conv_in', 3, ch);
+  const shapes = conv('encoder.conv_in', 3, ch);
   let current = ch;
   for (const [level, mult] of chMult.entries()) {
     for (let i = 0; i < resBlocks; i++, current = ch * mult)
-      found.push(...resnet(`encoder.down.${level}.block.${i}`, current, ch * mult));
-    if (level < top) found.push(...conv(`encoder.down.${level}.downsample.conv`, current, current));
+      shapes.push(...resnet(`encoder.down.${level}.block.${i}`, current, ch * mult));
+    if (level < top) shapes.push(...conv(`encoder.down.${level}.downsample.conv`, current, current));
   }
-  found.push(
+  shapes.push(
     ...mid('encoder.mid', current),
     ...norm('encoder.norm_out', current),
     ...conv('encoder.conv_out', current, 8),
   );
-  found.push(...conv('decoder.conv_in', 4, widest), ...mid('decoder.mid', widest));
+  shapes.push(...conv('decoder.conv_in', 4, widest), ...mid('decoder.mid', widest));
   for (const [level, mult] of [...chMult.entries()].reverse()) {
     for (let i = 0; i <= resBlocks; i++, current = ch * mult)
-      found.push(...resnet(`decoder.up.${level}.block.${i}`, current, ch * mult));
-    if (level > 0) found.push(...conv(`decoder.up.${level}.upsample.conv`, current, current));
+      shapes.push(...resnet(`decoder.up.${level}.block.${i}`, current, ch * mult));
+    if (level > 0) shapes.push(...conv(`decoder.up.${level}.upsample.conv`, current, current));
   }
-  found.push(...norm('decoder.norm_out', current), ...conv('decoder.conv_out', current, 3));
-  found.push(...conv('quant_conv', 8, 8, 1), ...conv('post_quant_conv', 4, 4, 1));
-  return new Map(found);
+  shapes.push(...norm('decoder.norm_out', current), ...conv('decoder.conv_out', current, 3));
+  shapes.push(...conv('quant_conv', 8, 8, 1), ...conv('post_quant_conv', 4, 4, 1));
+  return new Map(shapes);
 }
 
-/** `FrozenCLIPEmbedder`'s `transformer`, of transformers 4.19; its position_ids are int64. */
+/** Returns the shapes of `FrozenCLIPEmbedder`'s `transformer` (transformers 4.19); position_ids are int64. */
 export function ldmText({ width, layers, vocab }: LdmSizes['text']): Shapes {
-  const found: [string, number[]][] = [
+  const shapes: [string, number[]][] = [
     ['text_model.embeddings.position_ids', [1, 77]],
     ...part('text_model.embeddings.token_embedding', [vocab, width], false),
     ...part('text_model.embeddings.position_embedding', [77, width], false),
@@ -168,14 +168,14 @@ export function ldmText({ width, layers, vocab }: LdmSizes['text']): Shapes {
   for (let i = 0; i < layers; i++) {
     const name = `text_model.encoder.layers.${i}`;
     for (const one of ['k_proj', 'v_proj', 'q_proj', 'out_proj'])
-      found.push(...linear(`${name}.self_attn.${one}`, width, width));
-    found.push(...norm(`${name}.layer_norm1`, width), ...linear(`${name}.mlp.fc1`, width, width * 4));
-    found.push(...linear(`${name}.mlp.fc2`, width * 4, width), ...norm(`${name}.layer_norm2`, width));
+      shapes.push(...linear(`${name}.self_attn.${one}`, width, width));
+    shapes.push(...norm(`${name}.layer_norm1`, width), ...linear(`${name}.mlp.fc1`, width, width * 4));
+    shapes.push(...linear(`${name}.mlp.fc2`, width * 4, width), ...norm(`${name}.layer_norm2`, width));
   }
-  return new Map([...found, ...norm('text_model.final_layer_norm', width)]);
+  return new Map([...shapes, ...norm('text_model.final_layer_norm', width)]);
 }
 
-/** `LatentDiffusion`: a whole file's names and shapes. */
+/** Returns the names and shapes of a whole file, those of `LatentDiffusion`. */
 export function ldmFile(sizes: LdmSizes): Shapes {
   const prefixed = (prefix: string, shapes: Shapes) =>
     Array.from(shapes, ([name, shape]) => [prefix + name, shape] as const);

@@ -1,4 +1,4 @@
-/** @file Model files in the forms that people have them in, for tests. */
+/** @file Writes model files in all published forms, for tests. */
 import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { readSafetensors, writeSafetensors } from '../src/formats/index.js';
@@ -10,7 +10,7 @@ export type Tensors = ReadonlyMap<string, Tensor>;
 export const writeJson = (file: string, value: unknown) => writeFileSync(file, JSON.stringify(value));
 export const readJson = (file: string) => JSON.parse(readFileSync(file, 'utf8'));
 
-/** The tensors of a golden model's folder, however its library names the file. */
+/** Reads the tensors of a golden model's folder. @param name the weight file's name, without extension */
 export function weightsOf(folder: string, name: string): Map<string, Tensor> {
   return readSafetensors(join(folder, `${name}.safetensors`)).tensors;
 }
@@ -21,7 +21,7 @@ const storages: Partial<Record<DType, string>> = {
   int64: 'LongStorage',
 };
 
-/** The pickle of a state dict: `{key: tensor}`, the i-th tensor in storage i. */
+/** Returns the pickle of a state dict, with the i-th tensor in storage i. */
 export function pickleStateDict(tensors: Tensors): Buffer {
   const items = [...tensors].map(([key, { dtype, shape, numel, strides }], i) => {
     const storage = code.storage(storages[dtype] as string, String(i), numel);
@@ -30,13 +30,13 @@ export function pickleStateDict(tensors: Tensors): Buffer {
   return Buffer.concat([Buffer.from('}('), ...items, Buffer.from('u')]);
 }
 
-/** A torch file; `wrap` puts other things around the state dict. */
+/** Writes a torch file. `wrap` may embed the state dict in another structure. */
 export function writeBin(path: string, tensors: Tensors, wrap = (stateDict: Buffer) => stateDict): void {
   const bytes = [...tensors.values()].map((tensor, i) => [String(i), tensor.toBytes()] as const);
   craftTorchZip(path, wrap(pickleStateDict(tensors)), Object.fromEntries(bytes));
 }
 
-/** Three shards and the index that lists them, as `save_pretrained` names them. */
+/** Writes three shards and their index, named as by `save_pretrained`. */
 export function writeShards(
   folder: string,
   name: string,
@@ -46,10 +46,10 @@ export function writeShards(
   const weightMap: Record<string, string> = {};
   for (let shard = 0; shard < 3; shard++) {
     const file = `${name}-0000${shard + 1}-of-00003.${ending}`;
-    const own = new Map([...tensors].filter((_, i) => i % 3 === shard));
-    for (const key of own.keys()) weightMap[key] = file;
-    if (ending === 'bin') writeBin(join(folder, file), own);
-    else writeSafetensors(join(folder, file), own);
+    const shardTensors = new Map([...tensors].filter((_, i) => i % 3 === shard));
+    for (const key of shardTensors.keys()) weightMap[key] = file;
+    if (ending === 'bin') writeBin(join(folder, file), shardTensors);
+    else writeSafetensors(join(folder, file), shardTensors);
   }
   writeJson(join(folder, `${name}.${ending}.index.json`), {
     metadata: { total_size: 1 },
@@ -58,8 +58,8 @@ export function writeShards(
 }
 
 /**
- * A safetensors file of any size that takes next to no disk: the header is real, the data a hole but for the first
- * element of each tensor, which is the tensor's position in the file (float32, or float16 up to 2048).
+ * Writes a sparse safetensors file, which uses little disk space whatever its size. The data is a hole except for the first
+ * element of each tensor, which is the tensor's index in the file (float32, or float16 up to 2048).
  */
 export function writeSparse(
   path: string,
@@ -88,14 +88,14 @@ export function writeSparse(
   closeSync(file);
 }
 
-/** The bytes of a whole number from 0 to 2048 as float16. */
+/** Returns the bytes of a whole number from 0 to 2048 as float16. */
 function halfOf(value: number): Buffer {
   const exponent = value === 0 ? 0 : Math.floor(Math.log2(value));
   const bits = value === 0 ? 0 : ((exponent + 15) << 10) | ((value / 2 ** exponent - 1) * 1024);
   return Buffer.from(Uint16Array.of(bits).buffer);
 }
 
-/** The number that `writeSparse` put at the start of a tensor. */
+/** Returns the index that `writeSparse` wrote at the start of a tensor. */
 export function sparsePosition(tensor: Tensor): number {
   return tensor.reshape(-1).slice(0, 0, 1).to('float32').item();
 }

@@ -1,4 +1,4 @@
-/** @file The config.json of the image encoder that IP-Adapter is published with, CLIP ViT-H/14 (h94/IP-Adapter `models/image_encoder`). */
+/** @file The config.json of IP-Adapter's published image encoder, CLIP ViT-H/14 (h94/IP-Adapter `models/image_encoder`). */
 
 export const vitH = {
   model_type: 'clip_vision_model',

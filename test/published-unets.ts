@@ -1,4 +1,4 @@
-/** @file The config.json of published UNets. */
+/** @file The config.json files of published UNets. */
 
 export const sd15 = {
   _class_name: 'UNet2DConditionModel',

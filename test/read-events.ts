@@ -1,6 +1,6 @@
 /**
- * @file Reads event files back, by other means than they are written with: checksums bit by bit, protobufs field by
- * field, and what TensorBoard would show of a folder (tensorflow/tensorboard event_accumulator.py).
+ * @file Reads TensorBoard event files, independently of the code that writes them, and returns the events that TensorBoard would
+ * show (tensorflow/tensorboard event_accumulator.py).
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ export interface ReadEvent {
   images: Record<string, ReadImage>;
 }
 
-/** CRC-32C (Castagnoli; RFC 3720, appendix B.4), without a table. */
+/** Computes CRC-32C (Castagnoli; RFC 3720, appendix B.4), without a table. */
 export function crc32cBitwise(bytes: Uint8Array): number {
   let crc = 0xffffffff;
   for (const byte of bytes) {
@@ -33,7 +33,7 @@ export function crc32cBitwise(bytes: Uint8Array): number {
   return ~crc >>> 0;
 }
 
-/** @throws Error where a length, a checksum or the end of the file is not right */
+/** Splits a file into records. @throws Error where a length or checksum is wrong, or the file is truncated */
 export function splitRecords(bytes: Buffer): Uint8Array[] {
   const records: Uint8Array[] = [];
   for (let at = 0; at < bytes.length; ) {
@@ -50,7 +50,7 @@ export function splitRecords(bytes: Buffer): Uint8Array[] {
 function check(data: Uint8Array, masked: number): void {
   const unmasked = (masked - 0xa282ead8) >>> 0;
   const crc = ((unmasked << 15) | (unmasked >>> 17)) >>> 0;
-  if (crc !== crc32cBitwise(data)) throw new Error('a checksum is wrong');
+  if (crc !== crc32cBitwise(data)) throw new Error('Expected another checksum');
 }
 
 export function readEvents(file: string): ReadEvent[] {
@@ -59,7 +59,7 @@ export function readEvents(file: string): ReadEvent[] {
 
 type Field = number | bigint | string | Uint8Array;
 
-/** The fields of a message by their numbers, each in all its occurrences. */
+/** Returns all occurrences of each field of a message, by field number. */
 function fieldsOf(bytes: Uint8Array, float32: readonly number[] = []): Map<number, Field[]> {
   const reader = new BinaryReader(bytes);
   const fields = new Map<number, Field[]>();
@@ -117,16 +117,16 @@ function text(field: Field | undefined): string {
 }
 
 /**
- * What TensorBoard shows of a folder: its files in the order of their names, and a START takes away what came before it
- * with the same or a later step.
+ * Returns the events of a folder that TensorBoard shows: files in the order of their names, where a START event removes earlier
+ * events of the same or a later step.
  */
 export function readRun(folder: string): ReadEvent[] {
   const names = readdirSync(folder).filter((name) => name.includes('tfevents'));
-  let shown: ReadEvent[] = [];
+  let events: ReadEvent[] = [];
   for (const name of names.sort())
     for (const event of readEvents(join(folder, name))) {
-      if (event.sessionStatus === 1) shown = shown.filter(({ step }) => step < event.step);
-      else if (event.fileVersion === undefined) shown.push(event);
+      if (event.sessionStatus === 1) events = events.filter(({ step }) => step < event.step);
+      else if (event.fileVersion === undefined) events.push(event);
     }
-  return shown;
+  return events;
 }

@@ -1,6 +1,6 @@
 /**
- * @file A small writer of Parquet for tests: columns `image` {bytes, path}, `prompt_image` and `text`, as Hugging Face's
- * datasets lays them out; PLAIN pages, one a column chunk. Format: apache/parquet-format, README.md and
+ * @file A small Parquet writer for tests: columns `image` {bytes, path}, `prompt_image` and `text`, as written by Hugging Face's
+ * datasets, with one PLAIN page in each column chunk. Format: apache/parquet-format, README.md and
  * src/main/thrift/parquet.thrift; Thrift's compact protocol.
  */
 import { gzipSync } from 'node:zlib';
@@ -13,20 +13,20 @@ export interface ParquetTestRow {
 
 type Cell = Uint8Array | string | string[] | null;
 
-/** Snappy and Zstandard can hold bytes as they are; that suffices to see that they are undone. */
+/** Snappy and Zstandard can store bytes uncompressed, which is enough to test that they are decoded. */
 const codecs = {
   none: { id: 0, pack: (bytes: Buffer) => bytes },
   snappy: {
     id: 1,
     pack: (bytes: Buffer) =>
-      // One literal with a length of four bytes.
+      // One literal, whose length takes four bytes.
       Buffer.concat([varint(bytes.length), Buffer.from([63 << 2]), uint32(bytes.length - 1), bytes]),
   },
   gzip: { id: 2, pack: (bytes: Buffer) => gzipSync(bytes) },
   zstd: { id: 6, pack: zstdOf },
 };
 
-/** One frame of raw blocks, RFC 8878. */
+/** Returns one Zstandard frame of raw blocks (RFC 8878). */
 function zstdOf(bytes: Buffer): Buffer {
   const blocks: Buffer[] = [];
   for (let at = 0; at < bytes.length; at += 65536) {
@@ -34,7 +34,7 @@ function zstdOf(bytes: Buffer): Buffer {
     const isLast = at + 65536 >= bytes.length ? 1 : 0;
     blocks.push(uint32((block.length << 3) | isLast).subarray(0, 3), block);
   }
-  // A single segment, its size in four bytes.
+  // A single segment, whose size takes four bytes.
   return Buffer.concat([uint32(0xfd2fb528), Buffer.from([0xa0]), uint32(bytes.length), ...blocks]);
 }
 
@@ -43,8 +43,8 @@ export type ParquetCodec = keyof typeof codecs;
 export function parquetOf(groups: readonly ParquetTestRow[][], codec: ParquetCodec = 'none'): Buffer {
   const hasPrompt = groups.flat().some(({ prompt }) => prompt !== undefined);
   const isRepeated = groups.flat().some(({ text }) => Array.isArray(text));
-  const columns = [...pictureColumns('image', ({ image }) => image)];
-  if (hasPrompt) columns.push(...pictureColumns('prompt_image', ({ prompt }) => prompt ?? { bytes: null }));
+  const columns = [...imageColumns('image', ({ image }) => image)];
+  if (hasPrompt) columns.push(...imageColumns('prompt_image', ({ prompt }) => prompt ?? { bytes: null }));
   columns.push({ path: ['text'], maxLevel: 1, value: ({ text }) => text });
 
   const parts: Buffer[] = [Buffer.from('PAR1')];
@@ -109,12 +109,12 @@ export function parquetOf(groups: readonly ParquetTestRow[][], codec: ParquetCod
 
 interface Column {
   path: string[];
-  /** Optional fields on the way to the value: those that are there are counted for each row. */
+  /** The maximum definition level: the number of optional fields on the path to the value. */
   maxLevel: number;
   value: (row: ParquetTestRow) => Cell;
 }
 
-function pictureColumns(
+function imageColumns(
   name: string,
   of: (row: ParquetTestRow) => { bytes: Uint8Array | null; path?: string },
 ): Column[] {
@@ -124,7 +124,7 @@ function pictureColumns(
   ];
 }
 
-/** Levels, a run for each value, then the values that are there, each after its length. */
+/** Encodes a page: levels as one run for each value, then the values that are not null, each after its length. */
 function pageOf(values: readonly Cell[], maxLevel: number): Buffer {
   const isRepeated = values.some(Array.isArray);
   const flat = values.flat() as (Uint8Array | string | null)[];
@@ -140,7 +140,7 @@ function pageOf(values: readonly Cell[], maxLevel: number): Buffer {
   return Buffer.concat([...levels, ...present.flatMap((bytes) => [uint32(bytes.length), bytes])]);
 }
 
-/** A value of Thrift's compact protocol with its type. */
+/** A value in Thrift's compact protocol, and its type. */
 type Value = [type: number, bytes: Buffer];
 type Field = [id: number, value: Value];
 

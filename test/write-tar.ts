@@ -1,7 +1,7 @@
-/** @file Tar files for tests, by an independent writer. */
+/** @file Writes tar files for tests, with an independent library. */
 import { pack } from 'tar-stream';
 
-/** A tar of regular files, in their order. */
+/** Returns a tar of regular files, in the given order. */
 export async function tarOf(
   members: readonly (readonly [name: string, content: string | Uint8Array])[],
 ): Promise<Buffer> {

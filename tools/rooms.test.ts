@@ -1,9 +1,9 @@
-/** @file The rooms of `src/` in their order, and the test that every import points to an earlier one. */
+/** @file The ordered list of rooms (folders) of `src/`, and the test that imports point only to earlier rooms. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';
 import { expect, it } from 'vitest';
 
-/** Lower rooms know nothing of higher ones: a room imports from those before it. */
+/** A room may import only from the rooms before it. */
 const rooms = [
   'base',
   'torch',
@@ -32,7 +32,7 @@ const rooms = [
   'training',
   'training/dry-run',
   'cli',
-  // src/index.ts, the library's face, stands alone in the root.
+  // The root contains only src/index.ts, the library's public API.
   '',
 ];
 
@@ -41,13 +41,13 @@ const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((fi
 const sources = files.filter((file) => !file.endsWith('.test.ts'));
 const roomOf = (file: string): string => dirname(file).replace(/^\.$/, '');
 
-/** The files of `src/` that a file imports, types included. */
+/** Returns the files of `src/` that a file imports, including type imports. */
 function importsOf(file: string): string[] {
   const specifiers = readFileSync(join(src, file), 'utf8').matchAll(/\b(?:from|import)\s*\(?\s*'(\.[^']+)'/g);
   return Array.from(specifiers, ([, path = '']) => relative('.', normalize(join(dirname(file), path))));
 }
 
-it('every file is in a room, and the root holds index.ts alone', () => {
+it('every file is in a room, and the root contains only index.ts', () => {
   expect(sources.map(roomOf).filter((room) => !rooms.includes(room))).toEqual([]);
   expect(sources.filter((file) => roomOf(file) === '')).toEqual(['index.ts']);
 });
@@ -62,7 +62,7 @@ it('imports point to earlier rooms', () => {
   expect(backwards).toEqual([]);
 });
 
-it('few arrows tie the rooms', () => {
+it('few arrows connect the rooms', () => {
   const arrows = new Set(
     sources
       .filter((file) => file !== 'index.ts')

@@ -1,9 +1,9 @@
 /**
- * @file Counts floating-point operations where they happen: in the calls that reach the engine. It has to be loaded
- * before anything that makes operators, whose numbers it learns as they are looked up: bench/train.ts gives it to Node first.
+ * @file Counts floating-point operations in the calls to the native addon. It must be imported before all other modules,
+ * since it records operators as they are looked up; bench/train.ts passes it to Node with --import.
  *
- * A product of [n, k] and [k, m] counts 2nkm. Backward makes one such product for each operand that wants a gradient;
- * what attention computes a second time for it is not counted, since it is no part of the maths.
+ * A product of [n, k] and [k, m] counts 2nkm. Backward computes one such product for each operand that requires a gradient.
+ * What attention's backward recomputes is not counted.
  */
 import { native, type RawHandle } from '../../src/torch/native.js';
 import { flop } from './measured.js';
@@ -12,7 +12,7 @@ const size = (handle: RawHandle): number =>
   native.shape(handle).reduce((product, length) => product * length, 1);
 const isHandle = (value: unknown): value is RawHandle => typeof value === 'number' && value > 2 ** 27;
 
-/** Of one call, from its operands and its result. */
+/** The operations of one call, from its operands and its result. */
 const products: Record<string, (operands: RawHandle[], result: RawHandle) => number> = {
   'aten::linear': ([, weight = 0], result) => 2 * size(result) * (native.shape(weight)[1] ?? 0),
   'aten::conv2d': ([, weight = 0], result) =>
@@ -30,9 +30,9 @@ function attentionFlop([query = 0, key = 0]: RawHandle[], result: RawHandle): nu
 const names = new Map<number, string>();
 const { findOperator, call } = native;
 native.findOperator = (name, overload) => {
-  const found = findOperator(name, overload);
-  if (found !== null) names.set(found[0], name);
-  return found;
+  const operator = findOperator(name, overload);
+  if (operator !== null) names.set(operator[0], name);
+  return operator;
 };
 native.call = (index, ...args) => {
   const result = call(index, ...args);
@@ -41,12 +41,13 @@ native.call = (index, ...args) => {
     const operands = args.slice(0, 3).filter(isHandle);
     const forward = count(operands, result as RawHandle);
     flop.forward += forward;
-    // A bias takes sums, not products; attention's three gradients are four products where forward has two.
+    // A bias needs no products; attention computes three gradients with four products, and two in forward.
     const isAttention = names.get(index)?.includes('attention');
-    const wanting = operands
+    const differentiated = operands
       .slice(0, isAttention ? 3 : 2)
       .filter((handle) => native.requiresGrad(handle)).length;
-    if (native.isGradEnabled()) flop.backward += forward * (isAttention ? (2 * wanting) / 3 : wanting);
+    if (native.isGradEnabled())
+      flop.backward += forward * (isAttention ? (2 * differentiated) / 3 : differentiated);
   }
   return result;
 };

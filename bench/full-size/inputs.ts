@@ -1,5 +1,4 @@
-/** @file What a step takes, the same for both sides: random pictures, tokens, noise, and stand-ins for what the encoders make. */
-
+/** @file Writes a step's random inputs, the same for both sides: images, tokens, noise, and encodings for cached encoders. */
 import { writeSafetensors } from '../../src/formats/index.js';
 import { Generator, randint, randn, tidy } from '../../src/torch/index.js';
 

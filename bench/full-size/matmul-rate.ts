@@ -1,8 +1,8 @@
-/** @file What the machine can do: the rate of one large matrix product, which all that computes is held against. */
+/** @file Measures the rate of a large matrix product, with which other rates are compared. */
 import { noGrad, randn, tidy } from '../../src/torch/index.js';
 import { median } from '../side-by-side.js';
 
-/** GFLOP/s of a 2048³ product in float32, the median of a few. */
+/** Returns the median GFLOP/s of a few 2048³ products in float32. */
 export function matmulRate(): number {
   using _ = noGrad();
   const [a, b] = [randn([2048, 2048]), randn([2048, 2048])];

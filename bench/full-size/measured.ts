@@ -1,35 +1,35 @@
-/** @file What a measuring process, ours or Python's, prints as JSON. */
+/** @file The results that a measuring process, ours or Python's, prints as JSON. */
 
 export const phases = ['VAE', 'image encoder', 'text encoder', 'UNet forward', 'backward', 'AdamW'] as const;
 export type Phase = (typeof phases)[number];
 
 export interface Measured {
-  /** Seconds from the start of the process to that of the first step. */
+  /** Seconds from the start of the process to the first step. */
   startUp: number;
   losses: number[];
-  /** Seconds of each phase, by step; the encoders are missing where their results are cached. */
+  /** Seconds of each phase, by step; without encoders if their results are cached. */
   steps: Partial<Record<Phase, number>>[];
-  /** Floating-point operations of each phase. Python does not count. */
+  /** Floating-point operations of each phase; Python's side does not count them. */
   flop: Partial<Record<Phase, number>>;
-  /** GFLOP/s of a matrix product after each step: the machine's own speed varies. Python does not tell. */
+  /** GFLOP/s of a matrix product after each step, since the machine's speed varies; not measured by Python's side. */
   products: number[];
-  /** Bytes: the most that was resident, mapped weights included. */
+  /** Peak resident bytes, including mapped weights. */
   peakRss: number;
-  /** Bytes: the most that tensors had on the heap at one time. Python does not tell. */
+  /** Peak bytes of tensors on the heap; not measured by Python's side. */
   peakInUse: number;
-  /** Bytes: what was resident after each step. */
+  /** Resident bytes after each step. */
   rss: number[];
 }
 
-/** In the mode `throughput`: of steps that are waited for together, after some that do not count. */
+/** Results of the mode `throughput`, in which steps are timed together after a warm-up. */
 export interface Throughput {
-  /** Of one step, the mean. */
+  /** Mean seconds of a step. */
   seconds: number;
-  /** Of every step, those that do not count among them. */
+  /** The losses of all steps, including the warm-up. */
   losses: number[];
-  /** Bytes: the most that tensors had on the device at one time. Python does not tell for the CPU. */
+  /** Peak bytes of tensors on the device; Python's side measures it on GPUs only. */
   peakBytes: number | null;
 }
 
-/** Floating-point operations since the last reset, of forward and of the backward that will follow it: flop.ts counts. */
+/** Floating-point operations since the last reset, of forward and of its future backward, as counted by flop.ts. */
 export const flop = { forward: 0, backward: 0 };

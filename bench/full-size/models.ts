@@ -1,12 +1,12 @@
 /**
- * @file Stable Diffusion 1.5 and CLIP ViT-H/14 in their published sizes and folder layout, with random float32 weights
- * (6.8 GB on disk): how long a step takes does not depend on what the weights are.
+ * @file Writes Stable Diffusion 1.5 and CLIP ViT-H/14 in their published sizes and folder layout, with random float32 weights
+ * (6.8 GB on disk), since a step's time does not depend on the weights' values.
  */
-
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeAdapter } from '../../src/adapters/adapter-file.js';
 import { openImageEncoder } from '../../src/adapters/image-encoder.js';
+import { makeFolder } from '../../src/base/make-folder.js';
 import { writeSafetensors } from '../../src/formats/index.js';
 import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip/clip-text-model.js';
 import {
@@ -35,19 +35,19 @@ const scheduler = {
   steps_offset: 1,
 };
 
-/** Writes what is not there yet: `root/model`, `root/image_encoder` and `root/ip_adapter.safetensors`. */
+/** Writes `root/model`, `root/image_encoder` and `root/ip_adapter.safetensors`, unless they exist. */
 export function writeFullSizeModels(root: string): void {
   const write = (
     folder: string,
     file: string,
     config: object,
-    make: () => Module<never[], unknown>,
+    create: () => Module<never[], unknown>,
   ): void => {
     const path = join(root, folder);
     if (existsSync(join(path, file))) return;
-    mkdirSync(path, { recursive: true });
+    makeFolder(path);
     writeJson(join(path, 'config.json'), config);
-    const model = make();
+    const model = create();
     initParameters(model, new Generator('cpu', 0));
     using _ = noGrad();
     writeSafetensors(join(path, file), model.namedParameters(), { format: 'pt' });
@@ -80,7 +80,7 @@ export function writeFullSizeModels(root: string): void {
     const { adapter } = createAdapter(models, { numTokens: 16, seed: 0 }, undefined, 'cpu');
     writeAdapter(adapterFile, adapter.namedParameters());
   }
-  mkdirSync(join(root, 'model/scheduler'), { recursive: true });
+  makeFolder(join(root, 'model/scheduler'));
   writeJson(join(root, 'model/scheduler/scheduler_config.json'), scheduler);
 }
 

@@ -1,13 +1,13 @@
-/** @file Starts the processes that measure a step, and reads what they print. */
+/** @file Starts the measuring processes and parses their output. */
 import { spawnSync } from 'node:child_process';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
-/** For Node to load first. */
+/** The module that Node must import first to count operations. */
 export const flopCounter = here('flop.ts');
 
-/** @param imports modules for Node to load before the step's */
+/** @param imports modules that Node imports first */
 export function runOurs<T>(args: readonly string[], imports: readonly string[] = []): T {
   const loaders = ['tsx', ...imports].flatMap((name) => ['--import', name]);
   return run(process.execPath, [...loaders, here('step.ts'), ...args]);
@@ -22,6 +22,6 @@ function run<T>(command: string, args: readonly string[]): T {
     stdio: ['ignore', 'pipe', 'inherit'],
     encoding: 'utf8',
   });
-  if (status !== 0) throw new Error(`${command} ended with ${status ?? signal}`);
+  if (status !== 0) throw new Error(`${command} failed with ${status ?? signal}`);
   return JSON.parse(stdout) as T;
 }

@@ -1,20 +1,19 @@
 /**
- * @file A process of its own for each measurement, so that its peak memory is its own: trains a few steps of the
- * full-size model and prints seconds by phase, operations and memory as JSON. Started by bench/train.ts and bench/cuda.ts:
+ * @file Trains a few steps of the full-size model and prints seconds by phase, operations and memory as JSON. Each
+ * measurement is a separate process, to measure its peak memory. Started by bench/train.ts and bench/cuda.ts:
  *
  *     step.ts MODELS INPUTS STEPS [cached] [checkpointing] [throughput] [graphs] [--device cuda] [--dtype bfloat16]
  *
- * The dtype is that of the frozen models; what is trained stays in float32. With `throughput` the steps are timed
- * together: to wait for a GPU after each phase would hide that it works while the process goes on.
+ * The dtype is that of the frozen models; trained weights are always float32. With `throughput` the steps are timed together,
+ * since synchronizing with a GPU after each phase would make it wait for the CPU.
  */
-
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
 import { openAdapter } from '../../src/adapters/open-adapter.js';
 import { diffusionObjective } from '../../src/diffusion/objective.js';
-import { unetBackbone } from '../../src/diffusion/stable-diffusion.js';
+import { unetBackbone } from '../../src/diffusion/unet-model.js';
 import { readSafetensors } from '../../src/formats/index.js';
 import { AdamW } from '../../src/optim/adamw.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
@@ -43,7 +42,7 @@ const [models = '', inputsFile = '', steps = '', ...modes] = positionals;
 const isGraphed = modes.includes('graphs');
 const target = resolveTarget(values as { device: Device; dtype: DType });
 const { device } = target;
-/** Steps that do not count, with `throughput`. */
+/** Warm-up steps with `throughput`. */
 const warmUp = 3;
 
 const backbone = unetBackbone(loadUNet(join(models, 'model/unet'), target));
@@ -54,10 +53,10 @@ const optimizer = new AdamW({ adapter: { parameters: adapter.namedParameters(), 
 const tensors = readSafetensors(inputsFile).tensors;
 const inputs = new Map(Array.from(tensors, ([name, tensor]) => [name, tensor.to(device)]));
 const input = (name: string): Tensor => inputs.get(name) as Tensor;
-// As the cache keeps it.
+// In the dtype of cached text states.
 inputs.set('text', input('text').to(target.dtype));
 
-/** What measures phases puts its clock here. */
+/** Runs a phase; measurePhases replaces it to measure seconds. */
 let timed = <T>(_: Phase, work: () => T): T => work();
 const addGradients = recorded(
   gradientAdder({
@@ -68,7 +67,7 @@ const addGradients = recorded(
 );
 const encode = modes.includes('cached') ? cachedEncoders() : encoders();
 
-/** Since the process was started. */
+/** Seconds since the start of the process. */
 const startUp = performance.now() / 1000;
 process.stdout.write(
   `${JSON.stringify(modes.includes('throughput') ? measureThroughput() : measurePhases())}\n`,
@@ -121,13 +120,13 @@ function measurePhases(): Measured {
   const measureStep = (): void => {
     const seconds: Partial<Record<Phase, number>> = {};
     timed = (phase, run) => {
-      const toCome = flop.backward;
+      const ownBackward = flop.backward;
       Object.assign(flop, { forward: 0, backward: 0 });
       const begin = performance.now();
       const value = run();
       seconds[phase] = (performance.now() - begin) / 1000;
-      // With checkpoints the operators that gradients go through are called in backward.
-      result.flop[phase] = phase === 'backward' ? toCome + flop.backward : flop.forward;
+      // With checkpointing, backward calls the segments' operators, whose gradients count too.
+      result.flop[phase] = phase === 'backward' ? ownBackward + flop.backward : flop.forward;
       return value;
     };
     result.losses.push(step().item());
@@ -154,7 +153,7 @@ function measureThroughput(): Throughput {
   return { seconds, losses: losses.map((loss) => loss.item()), peakBytes };
 }
 
-/** @returns the loss, on the device */
+/** Runs a training step and returns the loss, on the device. */
 function step(): Tensor {
   const rows = {
     ...{ latents: encode.latents(), imageFeatures: encode.image() },
@@ -170,7 +169,7 @@ function step(): Tensor {
   return loss;
 }
 
-/** Bytes, by Linux's name. */
+/** Returns a field of /proc/self/status in bytes. */
 function status(name: string): number {
   const line = new RegExp(`^${name}:\\s*(\\d+) kB`, 'm').exec(readFileSync('/proc/self/status', 'utf8'));
   return Number(line?.[1] ?? Number.NaN) * 1024;

@@ -1,5 +1,5 @@
-"""The rows of bench/data.ts with Pillow and NumPy, as torchvision and transformers prepare them: seconds per picture,
-one JSON line per request on stdin. With more than one core, that many processes share the pictures."""
+"""Prepares the rows of bench/data.ts with Pillow and NumPy, like torchvision and transformers. Prints seconds per image
+for each JSON line on stdin. With several cores, one process for each shares the images."""
 import io
 import json
 import multiprocessing
@@ -49,7 +49,7 @@ def row(jpeg):
 
 
 def members(worker):
-    """Every `cores`-th picture of the tar from `worker` on."""
+    """Yields every `cores`-th image of the tar, starting with number `worker`."""
     with tarfile.open(path) as tar:
         number = 0
         for member in tar:

@@ -1,4 +1,4 @@
-"""The step of bench/demo-step.ts in Python's PyTorch: seconds per step, one JSON line per request on stdin."""
+"""The step of bench/demo-step.ts in PyTorch. Prints seconds per step for each JSON line on stdin."""
 import json
 import sys
 import time

@@ -1,4 +1,4 @@
-"""The UNet calls of bench/generate.ts in Python's PyTorch: seconds per call, one line per request on stdin."""
+"""The UNet calls of bench/generate.ts in PyTorch. Prints seconds per call for each JSON line on stdin."""
 import json
 import sys
 import time

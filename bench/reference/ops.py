@@ -1,4 +1,4 @@
-"""The operators of bench/ops.ts in Python's PyTorch: seconds per call, one JSON line per request on stdin."""
+"""The operators of bench/ops.ts in PyTorch. Prints seconds per call for each JSON line on stdin."""
 import json
 import sys
 import time

@@ -1,11 +1,11 @@
-"""The training step of bench/full-size/step.ts in Python's PyTorch, at its defaults: the maths of
-tencent-ailab/IP-Adapter tutorial_train_plus.py as plain functions over state dictionaries.
+"""The training step of bench/full-size/step.ts in PyTorch with default settings: the computation of
+tencent-ailab/IP-Adapter tutorial_train_plus.py as plain functions of state dictionaries.
 
     step.py MODELS INPUTS STEPS THREADS [throughput] [cached] [compile] [--device cuda] [--dtype bfloat16]
 
-THREADS 0: as PyTorch chooses. The dtype is that of the frozen models; what is trained stays in float32 and runs under
-autocast, as accelerate has it. With `throughput` the steps are timed together, and the encoders have fused attention, as
-in transformers and diffusers today.
+THREADS 0: PyTorch's default. The dtype is that of the frozen models; trained weights are float32 and run under autocast,
+as with accelerate. With `throughput` the steps are timed together, and the encoders use fused attention, as in current
+transformers and diffusers.
 """
 import argparse
 import json
@@ -27,7 +27,7 @@ parser.add_argument("--device", default="cpu")
 parser.add_argument("--dtype", default="float32")
 args = parser.parse_args()
 models, device, dtype, steps = args.models, args.device, getattr(torch, args.dtype), int(args.steps)
-# Steps that do not count, with `throughput`.
+# Warm-up steps with `throughput`.
 WARM_UP = 3
 if int(args.threads) > 0:
     torch.set_num_threads(int(args.threads))
@@ -61,7 +61,7 @@ def text_states(weights, ids):
 
 
 def image_features(weights, pixels):
-    """hidden_states[-2]; as the original, through the last layer, whose result is not used."""
+    """hidden_states[-2]. Like the original it also runs the last layer, whose result is not used."""
     prefix = "vision_model."
     patches = F.conv2d(pixels, weights[prefix + "embeddings.patch_embedding.weight"], stride=14).flatten(2).transpose(1, 2)
     first = weights[prefix + "embeddings.class_embedding"].expand(pixels.shape[0], 1, -1)
@@ -145,7 +145,7 @@ def encode(timed):
 
 
 def step(timed):
-    """The loss, on the device; `timed` runs each phase."""
+    """Returns the loss, on the device. `timed` runs each phase."""
     latents, features, states = (inputs["latents"], inputs["image"], inputs["text"]) if is_cached else encode(timed)
     noise, timesteps = inputs["noise"], inputs["timesteps"].long()
 

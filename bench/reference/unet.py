@@ -1,5 +1,5 @@
-"""Stable Diffusion's UNet as plain functional PyTorch over a state dictionary: the same maths as diffusers
-UNet2DConditionModel with its plain attention, without diffusers."""
+"""Stable Diffusion's UNet as plain functions of a state dictionary: the same computation as diffusers'
+UNet2DConditionModel with unfused attention, without diffusers."""
 import json
 import math
 import struct
@@ -11,7 +11,7 @@ TYPES = {"F32": torch.float32, "F16": torch.float16, "I64": torch.int64}
 
 
 def read_safetensors(path):
-    """The tensors of a file as float32."""
+    """Returns the tensors of a file as float32."""
     with open(path, "rb") as file:
         data = file.read()
     (length,) = struct.unpack("<Q", data[:8])
@@ -33,12 +33,12 @@ def attend(q, k, v):
 
 
 class UNet:
-    """With `adapter` ({"1.to_k_ip.weight": …}, numbered as in official files), the last 16 states of the context are image tokens."""
+    """With `adapter` ({"1.to_k_ip.weight": …}, numbered as in official files), the last 16 context states are image tokens."""
 
     def __init__(self, config, weights, adapter=None):
         self.config, self.weights, self.adapter = config, weights, adapter
         self.modules = {}
-        # Numbers follow diffusers' order of attention processors: down, up, mid; self-attention counts.
+        # Numbered in diffusers' order of attention processors: down, up, mid, including self-attention.
         names = [key[: -len(".to_q.weight")] for key in weights if key.endswith(".to_q.weight")]
         rank = {"down_blocks": 0, "up_blocks": 1, "mid_block": 2}
         order = lambda name: [rank[part] if part in rank else int(part) if part.isdigit() else part for part in name.split(".") if part in rank or part.isdigit() or part.startswith("attn")]

@@ -1,7 +1,7 @@
 /**
- * @file A second task for the CLIP pair, thrown away after training: name what lies at each of the nine places. It
- * makes the embeddings tell scenes apart by every attribute long before contrast alone would, and the image encoder's
- * patches know what is drawn at them, which is what an IP-Adapter Plus reads.
+ * @file Auxiliary training heads of the CLIP models: classify the thing at each of the nine places. With them the embeddings
+ * distinguish all attributes of scenes much earlier than with contrastive loss alone, and the image encoder's patch states
+ * describe their patch, which IP-Adapter Plus needs. The heads are discarded after training.
  */
 import { Linear } from '../../src/nn/layers.js';
 import { Module } from '../../src/nn/module.js';
@@ -9,24 +9,24 @@ import { op, type Tensor, tensor } from '../../src/torch/index.js';
 import { centreOf, SIDE } from '../world/render.js';
 import { COLOUR_NAMES, PLACES, type Scene, SHAPES, SIZES } from '../world/scene.js';
 
-/** What is asked at each place; the first answer is "nothing". */
-const QUESTIONS = [SHAPES, COLOUR_NAMES, SIZES].map((values) => values.length + 1);
+/** The number of classes of each attribute; class 0 means "nothing". */
+const CLASSES = [SHAPES, COLOUR_NAMES, SIZES].map((values) => values.length + 1);
 const BACKGROUNDS = COLOUR_NAMES.length;
 
-/** Embeddings [batch, width] of pictures or texts and the right answers → the loss, a scalar */
+/** Embeddings [batch, width] of images or texts, and their scenes → the loss, a scalar */
 export class AttributeHead extends Module<[embeddings: Tensor, scenes: readonly Scene[]]> {
   readonly places: readonly Linear[];
   readonly background: Linear;
 
   constructor(width: number) {
     super();
-    this.places = QUESTIONS.map((answers) => new Linear(width, PLACES.length * answers));
+    this.places = CLASSES.map((answers) => new Linear(width, PLACES.length * answers));
     this.background = new Linear(width, BACKGROUNDS);
   }
 
   protected forward(embeddings: Tensor, scenes: readonly Scene[]): Tensor {
     const places = this.places.map((head, question) => {
-      const logits = head.call(embeddings).reshape(-1, QUESTIONS[question] as number);
+      const logits = head.call(embeddings).reshape(-1, CLASSES[question] as number);
       return crossEntropy(
         logits,
         scenes.flatMap((scene) => answersOf(scene, question)),
@@ -34,18 +34,18 @@ export class AttributeHead extends Module<[embeddings: Tensor, scenes: readonly 
     });
     const backgrounds = scenes.map(({ background }) => COLOUR_NAMES.indexOf(background));
     const background = crossEntropy(this.background.call(embeddings), backgrounds);
-    // Seven places of nine are empty and easily right: a mean over all is small where things are still wrong.
+    // Most places are empty and easy to classify, so the mean over all places underweights those with things.
     return places.reduce((sum, loss) => sum.add(loss.mul(3)), background);
   }
 }
 
-/** The image encoder's patch states [batch, 1 + patches, width] and the right answers → the loss, a scalar */
+/** The image encoder's patch states [batch, 1 + patches, width], and their scenes → the loss, a scalar */
 export class PatchHead extends Module<[states: Tensor, scenes: readonly Scene[]]> {
   readonly answers: readonly Linear[];
 
   constructor(width: number) {
     super();
-    this.answers = QUESTIONS.map((answers) => new Linear(width, answers));
+    this.answers = CLASSES.map((answers) => new Linear(width, answers));
   }
 
   protected forward(states: Tensor, scenes: readonly Scene[]): Tensor {
@@ -78,7 +78,7 @@ function answersOf({ things }: Scene, question: number): number[] {
   });
 }
 
-/** The mean of -log softmax(logits)[target] over rows; logits [rows, classes] */
+/** Returns the mean of -log softmax(logits)[target] over rows; logits [rows, classes]. */
 export function crossEntropy(logits: Tensor, targets: readonly number[]): Tensor {
   return crossEntropyLoss(logits, tensor(targets, [targets.length], 'int64'));
 }

@@ -1,7 +1,7 @@
 /**
- * @file Trains the CLIP pair, text and image encoder: `npx tsx demo/pretrain/clip.ts`. Contrast between pictures and
- * their captions in both directions (Radford et al., arXiv 2103.00020, figure 3), and the attribute head beside it.
- * The text's embedding is the pooled state itself: Stable Diffusion's folder has no place for a text projection.
+ * @file Trains CLIP's text and image encoder: `npx tsx demo/pretrain/clip.ts`. The loss is contrastive between images and
+ * captions in both directions (Radford et al., arXiv 2103.00020, figure 3), plus those of the auxiliary heads. The text
+ * embedding is the pooled state itself, because Stable Diffusion's text encoder has no text projection.
  */
 import { join } from 'node:path';
 import { ClipTokenizer } from '../../src/models/clip/clip-tokenizer.js';
@@ -20,11 +20,11 @@ import {
   writeTextEncoder,
 } from './models.js';
 import { writeTokenizer } from './tokenizer.js';
-import { clipPixels, pictures, readArguments, runTraining } from './training.js';
+import { clipPixels, readArguments, renderScenes, runTraining } from './training.js';
 
 const SEED = 2;
 const BATCH = 32;
-/** What similarities are divided by, fixed: learnt, it would only slow the beginning. */
+/** The temperature of the similarities. It is fixed, because learning it slows the start of training. */
 const TEMPERATURE = 0.07;
 
 const { steps, out } = readArguments(900);
@@ -53,16 +53,16 @@ runTraining({
     const batch = Array.from({ length: BATCH }, () => pick(scenes, random));
     const ids = batch.flatMap((scene) => tokenizer.encode(randomCaption(scene, random)));
     const texts = textEncoder.call(tensor(ids, [BATCH, MAX_TOKENS], 'int64')).poolerOutput;
-    // The states that an IP-Adapter Plus reads, and from there on by hand.
-    const states = imageEncoder.hiddenStates(clipPixels(pictures(batch)), -2);
+    // The penultimate states, which IP-Adapter Plus uses, and the last layer applied to them.
+    const states = imageEncoder.hiddenStates(clipPixels(renderScenes(batch)), -2);
     const images = imageEncoder.project(
       imageEncoder.vision_model.encoder.layers.at(-1)?.call(states) as Tensor,
     );
     const similarity = normalised(images).matmul(normalised(texts).transpose(0, 1)).div(TEMPERATURE);
-    const own = batch.map((_, i) => i);
+    const matching = batch.map((_, i) => i);
     return {
-      contrast: crossEntropy(similarity, own)
-        .add(crossEntropy(similarity.transpose(0, 1), own))
+      contrast: crossEntropy(similarity, matching)
+        .add(crossEntropy(similarity.transpose(0, 1), matching))
         .mul(0.5),
       patches: patchHead.call(states, batch).mul(3),
       image: head.call(images, batch),

@@ -1,13 +1,13 @@
-/** @file First weights for deep convolutional networks that have to learn within minutes. */
+/** @file Initial weights with which deep convolutional networks learn within minutes. */
 import { initParameters } from '../../src/nn/init.js';
 import type { Module } from '../../src/nn/module.js';
 import { type Generator, noGrad, tidy } from '../../src/torch/index.js';
 
 /**
- * PyTorch's defaults, but layers keep the variance of what goes through them (the defaults take two thirds of it
- * away, until biases drown the input), biases are zero, and so is the last layer of every branch beside a shortcut:
- * the network begins as a shallow one and deepens (Goyal et al., arXiv 1706.02677, section 5.1).
- * @param branchEnds matches the names of those last layers' weights
+ * Initialises like PyTorch, except that layers preserve the variance of their input (PyTorch's defaults divide it by three),
+ * and that biases and the last layer of every residual branch are zero, so that the network starts as a shallow one (Goyal
+ * et al., arXiv 1706.02677, section 5.1).
+ * @param branchEnds matches the names of the weights of the last layers of residual branches
  */
 export function initForTraining(
   module: Module<never[], unknown>,

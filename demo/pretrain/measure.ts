@@ -1,6 +1,6 @@
 /**
- * @file How good the demo's models are, on held-out scenes: `npx tsx demo/pretrain/measure.ts [--sheet FILE.png]`.
- * Prints a table; with `--sheet` also writes pictures beside the drawings that they should resemble.
+ * @file Measures the demo's models on held-out scenes: `npx tsx demo/pretrain/measure.ts [--sheet FILE.png]`. With `--sheet`
+ * it also writes the generated images beside the rendered scenes.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -12,8 +12,8 @@ import { fullCaption } from '../world/caption.js';
 import { type Attribute, compareScenes, readScene } from '../world/read-scene.js';
 import { renderScene, writePng } from '../world/render.js';
 import { type Scene, sampleScenes, sceneKey } from '../world/scene.js';
-import { contactSheet, drawCaptions, toBytes } from './sample.js';
-import { clipPixels, pictures } from './training.js';
+import { contactSheet, generateImages, toBytes } from './sample.js';
+import { clipPixels, renderScenes } from './training.js';
 
 const { values: options } = parseArgs({
   options: {
@@ -36,14 +36,14 @@ const models = {
 };
 const scenes = sampleScenes(Number(options.scenes), 'held-out', 64);
 const captions = scenes.map(fullCaption);
-const drawn = scenes.map(renderScene);
+const rendered = scenes.map(renderScene);
 using _ = noGrad();
 
-const originals = pictures(scenes);
+const originals = renderScenes(scenes);
 const target = originals.mul(2).sub(1);
 const decoded = models.vae.call(target).clamp(-1, 1);
 const error = decoded.sub(target).square().mean().item() / 4;
-console.log(`VAE: ${(-10 * Math.log10(error)).toFixed(1)} dB of peak signal to noise in reconstructions`);
+console.log(`VAE: ${(-10 * Math.log10(error)).toFixed(1)} dB PSNR of reconstructions`);
 report('VAE', toBytes(decoded));
 
 const images = embedImages(originals);
@@ -52,44 +52,44 @@ console.log(
   `CLIP, among ${scenes.length}: image → its caption ${percent(top1(images, texts))}, caption → its image ${percent(top1(texts, images))}`,
 );
 console.log(
-  `CLIP: ${percent(top1(embedImages(decoded.add(1).mul(0.5)), images))} of reconstructions are nearest to their own picture`,
+  `CLIP: ${percent(top1(embedImages(decoded.add(1).mul(0.5)), images))} of reconstructions are closest to their own image`,
 );
-console.log(`CLIP: cosine of different pictures ${pairs(images)}`);
+console.log(`CLIP: cosine similarity of different images ${pairs(images)}`);
 
 const generator = new Generator('cpu', 1);
-const generated = drawCaptions(models, captions, {
+const generated = generateImages(models, captions, {
   generator,
   guidance: Number(options.guidance),
   steps: Number(options.steps),
 });
 report('text to image', generated);
-const shown = embedImages(fromBytes(generated));
+const generatedEmbeddings = embedImages(fromBytes(generated));
 console.log(
-  `text to image: ${percent(top1(shown, images))} of pictures are nearest to the drawing of their caption, ${percent(top1(shown, texts))} to their caption`,
+  `text to image: ${percent(top1(generatedEmbeddings, images))} of images are closest to the rendered scene of their caption, ${percent(top1(generatedEmbeddings, texts))} to their caption`,
 );
 
 if (options.sheet !== undefined) {
   const rows = Array.from({ length: Math.ceil(scenes.length / 16) }, (_, i) => i * 16);
   const sheet = contactSheet(
-    rows.flatMap((from) => [...drawn.slice(from, from + 16), ...generated.slice(from, from + 16)]),
+    rows.flatMap((from) => [...rendered.slice(from, from + 16), ...generated.slice(from, from + 16)]),
     16,
   );
   await writePng(options.sheet, sheet.data, sheet.width, sheet.height);
 }
 
-/** Which attributes are as wanted, by pixels. */
-function report(what: string, shownPictures: readonly Uint8Array[]): void {
+/** Prints the share of images with the right value of each attribute, read from their pixels. */
+function report(what: string, images: readonly Uint8Array[]): void {
   const sums = new Map<string, { right: number; all: number }>();
   const add = (name: string, right: number, all: number): void => {
     const sum = sums.get(name) ?? { right: 0, all: 0 };
     sums.set(name, { right: sum.right + right, all: sum.all + all });
   };
-  for (const [i, picture] of shownPictures.entries()) {
-    const wanted = scenes[i] as Scene;
-    const seen = readScene(picture);
-    const counts = compareScenes(wanted, seen);
+  for (const [i, image] of images.entries()) {
+    const expected = scenes[i] as Scene;
+    const seen = readScene(image);
+    const counts = compareScenes(expected, seen);
     for (const name of Object.keys(counts) as Attribute[]) add(name, counts[name].right, counts[name].all);
-    add('everything', Number(sceneKey(wanted) === sceneKey(seen)), 1);
+    add('everything', Number(sceneKey(expected) === sceneKey(seen)), 1);
   }
   const parts = Array.from(sums, ([name, { right, all }]) => `${name} ${percent(right / all)}`);
   console.log(`${what}: ${parts.join(', ')}`);
@@ -111,7 +111,7 @@ function fromBytes(all: readonly Uint8Array[]): Tensor {
   const length = (all[0] as Uint8Array).length;
   const side = Math.sqrt(length / 3);
   const bytes = new Uint8Array(all.length * length);
-  for (const [i, picture] of all.entries()) bytes.set(picture, i * length);
+  for (const [i, image] of all.entries()) bytes.set(image, i * length);
   return tidy(() =>
     tensor(bytes, [all.length, side, side, 3])
       .permute(0, 3, 1, 2)
@@ -125,10 +125,10 @@ function normalised(embeddings: Tensor): Tensor {
   return embeddings.div(embeddings.square().sum([-1], true).sqrt());
 }
 
-/** In how many rows the nearest of the others has the same number. */
+/** Returns the share of queries whose closest key has the same index. */
 function top1(queries: Tensor, keys: Tensor): number {
   const nearest = tidy(() => queries.matmul(keys.transpose(0, 1)).argmax(1).toNumbers());
-  return nearest.filter((found, i) => found === i).length / nearest.length;
+  return nearest.filter((index, i) => index === i).length / nearest.length;
 }
 
 function pairs(embeddings: Tensor): string {

@@ -11,26 +11,26 @@ import { sampleScenes } from '../world/scene.js';
 const root = join(import.meta.dirname, '../models');
 
 describe('the shipped models', () => {
-  it('load, and go together', () => {
+  it('load, and fit together', () => {
     const unet = loadUNet(join(root, 'unet'));
     const vae = loadVAE(join(root, 'vae'));
     const text = loadTextEncoder(join(root, 'text_encoder'));
     const image = loadImageEncoder(join(root, 'image_encoder'));
     expect(text.config.hiddenSize).toBe(unet.config.crossAttentionDim[0]);
-    // The text's pooled state is compared with the image's embedding as it is.
+    // The text's pooled state is compared with the image embedding without a projection.
     expect(image.config.projectionDim).toBe(text.config.hiddenSize);
     expect(vae.config.latentChannels).toBe(unet.config.inChannels);
     expect(DDPMScheduler.fromConfig(join(root, 'scheduler')).config.prediction_type).toBe('v_prediction');
   });
 
-  it('take 16 MB at most', () => {
+  it('take at most 16 MB', () => {
     const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).map((name) =>
       statSync(join(root, name)),
     );
     expect(files.reduce((sum, file) => sum + (file.isFile() ? file.size : 0), 0)).toBeLessThanOrEqual(16e6);
   });
 
-  it("read each word of the world's captions as one token, and have room for the longest caption", () => {
+  it('encode each word of the captions as one token, and the longest caption without truncation', () => {
     const tokenizer = ClipTokenizer.load(join(root, 'tokenizer'));
     const eos = tokenizer.encode('').at(-1);
     for (const word of captionWords()) expect(tokenizer.encode(word)[2], word).toBe(eos);

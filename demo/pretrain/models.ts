@@ -1,9 +1,10 @@
 /**
- * @file The sizes of the demo's models, and how they are made and written: the real classes in the real folder
- * layout, small enough that two CPU cores train all of them in two hours.
+ * @file Configs of the demo's models, and functions that create and write them. They are the real classes in the real folder
+ * layout, small enough to train all of them on two CPU cores in two hours.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder } from '../../src/base/make-folder.js';
 import { writeSafetensors } from '../../src/formats/index.js';
 import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip/clip-text-model.js';
 import {
@@ -15,10 +16,10 @@ import { parseUNetConfig } from '../../src/models/unet/unet-config.js';
 import { AutoencoderKL, parseVAEConfig } from '../../src/models/vae/autoencoder-kl.js';
 import { noGrad, type Tensor, tidy } from '../../src/torch/index.js';
 
-/** Text states, image states and the embeddings that both are compared in have the same width. */
+/** The width of text states, image states and both embeddings. */
 const WIDTH = 128;
 
-/** A caption that says everything has 24 tokens; the real models' 77 would be paid for in every step. */
+/** A full caption has 24 tokens. The real models' 77 would make every step slower. */
 export const MAX_TOKENS = 32;
 
 const vaeConfig = {
@@ -29,7 +30,7 @@ const vaeConfig = {
   up_block_types: Array(4).fill('UpDecoderBlock2D'),
   latent_channels: 4,
   layers_per_block: 1,
-  // Groups of several channels: a channel that is normalised alone forgets how bright a plain background is.
+  // Groups have several channels: normalising single channels would lose the brightness of a plain background.
   norm_num_groups: 4,
 };
 
@@ -40,7 +41,7 @@ const unetConfig = {
   down_block_types: ['CrossAttnDownBlock2D', 'CrossAttnDownBlock2D'],
   up_block_types: ['CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'],
   layers_per_block: 1,
-  // Upstream's name: the number of heads.
+  // The number of heads, despite upstream's name.
   attention_head_dim: 4,
   cross_attention_dim: WIDTH,
   norm_num_groups: 16,
@@ -76,8 +77,8 @@ const visionConfig = {
 };
 
 /**
- * Velocity as the target: noise as the target gives the noisiest steps, where a picture's composition is decided,
- * next to no weight (Salimans & Ho 2022, section 4).
+ * v-prediction, because epsilon prediction gives the noisiest steps, which decide an image's composition, almost no weight
+ * (Salimans & Ho 2022, section 4).
  */
 const schedulerConfig = {
   _class_name: 'DDIMScheduler',
@@ -113,7 +114,7 @@ export const newImageEncoder = (): CLIPVisionModelWithProjection =>
 
 type Weights = ReadonlyMap<string, Tensor>;
 
-/** @param scalingFactor what latents are multiplied by, so that the UNet sees a standard deviation of 1 */
+/** @param scalingFactor the factor that gives latents a standard deviation of 1 */
 export function writeVAE(root: string, weights: Weights, scalingFactor: number): void {
   const config = { ...vaeConfig, scaling_factor: scalingFactor };
   writeModel(join(root, 'vae'), config, 'diffusion_pytorch_model.safetensors', weights);
@@ -123,7 +124,7 @@ export function writeUNet(root: string, weights: Weights): void {
   writeModel(join(root, 'unet'), unetConfig, 'diffusion_pytorch_model.safetensors', weights);
 }
 
-/** What belongs to the whole: the scheduler's settings and the list of the parts. */
+/** Writes the scheduler's config and model_index.json. */
 export function writePipeline(root: string): void {
   writeJson(join(root, 'scheduler'), 'scheduler_config.json', schedulerConfig);
   writeJson(root, 'model_index.json', modelIndex);
@@ -137,7 +138,7 @@ export function writeImageEncoder(root: string, weights: Weights): void {
   writeModel(join(root, 'image_encoder'), visionConfig, 'model.safetensors', weights);
 }
 
-/** Half precision: the files are in the repository, and nothing is lost that one could see. */
+/** Writes weights in float16, which keeps the repository small without a visible loss. */
 function writeModel(folder: string, config: object, file: string, weights: Weights): void {
   writeJson(folder, 'config.json', config);
   using _ = noGrad();
@@ -148,6 +149,6 @@ function writeModel(folder: string, config: object, file: string, weights: Weigh
 }
 
 function writeJson(folder: string, file: string, content: object): void {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   writeFileSync(join(folder, file), `${JSON.stringify(content, null, 2)}\n`);
 }

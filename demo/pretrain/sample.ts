@@ -1,8 +1,7 @@
 /**
- * @file Text to picture with the demo's models, to watch them learn: deterministic DDIM (Song et al., arXiv
- * 2010.02502, equation 12) with classifier-free guidance, for a model that predicts velocity.
+ * @file Text-to-image generation with the demo's models: deterministic DDIM (Song et al., arXiv 2010.02502, equation 12) with
+ * classifier-free guidance, for v-prediction.
  */
-
 import type { CLIPTextModel } from '../../src/models/clip/clip-text-model.js';
 import type { ClipTokenizer } from '../../src/models/clip/clip-tokenizer.js';
 import type { UNet2DConditionModel } from '../../src/models/unet/unet-2d-condition.js';
@@ -27,8 +26,8 @@ export interface SampleOptions {
   guidance?: number;
 }
 
-/** One picture for each caption: row-major RGB, SIDE × SIDE × 3. */
-export function drawCaptions(
+/** Generates an image for each caption: row-major RGB, SIDE × SIDE × 3. */
+export function generateImages(
   models: Models,
   captions: readonly string[],
   options: SampleOptions,
@@ -58,16 +57,16 @@ export function drawCaptions(
           Tensor,
         ];
         const velocity = plain.add(guided.sub(plain), guidance);
-        const picture = latents.mul(Math.sqrt(alpha)).sub(velocity.mul(Math.sqrt(1 - alpha)));
+        const clean = latents.mul(Math.sqrt(alpha)).sub(velocity.mul(Math.sqrt(1 - alpha)));
         const noise = latents.mul(Math.sqrt(1 - alpha)).add(velocity, Math.sqrt(alpha));
-        return picture.mul(Math.sqrt(next)).add(noise, Math.sqrt(1 - next));
+        return clean.mul(Math.sqrt(next)).add(noise, Math.sqrt(1 - next));
       });
     }
     return toBytes(vae.decode(latents.div(vae.config.scalingFactor)));
   });
 }
 
-/** Pictures [batch, 3, SIDE, SIDE] in -1 … 1 → RGB bytes, rounded */
+/** Images [batch, 3, SIDE, SIDE] in -1 … 1 → RGB bytes, rounded */
 export function toBytes(images: Tensor): Uint8Array[] {
   const all = tidy(() =>
     images.permute(0, 2, 3, 1).add(1).mul(127.5).add(0.5).clamp(0, 255).to('uint8').contiguous().toArray(),
@@ -78,7 +77,7 @@ export function toBytes(images: Tensor): Uint8Array[] {
   );
 }
 
-/** The text encoder's last hidden states: [captions, maxLength, width] */
+/** Returns the text encoder's last hidden states, [captions, maxLength, width]. */
 export function textStates(
   { tokenizer, textEncoder }: Pick<Models, 'tokenizer' | 'textEncoder'>,
   captions: readonly string[],
@@ -89,7 +88,7 @@ export function textStates(
   );
 }
 
-/** Pictures in rows, as one: its bytes, width and height. */
+/** Arranges images in rows of one large image. */
 export function contactSheet(
   all: readonly Uint8Array[],
   columns: number,
@@ -97,10 +96,10 @@ export function contactSheet(
   const width = columns * SIDE;
   const height = Math.ceil(all.length / columns) * SIDE;
   const data = new Uint8Array(width * height * 3);
-  for (const [i, picture] of all.entries())
+  for (const [i, image] of all.entries())
     for (let y = 0; y < SIDE; y++) {
       const row = Math.floor(i / columns) * SIDE + y;
-      data.set(picture.subarray(y * SIDE * 3, (y + 1) * SIDE * 3), (row * width + (i % columns) * SIDE) * 3);
+      data.set(image.subarray(y * SIDE * 3, (y + 1) * SIDE * 3), (row * width + (i % columns) * SIDE) * 3);
     }
   return { data, width, height };
 }

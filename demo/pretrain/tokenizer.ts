@@ -1,17 +1,17 @@
 /**
- * @file A CLIP tokenizer for the words of the world's captions: `vocab.json` and `merges.txt` as openai/CLIP has
- * them, with the merges learnt from these words (Sennrich et al. 2016, algorithm 1). Any other word is still
- * understood, letter by letter.
+ * @file Writes a CLIP tokenizer for the words of the captions: `vocab.json` and `merges.txt` in openai/CLIP's form, with merges
+ * learnt from these words (Sennrich et al. 2016, algorithm 1). Other words are split into letters.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder } from '../../src/base/make-folder.js';
 
 const BOS = '<|startoftext|>';
 const EOS = '<|endoftext|>';
-/** What CLIP marks a word's last symbol with. */
+/** CLIP's suffix of a word's last symbol. */
 const END = '</w>';
 
-/** Writes the tokenizer's folder. Returns the number of tokens; the last two are BOS and EOS. */
+/** Writes the tokenizer's folder and returns the number of tokens; the last two are BOS and EOS. */
 export function writeTokenizer(folder: string, words: readonly string[], maxLength: number): number {
   const merges = learnMerges(words);
   const bytes = byteSymbols();
@@ -25,7 +25,7 @@ export function writeTokenizer(folder: string, words: readonly string[], maxLeng
     pad_token: EOS,
     unk_token: EOS,
   };
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const write = (file: string, content: string) => writeFileSync(join(folder, file), content);
   write('vocab.json', JSON.stringify(Object.fromEntries(tokens.map((token, id) => [token, id]))));
   write('merges.txt', ['#version: 0.2', ...merges.map((pair) => pair.join(' ')), ''].join('\n'));
@@ -33,7 +33,7 @@ export function writeTokenizer(folder: string, words: readonly string[], maxLeng
   return tokens.length;
 }
 
-/** Joins the most frequent pair of neighbours, again and again, until each word is one token. */
+/** Repeatedly joins the most frequent pair of neighbouring symbols until each word is one token. */
 function learnMerges(words: readonly string[]): [string, string][] {
   let split = words.map((word) => [...word.slice(0, -1), word.at(-1) + END]);
   const merges: [string, string][] = [];
@@ -62,7 +62,7 @@ function joinPair(symbols: readonly string[], first: string, second: string): st
   return joined;
 }
 
-/** A visible character for each byte (openai/CLIP clip/simple_tokenizer.py, `bytes_to_unicode`), in its order. */
+/** Returns a visible character for each byte, in the order of `bytes_to_unicode` (openai/CLIP clip/simple_tokenizer.py). */
 function byteSymbols(): string[] {
   const visible = [...range(0x21, 0x7e), ...range(0xa1, 0xac), ...range(0xae, 0xff)];
   const hidden = range(0, 0xff).filter((byte) => !visible.includes(byte));

@@ -1,4 +1,4 @@
-/** @file What the trainings of the demo's models share: the loop, the learning rate, averaged weights, pixels. */
+/** @file Shared by the training scripts: the loop with learning-rate schedule and averaged weights, and image tensors. */
 import { parseArgs } from 'node:util';
 import { AdamW } from '../../src/optim/adamw.js';
 import { backward, noGrad, setNumThreads, type Tensor, tensor, tidy } from '../../src/torch/index.js';
@@ -9,7 +9,7 @@ export interface Arguments {
   steps: number;
   /** The folder of the models. */
   out: string;
-  /** Whether to begin with the weights that are there. */
+  /** Whether to continue from the existing weights. */
   more: boolean;
 }
 
@@ -28,13 +28,13 @@ export function readArguments(defaultSteps: number): Arguments {
 }
 
 export interface Training {
-  /** Trainable, by name. */
+  /** Trainable parameters by name. */
   parameters: ReadonlyMap<string, Tensor>;
   steps: number;
   learningRate: number;
-  /** The losses of a step, their sum to be made small; runs inside a scope. */
+  /** Returns a step's losses, whose sum is minimised; runs inside a tidy scope. */
   losses(): Record<string, Tensor>;
-  /** Hands the averaged weights on; every `saveEvery` steps and at the end. */
+  /** Saves the averaged weights; called every `saveEvery` steps and at the end. */
   save(averages: ReadonlyMap<string, Tensor>): void;
   saveEvery: number;
 }
@@ -43,8 +43,8 @@ const WARM_UP = 50;
 const LOG_EVERY = 25;
 
 /**
- * AdamW with a warm-up and half a cosine. What is saved is a moving average of the weights: it draws better than the
- * last step's (Ho et al. 2020, section 4, and others).
+ * Trains with AdamW, a warm-up and a cosine schedule. The moving average of the weights is saved, which generates better
+ * images than the last step's weights (Ho et al. 2020, section 4).
  */
 export function runTraining({ parameters, steps, learningRate, losses, save, saveEvery }: Training): void {
   for (const parameter of parameters.values()) parameter.requiresGrad = true;
@@ -88,8 +88,8 @@ function average(
   });
 }
 
-/** Pictures of scenes in 0 … 1: [batch, 3, SIDE, SIDE] */
-export function pictures(scenes: readonly Scene[]): Tensor {
+/** Renders scenes as images in 0 … 1, [batch, 3, SIDE, SIDE]. */
+export function renderScenes(scenes: readonly Scene[]): Tensor {
   const bytes = new Uint8Array(scenes.length * SIDE * SIDE * 3);
   scenes.forEach((scene, i) => void bytes.set(renderScene(scene), i * SIDE * SIDE * 3));
   return tidy(() =>
@@ -101,7 +101,7 @@ export function pictures(scenes: readonly Scene[]): Tensor {
   );
 }
 
-/** Pictures in 0 … 1 → what CLIP's image encoder takes, with OpenAI CLIP's mean and standard deviation. */
+/** Normalises images in 0 … 1 with OpenAI CLIP's mean and standard deviation. */
 export function clipPixels(images: Tensor): Tensor {
   return tidy(() => {
     const mean = tensor([0.48145466, 0.4578275, 0.40821073], [1, 3, 1, 1]);

@@ -1,6 +1,6 @@
 /**
- * @file Trains the UNet on captioned scenes: `npx tsx demo/pretrain/unet.ts`, after vae.ts and clip.ts. Latents are
- * made once, before; a tenth of the captions are empty, so that guidance has something to guide away from.
+ * @file Trains the UNet on captioned scenes: `npx tsx demo/pretrain/unet.ts`, after vae.ts and clip.ts. Latents are encoded
+ * once, before training. A tenth of the captions are empty, for classifier-free guidance.
  */
 import { join } from 'node:path';
 import { ClipTokenizer } from '../../src/models/clip/clip-tokenizer.js';
@@ -15,13 +15,13 @@ import { type Scene, sampleScenes } from '../world/scene.js';
 import { initForTraining } from './initial.js';
 import { newUNet, writePipeline, writeUNet } from './models.js';
 import { textStates } from './sample.js';
-import { pictures, readArguments, runTraining } from './training.js';
+import { readArguments, renderScenes, runTraining } from './training.js';
 
 const BATCH = 24;
 const EMPTY_CAPTIONS = 0.1;
 
 const { steps, out, more } = readArguments(3000);
-// To go on takes more scenes, and other ones and other noise than the weights have seen.
+// Continued training uses more scenes than before, and other scenes and noise.
 const [seed, sceneCount] = more ? [4, 20_000] : [3, 10_000];
 const vae = loadVAE(join(out, 'vae'), { dtype: 'float32' });
 const textEncoder = loadTextEncoder(join(out, 'text_encoder'), { dtype: 'float32' });
@@ -35,7 +35,7 @@ if (!more) initForTraining(unet, generator, /\.(conv2|proj_out)\.weight$|^conv_o
 
 const scenes = sampleScenes(sceneCount, 'train', seed);
 const latents = encodeAll(scenes);
-console.log(`made the latents of ${sceneCount} pictures`);
+console.log(`encoded the latents of ${sceneCount} images`);
 
 runTraining({
   parameters: unet.namedParameters(),
@@ -57,11 +57,11 @@ runTraining({
   save: (weights) => writeUNet(out, weights),
 });
 
-/** The scaled latents of all scenes, a sample of each: their spread is a hundredth of the whole's. */
+/** Encodes a sample of each scene's scaled latents; one is enough, since its deviation is about a hundredth of that of all latents. */
 function encodeAll(all: readonly Scene[]): Tensor {
   const batches: Tensor[] = [];
   for (let from = 0; from < all.length; from += BATCH) {
-    const images = pictures(all.slice(from, from + BATCH));
+    const images = renderScenes(all.slice(from, from + BATCH));
     batches.push(
       frozen(() => sampleLatents(vae.encode(images.mul(2).sub(1)), generator).mul(vae.config.scalingFactor)),
     );
@@ -70,7 +70,7 @@ function encodeAll(all: readonly Scene[]): Tensor {
   return tidy(() => cat(batches));
 }
 
-function frozen<T>(make: () => T): T {
+function frozen<T>(compute: () => T): T {
   using _ = noGrad();
-  return tidy(make);
+  return tidy(compute);
 }

@@ -1,6 +1,6 @@
 /**
- * @file Trains the autoencoder's decoder further, on latents that stay as they are: `npx tsx demo/pretrain/vae-decoder.ts`.
- * It may run while the UNet trains, which sees latents only, and sharpens what both will draw.
+ * @file Continues training the VAE's decoder alone: `npx tsx demo/pretrain/vae-decoder.ts`. Latents do not change, so it can run
+ * while the UNet trains; generated images become sharper.
  */
 import { join } from 'node:path';
 import { sampleLatents } from '../../src/models/vae/autoencoder-kl.js';
@@ -9,7 +9,7 @@ import { loadVAE } from '../../src/weights/load.js';
 import { pick, seededRandom } from '../world/random.js';
 import { sampleScenes } from '../world/scene.js';
 import { writeVAE } from './models.js';
-import { pictures, readArguments, runTraining } from './training.js';
+import { readArguments, renderScenes, runTraining } from './training.js';
 
 const SEED = 4;
 const BATCH = 16;
@@ -28,7 +28,7 @@ runTraining({
   learningRate: 8e-4,
   saveEvery: 200,
   losses: () => {
-    const target = pictures(Array.from({ length: BATCH }, () => pick(scenes, random)))
+    const target = renderScenes(Array.from({ length: BATCH }, () => pick(scenes, random)))
       .mul(2)
       .sub(1);
     const difference = vae.decode(latentsOf(target)).sub(target);

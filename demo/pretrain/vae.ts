@@ -1,6 +1,6 @@
 /**
- * @file Trains the autoencoder: `npx tsx demo/pretrain/vae.ts`. Absolute and squared error and a little of the
- * divergence that keeps latents near a normal distribution; scenes have no texture that would need more.
+ * @file Trains the VAE: `npx tsx demo/pretrain/vae.ts`. The loss is absolute and squared error plus a small KL divergence, which
+ * keeps the latents close to a normal distribution; scenes without texture need no perceptual loss.
  */
 import { join } from 'node:path';
 import { sampleLatents } from '../../src/models/vae/autoencoder-kl.js';
@@ -10,7 +10,7 @@ import { pick, seededRandom } from '../world/random.js';
 import { sampleScenes } from '../world/scene.js';
 import { initForTraining } from './initial.js';
 import { newVAE, writeVAE } from './models.js';
-import { pictures, readArguments, runTraining } from './training.js';
+import { readArguments, renderScenes, runTraining } from './training.js';
 
 const SEED = 1;
 const BATCH = 16;
@@ -23,7 +23,7 @@ const generator = new Generator('cpu', SEED);
 const vae = more ? loadVAE(join(out, 'vae'), { dtype: 'float32' }) : newVAE();
 if (!more) {
   initForTraining(vae, generator, /\.(conv2|to_out\.0)\.weight$/);
-  quietStart();
+  reduceInitialNoise();
 }
 const std = op('aten::std(Tensor self, bool unbiased=True) -> Tensor');
 
@@ -34,7 +34,7 @@ runTraining({
   saveEvery: 150,
   losses: () => {
     const batch = Array.from({ length: BATCH }, () => pick(scenes, random));
-    const target = pictures(batch).mul(2).sub(1);
+    const target = renderScenes(batch).mul(2).sub(1);
     const { mean, logvar, std } = vae.encode(target);
     const difference = vae.decode(sampleLatents({ mean, std }, generator)).sub(target);
     const divergence = mean
@@ -53,16 +53,16 @@ runTraining({
   save: (weights) => writeVAE(out, weights, 1 / latentSpread()),
 });
 
-/** Begins with little noise in the latents: at a deviation of 1 it would drown what they say at first. */
-function quietStart(): void {
+/** Starts with little noise in the latents; a standard deviation of 1 would hide their content at first. */
+function reduceInitialNoise(): void {
   using _ = noGrad();
   tidy(() => vae.quant_conv.bias?.slice(0, vae.config.latentChannels).add_(-6));
 }
 
-/** The standard deviation of the latents of some scenes. */
+/** Returns the standard deviation of the latents of some scenes. */
 function latentSpread(): number {
   using _ = noGrad();
   return tidy(() =>
-    std(sampleLatents(vae.encode(pictures(scenes.slice(0, 256)).mul(2).sub(1)), generator)).item(),
+    std(sampleLatents(vae.encode(renderScenes(scenes.slice(0, 256)).mul(2).sub(1)), generator)).item(),
   );
 }

@@ -1,26 +1,26 @@
-/** @file What people would write under a scene: all of it, or some of it, in several wordings. */
+/** @file Captions of scenes: complete or partial, in several wordings. */
 import { pick, type Random } from './random.js';
 import { COLOUR_NAMES, PLACES, type Scene, SHAPES, SIZES, type Thing } from './scene.js';
 
-/** Everything that the picture shows, always in the same words. */
+/** Returns a complete caption, always in the same wording. */
 export function fullCaption({ background, things }: Scene): string {
   const parts = things.map((thing) => `${describe(thing)} ${where(thing)}`);
   return `${parts.join(' and ')} on ${article(background)} ${background} background`;
 }
 
 /**
- * A caption in random words that leaves details out now and then. All that it says is true, and every shape is named:
- * a caption that were silent about one would teach that things appear unasked.
+ * Returns a caption in a random wording that sometimes omits details. It is always true and names every shape, since an omitted
+ * shape would teach the model to generate things that the caption does not mention.
  */
 export function randomCaption({ background, things }: Scene, random: Random): string {
   const shuffled = random() < 0.5 ? things : [...things].reverse();
   const parts = shuffled.map((thing) => {
-    const kept = {
+    const described = {
       ...thing,
       size: random() < 0.1 ? undefined : thing.size,
       colour: random() < 0.05 ? undefined : thing.colour,
     };
-    return random() < 0.1 ? describe(kept) : `${describe(kept)} ${where(thing, random)}`;
+    return random() < 0.1 ? describe(described) : `${describe(described)} ${where(thing, random)}`;
   });
   const content = parts.join(' and ');
   const style = random();
@@ -30,8 +30,8 @@ export function randomCaption({ background, things }: Scene, random: Random): st
 }
 
 /**
- * What the web would write under a scene: mostly nothing, else a word about one thing in it. That is what an adapter is
- * trained with. Where a caption says everything, a picture beside it has nothing to add, and the adapter learns nothing.
+ * Returns a caption as sparse as those of web images: usually empty, otherwise about one thing. Adapters are trained with
+ * these, because an image prompt adds nothing to a complete caption.
  */
 export function sparseCaption({ things }: Scene, random: Random): string {
   if (random() < 0.75) return '';
@@ -39,7 +39,7 @@ export function sparseCaption({ things }: Scene, random: Random): string {
   return describe(random() < 0.5 ? { shape, colour } : { shape });
 }
 
-/** The words of all captions: what the tokenizer knows as one token each. */
+/** Returns the words of all captions, each of which is one token. */
 export function captionWords(): string[] {
   const places = PLACES.flatMap((place) => place.split(' '));
   const others = ['a', 'an', 'and', 'at', 'in', 'on', 'the', 'background', 'middle'];

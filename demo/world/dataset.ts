@@ -1,6 +1,7 @@
-/** @file Scenes as a data set on disk: pictures, and beside them the JSON list that `ip-adapter train` reads. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+/** @file Writes scenes as a dataset for `ip-adapter train`: images and a JSON list. */
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder } from '../../src/base/make-folder.js';
 import { fullCaption, sparseCaption } from './caption.js';
 import { seededRandom } from './random.js';
 import { renderScene, writePng } from './render.js';
@@ -13,12 +14,12 @@ export interface DatasetOptions {
 }
 
 /**
- * Draws scenes into a folder: 0000.png … and `dataset.json`. Captions of the training split are sparse, as an adapter
- * needs them; those of held-out scenes say everything.
+ * Renders scenes into a folder: 0000.png … and `dataset.json`. Captions of the training split are sparse, as adapters need
+ * them; those of held-out scenes are complete.
  * @returns the path of `dataset.json`
  */
 export async function writeDataset(folder: string, { count, split, seed }: DatasetOptions): Promise<string> {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const random = seededRandom(seed);
   const rows = sampleScenes(count, split, seed).map((scene, i) => ({
     image_file: `${String(i).padStart(4, '0')}.png`,
@@ -29,7 +30,7 @@ export async function writeDataset(folder: string, { count, split, seed }: Datas
     rows.map(({ image_file, scene }) => writePng(join(folder, image_file), renderScene(scene))),
   );
   const dataset = join(folder, 'dataset.json');
-  const listed = rows.map(({ image_file, text }) => ({ image_file, text }));
-  writeFileSync(dataset, `${JSON.stringify(listed, null, 2)}\n`);
+  const list = rows.map(({ image_file, text }) => ({ image_file, text }));
+  writeFileSync(dataset, `${JSON.stringify(list, null, 2)}\n`);
   return dataset;
 }

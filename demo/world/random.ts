@@ -1,4 +1,4 @@
-/** @file Random choices that are the same for the same seed, on every machine. */
+/** @file Seeded random numbers, the same on every machine. */
 
 /** Uniform numbers in [0, 1). */
 export type Random = () => number;

@@ -1,6 +1,6 @@
 /**
- * @file Says what a picture shows, by drawing every possibility and comparing pixels: an exact check of whether a
- * generated picture obeys its caption, with no model in it that could be fooled.
+ * @file Recognises the scene in an image by rendering every possible thing and comparing pixels. This checks whether a
+ * generated image follows its prompt without relying on a learned model.
  */
 import { extentOf, renderScene, SIDE } from './render.js';
 import {
@@ -15,33 +15,36 @@ import {
   type Thing,
 } from './scene.js';
 
-/** A thing must explain this much squared error, in pixels of full scale; a small yellow star on orange is worth 7. */
-const LEAST_EVIDENCE = 5;
+/** The squared error that a thing must explain, in pixels of full-scale difference; a small yellow star on orange explains 7. */
+const MIN_EVIDENCE = 5;
 
-/** The scene that is nearest to a picture's pixels (row-major RGB, SIDE × SIDE × 3); without things where it is plain. */
+/** Returns the scene closest to an image's pixels (row-major RGB, SIDE × SIDE × 3); a plain image has no things. */
 export function readScene(data: Uint8Array): Scene {
   const background = mostFrequentColour(data);
   const candidates = candidatesOn(background)
     .map((candidate) => ({ thing: candidate.thing, evidence: evidenceFor(candidate, data) }))
     .sort((a, b) => b.evidence - a.evidence);
   const [first] = candidates;
-  if (first === undefined || first.evidence < LEAST_EVIDENCE) return { background, things: [] };
+  if (first === undefined || first.evidence < MIN_EVIDENCE) return { background, things: [] };
   const second = candidates.find(({ thing }) => areApart(thing.place, first.thing.place));
-  const isThere = second !== undefined && second.evidence >= LEAST_EVIDENCE;
-  const things = isThere ? [first.thing, second.thing] : [first.thing];
+  const hasSecond = second !== undefined && second.evidence >= MIN_EVIDENCE;
+  const things = hasSecond ? [first.thing, second.thing] : [first.thing];
   return { background, things: things.sort((a, b) => a.place - b.place) };
 }
 
-/** How much of a scene another one has: each attribute of each thing at its place, the background, and how many things there are. */
-export function compareScenes(wanted: Scene, seen: Scene): Record<Attribute, { right: number; all: number }> {
-  const count = wanted.things.length;
+/** Counts the attributes in which `seen` agrees with `expected`: of each thing at its place, the background, the number of things. */
+export function compareScenes(
+  expected: Scene,
+  seen: Scene,
+): Record<Attribute, { right: number; all: number }> {
+  const count = expected.things.length;
   const right = (test: (thing: Thing, other: Thing) => boolean) =>
-    wanted.things.filter((thing) => {
+    expected.things.filter((thing) => {
       const other = seen.things.find(({ place }) => place === thing.place);
       return other !== undefined && test(thing, other);
     }).length;
   return {
-    background: { right: Number(seen.background === wanted.background), all: 1 },
+    background: { right: Number(seen.background === expected.background), all: 1 },
     count: { right: Number(seen.things.length === count), all: 1 },
     place: { right: right(() => true), all: count },
     shape: { right: right((a, b) => a.shape === b.shape), all: count },
@@ -52,22 +55,24 @@ export function compareScenes(wanted: Scene, seen: Scene): Record<Attribute, { r
 
 export type Attribute = 'background' | 'count' | 'place' | 'shape' | 'colour' | 'size';
 
-/** One thing drawn on a background, and the pixels in which it differs from it. */
+/** A thing rendered on a background, and the pixels in which it differs from the background. */
 interface Candidate {
   thing: Thing;
-  /** Byte offsets. */
-  where: Int32Array;
-  drawn: Uint8Array;
+  /** Byte offsets of the differing pixels. */
+  offsets: Int32Array;
+  /** Their rendered values. */
+  rendered: Uint8Array;
+  /** RGB of the background. */
   plain: readonly number[];
 }
 
-/** By how much the squared error falls when the thing is there, in pixels of full-scale difference. */
-function evidenceFor({ where, drawn, plain }: Candidate, data: Uint8Array): number {
+/** Returns how much the thing reduces the squared error, in pixels of full-scale difference. */
+function evidenceFor({ offsets, rendered, plain }: Candidate, data: Uint8Array): number {
   let gain = 0;
-  for (let i = 0; i < where.length; i++) {
-    const at = where[i] as number;
+  for (let i = 0; i < offsets.length; i++) {
+    const at = offsets[i] as number;
     const value = data[at] as number;
-    gain += (value - (plain[at % 3] as number)) ** 2 - (value - (drawn[i] as number)) ** 2;
+    gain += (value - (plain[at % 3] as number)) ** 2 - (value - (rendered[i] as number)) ** 2;
   }
   return gain / 255 ** 2;
 }
@@ -75,33 +80,34 @@ function evidenceFor({ where, drawn, plain }: Candidate, data: Uint8Array): numb
 const cache = new Map<Colour, Candidate[]>();
 
 function candidatesOn(background: Colour): Candidate[] {
-  const known = cache.get(background);
-  if (known !== undefined) return known;
-  const made: Candidate[] = [];
+  const cached = cache.get(background);
+  if (cached !== undefined) return cached;
+  const candidates: Candidate[] = [];
   for (const place of PLACES.keys())
     for (const size of SIZES)
       for (const shape of SHAPES)
         for (const colour of COLOUR_NAMES)
-          if (colour !== background) made.push(draw({ shape, colour, size, place }, background));
-  cache.set(background, made);
-  return made;
+          if (colour !== background)
+            candidates.push(renderCandidate({ shape, colour, size, place }, background));
+  cache.set(background, candidates);
+  return candidates;
 }
 
-function draw(thing: Thing, background: Colour): Candidate {
+function renderCandidate(thing: Thing, background: Colour): Candidate {
   const data = renderScene({ background, things: [thing] });
   const plain = COLOURS[background];
   const { left, top, right, bottom } = extentOf(thing);
-  const where: number[] = [];
+  const offsets: number[] = [];
   for (let y = Math.max(0, top); y < Math.min(SIDE, bottom); y++)
     for (let x = Math.max(0, left); x < Math.min(SIDE, right); x++)
       for (let channel = 0; channel < 3; channel++) {
         const at = (y * SIDE + x) * 3 + channel;
-        if (data[at] !== plain[channel]) where.push(at);
+        if (data[at] !== plain[channel]) offsets.push(at);
       }
   return {
     thing,
-    where: Int32Array.from(where),
-    drawn: Uint8Array.from(where, (at) => data[at] as number),
+    offsets: Int32Array.from(offsets),
+    rendered: Uint8Array.from(offsets, (at) => data[at] as number),
     plain,
   };
 }

@@ -1,15 +1,15 @@
-/** @file The picture of a scene, by signed distances: smooth edges, no library, the same bytes everywhere. */
+/** @file Renders scenes with signed distances, antialiased and with the same bytes on every machine. */
 import sharp from 'sharp';
 import { COLOURS, type Scene, type Thing } from './scene.js';
 
-/** Width and height of every picture, in pixels. */
+/** Width and height of every image, in pixels. */
 export const SIDE = 64;
 
-/** Centre of each row and column of places, and half the extent of things: two large ones two places apart do not touch. */
+/** Centre of each row and column of places, and half the size of things; two large ones two places apart do not touch. */
 const CENTRES = [14, 32, 50] as const;
 const RADII = { small: 8, large: 13 } as const;
 
-/** Row-major RGB, SIDE × SIDE × 3. */
+/** Returns row-major RGB, SIDE × SIDE × 3. */
 export function renderScene({ background, things }: Scene): Uint8Array {
   const data = new Uint8Array(SIDE * SIDE * 3);
   const [red, green, blue] = COLOURS[background];
@@ -18,7 +18,7 @@ export function renderScene({ background, things }: Scene): Uint8Array {
   return data;
 }
 
-/** The square of pixels that a thing can touch: first column and row, and the first after it. */
+/** Returns the square of pixels that a thing can touch; right and bottom are exclusive. */
 export function extentOf({ place, size }: Pick<Thing, 'place' | 'size'>): {
   left: number;
   top: number;
@@ -30,7 +30,7 @@ export function extentOf({ place, size }: Pick<Thing, 'place' | 'size'>): {
   return { left: x - reach, top: y - reach, right: x + reach, bottom: y + reach };
 }
 
-/** Writes pictures of RGB bytes as PNG. */
+/** Writes RGB bytes as a PNG file. */
 export async function writePng(file: string, data: Uint8Array, width = SIDE, height = SIDE): Promise<void> {
   await sharp(data, { raw: { width, height, channels: 3 } })
     .png()
@@ -46,7 +46,7 @@ function drawThing(data: Uint8Array, thing: Thing): void {
   for (let y = Math.max(0, top); y < Math.min(SIDE, bottom); y++) {
     for (let x = Math.max(0, left); x < Math.min(SIDE, right); x++) {
       const d = distance(x + 0.5 - centreX, y + 0.5 - centreY, radius);
-      // A pixel whose centre is half a pixel inside is covered, half a pixel outside is not.
+      // Coverage falls from 1 for a pixel centre half a pixel inside the edge to 0 half a pixel outside.
       const cover = Math.min(1, Math.max(0, 0.5 - d));
       if (cover === 0) continue;
       for (let channel = 0; channel < 3; channel++) {
@@ -57,12 +57,12 @@ function drawThing(data: Uint8Array, thing: Thing): void {
   }
 }
 
-/** The middle of a place, in pixels. */
+/** Returns the centre of a place, in pixels. */
 export function centreOf(place: number): { x: number; y: number } {
   return { x: CENTRES[place % 3] as number, y: CENTRES[Math.floor(place / 3)] as number };
 }
 
-/** Pixels from a point to the edge of a shape of radius r around the origin; negative inside. */
+/** Returns the distance in pixels from a point to the edge of a shape of radius r around the origin; negative inside. */
 type Distance = (x: number, y: number, r: number) => number;
 
 const box = (x: number, y: number, halfWidth: number, halfHeight: number): number =>
@@ -83,7 +83,7 @@ const STAR = corners(
   0.04,
 );
 
-/** Corners at equal angles, the first on top, moved down by `shift`. */
+/** Returns corners at equal angles, the first on top, moved down by `shift`. */
 function corners(radii: readonly number[], shift: number): readonly (readonly [number, number])[] {
   return radii.map((radius, i) => {
     const angle = (2 * Math.PI * i) / radii.length;
@@ -91,7 +91,7 @@ function corners(radii: readonly number[], shift: number): readonly (readonly [n
   });
 }
 
-/** Distance to a polygon's edge, negative where a ray to the right crosses it an odd number of times. */
+/** Returns the distance to a polygon's edge, negative inside, where a ray to the right crosses it an odd number of times. */
 function polygon(x: number, y: number, unit: readonly (readonly [number, number])[], r: number): number {
   let nearest = Number.POSITIVE_INFINITY;
   let inside = false;

@@ -1,10 +1,10 @@
 /**
- * @file What there is in the demo's world: one or two shapes on a plain background. A scene is a handful of words,
- * and the picture follows from it, so that whether a picture obeys its caption can be checked exactly.
+ * @file The scenes of the demo's dataset: one or two shapes on a plain background. A scene determines its image, so that
+ * whether a generated image follows its prompt can be checked exactly.
  */
 import { pick, type Random, seededRandom } from './random.js';
 
-/** Red, green, blue of 0 … 255; far enough apart that a colour can be told from a few blurred pixels. */
+/** RGB in 0 … 255, distinct enough to be recognised from a few blurred pixels. */
 export const COLOURS = {
   red: [214, 40, 40],
   orange: [247, 140, 20],
@@ -39,7 +39,7 @@ export interface Thing {
   shape: (typeof SHAPES)[number];
   colour: Colour;
   size: (typeof SIZES)[number];
-  /** An index of PLACES. */
+  /** An index into PLACES. */
   place: number;
 }
 
@@ -58,26 +58,26 @@ export function areApart(a: number, b: number): boolean {
   return Math.max(rows, columns) === 2;
 }
 
-/** Names a scene: the same text for the same picture, and only for it. */
+/** Returns a text that identifies a scene. */
 export function sceneKey({ background, things }: Scene): string {
   const parts = things.map(({ shape, colour, size, place }) => `${size} ${colour} ${shape} ${place}`);
   return [background, ...parts].join(' | ');
 }
 
-/** One combination in eight is held out, chosen by a hash of the whole combination: it is in no training set. */
+/** Returns the split of a scene. A hash of the scene selects one in eight as held out, which no training set contains. */
 export function splitOf(scene: Scene): Split {
   return fnv1a(sceneKey(scene)) % 8 === 0 ? 'held-out' : 'train';
 }
 
-/** Different scenes of a split; the same for the same seed. */
+/** Returns distinct scenes of a split, determined by the seed. */
 export function sampleScenes(count: number, split: Split, seed: number): Scene[] {
   const random = seededRandom(seed);
-  const found = new Map<string, Scene>();
-  while (found.size < count) {
+  const scenes = new Map<string, Scene>();
+  while (scenes.size < count) {
     const scene = randomScene(random);
-    if (splitOf(scene) === split) found.set(sceneKey(scene), scene);
+    if (splitOf(scene) === split) scenes.set(sceneKey(scene), scene);
   }
-  return [...found.values()];
+  return [...scenes.values()];
 }
 
 function randomScene(random: Random): Scene {
@@ -93,13 +93,13 @@ function randomScene(random: Random): Scene {
   });
   const first = Math.floor(random() * PLACES.length);
   const others = PLACES.map((_, place) => place).filter((place) => areApart(first, place));
-  // Everything is next to the centre: what lies there is alone.
+  // No place is apart from the centre, so a thing there is alone.
   if (others.length === 0 || random() < 0.35) return { background, things: [thing(first)] };
   const places = [first, pick(others, random)].sort((a, b) => a - b);
   return { background, things: places.map(thing) };
 }
 
-/** The hash of Fowler, Noll and Vo, 32 bits, with a final mix so that its lowest bits are as good as the others. */
+/** The 32-bit FNV-1a hash, with a final mix that makes its low bits uniform. */
 function fnv1a(text: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);

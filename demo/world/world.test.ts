@@ -26,7 +26,7 @@ describe('sampleScenes', () => {
     expect(new Set(heldOut.map(splitOf))).toEqual(new Set(['held-out']));
   });
 
-  it('puts things on a background of another colour, apart from each other and in the order of places', () => {
+  it('puts things on a background of another colour, apart from each other and ordered by place', () => {
     for (const { background, things } of train) {
       expect(things.map(({ colour }) => colour)).not.toContain(background);
       const [first, second] = things;
@@ -50,7 +50,7 @@ describe('renderScene', () => {
     ...data.subarray((y * SIDE + x) * 3, (y * SIDE + x) * 3 + 3),
   ];
 
-  it('draws each thing at its place in its colour', () => {
+  it('renders each thing at its place in its colour', () => {
     const data = renderScene(scene);
     expect(at(data, 14, 14)).toEqual([...COLOURS.white]);
     expect(at(data, 32, 50 - 6)).toEqual([...COLOURS.red]);
@@ -58,16 +58,18 @@ describe('renderScene', () => {
     expect(at(data, 63, 0)).toEqual([...COLOURS.blue]);
   });
 
-  it('draws the same bytes again', () => expect(renderScene(scene)).toEqual(renderScene(scene)));
+  it('renders the same bytes again', () => expect(renderScene(scene)).toEqual(renderScene(scene)));
 
-  it('draws no two scenes alike', () => {
-    const drawn = [...train, ...heldOut].map((scene) => Buffer.from(renderScene(scene)).toString('base64'));
-    expect(new Set(drawn).size).toBe(800);
+  it('renders different scenes differently', () => {
+    const rendered = [...train, ...heldOut].map((scene) =>
+      Buffer.from(renderScene(scene)).toString('base64'),
+    );
+    expect(new Set(rendered).size).toBe(800);
   });
 });
 
 describe('captions', () => {
-  it('name everything, in one wording', () => {
+  it('can name everything, in one wording', () => {
     expect(
       fullCaption({
         background: 'orange',
@@ -80,7 +82,7 @@ describe('captions', () => {
     expect(new Set(train.map(fullCaption)).size).toBe(train.length);
   });
 
-  it('say only what is drawn, whatever they leave out', () => {
+  it('are true, whatever they omit', () => {
     const random = seededRandom(1);
     const attributes = new Set(captionWords());
     for (const scene of train) {
@@ -96,11 +98,11 @@ describe('captions', () => {
 });
 
 describe('readScene', () => {
-  it('reads back what was drawn', () => {
+  it('recognises rendered scenes', () => {
     for (const scene of train.slice(0, 100)) expect(readScene(renderScene(scene))).toEqual(scene);
   });
 
-  it('still does so under strong noise', () => {
+  it('recognises them under strong noise', () => {
     const random = seededRandom(2);
     const noisy = (data: Uint8Array) =>
       data.map((value) => Math.max(0, Math.min(255, value + 120 * (random() - 0.5))));
@@ -110,7 +112,7 @@ describe('readScene', () => {
     expect(right.length).toBeGreaterThanOrEqual(36);
   });
 
-  it('sees nothing on a plain picture', () => {
+  it('sees no things in a plain image', () => {
     expect(readScene(renderScene({ background: 'green', things: [] }))).toEqual({
       background: 'green',
       things: [],
@@ -121,9 +123,9 @@ describe('readScene', () => {
 describe('compareScenes', () => {
   it('counts attributes of the thing at the same place', () => {
     const thing = { shape: 'star', colour: 'red', size: 'small', place: 0 } as const;
-    const wanted: Scene = { background: 'blue', things: [thing, { ...thing, place: 8 }] };
+    const expected: Scene = { background: 'blue', things: [thing, { ...thing, place: 8 }] };
     const seen: Scene = { background: 'blue', things: [{ ...thing, colour: 'green' }] };
-    expect(compareScenes(wanted, seen)).toEqual({
+    expect(compareScenes(expected, seen)).toEqual({
       background: { right: 1, all: 1 },
       count: { right: 0, all: 1 },
       place: { right: 1, all: 2 },
@@ -135,7 +137,7 @@ describe('compareScenes', () => {
 });
 
 describe('writeDataset', () => {
-  it('writes pictures and the list of their captions', async () => {
+  it('writes images and the list of their captions', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'world-'));
     try {
       const rows = JSON.parse(

@@ -49,6 +49,7 @@ export const base: AdapterKind = {
   detect: (shapes) => shapes.has('proj.weight') && shapes.has('norm.weight'),
   sizes: sizesOf,
   projection: {
+    defaultTokens: 4,
     create: (sizes) => new ImageProjModel(sizes),
     open: (shapes) => new ImageProjModel(sizesOf(shapes)),
   },

@@ -53,6 +53,7 @@ export const fullFace: AdapterKind = {
     shapes.has('proj.0.weight') && shapes.has('proj.2.weight') && shapes.has('proj.3.weight'),
   sizes: sizesOf,
   projection: {
+    defaultTokens: null,
     create: (sizes) => new MLPProjModel(sizes),
     open: (shapes) => new MLPProjModel(sizesOf(shapes)),
   },

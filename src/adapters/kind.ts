@@ -1,5 +1,7 @@
 /** @file What the kinds of adapter have in common. Each kind is one file beside this one, listed in kinds.ts. */
+
 import type { Module } from '../nn/module.js';
+import type { TrainableKind } from '../options/train-options.js';
 import type { Generator, Tensor } from '../torch/index.js';
 
 /**
@@ -25,12 +27,12 @@ export interface ProjectionSizes {
   /** Width of the feature that the kind reads. */
   embeddingDim: number;
   crossAttentionDim: number;
-  /** Image tokens, where the kind has a choice. */
+  /** Image tokens; ignored by a kind that has a token for each of the encoder's. */
   numTokens: number;
 }
 
 export interface AdapterKind {
-  name: 'plus' | 'base' | 'full-face' | 'faceid' | 'faceid-plus';
+  name: TrainableKind | 'faceid' | 'faceid-plus';
   /** Such as 'IP-Adapter Plus'. */
   title: string;
   /** What it reads of the image encoder. */
@@ -46,11 +48,16 @@ export interface AdapterKind {
   sizes(shapes: ProjectionShapes): Partial<ProjectionSizes>;
   /** Null for a kind that is recognised and not supported. */
   projection: {
+    /** Image tokens of the published files; null where there is one for each of the encoder's. */
+    defaultTokens: number | null;
     /** Returns a new projection without values, as published for such sizes. */
     create(sizes: ProjectionSizes): ImageProjection;
     /** Returns the projection of a file without its values. @throws CheckpointError where a shape is missing */
     open(shapes: ProjectionShapes, file: string): ImageProjection;
   } | null;
 }
+
+/** A kind that can be trained and used. */
+export type SupportedKind = AdapterKind & { projection: NonNullable<AdapterKind['projection']> };
 
 export type ProjectionShapes = ReadonlyMap<string, readonly number[]>;

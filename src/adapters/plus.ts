@@ -10,13 +10,16 @@ import { Resampler, type ResamplerConfig } from './resampler.js';
 const dimHead = 64;
 
 /**
- * A new Resampler is no wider inside than the backbone's context. For SD 1.x and 2.x it has 12 heads, which the original
- * and the programs that load its files take for granted; a smaller model gets fewer, of its own width together.
+ * The sizes of the published files: for SDXL 1280 wide inside with 20 heads; for SD 1.x and 2.x as wide as the backbone's
+ * context with 12 heads, which the original and the programs that load its files take for granted. A smaller model gets
+ * fewer heads, of its own width together.
  */
 function configFor(embeddingDim: number, crossAttentionDim: number, numQueries: number): ResamplerConfig {
-  const heads = Math.min(12, Math.max(1, Math.round(crossAttentionDim / dimHead)));
+  const isSDXL = crossAttentionDim === 2048;
+  const dim = isSDXL ? 1280 : crossAttentionDim;
+  const heads = Math.min(isSDXL ? 20 : 12, Math.max(1, Math.round(dim / dimHead)));
   return {
-    ...{ dim: crossAttentionDim, depth: 4, dimHead, heads, numQueries, embeddingDim },
+    ...{ dim, depth: 4, dimHead, heads, numQueries, embeddingDim },
     ...{ outputDim: crossAttentionDim, ffMult: 4 },
   };
 }
@@ -42,7 +45,7 @@ function configOf(shapes: ProjectionShapes, file: string): ResamplerConfig {
   };
 }
 
-export const plus = {
+export const plus: AdapterKind = {
   name: 'plus',
   title: 'IP-Adapter Plus',
   feature: 'tokens',
@@ -54,8 +57,9 @@ export const plus = {
     crossAttentionDim: shapes.get('proj_out.weight')?.[0],
   }),
   projection: {
+    defaultTokens: 16,
     create: ({ embeddingDim, crossAttentionDim, numTokens }) =>
       new Resampler(configFor(embeddingDim, crossAttentionDim, numTokens)),
     open: (shapes, file) => new Resampler(configOf(shapes, file)),
   },
-} satisfies AdapterKind;
+};

@@ -1,6 +1,6 @@
 /**
- * @file SHA-256 of each file of a folder, in the file SHA256SUMS beside them: what `sha256sum -c SHA256SUMS` checks as
- * well. A byte that a disk, a copy or a full quota has spoilt is found before anything is made of it.
+ * @file Writes and verifies SHA256SUMS, the SHA-256 of each file of a folder, which `sha256sum -c SHA256SUMS` verifies too.
+ * It detects bytes that a disk, a copy or a full quota has damaged.
  */
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { regularFile } from './regular-file.js';
 
 const checksumsFile = 'SHA256SUMS';
 
-/** Writes and syncs the file, for all the files that are in the folder now. */
+/** Writes and syncs SHA256SUMS for all files in the folder. */
 export function writeChecksums(folder: string): void {
   const lines = readdirSync(folder)
     .sort()
@@ -19,17 +19,18 @@ export function writeChecksums(folder: string): void {
 }
 
 /**
- * @param required files that must be there
- * @throws CheckpointError that names the file which is missing or is not as it was written
+ * Verifies a folder's files against its SHA256SUMS.
+ * @param required files that SHA256SUMS must list
+ * @throws CheckpointError naming the file that is missing or damaged
  */
 export function verifyChecksums(folder: string, required: readonly string[]): void {
   const checksums = readChecksums(folder);
   for (const name of required)
     if (!checksums.has(name))
-      throw new CheckpointError(`${join(folder, checksumsFile)} is damaged: Expected ${name} in it`);
+      throw new CheckpointError(`${join(folder, checksumsFile)} is damaged: it does not list ${name}`);
   for (const [name, hash] of checksums) {
     const file = join(folder, name);
-    if (orMissing(file, sha256) !== hash)
+    if (readOrFail(file, sha256) !== hash)
       throw new CheckpointError(
         `${file} is damaged: its SHA-256 is not the one in ${checksumsFile}, so it was cut short or changed after it was written`,
       );
@@ -38,18 +39,20 @@ export function verifyChecksums(folder: string, required: readonly string[]): vo
 
 function readChecksums(folder: string): Map<string, string> {
   const file = join(folder, checksumsFile);
-  const text = orMissing(file, (path) => readFileSync(regularFile(path), 'utf8'));
+  const text = readOrFail(file, (path) => readFileSync(regularFile(path), 'utf8'));
   const lines = text.split('\n').slice(0, -1);
   const entries = lines.map((line): [string, string] => {
     const [, hash, name] = /^([0-9a-f]{64}) {2}([^/]+)$/.exec(line) ?? [];
     if (hash === undefined || name === undefined || !text.endsWith('\n'))
-      throw new CheckpointError(`${file} is damaged: Expected a SHA-256 and a name but received ${line}`);
+      throw new CheckpointError(
+        `${file} is damaged: expected a SHA-256 and a file name but received ${line}`,
+      );
     return [name, hash];
   });
   return new Map(entries);
 }
 
-function orMissing<T>(file: string, read: (file: string) => T): T {
+function readOrFail<T>(file: string, read: (file: string) => T): T {
   try {
     return read(file);
   } catch (cause) {
@@ -59,7 +62,7 @@ function orMissing<T>(file: string, read: (file: string) => T): T {
   }
 }
 
-/** Read by pieces: files are larger than what Node reads at once. */
+/** Files are hashed in pieces, because Node reads at most 2 GiB at once. */
 const PIECE_BYTES = 4 * 2 ** 20;
 
 function sha256(path: string): string {

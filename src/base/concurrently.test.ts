@@ -2,21 +2,21 @@ import { setTimeout } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { forEachConcurrently } from './concurrently.js';
 
-it('works on every item once, so many at a time', async () => {
+it('processes every item once, with limited concurrency', async () => {
   const seen: [string, number][] = [];
   let running = 0;
-  let most = 0;
+  let maxRunning = 0;
   await forEachConcurrently('abcdefg', 3, async (item, index) => {
-    most = Math.max(most, ++running);
+    maxRunning = Math.max(maxRunning, ++running);
     await setTimeout(index % 2);
     seen.push([item, index]);
     running--;
   });
   expect(seen.sort(([, a], [, b]) => a - b)).toEqual([...'abcdefg'].map((item, index) => [item, index]));
-  expect(most).toBe(3);
+  expect(maxRunning).toBe(3);
 });
 
-it('ends with the first failure, and on a signal', async () => {
+it('stops at the first failure, and on a signal', async () => {
   const items = Array.from({ length: 100 }, (_, i) => i);
   const abort = new AbortController();
   const failure = new Error('no');

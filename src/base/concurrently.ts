@@ -1,9 +1,9 @@
-/** @file Work on many items, some of them at the same time. */
+/** @file Processes many items with limited concurrency. */
 
 /**
- * Calls `work` with each item and its index, `limit` at a time, and returns when all have ended. The first failure ends
- * it, with what is in hand.
- * @throws the first failure; the signal's reason when it is aborted
+ * Calls `work` with each item and its index, `limit` at a time, and resolves when all have finished. After a failure no
+ * further items are started.
+ * @throws the first failure, or the signal's reason if it is aborted
  */
 export async function forEachConcurrently<T>(
   items: Iterable<T>,
@@ -11,15 +11,15 @@ export async function forEachConcurrently<T>(
   work: (item: T, index: number) => Promise<void>,
   signal?: AbortSignal,
 ): Promise<void> {
-  // All take from one generator, which the first that throws out of its loop closes for the others too.
+  // All loops share one generator; a loop that throws closes it for the others.
   const queue = entries(items);
-  const take = async (): Promise<void> => {
+  const processQueue = async (): Promise<void> => {
     for (const [index, item] of queue) {
       signal?.throwIfAborted();
       await work(item, index);
     }
   };
-  await Promise.all(Array.from({ length: limit }, take));
+  await Promise.all(Array.from({ length: limit }, processQueue));
 }
 
 function* entries<T>(items: Iterable<T>): Generator<[index: number, item: T]> {

@@ -8,11 +8,11 @@ describe('messages', () => {
     expect(shown('a'.repeat(500))).toBe(`"${'a'.repeat(119)}…`);
   });
 
-  it('survive values nested deeper than the stack', () => {
+  it('show values nested deeper than the stack', () => {
     expect(shown(JSON.parse('['.repeat(100_000) + ']'.repeat(100_000)))).toMatch(/too deeply/);
   });
 
-  it('lose their middle where a file would make them endless, and keep cause and remedy', () => {
+  it('are cut in the middle where they are too long, and keep cause and remedy', () => {
     const { message } = new ConfigError(`Expected this ${'x'.repeat(1e6)} get the file again`);
     expect(message.length).toBeLessThan(3010);
     expect(message).toMatch(/^Expected this x+ … x+ get the file again$/);

@@ -1,13 +1,13 @@
 /**
- * @file The errors a user can meet. Each says what was expected, where, and what to do.
- * The command line ends with exit code 2 on any of them; anything else is a bug of ours.
+ * @file Errors that a user can cause and fix. Their messages say what was expected, where, and what to do. The command line
+ * exits with code 2 on any of them; any other error is a bug in this package.
  */
 
-/** Names and values in a message can be a hostile file's, of any length; a message is for a terminal. */
+/** Names and values from a file can have any length; a message must fit a terminal. */
 const MAX_MESSAGE = 3000;
 const MAX_SHOWN = 120;
 
-/** Base of every error that a user can cause and mend. A message of more than 3000 characters loses its middle. */
+/** Base class of errors that a user can cause and fix. The middle of a message of more than 3000 characters is cut out. */
 export class UserError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     const half = MAX_MESSAGE / 2;
@@ -19,19 +19,19 @@ export class UserError extends Error {
   }
 }
 
-/** A value from a file as JSON, cut to what fits on a line. */
+/** Returns a value as JSON for an error message, cut to 120 characters. */
 export function shown(value: unknown): string {
   let json: string;
   try {
     json = JSON.stringify(value) ?? 'nothing';
   } catch {
-    // JSON.stringify calls itself for what lies in a value, JSON.parse does not.
-    return 'something nested too deeply to be shown';
+    // JSON.parse accepts deeper nesting than JSON.stringify, which is recursive.
+    return 'a value nested too deeply to be shown';
   }
   return json.length > MAX_SHOWN ? `${json.slice(0, MAX_SHOWN)}…` : json;
 }
 
-/** An option is unknown, missing or out of range; the message names the option and what it takes. */
+/** An option or config key is unknown, missing or out of range; the message names it and the allowed values. */
 export class ConfigError extends UserError {}
 
 /** A dataset cannot be read; the message names the file and the row. */
@@ -40,10 +40,10 @@ export class DatasetError extends UserError {}
 /** A model or adapter file cannot be used; the message names the file, the keys and both shapes. */
 export class CheckpointError extends UserError {}
 
-/** Training cannot go on; the message names the step, and how to go on from the newest checkpoint. */
+/** Training cannot continue; the message names the step, and how to resume from the latest checkpoint. */
 export class TrainingError extends UserError {}
 
-/** LibTorch refused an operation; the message names the operator and the arguments' shapes and dtypes. */
+/** LibTorch rejected an operation; the message names the operator and the arguments' shapes and dtypes. */
 export class TorchError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -51,7 +51,7 @@ export class TorchError extends Error {
   }
 }
 
-/** Whether the system refused something: no room, no permission, a disk that fails. */
+/** Whether an error comes from a system call, such as a full disk or a missing permission. */
 export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && 'syscall' in error;
 }

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { MovingAverage } from './moving-average.js';
 
-it('is the mean of what was given, the newest counting most', () => {
+it('is a mean of the values, the newest weighted most', () => {
   const average = new MovingAverage(0.5);
   expect(average.value).toBeNaN();
   average.add(4);
@@ -13,7 +13,7 @@ it('is the mean of what was given, the newest counting most', () => {
   expect(average.value).toBeCloseTo(7, 12);
 });
 
-it('is not spoilt by what is not finite', () => {
+it('ignores values that are not finite', () => {
   const average = new MovingAverage(0.9);
   for (const value of [Number.NaN, 2, Number.POSITIVE_INFINITY]) average.add(value);
   expect(average.value).toBeCloseTo(2, 12);

@@ -14,12 +14,12 @@ describe('nearestName', () => {
     expect(nearestName(written, names)).toBe(meant);
   });
 
-  it('finds nothing where nothing is near', () => {
+  it('is undefined where no name is close', () => {
     for (const written of ['guidance', 'x', 'optimizer']) expect(nearestName(written, names)).toBeUndefined();
     expect(nearestName('seed', [])).toBeUndefined();
   });
 
-  it('takes the first of two that are equally near', () => {
+  it('returns the first of two equally close names', () => {
     expect(nearestName('abcx', ['abcy', 'abcz'])).toBe('abcy');
     expect(nearestName('abcx', ['abcz', 'abcy', 'abcx'])).toBe('abcx');
   });

@@ -1,19 +1,19 @@
-/** @file The name that someone meant who wrote another. */
+/** @file Suggests the name that a misspelt name was meant to be. */
 
-/** Names that differ in more of their letters than this are not taken for each other. */
-const farthest = 0.4;
+/** The largest share of letters in which a suggestion may differ. */
+const maxDifference = 0.4;
 
-/** The candidate that is spelt most like `name`; case, hyphens and underscores do not count. Undefined where none is near. */
+/** Returns the candidate spelt most like `name`, ignoring case, hyphens and underscores; undefined where none is close. */
 export function nearestName(name: string, candidates: Iterable<string>): string | undefined {
   const written = letters(name);
   let nearest: string | undefined;
-  let least = farthest;
+  let smallest = maxDifference;
   for (const candidate of candidates) {
     const other = letters(candidate);
     const difference = editDistance(written, other) / Math.max(written.length, other.length);
-    if (difference > least || (difference === least && nearest !== undefined)) continue;
+    if (difference > smallest || (difference === smallest && nearest !== undefined)) continue;
     nearest = candidate;
-    least = difference;
+    smallest = difference;
   }
   return nearest;
 }
@@ -22,7 +22,7 @@ function letters(name: string): string {
   return name.replace(/[-_]/g, '').toLowerCase();
 }
 
-/** Letters put in, left out or replaced to come from one to the other (Levenshtein). */
+/** Returns the Levenshtein distance: the number of letters to insert, delete or replace. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (const [i, letter] of [...a].entries()) {

@@ -11,7 +11,7 @@ import { mirror } from '../images/mirror.js';
 import { type PixelTable, writePlanar } from '../images/pixels.js';
 import { TRAIN_PIXELS, trainCropAsync } from '../images/train-transform.js';
 import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
-import type { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
+import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import { type BadRow, listed, maxBadRows } from './bad-rows.js';
 import { bucketedOrder, countBatches } from './buckets.js';
 import type { Rows } from './dataset.js';
@@ -19,7 +19,7 @@ import { captionFor, type Drop, dropFor, flipFor, shuffledIndices } from './samp
 
 export interface DataLoaderOptions {
   readonly rows: Rows;
-  readonly tokenizer: ClipTokenizer;
+  readonly tokenizer: PromptTokenizer;
   readonly imageProcessor: ClipImageProcessor;
   /** Side of the training images, in pixels; not used where there are buckets. */
   readonly resolution: number;
@@ -53,7 +53,7 @@ export interface Examples {
   readonly pixelValues: Values<Float32Array> | null;
   /** [b, 3, c, c] as CLIP normalises; all zero where the image is dropped. */
   readonly clipPixelValues: Values<Float32Array> | null;
-  /** [b, 77]; the empty caption where the text is dropped. */
+  /** [b, …] of the tokenizer's shape, [b, 77] for one text encoder; the empty caption where the text is dropped. */
   readonly inputIds: Values<BigInt64Array> | null;
   /** What each row of the batch drops. */
   readonly drops: readonly Drop[];
@@ -269,11 +269,8 @@ export class DataLoader {
 
   #tokenize(examples: readonly Example[]): Values<BigInt64Array> {
     const { tokenizer } = this.#options;
-    const data = new BigInt64Array(examples.length * tokenizer.maxLength);
-    examples.forEach(({ caption }, i) => {
-      data.set(tokenizer.encode(caption).map(BigInt), i * tokenizer.maxLength);
-    });
-    return { data, shape: [examples.length, tokenizer.maxLength] };
+    const ids = examples.flatMap(({ caption }) => tokenizer.encode(caption));
+    return { data: BigInt64Array.from(ids, BigInt), shape: [examples.length, ...tokenizer.shape] };
   }
 }
 

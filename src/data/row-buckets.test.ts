@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { fileSource } from '../images/image-source.js';
-import { readBuckets } from './row-buckets.js';
+import { rowBuckets } from './row-buckets.js';
+import { readRowSizes } from './row-sizes.js';
 
 let dir: string;
 beforeAll(() => {
@@ -35,13 +36,14 @@ it('takes each row to the bucket of its training image, and what has no header t
     rowOf('tall.png'),
   ];
   const messages: string[] = [];
-  const buckets = await readBuckets(rows, 64, { onMessage: (message) => messages.push(message) });
+  const onMessage = (message: string) => void messages.push(message);
+  const buckets = rowBuckets(await readRowSizes(rows, { onMessage }), 64, onMessage);
   expect(buckets.map(({ width, height }) => `${width}x${height}`)).toEqual(
     '32x64 80x48 64x64 64x64 64x64 64x32 32x64'.split(' '),
   );
   expect(new Set(buckets).size).toBe(4);
   expect(messages).toEqual([
-    'Buckets: reading the sizes of 7 images',
+    'Reading the sizes of 7 images',
     'Buckets: 32x64: 2, 64x64: 3, 80x48: 1, 64x32: 1',
   ]);
 });
@@ -49,5 +51,5 @@ it('takes each row to the bucket of its training image, and what has no header t
 it('ends when it is asked to', async () => {
   const reason = new Error('enough');
   const signal = AbortSignal.abort(reason);
-  await expect(readBuckets([rowOf('tall.png')], 64, { signal })).rejects.toBe(reason);
+  await expect(readRowSizes([rowOf('tall.png')], { signal })).rejects.toBe(reason);
 });

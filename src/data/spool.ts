@@ -2,10 +2,11 @@
  * @file Keeps a tar from a pipe in a file. A pipe can be read once and in order, but training shuffles, reads the data
  * again in every epoch, and resumes after an interruption.
  */
-import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { DatasetError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 import { Throttle } from '../base/throttle.js';
 
 const NAME = 'dataset.tar';
@@ -22,7 +23,7 @@ export async function spool(
 ): Promise<string> {
   const file = join(folder, NAME);
   const partial = `${file}.partial`;
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   onMessage?.(`Standard input is kept in ${file}: rows come shuffled, and again in every epoch`);
   if (signal !== undefined) addAbortSignal(signal, input);
   const descriptor = openSync(partial, 'w');

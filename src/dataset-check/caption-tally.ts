@@ -1,14 +1,14 @@
 /** @file What is counted of a dataset's captions. */
-import type { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
+import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import { type CaptionsReport, spreadOf } from './report.js';
 
 export class CaptionTally {
-  readonly #tokenizer: ClipTokenizer | null;
+  readonly #tokenizer: PromptTokenizer | null;
   readonly #tokens: number[] = [];
   #count = 0;
   #empty = 0;
 
-  constructor(tokenizer: ClipTokenizer | null) {
+  constructor(tokenizer: PromptTokenizer | null) {
     this.#tokenizer = tokenizer;
   }
 

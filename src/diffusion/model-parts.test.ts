@@ -7,10 +7,12 @@ import { golden } from '../../test/golden.js';
 import { ldmFile, v1 } from '../../test/ldm-layout.js';
 import { writeSparse } from '../../test/model-files.js';
 import { openImageEncoder } from '../adapters/image-encoder.js';
-import { CheckpointError } from '../base/errors.js';
+import { CheckpointError, ConfigError } from '../base/errors.js';
+import { writeSafetensors } from '../formats/index.js';
 import { readSchedulerConfig } from '../schedulers/config.js';
+import { zeros } from '../torch/index.js';
 import { openModelParts } from './model-parts.js';
-import { openDiffusionModel } from './stable-diffusion.js';
+import { openDiffusionModel } from './open-model.js';
 
 let world: World;
 let root: string;
@@ -86,6 +88,35 @@ describe('a file of Stable Diffusion 1.x', () => {
     expect(load).toThrow(
       /a checkpoint file has no vocabulary\. Put vocab\.json and merges\.txt of openai\/clip-vit-large-patch14.* into .*tokenizer; or .*hf download/,
     );
+  });
+});
+
+it('refuses a file of SDXL without a tokenizer for being SDXL', () => {
+  const sdxl = join(root, 'sdxl.safetensors');
+  writeSafetensors(sdxl, new Map([['conditioner.embedders.0.transformer.text_model.a', zeros([1])]]));
+  expect(() => openModelParts(sdxl).tokenizer()).toThrow(/Stable Diffusion 1\.x in .* but it is SDXL/);
+});
+
+describe('sample_size', () => {
+  const withSampleSize = (size: unknown) => {
+    cpSync(join(world.root, 'model/unet/config.json'), join(root, 'sized/unet/config.json'));
+    const config = JSON.parse(readFileSync(join(root, 'sized/unet/config.json'), 'utf8'));
+    writeFileSync(join(root, 'sized/unet/config.json'), JSON.stringify({ ...config, sample_size: size }));
+    return openModelParts(join(root, 'sized')).sampleSize();
+  };
+
+  it.each([
+    [96, 96],
+    [[8, 8], 8],
+    [null, 64],
+    [undefined, 64],
+  ])('%j is read as %j', (size, expected) => {
+    expect(withSampleSize(size)).toBe(expected);
+  });
+
+  it.each([[[8, 12]], [[]], ['64'], [0], [-8], [8.5], [{}], [true]])('%j is refused', (size) => {
+    expect(() => withSampleSize(size)).toThrow(ConfigError);
+    expect(() => withSampleSize(size)).toThrow(/for sample_size in .*config\.json but received/);
   });
 });
 

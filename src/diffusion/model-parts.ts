@@ -1,9 +1,11 @@
 /** @file A diffusion model as people have it, a folder in the layout of diffusers or one file, part by part. */
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { CheckpointError } from '../base/errors.js';
+import { CheckpointError, ConfigError, shown } from '../base/errors.js';
+import { readJsonObject } from '../base/json.js';
 import { cachedSnapshot, resolveModelPath } from '../hub/cache.js';
 import type { CLIPTextModel } from '../models/clip/clip-text-model.js';
+import type { CLIPTextModelWithProjection } from '../models/clip/clip-text-model-with-projection.js';
 import { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
 import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import {
@@ -19,7 +21,14 @@ import {
   type SchedulerFile,
 } from '../schedulers/config.js';
 import { readDiffusersConfig } from '../weights/config-file.js';
-import { type LoadOptions, loadTextEncoder, loadUNet, loadVAE, readVAEConfig } from '../weights/load.js';
+import {
+  type LoadOptions,
+  loadTextEncoder,
+  loadTextEncoderWithProjection,
+  loadUNet,
+  loadVAE,
+  readVAEConfig,
+} from '../weights/load.js';
 import { summarizeKeys } from '../weights/published-keys.js';
 import { sd15 } from '../weights/sd15.js';
 import { openSingleFile, type SingleFileCheckpoint } from '../weights/single-file.js';
@@ -35,16 +44,22 @@ export interface ModelParts {
   noiseConfig(): NoiseConfig;
   /** All of it, for sampling. */
   schedulerFile(): SchedulerFile;
-  tokenizer(): ClipTokenizer;
+  tokenizer(part?: 'tokenizer' | 'tokenizer_2'): ClipTokenizer;
+  /** Whether it is SDXL. */
+  isXL(): boolean;
+  /** Whether an absent negative prompt is states of zeros (`force_zeros_for_empty_prompt` of model_index.json). */
+  forcesZeros(): boolean;
   /** Side of the latents that it was trained on. */
   sampleSize(): number;
   vaeConfig(): AutoencoderKLConfig;
   /** Where the weights of a part are: its folder, or the file that holds all parts. */
-  pathOf(part: 'vae' | 'text_encoder'): string;
-  /** Each of the three models is loaded once at most. */
+  pathOf(part: 'vae' | 'text_encoder' | 'text_encoder_2'): string;
+  /** Each of the models is loaded once at most. */
   loadUNet(options: LoadOptions): UNet2DConditionModel;
   loadVAE(options: LoadOptions): AutoencoderKL;
   loadTextEncoder(options: LoadOptions): CLIPTextModel;
+  /** SDXL's second text encoder. */
+  loadSecondTextEncoder(options: LoadOptions): CLIPTextModelWithProjection;
 }
 
 /**
@@ -63,21 +78,44 @@ function inFolder(path: string): ModelParts {
     path,
     noiseConfig: () => readNoiseConfig(part('scheduler')),
     schedulerFile: () => readSchedulerConfig(part('scheduler')),
-    tokenizer: () => ClipTokenizer.load(part('tokenizer')),
+    tokenizer: (name = 'tokenizer') => ClipTokenizer.load(part(name)),
+    isXL: () =>
+      readDiffusersConfig(part('unet'), 'UNet2DConditionModel').json.addition_embed_type === 'text_time',
+    forcesZeros: () => forcesZerosIn(path),
     sampleSize: () => sampleSizeIn(part('unet')),
     vaeConfig: () => readVAEConfig(part('vae')),
     pathOf: part,
     loadUNet: (options) => loadUNet(part('unet'), options),
     loadVAE: (options) => loadVAE(part('vae'), options),
     loadTextEncoder: (options) => loadTextEncoder(part('text_encoder'), options),
+    loadSecondTextEncoder: (options) => withProjection(part('text_encoder_2'), options),
   };
 }
 
-/** The UNet works at any size, so its class has no use for the number. */
+/** diffusers' pipeline of SDXL has it so where the file does not say. */
+function forcesZerosIn(path: string): boolean {
+  const file = join(path, 'model_index.json');
+  if (!existsSync(file)) return true;
+  return readJsonObject(file, ConfigError).force_zeros_for_empty_prompt !== false;
+}
+
+function withProjection(folder: string, options: LoadOptions): CLIPTextModelWithProjection {
+  const model = loadTextEncoderWithProjection(folder, options);
+  if (model !== null) return model;
+  throw new CheckpointError(
+    `Expected a CLIPTextModelWithProjection in ${folder} but there is no text_projection.weight; SDXL needs the second text encoder with its projection`,
+  );
+}
+
+/** Returns the side of the training latents. The UNet works at any size, so its class does not read this key. */
 function sampleSizeIn(unetFolder: string): number {
-  const { sample_size: size } = readDiffusersConfig(unetFolder, 'UNet2DConditionModel').json;
-  // diffusers' default is none.
-  return typeof size === 'number' ? size : sd15.unet.sample_size;
+  const { json, where } = readDiffusersConfig(unetFolder, 'UNet2DConditionModel');
+  const size = json.sample_size ?? sd15.unet.sample_size;
+  const [side, ...others] = Array.isArray(size) ? size : [size];
+  if (Number.isInteger(side) && side > 0 && others.every((other) => other === side)) return side;
+  throw new ConfigError(
+    `Expected a whole number above 0, or a list of equal ones, for sample_size in ${where} but received ${shown(size)}; models of non-square images are not supported`,
+  );
 }
 
 function inFile(path: string): ModelParts {
@@ -98,12 +136,17 @@ function inFile(path: string): ModelParts {
     noiseConfig: () => scheduler().config,
     schedulerFile: scheduler,
     tokenizer: () => ClipTokenizer.load(tokenizerFor(path)),
+    isXL: () => false,
+    forcesZeros: () => false,
     sampleSize: () => sd15.unet.sample_size,
     vaeConfig: () => parseVAEConfig(sd15.vae, `the vae of ${path}`),
     pathOf: () => path,
     loadUNet: (options) => loadUNet(open(options), options),
     loadVAE: (options) => loadVAE(open(options), options),
     loadTextEncoder: (options) => loadTextEncoder(open(options), options),
+    loadSecondTextEncoder: () => {
+      throw new CheckpointError(`${path} is not SDXL: it has one text encoder`);
+    },
   };
 }
 
@@ -128,6 +171,8 @@ export const tokenizerRepo = 'openai/clip-vit-large-patch14';
 function tokenizerFor(file: string): string {
   const found = tokenizerBeside(file) ?? cachedSnapshot(tokenizerRepo);
   if (found !== null && hasTokenizer(found)) return found;
+  // A file of another model, such as SDXL, is refused for that reason, not for its tokenizer.
+  openSingleFile(file)[Symbol.dispose]();
   throw new CheckpointError(
     `Expected a tokenizer for ${file} but there is none: a checkpoint file has no vocabulary. Put vocab.json and merges.txt ` +
       `of ${tokenizerRepo}, or of any Stable Diffusion 1.x in the layout of diffusers, into ${join(dirname(file), 'tokenizer')}; or let the Hub's ` +

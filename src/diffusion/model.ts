@@ -3,13 +3,13 @@
  * `DiffusionModel`; a family is a file beside this one that opens one (docs/adding-a-family.md).
  */
 
-import type { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
+import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import type { AttentionSite, SiteAddition } from '../models/layers/attention-site.js';
 import type { AutoencoderKL } from '../models/vae/autoencoder-kl.js';
 import type { SchedulerFile } from '../schedulers/config.js';
 import type { Device, Tensor } from '../torch/index.js';
 import type { LoadOptions } from '../weights/load.js';
-import type { Conditioning } from './conditioning.js';
+import type { Conditioning, ImageSizes } from './conditioning.js';
 import type { Objective } from './objective.js';
 
 /**
@@ -25,19 +25,26 @@ export interface DiffusionModel {
   readonly latents: LatentSpace;
   /** Side of the images that it was trained on, in pixels. */
   readonly imageSize: number;
-  tokenizer(): ClipTokenizer;
+  tokenizer(): PromptTokenizer;
   /** What it was trained to predict. */
   objective(device: Device): Objective;
   /** Its settings for sampling. */
   schedulerFile(): SchedulerFile;
-  /** Where a part's weights are: its folder, or the file that holds all parts. */
-  pathOf(part: 'vae' | 'text_encoder'): string;
+  /** Where the weights of the VAE and of the text encoders are: a folder, or the file that holds all parts. */
+  readonly vaePath: string;
+  readonly textEncoderPaths: readonly string[];
+  /** What a negative prompt that is not given is: no text at all (states of zeros), or the empty text. */
+  readonly absentNegative: 'zeros' | 'empty text';
+  /** Returns the conditioning by the images' sizes, a row each; null for a family without. */
+  readonly sizeConditioning: ((sizes: readonly ImageSizes[], device: Device) => SizeConditioning) | null;
   loadBackbone(options: PartOptions): Backbone;
   loadTextEncoder(options: PartOptions): TextEncoder;
   loadVAE(options: PartOptions): AutoencoderKL;
 }
 
 export type PartOptions = LoadOptions & { device: Device };
+
+export type SizeConditioning = Required<Pick<Conditioning, 'timeIds'>>;
 
 /** How images become latents and back. */
 export interface LatentSpace {
@@ -50,7 +57,7 @@ export interface LatentSpace {
 
 /** The one place where text is encoded. */
 export interface TextEncoder extends Disposable {
-  /** @param inputIds int64 [batch, tokens], on the encoder's device */
+  /** @param inputIds int64 [batch, …] of the tokenizer's shape, on the encoder's device */
   condition(inputIds: Tensor): Conditioning;
   parameters(): Tensor[];
 }

@@ -2,20 +2,18 @@
  * @file CLIP as a measure: pictures and texts as vectors of length 1, so that products are cosines. Takes a whole CLIP
  * as published (openai/clip-vit-large-patch14), or an image encoder alone, with or without a text encoder.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ImageEncoder, openImageEncoder } from '../adapters/image-encoder.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
-import { regularFile } from '../base/regular-file.js';
 import type { PartOptions } from '../diffusion/model.js';
-import { readSafetensors } from '../formats/index.js';
 import { clipPixels } from '../generation/image-prompt.js';
 import type { RgbImage } from '../images/image.js';
-import { type CLIPTextModel, parseCLIPTextConfig } from '../models/clip/clip-text-model.js';
-import { CLIPTextModelWithProjection } from '../models/clip/clip-text-model-with-projection.js';
+import type { CLIPTextModel } from '../models/clip/clip-text-model.js';
 import { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
 import { cat, type Device, noGrad, type Tensor, tensor, tidy } from '../torch/index.js';
-import { type LoadOptions, loadTextEncoder } from '../weights/load.js';
+import { readCLIPConfig } from '../weights/config-file.js';
+import { type LoadOptions, loadTextEncoder, loadTextEncoderWithProjection } from '../weights/load.js';
 
 interface TextSide {
   tokenizer: ClipTokenizer;
@@ -42,18 +40,12 @@ export class ClipMetric implements Disposable {
    * @throws ConfigError, CheckpointError where a folder is neither, or the two do not go together
    */
   static load(folder: string, textFolder: string | undefined, target: PartOptions): ClipMetric {
-    const file = join(folder, 'config.json');
-    const json = readJson(file);
-    const isWhole = json.model_type === 'clip';
+    const { isWhole } = readCLIPConfig(folder, 'vision');
     if (isWhole && textFolder !== undefined)
       throw new ConfigError(`Expected no metric text encoder beside ${folder}, which has its own`);
     const vision = openImageEncoder(folder).load(target);
-    const projectionDim = vision.widths.pooled;
-    const text = isWhole
-      ? loadOwnText(folder, json, projectionDim, target)
-      : textFolder === undefined
-        ? null
-        : loadText(textFolder, projectionDim, target);
+    const textSource = isWhole ? folder : textFolder;
+    const text = textSource === undefined ? null : loadText(textSource, vision.widths.pooled, target);
     return new ClipMetric(vision, text, target.device);
   }
 
@@ -94,44 +86,17 @@ function unitRows(rows: Tensor): Tensor {
   return values.div(values.square().sum([-1], true).sqrt());
 }
 
-/** The text side of a whole CLIP. */
-function loadOwnText(
-  folder: string,
-  json: Record<string, unknown>,
-  projectionDim: number,
-  target: LoadOptions,
-): TextSide {
-  const textConfig = parseCLIPTextConfig(json.text_config, `${join(folder, 'config.json')} (text_config)`);
-  const model = new CLIPTextModelWithProjection(textConfig, projectionDim);
-  const weightsFile = join(folder, 'model.safetensors');
-  const own = [...readSafetensors(weightsFile).tensors].filter(
-    ([key]) => /^(text_model|text_projection)\./.test(key) && !key.endsWith('.position_ids'),
-  );
-  model.loadStateDict(new Map(own), weightsFile);
-  model.to(target);
-  return { tokenizer: ClipTokenizer.load(folder), model, embed: (ids) => model.embed(ids) };
-}
-
 function loadText(folder: string, projectionDim: number, target: LoadOptions): TextSide {
   const tokenizer = ClipTokenizer.load(tokenizerFolder(folder));
-  const weightsFile = join(folder, 'model.safetensors');
-  const { tensors } = readSafetensors(weightsFile);
-  const projection = tensors.get('text_projection.weight');
-  if (projection === undefined) {
-    // A pair may have been trained to be compared without a projection of the text.
-    const model = loadTextEncoder(folder, target);
-    assertWidth(folder, model.config.hiddenSize, projectionDim);
-    return { tokenizer, model, embed: (ids) => model.call(ids).poolerOutput };
+  const model = loadTextEncoderWithProjection(folder, target);
+  if (model !== null) {
+    assertWidth(folder, model.text_projection.weight.shape[0] as number, projectionDim);
+    return { tokenizer, model, embed: (ids) => model.embed(ids) };
   }
-  const file = join(folder, 'config.json');
-  const model = new CLIPTextModelWithProjection(
-    parseCLIPTextConfig(readJson(file), file),
-    projection.shape[0] as number,
-  );
-  model.loadStateDict(new Map([...tensors].filter(([key]) => !key.endsWith('.position_ids'))), weightsFile);
-  assertWidth(folder, projection.shape[0] as number, projectionDim);
-  model.to(target);
-  return { tokenizer, model, embed: (ids) => model.embed(ids) };
+  // A pair may have been trained to be compared without a projection of the text.
+  const plain = loadTextEncoder(folder, target);
+  assertWidth(folder, plain.config.hiddenSize, projectionDim);
+  return { tokenizer, model: plain, embed: (ids) => plain.call(ids).poolerOutput };
 }
 
 function assertWidth(folder: string, width: number, projectionDim: number): void {
@@ -145,14 +110,4 @@ function assertWidth(folder: string, width: number, projectionDim: number): void
 function tokenizerFolder(folder: string): string {
   const isHere = ['tokenizer.json', 'vocab.json'].some((name) => existsSync(join(folder, name)));
   return isHere ? folder : join(folder, '..', 'tokenizer');
-}
-
-function readJson(file: string): Record<string, unknown> {
-  try {
-    return JSON.parse(readFileSync(regularFile(file), 'utf8')) as Record<string, unknown>;
-  } catch (cause) {
-    throw new CheckpointError(`Expected a CLIP model's config at ${file}: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
 }

@@ -1,4 +1,4 @@
-/** @file Writes the pickle of `torch.save` for dictionaries of tensors: protocol 2, as torch itself does. */
+/** @file Writes the pickle of `torch.save` for dictionaries of tensors, in protocol 2 like torch. */
 
 import type { Tensor } from '../torch/tensor.js';
 import { storageClasses } from './tensor-pickle.js';
@@ -6,10 +6,7 @@ import { storageClasses } from './tensor-pickle.js';
 /** Named dictionaries of named tensors. */
 export type TensorDictionaries = Readonly<Record<string, ReadonlyMap<string, Tensor>>>;
 
-/**
- * The `data.pkl` of nested dictionaries. Storage `i` belongs to the i-th tensor, in order; each holds just its
- * tensor's values, row by row.
- */
+/** Returns the `data.pkl` of nested dictionaries. Storage `i` holds the values of the i-th tensor alone, in row-major order. */
 export function pickleTensors(dictionaries: TensorDictionaries): Buffer {
   const parts: Buffer[] = [Buffer.from([0x80, 2])]; // PROTO 2
   let storage = 0;
@@ -40,7 +37,7 @@ function writeDictionary<T>(
   parts.push(Buffer.from('u'));
 }
 
-/** A call of `_rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)`. */
+/** Writes a call of `_rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)`. */
 function writeTensor(parts: Buffer[], { dtype, shape, numel }: Tensor, key: string): void {
   const strides = shape.map((_, i) => shape.slice(i + 1).reduce((product, size) => product * size, 1));
   parts.push(
@@ -55,7 +52,7 @@ function writeTensor(parts: Buffer[], { dtype, shape, numel }: Tensor, key: stri
       integer(numel),
       TUPLE,
     ],
-    Buffer.from('Q'), // BINPERSID: the tuple names the storage
+    Buffer.from('Q'), // BINPERSID: the tuple identifies the storage
     integer(0),
     ...[MARK, ...shape.map(integer), TUPLE],
     ...[MARK, ...strides.map(integer), TUPLE],

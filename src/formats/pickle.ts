@@ -1,16 +1,16 @@
 /**
- * @file Python's pickle format, protocols 2 to 5 (CPython Lib/pickletools.py), as data: nothing a pickle names
- * is looked up or run. It may name only the globals it is given here; any other is an error, or stands unread.
+ * @file Parses Python's pickle format, protocols 2 to 5 (CPython Lib/pickletools.py), as data: nothing that a pickle names
+ * is imported or executed. Globals that the caller does not define are errors, or are read as `Unread`.
  */
 
-/** Something a pickle may name, such as `collections.OrderedDict`. */
+/** A global that a pickle may name, such as `collections.OrderedDict`. */
 export interface PickleGlobal {
   name: string;
-  /** What calling it gives; without it, a call is an error. */
+  /** Returns the result of calling the global; without it, a call is an error. */
   call?: (args: unknown[]) => unknown;
 }
 
-/** Stands for what is not read: a global that is none of the given ones, or whatever was to be made with it. */
+/** Stands for an unknown global, or for an object made with one. */
 export class Unread {
   /** @param name such as 'numpy.core.multiarray.scalar' */
   constructor(readonly name: string) {}
@@ -18,23 +18,23 @@ export class Unread {
 
 export interface PickleReader {
   globals: ReadonlyMap<string, PickleGlobal>;
-  /** Whether any other global comes as an `Unread` instead of an error. */
+  /** Whether an unknown global is read as an `Unread`; otherwise it is an error. */
   skipsOthers: boolean;
-  /** The value of a persistent id: for torch, a storage beside the pickle. */
+  /** Returns the value of a persistent id; in torch files a storage beside the pickle. */
   load: (id: unknown) => unknown;
-  /** Throws the error for a fault in the pickle. */
+  /** Throws an error about the pickle. */
   fail: (what: string) => never;
 }
 
-/** Far above any checkpoint, at some 20 a tensor; below what would fill memory with empty dictionaries. */
+/** Far more than any checkpoint needs (about 20 a tensor), and few enough that empty containers cannot fill the memory. */
 const MAX_INSTRUCTIONS = 2_000_000;
-/** Python writes the integers of checkpoints in 8 bytes; hostile ones take quadratic time to decode. */
+/** Integers in checkpoints take 8 bytes; decoding takes quadratic time, which a hostile file could exploit. */
 const MAX_INTEGER_BYTES = 64;
 const HIGHEST_PROTOCOL = 5;
 
 /**
- * Reads a pickle. Dictionaries come as Maps, lists and tuples as arrays, None as null, integers as numbers
- * where those hold them exactly, else as bigints.
+ * Reads a pickle. Dictionaries become Maps, lists and tuples arrays, None null, and integers numbers, or bigints where a
+ * number is not exact.
  * @param bytes the whole pickle
  */
 export function unpickle(bytes: Buffer, reader: PickleReader): unknown {
@@ -66,9 +66,9 @@ class Unpickler {
     return this.#fail(`it has more than ${MAX_INSTRUCTIONS} instructions`);
   }
 
-  /** Carries out one instruction; what it returns goes onto the stack, unless that is undefined. */
+  /** Executes one instruction. The result is pushed onto the stack unless it is undefined. */
   #execute(code: number): unknown {
-    // The names beside the codes are those of pickletools.
+    // The comments are pickletools' names of the instructions.
     switch (code) {
       case 0x80: // PROTO
         if (this.#u8() > HIGHEST_PROTOCOL) this.#fail(`it has a protocol above ${HIGHEST_PROTOCOL}`);
@@ -143,9 +143,9 @@ class Unpickler {
       case 0x94: // MEMOIZE
         return void this.#memo.set(this.#memo.size, this.#top());
       case 0x68: // BINGET
-        return this.#remembered(this.#u8());
+        return this.#memoized(this.#u8());
       case 0x6a: // LONG_BINGET
-        return this.#remembered(this.#u32());
+        return this.#memoized(this.#u32());
 
       case 0x63: // GLOBAL
         return this.#global(this.#line(), this.#line());
@@ -158,7 +158,7 @@ class Unpickler {
       case 0x81: // NEWOBJ
         return this.#call(...(this.#popSome(2) as [unknown, unknown]));
       case 0x62: // BUILD
-        // Attributes of an OrderedDict: a state dict's `_metadata`, which holds no weights.
+        // The attributes of an OrderedDict, such as a state dict's `_metadata`, hold no weights and are dropped.
         this.#pop();
         if (!(this.#top() instanceof Map || this.#top() instanceof Unread))
           this.#fail('it sets attributes on something other than a dictionary');
@@ -166,24 +166,24 @@ class Unpickler {
       case 0x51: // BINPERSID
         return this.#reader.load(this.#pop());
       default:
-        return this.#fail(`its instruction 0x${code.toString(16)} is not one that checkpoints have`);
+        return this.#fail(`its instruction 0x${code.toString(16)} is not used in checkpoints`);
     }
   }
 
   #global(module: unknown, name: unknown): PickleGlobal | Unread {
     if (typeof module !== 'string' || typeof name !== 'string')
-      return this.#fail('it names something without text');
+      return this.#fail('it names a global by something other than text');
     const path = `${module}.${name}`;
-    const refused = `it names ${path.slice(0, 100)}; only tensors and plain containers are read, and nothing is run`;
-    const known = this.#reader.globals.get(path);
-    return known ?? (this.#reader.skipsOthers ? new Unread(path) : this.#fail(refused));
+    const refusal = `it names ${path.slice(0, 100)}; only tensors and plain containers are read, and no code is executed`;
+    const global = this.#reader.globals.get(path);
+    return global ?? (this.#reader.skipsOthers ? new Unread(path) : this.#fail(refusal));
   }
 
   #call(callee: unknown, args: unknown): unknown {
     if (callee instanceof Unread) return callee;
     const { name, call } = (callee ?? {}) as Partial<PickleGlobal>;
     if (!call || !Array.isArray(args))
-      return this.#fail(`it calls ${name ?? 'something'} that is no function`);
+      return this.#fail(`it calls ${name ?? 'a value'}, which is not a function`);
     return call(args);
   }
 
@@ -213,21 +213,21 @@ class Unpickler {
 
   /** The topmost `count` values, which must lie above the last MARK. */
   #popSome(count: number): unknown[] {
-    if (this.#stack.length - count < (this.#marks.at(-1) ?? 0)) this.#fail('it takes from an empty stack');
+    if (this.#stack.length - count < (this.#marks.at(-1) ?? 0)) this.#fail('it pops from an empty stack');
     return this.#stack.splice(this.#stack.length - count);
   }
 
   #popMark(): unknown[] {
-    return this.#stack.splice(this.#marks.pop() ?? this.#fail('it ends a list that it did not begin'));
+    return this.#stack.splice(this.#marks.pop() ?? this.#fail('it ends a list that it did not start'));
   }
 
   #top(): unknown {
-    if (this.#stack.length <= (this.#marks.at(-1) ?? 0)) this.#fail('it uses the top of an empty stack');
+    if (this.#stack.length <= (this.#marks.at(-1) ?? 0)) this.#fail('it reads from an empty stack');
     return this.#stack.at(-1);
   }
 
-  #remembered(index: number): unknown {
-    if (!this.#memo.has(index)) this.#fail(`it uses value ${index} before it is there`);
+  #memoized(index: number): unknown {
+    if (!this.#memo.has(index)) this.#fail(`it uses memo ${index} before it is set`);
     return this.#memo.get(index);
   }
 
@@ -251,7 +251,7 @@ class Unpickler {
     return Number(this.#take(8).readBigUInt64LE());
   }
 
-  /** A little-endian two's complement integer. */
+  /** Reads a little-endian two's complement integer. */
   #integer(length: number): number | bigint {
     if (length > MAX_INTEGER_BYTES) this.#fail(`it holds an integer of ${length} bytes`);
     const hex = Buffer.from(this.#take(length)).reverse().toString('hex');
@@ -269,7 +269,7 @@ class Unpickler {
     }
   }
 
-  /** Text up to the end of a line. */
+  /** Reads text up to the end of the line. */
   #line(): string {
     const end = this.#bytes.indexOf(0x0a, this.#position);
     if (end < 0) this.#fail('it ends in the middle of a name');

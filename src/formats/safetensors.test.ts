@@ -21,7 +21,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-/** A file from a header object (or raw text) and some data bytes. */
+/** Writes a file from a header object (or raw text) and a number of data bytes. */
 function craft(header: unknown, dataBytes: number, name = 'x.safetensors'): string {
   const text = Buffer.from(typeof header === 'string' ? header : JSON.stringify(header));
   const length = Buffer.alloc(8);
@@ -32,7 +32,7 @@ function craft(header: unknown, dataBytes: number, name = 'x.safetensors'): stri
 }
 
 describe('safetensors', () => {
-  it('reads back what it wrote, to the bit, every dtype', () => {
+  it('reads back bit-exactly what it wrote, with every dtype', () => {
     const tensors = new Map([
       ['a', tensor([1.5, -2, 3, 4, 5, 6], [2, 3])],
       ['half', tensor([1, 2], [2], 'float16')],
@@ -56,7 +56,7 @@ describe('safetensors', () => {
     expect(safetensorsSize(tensors, { format: 'pt' })).toBe(statSync(path).size);
   });
 
-  it('knows what lies in the file and what is a copy', () => {
+  it('tells mapped tensors from copies', () => {
     const path = join(folder, 'x.safetensors');
     writeSafetensors(path, new Map([['a', tensor([1, 2], [2])]]));
     const a = readSafetensors(path).tensors.get('a') as Tensor;
@@ -65,14 +65,14 @@ describe('safetensors', () => {
     expect(copies.map(({ isMapped }) => isMapped)).toEqual([false, false, false, false]);
   });
 
-  it('a write to a mapped tensor leaves the file alone', () => {
+  it('does not change the file when a mapped tensor is written to', () => {
     const path = join(folder, 'x.safetensors');
     writeSafetensors(path, new Map([['a', tensor([1, 2], [2])]]));
-    const before = readFileSync(path);
+    const original = readFileSync(path);
     const a = readSafetensors(path).tensors.get('a');
     a?.add_(5);
     expect(a?.toNumbers()).toEqual([6, 7]);
-    expect(readFileSync(path)).toEqual(before);
+    expect(readFileSync(path)).toEqual(original);
   });
 
   const f32 = (shape: number[], offsets: number[]) => ({ dtype: 'F32', shape, data_offsets: offsets });
@@ -90,19 +90,25 @@ describe('safetensors', () => {
       /truncated/,
     ],
     ['fewer than 8 bytes', () => craft('{}', 0), (path: string) => truncateSync(path, 3), /3 bytes/],
-    ['a header that is no JSON', () => craft('{"a":', 0), null, /no JSON/],
-    ['a header that is an array', () => craft('[]', 0), null, /no JSON object/],
+    ['a header that is not JSON', () => craft('{"a":', 0), null, /not JSON/],
+    ['a header that is an array', () => craft('[]', 0), null, /not a JSON object/],
     [
       'an unknown dtype',
       () => craft({ a: { dtype: 'F4', shape: [1], data_offsets: [0, 4] } }, 4),
       null,
-      /dtype "F4"/,
+      /dtype "F4", which is not supported\. Get/,
+    ],
+    [
+      'fp8 weights',
+      () => craft({ a: { dtype: 'F8_E4M3', shape: [4], data_offsets: [0, 4] } }, 4),
+      null,
+      /"F8_E4M3", which is not supported: fp8 weights cannot be read, use the file with float16/,
     ],
     ['offsets that do not fit the shape', () => craft({ a: f32([3], [0, 16]) }, 16), null, /needs 12 bytes/],
     ['a negative size', () => craft({ a: f32([-1], [0, 4]) }, 4), null, /no valid shape/],
     ['an overflowing shape', () => craft({ a: f32([2 ** 40, 2 ** 40], [0, 4]) }, 4), null, /no valid shape/],
     ['a null entry', () => craft({ a: null }, 4), null, /dtype/],
-    // LibTorch cannot have these, though they take no more bytes than there are.
+    // LibTorch does not support these shapes, although their bytes are in the file.
     [
       'an overflowing shape without values',
       () => craft({ a: f32([2 ** 40, 2 ** 40, 0], [0, 0]) }, 0),
@@ -115,14 +121,19 @@ describe('safetensors', () => {
       null,
       /no valid shape/,
     ],
-    // Unaligned ones are copied: many of them would take any amount of memory.
+    // Unaligned tensors are copied, so overlapping ones could take any amount of memory.
     [
-      'tensors over one another',
+      'overlapping tensors',
       () => craft({ a: f32([2], [0, 8]), b: f32([2], [4, 12]) }, 12),
       null,
-      /'a' and 'b' lie over one another/,
+      /'a' and 'b' overlap/,
     ],
-    ['metadata that is no text', () => craft({ __metadata__: { keys: 7 } }, 0), null, /no object of texts/],
+    [
+      'metadata that is not text',
+      () => craft({ __metadata__: { keys: 7 } }, 0),
+      null,
+      /not an object of strings/,
+    ],
     [
       'a dtype nested deeper than the stack',
       () => craft(`{"a":{"dtype":${'['.repeat(50_000)}${']'.repeat(50_000)}}}`, 0),
@@ -141,7 +152,7 @@ describe('safetensors', () => {
     expect(() => readSafetensors(join(folder, 'none.safetensors'))).toThrow(/none\.safetensors/);
   });
 
-  it('whatever the bytes, it is a CheckpointError or a valid file', () => {
+  it('either reads a file of any bytes or throws a CheckpointError', () => {
     const good = readFileSync(craft({ a: f32([4], [0, 16]), b: f32([2, 2], [16, 32]) }, 32));
     fc.assert(
       fc.property(

@@ -1,7 +1,7 @@
 /**
- * @file The safetensors format (huggingface/safetensors, README "Format"): an 8-byte little-endian header length,
- * a JSON header, the data. Files are read by mapping them into memory: no copy, and pages that no one touches
- * never leave the disk. Every field of the header is checked before the file is mapped.
+ * @file Reads and writes safetensors files (huggingface/safetensors, README "Format"): an 8-byte little-endian header length,
+ * a JSON header, the data. Files are mapped into memory, so that nothing is copied and only the pages in use are read. Every
+ * field of the header is checked before the file is mapped.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { writeFileAtomically } from '../base/atomic-file.js';
@@ -20,7 +20,7 @@ interface SafetensorsEntry {
   name: string;
   dtype: DType;
   shape: readonly number[];
-  /** From the start of the file. */
+  /** Bytes from the start of the file. */
   offset: number;
   bytes: number;
 }
@@ -51,13 +51,13 @@ function readHeader(path: string): SafetensorsHeader {
   }
   try {
     const status = fstatSync(file);
-    if (status.size < 8) fail(`it has ${status.size} bytes, and 8 are needed for the header's length alone`);
+    if (status.size < 8) fail(`it has ${status.size} bytes, and the header's length alone takes 8`);
     const lengthBytes = Buffer.alloc(8);
     readSync(file, lengthBytes, 0, 8, 0);
     const headerLength = Number(lengthBytes.readBigUInt64LE());
     if (headerLength > status.size - 8)
       fail(
-        `its header claims ${headerLength} bytes, but only ${status.size - 8} follow; it is truncated or no safetensors file`,
+        `its header claims ${headerLength} bytes, but only ${status.size - 8} follow; it is truncated or not a safetensors file`,
       );
     if (headerLength > maxHeaderBytes)
       fail(`its header claims ${headerLength} bytes, more than the format allows`);
@@ -67,7 +67,7 @@ function readHeader(path: string): SafetensorsHeader {
     try {
       header = JSON.parse(text.toString('utf8'));
     } catch (cause) {
-      fail(`its header is no JSON (${(cause as Error).message})`);
+      fail(`its header is not JSON (${(cause as Error).message})`);
     }
     return checkHeader(header, 8 + headerLength, status.size, fail);
   } finally {
@@ -82,12 +82,12 @@ function checkHeader(
   fail: (what: string) => never,
 ): SafetensorsHeader {
   if (header === null || typeof header !== 'object' || Array.isArray(header))
-    return fail('its header is no JSON object');
+    return fail('its header is not a JSON object');
   const entries: SafetensorsEntry[] = [];
   let metadata: Record<string, string> = {};
   for (const [name, value] of Object.entries(header)) {
     if (name === '__metadata__') {
-      if (!isTexts(value)) return fail('its __metadata__ is no object of texts');
+      if (!isStringRecord(value)) return fail('its __metadata__ is not an object of strings');
       metadata = value;
       continue;
     }
@@ -96,13 +96,17 @@ function checkHeader(
       shape,
       data_offsets: offsets,
     } = (value ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
-    const known = typeof dtype === 'string' ? dtypeOfSafetensors(dtype) : undefined;
-    if (known === undefined)
-      return fail(`tensor '${name}' has the dtype ${shown(dtype)}, which is not supported`);
+    const dtypeName = typeof dtype === 'string' ? dtypeOfSafetensors(dtype) : undefined;
+    if (dtypeName === undefined) {
+      const isFp8 = typeof dtype === 'string' && dtype.startsWith('F8');
+      return fail(
+        `tensor '${name}' has the dtype ${shown(dtype)}, which is not supported${isFp8 ? ': fp8 weights cannot be read, use the file with float16, bfloat16 or float32 weights' : ''}`,
+      );
+    }
     if (!isSizes(shape) || !isAddressable(shape)) return fail(`tensor '${name}' has no valid shape`);
     if (!isSizes(offsets) || offsets.length !== 2) return fail(`tensor '${name}' has no valid data_offsets`);
     const [begin = 0, end = 0] = offsets;
-    const bytes = shape.reduce((product, size) => product * size, dtypes[known].bytes);
+    const bytes = shape.reduce((product, size) => product * size, dtypes[dtypeName].bytes);
     if (end - begin !== bytes)
       return fail(
         `tensor '${name}' of shape [${shape.join(', ')}] and dtype ${dtype} needs ${bytes} bytes but its offsets span ${end - begin}`,
@@ -111,23 +115,23 @@ function checkHeader(
       return fail(
         `tensor '${name}' ends at byte ${dataStart + end}, but the file has ${fileSize}; it is truncated`,
       );
-    entries.push({ name, dtype: known, shape, offset: dataStart + begin, bytes });
+    entries.push({ name, dtype: dtypeName, shape, offset: dataStart + begin, bytes });
   }
-  assertApart(entries, fail);
+  assertDisjoint(entries, fail);
   return { entries, metadata };
 }
 
-/** Tensors that share bytes would together take more memory than the file, where they have to be copied. */
-function assertApart(entries: readonly SafetensorsEntry[], fail: (what: string) => never): void {
-  let before: SafetensorsEntry | undefined;
+/** Refuses tensors that overlap: their copies could take much more memory than the file. */
+function assertDisjoint(entries: readonly SafetensorsEntry[], fail: (what: string) => never): void {
+  let previous: SafetensorsEntry | undefined;
   for (const entry of entries.filter(({ bytes }) => bytes > 0).sort((a, b) => a.offset - b.offset)) {
-    if (before !== undefined && entry.offset < before.offset + before.bytes)
-      fail(`its tensors '${before.name}' and '${entry.name}' lie over one another`);
-    before = entry;
+    if (previous !== undefined && entry.offset < previous.offset + previous.bytes)
+      fail(`its tensors '${previous.name}' and '${entry.name}' overlap`);
+    previous = entry;
   }
 }
 
-function isTexts(value: unknown): value is Record<string, string> {
+function isStringRecord(value: unknown): value is Record<string, string> {
   return (
     value !== null &&
     typeof value === 'object' &&
@@ -136,7 +140,7 @@ function isTexts(value: unknown): value is Record<string, string> {
   );
 }
 
-/** Whether LibTorch can have the shape; one with a size of 0 takes no bytes, whatever its other sizes. */
+/** Whether LibTorch accepts the shape. With a size of 0 it takes no bytes, but its other sizes must be valid too. */
 function isAddressable(shape: readonly number[]): boolean {
   const span = shape.reduce((product, size) => product * Math.max(size, 1), 1);
   return shape.length <= maxDimensions && span <= Number.MAX_SAFE_INTEGER;
@@ -147,7 +151,7 @@ function isSizes(value: unknown): value is number[] {
 }
 
 /**
- * The tensors of a file, mapped into memory, in the header's order. A write to one changes memory, not the file.
+ * Reads the tensors of a file, mapped into memory, in the header's order. Writing to a tensor does not change the file.
  * @throws CheckpointError where the file is missing, truncated or malformed.
  */
 export function readSafetensors(path: string): {
@@ -165,7 +169,7 @@ export function readSafetensors(path: string): {
   };
 }
 
-/** Writes tensors in the map's order. The path never holds half a file. */
+/** Writes tensors in the map's order, atomically. */
 export function writeSafetensors(
   path: string,
   tensors: ReadonlyMap<string, Tensor>,
@@ -178,7 +182,7 @@ export function writeSafetensors(
   });
 }
 
-/** Bytes of the file that `writeSafetensors` would write. */
+/** Returns the size in bytes of the file that `writeSafetensors` would write. */
 export function safetensorsSize(
   tensors: ReadonlyMap<string, Tensor>,
   metadata: Record<string, string> = {},
@@ -188,7 +192,7 @@ export function safetensorsSize(
   );
 }
 
-/** What comes before the values: the header with its length. */
+/** Returns the bytes before the data: the header's length and the header. */
 function headerOf(tensors: ReadonlyMap<string, Tensor>, metadata: Record<string, string>): Buffer {
   const header: Record<string, unknown> = {};
   if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
@@ -199,7 +203,7 @@ function headerOf(tensors: ReadonlyMap<string, Tensor>, metadata: Record<string,
     offset = end;
   }
   const text = Buffer.from(JSON.stringify(header));
-  // Spaces align the data, so that a reader can map it.
+  // Spaces align the data to 8 bytes, so that readers can map it.
   const padding = (8 - (text.length % 8)) % 8;
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(text.length + padding));

@@ -1,13 +1,13 @@
 /**
- * @file The pickles of `torch.save`: which globals they may name, and how a tensor is described, a view into a
- * storage that lies beside the pickle (PyTorch torch/_utils.py).
+ * @file Reads the pickles of `torch.save`, in which a tensor is a view of a storage that is saved beside the pickle (PyTorch
+ * torch/_utils.py).
  */
 import { zeros } from '../torch/creation.js';
 import { type DType, dtypes } from '../torch/dtype.js';
 import { op, Tensor } from '../torch/tensor.js';
 import { type PickleGlobal, Unread, unpickle } from './pickle.js';
 
-/** What a torch file can hold here: a dictionary is a Map, a list or tuple an array, what was skipped an Unread. */
+/** The content of a torch file: dictionaries are Maps, lists and tuples arrays, unknown objects Unread. */
 export type TorchValue =
   | null
   | boolean
@@ -20,7 +20,7 @@ export type TorchValue =
   | TorchValue[]
   | Map<TorchValue, TorchValue>;
 
-/** The class that torch names for a storage of each dtype. */
+/** torch's class for a storage of each dtype. */
 export const storageClasses: Record<DType, string> = {
   float32: 'FloatStorage',
   float64: 'DoubleStorage',
@@ -33,25 +33,27 @@ export const storageClasses: Record<DType, string> = {
   uint8: 'ByteStorage',
   bool: 'BoolStorage',
 };
+/** dtypes that the error names; LibTorch 1.13 does not have them. */
+const fp8 = ['float8_e4m3fn', 'float8_e5m2', 'float8_e4m3fnuz', 'float8_e5m2fnuz', 'float8_e8m0fnu'];
 const UNTYPED = 'torch.storage.UntypedStorage';
 
 const MAX_DEPTH = 100;
-/** Counted as if nothing were shared: what whoever walks the result goes through. */
+/** Shared values count each time, since code that walks the result visits them each time. */
 const MAX_VALUES = 2_000_000;
 const MAX_DIMENSIONS = 64;
 
 export interface TensorPickleSource {
   /** The bytes of each storage (uint8, one dimension), by key. */
   storages: ReadonlyMap<string, Tensor>;
-  /** How many bytes views may take that do not lie in a storage row by row and so must be copied. */
+  /** The most bytes to copy for views that are not contiguous. */
   copyLimit: number;
-  /** Whether what is neither a tensor nor a plain value comes as an `Unread` instead of an error. */
+  /** Whether values other than tensors and plain values are read as `Unread`; otherwise they are errors. */
   skipsOthers: boolean;
-  /** Throws the error for a fault in the file. */
+  /** Throws an error about the file. */
   fail: (what: string) => never;
 }
 
-/** Reads `data.pkl`. Tensors are contiguous; those that lie so in their storage share its memory. */
+/** Reads `data.pkl`. Tensors are contiguous, and share their storage's memory if they are contiguous there. */
 export function readTensorPickle(pickle: Buffer, source: TensorPickleSource): TorchValue {
   const { globals, load } = new TensorBuilder(source);
   const { skipsOthers, fail } = source;
@@ -60,7 +62,7 @@ export function readTensorPickle(pickle: Buffer, source: TensorPickleSource): To
   return value as TorchValue;
 }
 
-/** A storage as the pickle refers to it; an untyped one takes its dtype from the tensor. */
+/** A storage that the pickle refers to. An untyped one, with dtype null, takes its dtype from the tensor. */
 class Storage {
   constructor(
     readonly key: string,
@@ -69,7 +71,7 @@ class Storage {
   ) {}
 }
 
-/** Gives meaning to the globals and persistent ids of a pickle. */
+/** Defines the globals and persistent ids of a pickle. */
 class TensorBuilder {
   readonly globals = new Map<string, PickleGlobal>();
   readonly load = (id: unknown) => this.#storage(id);
@@ -85,10 +87,11 @@ class TensorBuilder {
       this.#tensor(storage, offset, size, stride),
     );
     this.#define('torch._utils._rebuild_tensor_v3', ([storage, offset, size, stride, , , dtype]) =>
-      this.#tensor(storage, offset, size, stride, this.#dtypeOf.get(dtype)),
+      this.#tensor(storage, offset, size, stride, this.#dtype(dtype)),
     );
     this.#define('torch._utils._rebuild_parameter', ([data]) => data);
     this.#storageDtype.set(this.#define(UNTYPED), null);
+    for (const name of fp8) this.#define(`torch.${name}`);
     for (const dtype of Object.keys(dtypes) as DType[]) {
       this.#dtypeOf.set(this.#define(`torch.${dtype}`), dtype);
       this.#storageDtype.set(this.#define(`torch.${storageClasses[dtype]}`), dtype);
@@ -101,13 +104,23 @@ class TensorBuilder {
     return global;
   }
 
-  /** ('storage', class, key, device, number of elements): the device is where it was saved from. */
+  /** Returns the dtype that a global stands for; undefined where it is not one. */
+  #dtype(global: unknown): DType | undefined {
+    const name = (global as Partial<PickleGlobal> | null)?.name ?? '';
+    if (fp8.includes(name.replace(/^torch\./, '')))
+      this.#source.fail(
+        `it has fp8 weights (${name}), which cannot be read; use the file with float16, bfloat16 or float32 weights`,
+      );
+    return this.#dtypeOf.get(global);
+  }
+
+  /** Resolves ('storage', class, key, device, number of elements). The device it was saved from is ignored. */
   #storage(id: unknown): Storage {
     const { storages, fail } = this.#source;
     const [kind, type, key, , numel] = Array.isArray(id) ? id : [];
     const dtype = this.#storageDtype.get(type);
     if (kind !== 'storage' || dtype === undefined || typeof key !== 'string' || typeof numel !== 'number')
-      return fail('it refers to no storage');
+      return fail('it has a persistent id that is not a storage');
     const bytes = storages.get(key) ?? fail(`its storage ${key.slice(0, 100)} is missing`);
     const expected = numel * (dtype === null ? 1 : dtypes[dtype].bytes);
     if (bytes.numel !== expected)
@@ -115,10 +128,16 @@ class TensorBuilder {
     return new Storage(key, bytes, dtype);
   }
 
-  #tensor(storage: unknown, offset: unknown, shape: unknown, strides: unknown, as?: DType): Tensor {
+  #tensor(
+    storage: unknown,
+    offset: unknown,
+    shape: unknown,
+    strides: unknown,
+    declaredDtype?: DType,
+  ): Tensor {
     const { fail } = this.#source;
     if (!(storage instanceof Storage)) return fail('it has a tensor without a storage');
-    const dtype = as ?? storage.dtype ?? fail('it has a tensor without a dtype');
+    const dtype = declaredDtype ?? storage.dtype ?? fail('it has a tensor without a dtype');
     if (!isSizes(shape) || !isSizes(strides) || !isSizes([offset]) || shape.length !== strides.length) {
       return fail(`it has a tensor without a valid shape in storage ${storage.key}`);
     }
@@ -135,12 +154,12 @@ class TensorBuilder {
     }
     const elements = aten.viewDtype(storage.bytes.slice(0, 0, available * dtypes[dtype].bytes), dtype);
     const rowMajor = rowMajorStrides(shape);
-    // The stride of a dimension of size 1 means nothing; torch files have any number there.
+    // The stride of a dimension of size 1 has no meaning, and torch writes any number there.
     if (shape.every((size, i) => size === 1 || strides[i] === rowMajor[i])) {
       return aten.asStrided(elements, shape, rowMajor, first);
     }
     this.#copied += numel * dtypes[dtype].bytes;
-    if (this.#copied > this.#source.copyLimit) fail('its views show far more values than it holds');
+    if (this.#copied > this.#source.copyLimit) fail('its views contain far more values than the file');
     return aten.asStrided(elements, shape, strides, first).contiguous();
   }
 }
@@ -160,7 +179,7 @@ function rowMajorStrides(shape: readonly number[]): number[] {
   return strides;
 }
 
-/** Values that hold no others. */
+/** Objects that are not containers. */
 const leaves = [Tensor, Uint8Array, Unread];
 
 interface Extent {
@@ -168,33 +187,32 @@ interface Extent {
   depth: number;
 }
 
-/** Refuses what is no plain value, and what would overwhelm code that walks it: cycles, depth, shared masses. */
+/** Refuses objects that are not plain values, and structures that are too costly to walk: cyclic, deep, or shared many times. */
 function measure(
   value: unknown,
-  above: number,
-  known: Map<object, Extent>,
+  depth: number,
+  measured: Map<object, Extent>,
   fail: (what: string) => never,
 ): Extent {
-  if (above > MAX_DEPTH) fail(`its containers lie in one another more than ${MAX_DEPTH} deep`);
+  if (depth > MAX_DEPTH) fail(`its containers are nested more than ${MAX_DEPTH} deep`);
   if (!Array.isArray(value) && !(value instanceof Map)) {
     const isPlain =
       value === null || typeof value !== 'object' || leaves.some((leaf) => value instanceof leaf);
     return isPlain ? { values: 1, depth: 0 } : fail('it holds something other than tensors and plain values');
   }
-  const before = known.get(value);
-  if (before) {
-    if (above + before.depth > MAX_DEPTH)
-      fail(`its containers lie in one another more than ${MAX_DEPTH} deep`);
-    return before;
+  const existing = measured.get(value);
+  if (existing) {
+    if (depth + existing.depth > MAX_DEPTH) fail(`its containers are nested more than ${MAX_DEPTH} deep`);
+    return existing;
   }
   const extent = { values: 1, depth: 0 };
   for (const child of value instanceof Map ? [...value.keys(), ...value.values()] : value) {
-    const { values, depth } = measure(child, above + 1, known, fail);
-    extent.values += values;
-    extent.depth = Math.max(extent.depth, depth + 1);
+    const inner = measure(child, depth + 1, measured, fail);
+    extent.values += inner.values;
+    extent.depth = Math.max(extent.depth, inner.depth + 1);
   }
   if (extent.values > MAX_VALUES) fail(`it holds more than ${MAX_VALUES} values`);
-  known.set(value, extent);
+  measured.set(value, extent);
   return extent;
 }
 

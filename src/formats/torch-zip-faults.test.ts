@@ -1,4 +1,4 @@
-/** @file Files that torch.load would choke on, or be harmed by: each gives one clear error and nothing else. */
+/** @file Damaged and malicious torch files: each causes one clear error and nothing else. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -58,7 +58,7 @@ describe('refuses', () => {
   it('shapes that would take all memory', () => {
     refuses(
       craftTorchZip(crafted, code.view(storage, 0, [2 ** 30, 4], [0, 0]), { 0: sixFloats }),
-      /far more values than it holds/,
+      /far more values than the file/,
     );
     refuses(
       craftTorchZip(crafted, code.view(storage, 0, [2 ** 30, 2 ** 30, 0], [0, 0, 0]), { 0: sixFloats }),
@@ -83,25 +83,25 @@ describe('refuses', () => {
       code.text('cpu'),
       nested,
     );
-    refuses(craftTorchZip(crafted, Buffer.concat([id, Buffer.from('Q')]), { 0: sixFloats }), /no storage/);
+    refuses(craftTorchZip(crafted, Buffer.concat([id, Buffer.from('Q')]), { 0: sixFloats }), /not a storage/);
   });
 
-  it('entries over one another, each the whole of the file', () => {
+  it('overlapping entries, each as long as the file', () => {
     craftTorchZip(crafted, Buffer.from('N'), { 0: new Uint8Array(1000), 1: new Uint8Array(1000) });
     const bytes = readFileSync(crafted);
     const records: number[] = [];
     for (let at = bytes.indexOf('PK\x01\x02'); at >= 0; at = bytes.indexOf('PK\x01\x02', at + 1))
       records.push(at);
     const [, first, second] = records as [number, number, number];
-    // The second storage's size and place become the first's, and both reach up to the directory.
+    // The second storage gets the first one's size and offset, and both reach up to the directory.
     bytes.copy(bytes, second + 42, first + 42, first + 46);
     const size = (records[0] as number) - (bytes.readUInt32LE(first + 42) + 30 + 'a/data/0'.length) - 64;
     for (const record of [first, second]) for (const at of [20, 24]) bytes.writeUInt32LE(size, record + at);
     writeFileSync(crafted, bytes);
-    refuses(crafted, /lie over one another/);
+    refuses(crafted, /entries overlap/);
   });
 
-  it('containers in themselves, too deep, or shared without end', () => {
+  it('containers that are cyclic, too deep, or shared too often', () => {
     const itself = Buffer.from(']q\0h\0a', 'latin1');
     refuses(craftTorchZip(crafted, itself), /more than 100 deep/);
     refuses(
@@ -116,17 +116,21 @@ describe('refuses', () => {
   });
 
   it.each([
-    ['an unknown instruction', Buffer.from('\xff', 'latin1'), /0xff is not one/],
-    ['nothing on the stack', Buffer.alloc(0), /empty stack/],
+    ['an unknown instruction', Buffer.from('\xff', 'latin1'), /0xff is not used in checkpoints/],
+    ['an empty stack', Buffer.alloc(0), /empty stack/],
     ['an unfinished text', Buffer.from('X\xff\xff\xff\x7fabc', 'latin1'), /middle of an instruction/],
-    ['a text that is no UTF-8', Buffer.from('\x8c\x01\xff', 'latin1'), /not UTF-8/],
-    ['a value it never kept', Buffer.from('h\x05', 'latin1'), /uses value 5/],
+    ['a text that is not UTF-8', Buffer.from('\x8c\x01\xff', 'latin1'), /not UTF-8/],
+    ['a memo that is not set', Buffer.from('h\x05', 'latin1'), /uses memo 5 before/],
     ['a key without a value', Buffer.from('}(Nu'), /key without a value/],
     ['a giant integer', Buffer.from('\x8b\xff\xff\xff\x00', 'latin1'), /integer of 16777215 bytes/],
-    ['items of no dictionary', Buffer.from('](NNu'), /other than a dictionary/],
-    ['an unmatched mark', Buffer.from('t'), /did not begin/],
+    ['items of a list as of a dictionary', Buffer.from('](NNu'), /other than a dictionary/],
+    ['an unmatched mark', Buffer.from('t'), /did not start/],
     ['a storage as value', code.storage('FloatStorage', '0', 6), /other than tensors and plain values/],
-    ['a call of no function', code.call(code.global('torch', 'float32')), /calls torch\.float32/],
+    [
+      'a call of something other than a function',
+      code.call(code.global('torch', 'float32')),
+      /calls torch\.float32/,
+    ],
   ])('a pickle with %s', (_, pickle, message) => {
     refuses(craftTorchZip(crafted, pickle, { 0: sixFloats }), message);
   });
@@ -138,13 +142,13 @@ describe('refuses', () => {
     );
   });
 
-  it('the old format, with the way out', () => {
+  it('the old format, with a remedy', () => {
     const path = join(folder, 'old.bin');
     writeFileSync(path, Buffer.from('80028a0a6cfc9c46f9206aa850192e', 'hex'));
     refuses(path, /before 1\.6.*torch\.save\(torch\.load\('old\.bin'/);
   });
 
-  it('what is no torch file', () => {
+  it('other files', () => {
     const path = join(folder, 'other.bin');
     for (const content of ['', 'PK', 'x'.repeat(100_000)]) {
       writeFileSync(path, content);
@@ -176,7 +180,7 @@ describe('a damaged file', () => {
     good = readFileSync(path);
   });
 
-  it('cut short anywhere is refused', () => {
+  it('truncated anywhere is refused', () => {
     for (let length = 0; length < good.length; length++)
       expect(attempt(good.subarray(0, length))).toMatch(/damaged\.bin/);
   });
@@ -194,7 +198,7 @@ describe('a damaged file', () => {
     expect(attempt(bytes)).toMatch(/compressed/);
   });
 
-  it('with any bytes changed is read or refused, and nothing else happens', () => {
+  it('with any bytes changed is either read or refused', () => {
     const edit = fc.record({ at: fc.nat(good.length - 1), value: fc.nat(255) });
     fc.assert(
       fc.property(fc.array(edit, { minLength: 1, maxLength: 4 }), (edits) => {
@@ -206,7 +210,7 @@ describe('a damaged file', () => {
     );
   });
 
-  it('with any pickle is read or refused, and nothing else happens', () => {
+  it('with any pickle is either read or refused', () => {
     const pickle = good.subarray(good.indexOf(Buffer.from([0x80, 2])), good.indexOf('PK\x03\x04', 10));
     const instruction = fc.constantFrom(
       ...Buffer.from('()}].0122NJKMGXBCdsuelta\x85\x86\x87qrhjcRbQ\x8a\x8b\x8c\x94\x95', 'latin1'),

@@ -15,7 +15,7 @@ const crafted = join(folder, 'crafted.bin');
 const sixFloats = new Uint8Array(Float32Array.of(0, 1, 2, 3, 4, 5).buffer);
 
 describe('reading', () => {
-  it('gives what torch.save wrote, to the bit', () => {
+  it('reads bit-exactly what torch.save wrote', () => {
     const expected = readSafetensors(golden('train/final.safetensors')!).tensors;
     const adapter = readTorchZip(golden('train/ip_adapter.bin')!) as Map<string, Map<string, Tensor>>;
     expect([...adapter.keys()]).toEqual(['image_proj', 'ip_adapter']);
@@ -66,33 +66,36 @@ describe('reading', () => {
     );
   });
 
-  it('an untyped storage with the dtype beside the tensor', () => {
-    const untyped = Buffer.concat([
-      code.tuple(
-        code.text('storage'),
-        code.global('torch.storage', 'UntypedStorage'),
-        code.text('0'),
-        code.text('cuda:0'),
-        code.int(24),
-      ),
-      Buffer.from('Q'),
-    ]);
-    const args = [
-      untyped,
+  /** Six elements of 4 bytes, or 24 of one, in an untyped storage. */
+  const untypedTensor = (dtype: string, elements: number): Buffer => {
+    const storage = code.tuple(
+      code.text('storage'),
+      code.global('torch.storage', 'UntypedStorage'),
+      code.text('0'),
+      code.text('cuda:0'),
+      code.int(24),
+    );
+    return code.call(
+      code.global('torch._utils', '_rebuild_tensor_v3'),
+      Buffer.concat([storage, Buffer.from('Q')]),
       code.int(0),
-      code.tuple(code.int(6)),
+      code.tuple(code.int(elements)),
       code.tuple(code.int(1)),
       Buffer.from([0x89]),
       Buffer.from('}'),
-    ];
-    const pickle = code.call(
-      code.global('torch._utils', '_rebuild_tensor_v3'),
-      ...args,
-      code.global('torch', 'float32'),
+      code.global('torch', dtype),
     );
-    expect((readTorchZip(craftTorchZip(crafted, pickle, { 0: sixFloats })) as Tensor).toNumbers()).toEqual([
-      0, 1, 2, 3, 4, 5,
-    ]);
+  };
+
+  it('an untyped storage with the dtype beside the tensor', () => {
+    const file = craftTorchZip(crafted, untypedTensor('float32', 6), { 0: sixFloats });
+    expect((readTorchZip(file) as Tensor).toNumbers()).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+
+  it.each(['float8_e4m3fn', 'float8_e5m2'])('%s is refused by name', (dtype) => {
+    const file = craftTorchZip(crafted, untypedTensor(dtype, 24), { 0: sixFloats });
+    for (const others of ['refuse', 'skip'] as const)
+      expect(() => readTorchZip(file, others)).toThrow(`it has fp8 weights (torch.${dtype})`);
   });
 
   it('a parameter, an OrderedDict with attributes, and empty tensors', () => {
@@ -121,7 +124,7 @@ describe('reading', () => {
 });
 
 describe('writing', () => {
-  it('comes back the same, with every dtype and non-contiguous tensors', () => {
+  it('is read back unchanged, with every dtype and non-contiguous tensors', () => {
     const path = join(folder, 'adapter.bin');
     const image = new Map([
       ['half', tensor([1, 2, 3], [3], 'float16')],
@@ -155,13 +158,13 @@ describe('writing', () => {
 });
 
 describe('skipping', () => {
-  // What PyTorch Lightning writes: a class as a key, objects made in each of pickle's ways, and the weights.
+  // As PyTorch Lightning writes: a class as a key, objects constructed in each of pickle's ways, and the weights.
   const dictionary = (...items: Buffer[]) => Buffer.concat([Buffer.from('}('), ...items, Buffer.from('u')]);
   const callback = code.global('pytorch_lightning.callbacks.model_checkpoint', 'ModelCheckpoint');
   const scalar = code.call(code.global('numpy.core.multiarray', 'scalar'), code.int(1));
-  const made = Buffer.concat([code.global('omegaconf', 'DictConfig'), Buffer.from(')\x81', 'latin1')]);
+  const constructed = Buffer.concat([code.global('omegaconf', 'DictConfig'), Buffer.from(')\x81', 'latin1')]);
   const filled = Buffer.concat([
-    made,
+    constructed,
     ...[dictionary(code.text('_content'), code.int(1)), Buffer.from('b')], // BUILD
     ...[code.text('key'), code.int(1), Buffer.from('s')], // SETITEM
     ...[code.int(1), Buffer.from('a')], // APPEND
@@ -178,7 +181,7 @@ describe('skipping', () => {
       { 0: sixFloats },
     );
 
-  it('reads the tensors and stands in for the rest, of which nothing is run', () => {
+  it('reads the tensors, and the rest as Unread, without executing anything', () => {
     const read = readTorchZip(file(), 'skip') as Map<string, unknown>;
     expect((read.get('weight') as Tensor).toNumbers()).toEqual([0, 1, 2, 3, 4, 5]);
     const [[key, value]] = [...(read.get('callbacks') as Map<Unread, Map<string, unknown>>)] as [
@@ -190,7 +193,7 @@ describe('skipping', () => {
     expect(read.get('harmful')).toEqual(new Unread('os.system'));
   });
 
-  it('is off unless asked for', () => {
+  it('is off by default', () => {
     expect(() => readTorchZip(file())).toThrow(/names pytorch_lightning\./);
   });
 });

@@ -1,7 +1,7 @@
 /**
- * @file The files of `torch.save`, the `.bin` form of adapters: a zip with `<name>/data.pkl` for the structure
- * and `<name>/data/<key>` for the bytes of each storage (PyTorch torch/serialization.py). Reading runs nothing
- * of what a file names; storages are mapped into memory, not copied.
+ * @file Reads and writes the files of `torch.save` (`.bin`, `.ckpt`): a zip with `<name>/data.pkl` for the structure and
+ * `<name>/data/<key>` for the bytes of each storage (PyTorch torch/serialization.py). Reading executes no code from the
+ * file; storages are mapped into memory, not copied.
  */
 import { basename, extname } from 'node:path';
 import { writeFileAtomically } from '../base/atomic-file.js';
@@ -15,20 +15,20 @@ import { readTensorPickle, type TorchValue } from './tensor-pickle.js';
 import { type ZipEntry, ZipReader } from './zip-reader.js';
 import { ZipWriter } from './zip-writer.js';
 
-/** 100 bytes a tensor make this room for some hundred thousand. */
+/** Enough for several hundred thousand tensors of about 100 bytes each. */
 const MAX_PICKLE = 64 << 20;
-/** Views that need copying may take this many times the file, and a little more for small files. */
+/** The copies of non-contiguous views may take this many times the file's size, and 16 MiB more. */
 const COPY_FACTOR = 4;
 const COPY_ALLOWANCE = 16 << 20;
-/** How files of PyTorch before 1.6 begin: the pickle of a magic number. */
+/** The first bytes of files written before PyTorch 1.6: the pickle of a magic number. */
 const LEGACY_MAGIC = Buffer.from('80028a0a6cfc9c46f920', 'hex');
 
 /**
- * Reads a file of `torch.save`. Tensors come contiguous and on the CPU, wherever they were saved from.
- * @param others what becomes of anything but tensors and plain containers, such as the callbacks that PyTorch
- *   Lightning keeps beside the weights: by default an error, with 'skip' an `Unread` in its place
- * @throws {CheckpointError} where the file is missing, truncated, damaged, of the old format, or names
- *   anything but tensors and plain containers
+ * Reads a file of `torch.save`. Tensors are contiguous and on the CPU, whichever device they were saved from.
+ * @param others what to do with values other than tensors and plain containers, such as the callbacks that PyTorch
+ *   Lightning saves beside the weights: 'refuse' throws, 'skip' reads each as an `Unread`
+ * @throws {CheckpointError} where the file is missing, truncated, damaged, of the old format, or with 'refuse' contains
+ *   other values
  */
 export function readTorchZip(path: string, others: 'refuse' | 'skip' = 'refuse'): TorchValue {
   const zip = new ZipReader(path);
@@ -48,8 +48,8 @@ export function readTorchZip(path: string, others: 'refuse' | 'skip' = 'refuse')
 }
 
 /**
- * Writes nested dictionaries of tensors so that `torch.load` opens them (PyTorch 1.6 and later, with and without
- * `weights_only`). The path holds the whole file or, after an error, what it held before.
+ * Writes nested dictionaries of tensors as a file for `torch.load` (PyTorch 1.6 and later, with and without
+ * `weights_only`), atomically.
  */
 export function writeTorchZip(path: string, dictionaries: TensorDictionaries): void {
   const folder = basename(path, extname(path));
@@ -70,15 +70,15 @@ function checkMagic(zip: ZipReader): void {
   const start = zip.read(0, Math.min(zip.size, LEGACY_MAGIC.length), 'its start');
   if (!start.equals(LEGACY_MAGIC)) return;
   throw new CheckpointError(
-    `${zip.path} has the torch.save format of PyTorch before 1.6, which is not read here. Save it again in Python: ` +
+    `${zip.path} has the torch.save format of PyTorch before 1.6, which is not supported. Save it again in Python: ` +
       `import torch; torch.save(torch.load('${basename(zip.path)}', map_location='cpu'), 'new.bin')`,
   );
 }
 
-/** The storages' entries, by key. */
+/** Returns the storages' entries, by key. */
 function storageEntries(entries: ReadonlyMap<string, ZipEntry>, folder: string): Map<string, ZipEntry> {
-  const found = [...entries].filter(([name]) => name.startsWith(folder));
-  return new Map(found.map(([name, entry]) => [name.slice(folder.length), entry]));
+  const storages = [...entries].filter(([name]) => name.startsWith(folder));
+  return new Map(storages.map(([name, entry]) => [name.slice(folder.length), entry]));
 }
 
 function readStructure(
@@ -99,7 +99,7 @@ function readStructure(
   );
 }
 
-/** The bytes of each storage, over the file's own pages where the processor can read them in place. */
+/** Maps the bytes of each storage; storages that are not aligned are copied. */
 function mapStorages(path: string, entries: ReadonlyMap<string, ZipEntry>): Map<string, Tensor> {
   const uint8 = dtypes.uint8.code;
   const handles = native.mapTensors(
@@ -109,7 +109,7 @@ function mapStorages(path: string, entries: ReadonlyMap<string, ZipEntry>): Map<
   return new Map(
     [...entries].map(([key, { offset }], i) => {
       const mapped = new Tensor(handles[i] as number);
-      // torch aligns storages; another writer may not, and elements of 8 bytes must begin at a multiple of 8.
+      // torch aligns storages, other writers may not; elements of 8 bytes must start at a multiple of 8.
       return [key, offset % 8 === 0 ? mapped : mapped.clone()];
     }),
   );

@@ -1,7 +1,7 @@
 /**
- * @file Reads zip archives as torch writes them: entries stored, never compressed (PKWARE APPNOTE 6.3,
- * sections 4.3–4.5, with Zip64). Nothing in a file is believed: each offset and size is checked against the
- * file's own size before it is used, so that memory is only taken for bytes that are there.
+ * @file Reads zip archives as torch writes them, with uncompressed entries (PKWARE APPNOTE 6.3, sections 4.3–4.5, with Zip64).
+ * Each offset and size is checked against the file's size before it is used, so that a malformed file cannot cause large
+ * allocations.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
@@ -13,17 +13,17 @@ const END64 = 0x06064b50;
 const END64_LOCATOR = 0x07064b50;
 const CENTRAL = 0x02014b50;
 const LOCAL = 0x04034b50;
-/** A field with this value stands in the Zip64 extra field instead. */
+/** The value of a field whose real value is in the Zip64 extra field. */
 const IN_ZIP64 = 0xffffffff;
-/** Room for about a million entries; an adapter has some hundred. */
+/** Enough for about a million entries; an adapter has some hundred. */
 const MAX_DIRECTORY = 64 << 20;
 const CHUNK = 1 << 18;
 
 export interface ZipEntry {
   name: string;
-  /** Where the data begins, in bytes from the start of the file. */
+  /** Bytes from the start of the file to the data. */
   offset: number;
-  /** In bytes. */
+  /** Bytes. */
   size: number;
   crc: number;
 }
@@ -32,7 +32,7 @@ export class ZipReader {
   readonly path: string;
   readonly #file: number;
   readonly #size: number;
-  /** Used again for every checksum: with new memory for each chunk, the checksums of a checkpoint take six times as long. */
+  /** Reused for all checksums: allocating memory for each chunk makes verifying a checkpoint six times slower. */
   readonly #chunk = Buffer.allocUnsafe(CHUNK);
 
   /** @throws {CheckpointError} the file cannot be opened */
@@ -53,7 +53,7 @@ export class ZipReader {
     closeSync(this.#file);
   }
 
-  /** What is wrong with the file, and what to do. */
+  /** Throws an error that says what is wrong with the file, and what to do. */
   fail(what: string): never {
     throw new CheckpointError(
       `${this.path} is not a usable torch file: ${what}. Get or export the file again.`,
@@ -65,12 +65,12 @@ export class ZipReader {
   }
 
   /**
-   * The entries of the archive's directory, by name.
+   * Reads the entries of the archive's directory, by name.
    * @throws {CheckpointError} where the directory or an entry reaches past the file or is compressed
    */
   entries(): Map<string, ZipEntry> {
     const { count, offset, size } = this.#findDirectory();
-    if (size > MAX_DIRECTORY) this.fail(`its directory takes ${size} bytes, more than any torch file's`);
+    if (size > MAX_DIRECTORY) this.fail(`its directory takes ${size} bytes, more than in any torch file`);
     const directory = this.read(offset, size, 'its directory');
     const entries = new Map<string, ZipEntry>();
     let total = 0;
@@ -85,21 +85,21 @@ export class ZipReader {
       if (entries.has(entry.name)) this.fail(`it holds ${entry.name} twice`);
       entries.set(entry.name, entry);
       total += entry.size;
-      // A small file could otherwise stand for any amount of data, each entry's the same.
-      if (total > this.#size) this.fail('its entries lie over one another');
+      // A small file could otherwise contain any amount of data, if all entries share the same bytes.
+      if (total > this.#size) this.fail('its entries overlap');
       at = next;
     }
     return entries;
   }
 
-  /** The bytes of a small entry, checked. */
+  /** Reads a small entry and verifies its checksum. */
   readEntry({ name, offset, size, crc }: ZipEntry): Buffer {
     const bytes = this.read(offset, size, name);
     if (crc32(bytes) !== crc) this.#failChecksum(name);
     return bytes;
   }
 
-  /** Checks an entry's checksum without holding the entry in memory. */
+  /** Verifies an entry's checksum without holding the entry in memory. */
   verify({ name, offset, size, crc }: ZipEntry): void {
     this.#assertInside(offset, size, name);
     let sum = 0;
@@ -114,7 +114,7 @@ export class ZipReader {
     this.fail(`its entry ${name} does not match its checksum: it is damaged, or was saved without checksums`);
   }
 
-  /** Bytes at an offset; `what` names them in the error for a file that ends before. */
+  /** Reads bytes at an offset; `what` names them in the error for a truncated file. */
   read(offset: number, length: number, what: string): Buffer {
     this.#assertInside(offset, length, what);
     return this.#fill(Buffer.allocUnsafe(length), offset);
@@ -130,15 +130,15 @@ export class ZipReader {
 
   #fill(bytes: Buffer, offset: number): Buffer {
     for (let done = 0; done < bytes.length; ) {
-      const got = readSync(this.#file, bytes, done, bytes.length - done, offset + done);
-      if (got === 0) this.fail(`it became shorter while it was read`);
-      done += got;
+      const read = readSync(this.#file, bytes, done, bytes.length - done, offset + done);
+      if (read === 0) this.fail(`it was truncated while it was read`);
+      done += read;
     }
     return bytes;
   }
 
   #findDirectory(): { count: number; offset: number; size: number } {
-    // The end record is the last thing in the file but for a comment of up to 64 KiB.
+    // The end record is at the end of the file, followed only by a comment of up to 64 KiB.
     const tail = this.read(
       Math.max(0, this.#size - 22 - 0xffff),
       Math.min(this.#size, 22 + 0xffff),
@@ -146,36 +146,40 @@ export class ZipReader {
     );
     for (let at = tail.length - 22; at >= 0; at--) {
       if (tail.readUInt32LE(at) !== END || at + 22 + tail.readUInt16LE(at + 20) !== tail.length) continue;
-      const found = {
+      const directory = {
         count: tail.readUInt16LE(at + 10),
         size: tail.readUInt32LE(at + 12),
         offset: tail.readUInt32LE(at + 16),
       };
       const isZip64 = at >= 20 && tail.readUInt32LE(at - 20) === END64_LOCATOR;
-      return isZip64 ? this.#readEnd64(this.#wide(tail, at - 20 + 8)) : found;
+      return isZip64 ? this.#readEnd64(this.#uint64(tail, at - 20 + 8)) : directory;
     }
-    return this.fail('it has no zip directory at its end; it is truncated or no zip file');
+    return this.fail('it has no zip directory at its end; it is truncated or not a zip file');
   }
 
   #readEnd64(offset: number): { count: number; offset: number; size: number } {
     const record = this.read(offset, 56, 'its Zip64 end record');
     if (record.readUInt32LE(0) !== END64) this.fail('its Zip64 end record is not where its locator says');
-    return { count: this.#wide(record, 32), size: this.#wide(record, 40), offset: this.#wide(record, 48) };
+    return {
+      count: this.#uint64(record, 32),
+      size: this.#uint64(record, 40),
+      offset: this.#uint64(record, 48),
+    };
   }
 
   #readEntry(record: Buffer, nameLength: number, extraLength: number, directoryOffset: number): ZipEntry {
     const name = record.toString('utf8', 46, 46 + nameLength);
     const extra = record.subarray(46 + nameLength, 46 + nameLength + extraLength);
-    const wide = this.#zip64Fields(extra);
+    const zip64 = this.#zip64Fields(extra);
     const field = (at: number) => {
       const value = record.readUInt32LE(at);
-      return value === IN_ZIP64 ? (wide.shift() ?? this.fail(`its entry ${name} lacks a Zip64 size`)) : value;
+      return value === IN_ZIP64 ? (zip64.shift() ?? this.fail(`its entry ${name} has no Zip64 size`)) : value;
     };
-    // The order in which Zip64 holds them: size, compressed size, offset.
+    // In the order of the Zip64 field: size, compressed size, offset.
     const [size, compressedSize, headerOffset] = [field(24), field(20), field(42)];
     if (record.readUInt16LE(8) & 1) this.fail(`its entry ${name} is encrypted`);
     if (record.readUInt16LE(10) !== 0 || size !== compressedSize) {
-      this.fail(`its entry ${name} is compressed, and torch files are not`);
+      this.fail(`its entry ${name} is compressed, which torch files never are`);
     }
     const header = this.read(headerOffset, 30, `the header of ${name}`);
     if (header.readUInt32LE(0) !== LOCAL) this.fail(`its entry ${name} is not where its directory says`);
@@ -190,7 +194,7 @@ export class ZipReader {
       if (end > extra.length) break;
       if (extra.readUInt16LE(at) === 1) {
         return Array.from({ length: Math.floor((end - at - 4) / 8) }, (_, i) =>
-          this.#wide(extra, at + 4 + 8 * i),
+          this.#uint64(extra, at + 4 + 8 * i),
         );
       }
       at = end;
@@ -198,8 +202,10 @@ export class ZipReader {
     return [];
   }
 
-  #wide(bytes: Buffer, at: number): number {
+  #uint64(bytes: Buffer, at: number): number {
     const value = Number(bytes.readBigUInt64LE(at));
-    return value <= this.#size ? value : this.fail(`it names byte ${value}, but the file has ${this.#size}`);
+    return value <= this.#size
+      ? value
+      : this.fail(`it refers to byte ${value}, but the file has ${this.#size}`);
   }
 }

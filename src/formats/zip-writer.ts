@@ -1,18 +1,18 @@
 /**
- * @file Writes zip archives as torch does: entries stored, their data on 64-byte boundaries so that a reader
- * can map them, Zip64 fields only where a size or an offset needs them (PKWARE APPNOTE 6.3, 4.3–4.5).
+ * @file Writes zip archives as torch does: entries uncompressed and aligned to 64 bytes so that readers can map them, with
+ * Zip64 fields only where a size or an offset needs them (PKWARE APPNOTE 6.3, sections 4.3–4.5).
  */
 import { crc32 } from 'node:zlib';
 
 const ALIGNMENT = 64;
-/** From here on a 32-bit field cannot hold the number; it is given in a Zip64 field. */
-const WIDE = 0xffffffff;
+/** The first number that needs a Zip64 field instead of a 32-bit one. */
+const ZIP64_LIMIT = 0xffffffff;
 const STORED = 0;
 /** Zip 4.5, the first version with Zip64. */
 const VERSION = 45;
-/** Names are UTF-8. */
+/** The flag for UTF-8 names. */
 const FLAGS = 1 << 11;
-/** 1980-01-01, the first date zip knows: equal content gives equal files. */
+/** 1980-01-01, zip's first date, in every file, so that equal content gives equal files. */
 const DATE = 0x0021;
 
 interface Written {
@@ -27,7 +27,7 @@ export class ZipWriter {
   readonly #written: Written[] = [];
   #position = 0;
 
-  /** @param append takes the archive's bytes, in order */
+  /** @param append receives the archive's bytes, in order */
   constructor(append: (bytes: Uint8Array) => void) {
     this.#append = append;
   }
@@ -44,7 +44,7 @@ export class ZipWriter {
     this.#written.push(entry);
   }
 
-  /** Writes the directory. Nothing can be added after. */
+  /** Writes the directory. No entries can be added afterwards. */
   finish(): void {
     const offset = this.#position;
     for (const entry of this.#written) this.#put(centralHeader(entry));
@@ -57,7 +57,7 @@ export class ZipWriter {
   }
 }
 
-/** Node's crc32 counts an array's length in 32 bits, so long ones go in parts. */
+/** Computes a CRC-32 in parts, since Node's crc32 takes at most 32-bit lengths. */
 function checksum(data: Uint8Array): number {
   const part = 1 << 30;
   let sum = 0;
@@ -66,8 +66,8 @@ function checksum(data: Uint8Array): number {
 }
 
 function localHeader({ name, size, crc, headerOffset }: Written): Buffer {
-  const zip64 = size >= WIDE ? extraField(1, [size, size]) : Buffer.alloc(0);
-  // torch pads with an extra field of its own, 'FB'; it has 4 bytes at least, its id and length.
+  const zip64 = size >= ZIP64_LIMIT ? extraField(1, [size, size]) : Buffer.alloc(0);
+  // torch pads with its own extra field 'FB', which takes at least 4 bytes for id and length.
   const unpadded = headerOffset + 30 + name.length + zip64.length + 4;
   const padding = Buffer.alloc(4 + ((ALIGNMENT - (unpadded % ALIGNMENT)) % ALIGNMENT), 'Z');
   padding.write('FB', 0, 'latin1');
@@ -82,27 +82,30 @@ function localHeader({ name, size, crc, headerOffset }: Written): Buffer {
 }
 
 function centralHeader({ name, size, crc, headerOffset }: Written): Buffer {
-  const wide = [...(size >= WIDE ? [size, size] : []), ...(headerOffset >= WIDE ? [headerOffset] : [])];
-  const extra = wide.length > 0 ? extraField(1, wide) : Buffer.alloc(0);
+  const zip64 = [
+    ...(size >= ZIP64_LIMIT ? [size, size] : []),
+    ...(headerOffset >= ZIP64_LIMIT ? [headerOffset] : []),
+  ];
+  const extra = zip64.length > 0 ? extraField(1, zip64) : Buffer.alloc(0);
   const header = Buffer.alloc(46);
   header.writeUInt32LE(0x02014b50, 0);
   header.writeUInt16LE(VERSION, 4);
   writeCommonFields(header, 6, crc, size);
   header.writeUInt16LE(name.length, 28);
   header.writeUInt16LE(extra.length, 30);
-  header.writeUInt32LE(Math.min(headerOffset, WIDE), 42);
+  header.writeUInt32LE(Math.min(headerOffset, ZIP64_LIMIT), 42);
   return Buffer.concat([header, name, extra]);
 }
 
-/** The fields from "version needed" to "uncompressed size", which both headers share. */
+/** Writes the fields from "version needed" to "uncompressed size", which both headers share. */
 function writeCommonFields(header: Buffer, at: number, crc: number, size: number): void {
   header.writeUInt16LE(VERSION, at);
   header.writeUInt16LE(FLAGS, at + 2);
   header.writeUInt16LE(STORED, at + 4);
   header.writeUInt16LE(DATE, at + 8);
   header.writeUInt32LE(crc, at + 10);
-  header.writeUInt32LE(Math.min(size, WIDE), at + 14);
-  header.writeUInt32LE(Math.min(size, WIDE), at + 18);
+  header.writeUInt32LE(Math.min(size, ZIP64_LIMIT), at + 14);
+  header.writeUInt32LE(Math.min(size, ZIP64_LIMIT), at + 18);
 }
 
 function endOfDirectory(count: number, offset: number, size: number): Buffer {
@@ -110,9 +113,9 @@ function endOfDirectory(count: number, offset: number, size: number): Buffer {
   end.writeUInt32LE(0x06054b50, 0);
   end.writeUInt16LE(Math.min(count, 0xffff), 8);
   end.writeUInt16LE(Math.min(count, 0xffff), 10);
-  end.writeUInt32LE(Math.min(size, WIDE), 12);
-  end.writeUInt32LE(Math.min(offset, WIDE), 16);
-  if (count < 0xffff && offset < WIDE && size < WIDE) return end;
+  end.writeUInt32LE(Math.min(size, ZIP64_LIMIT), 12);
+  end.writeUInt32LE(Math.min(offset, ZIP64_LIMIT), 16);
+  if (count < 0xffff && offset < ZIP64_LIMIT && size < ZIP64_LIMIT) return end;
 
   const end64 = Buffer.alloc(56 + 20);
   end64.writeUInt32LE(0x06064b50, 0);
@@ -133,7 +136,7 @@ function endOfDirectory(count: number, offset: number, size: number): Buffer {
   return Buffer.concat([end64, end]);
 }
 
-/** An extra field of 64-bit numbers. */
+/** Returns an extra field of 64-bit numbers. */
 function extraField(id: number, values: readonly number[]): Buffer {
   const field = Buffer.alloc(4 + 8 * values.length);
   field.writeUInt16LE(id, 0);

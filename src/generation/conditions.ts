@@ -8,8 +8,9 @@ import type { IPAdapter } from '../adapters/ip-adapter.js';
 import { assertFeaturesFit, type OpenedAdapter } from '../adapters/open-adapter.js';
 import { ConfigError } from '../base/errors.js';
 import type { Conditioning } from '../diffusion/conditioning.js';
+import type { Size } from '../images/image.js';
 import type { ImageFit, ResolvedJob } from '../options/generate-options.js';
-import { cat, type DType, mapTensors, type Tensor, tensor, tensorsOf, tidy } from '../torch/index.js';
+import { cat, type DType, mapTensors, type Tensor, tensor, tensorsOf, tidy, zeros } from '../torch/index.js';
 import type { Prompts } from './denoise.js';
 import {
   featuresOf,
@@ -38,7 +39,17 @@ interface EncodedImages {
   nullFeatures: Tensor;
 }
 
-type PromptModels = Pick<PipelineModels, 'textEncoder' | 'tokenizer' | 'imageEncoder' | 'adapter' | 'device'>;
+type PromptModels = Pick<
+  PipelineModels,
+  'textEncoder' | 'tokenizer' | 'absentNegative' | 'sizeConditioning' | 'imageEncoder' | 'adapter' | 'device'
+>;
+
+/** What images are drawn with, beside what they show. */
+export interface PromptSettings extends Size {
+  /** Undefined is not the empty text: some models take it for no text at all. */
+  negativePrompt?: string | undefined;
+  imageFit: ImageFit;
+}
 
 /** How much image prompts count, and when. */
 export type ImageSettings = Pick<ImagePrompt, 'scale' | 'range'>;
@@ -50,11 +61,9 @@ export type ImageSettings = Pick<ImagePrompt, 'scale' | 'range'>;
 export async function makePrompts(
   models: PromptModels,
   jobs: readonly ResolvedJob[],
-  negativePrompt: string,
-  fit: ImageFit,
-  settings: ImageSettings,
+  settings: PromptSettings & ImageSettings,
 ): Promise<Prompts> {
-  const encoded = await encodePrompts(models, jobs, negativePrompt, fit);
+  const encoded = await encodePrompts(models, jobs, settings);
   const prompts = promptsOf(models.adapter?.module, encoded, settings);
   releaseTensors(encoded.images);
   return prompts;
@@ -68,8 +77,7 @@ export async function makePrompts(
 export async function encodePrompts(
   models: PromptModels,
   jobs: readonly ResolvedJob[],
-  negativePrompt: string,
-  fit: ImageFit,
+  { negativePrompt, imageFit: fit, width, height }: PromptSettings,
 ): Promise<EncodedPrompts> {
   // Several images of one prompt share its list, which is then encoded once.
   const lists = [...new Set(jobs.map(({ imagePrompts }) => imagePrompts))];
@@ -79,14 +87,22 @@ export async function encodePrompts(
     ),
   );
   return tidy(() => {
-    const positive = encodeTexts(
+    const { absentNegative, sizeConditioning, device } = models;
+    const texts = encodeTexts(
       models,
       jobs.map(({ prompt }) => prompt),
     );
-    const negative = encodeTexts(
-      models,
-      jobs.map(() => negativePrompt),
-    );
+    const negativeTexts =
+      negativePrompt === undefined && absentNegative === 'zeros'
+        ? mapTensors(texts, (states) => zeros(states.shape, states))
+        : encodeTexts(
+            models,
+            jobs.map(() => negativePrompt ?? ''),
+          );
+    const target = { width, height };
+    const sizes = jobs.map(() => ({ original: target, crop: { top: 0, left: 0 }, target }));
+    const positive = { ...texts, ...sizeConditioning?.(sizes, device) };
+    const negative = { ...negativeTexts, ...sizeConditioning?.(sizes, device) };
     if (prompts.every((list) => list.length === 0)) return { positive, negative };
     if (prompts.some((list) => list.length === 0))
       throw new ConfigError('Expected image prompts for every image, or for none');
@@ -134,7 +150,7 @@ function encodeTexts(
   return tidy(() => {
     const distinct = [...new Set(texts)];
     const ids = distinct.flatMap((text) => tokenizer.encode(text));
-    const inputIds = tensor(ids, [distinct.length, tokenizer.maxLength], 'int64').to(device);
+    const inputIds = tensor(ids, [distinct.length, ...tokenizer.shape], 'int64').to(device);
     const rows = tensor(
       texts.map((text) => distinct.indexOf(text)),
       [texts.length],

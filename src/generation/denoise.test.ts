@@ -12,7 +12,7 @@ import {
 import { readAdapter } from '../adapters/adapter-file.js';
 import type { ImagePrompt } from '../adapters/image-prompt.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
-import { unetBackbone } from '../diffusion/stable-diffusion.js';
+import { unetBackbone } from '../diffusion/unet-model.js';
 import { readSchedulerConfig, type SamplerName } from '../schedulers/config.js';
 import { createSampler } from '../schedulers/create.js';
 import { memoryStats, noGrad, type Tensor, zeros } from '../torch/index.js';

@@ -4,19 +4,21 @@ import { adapterFileOf } from '../adapters/adapter-path.js';
 import { type ImageEncoder, openImageEncoder } from '../adapters/image-encoder.js';
 import { assertFeaturesFit, type OpenedAdapter, openAdapter } from '../adapters/open-adapter.js';
 import type { Backbone, DiffusionModel, TextEncoder } from '../diffusion/model.js';
-import { openDiffusionModel } from '../diffusion/stable-diffusion.js';
-import type { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
+import { openDiffusionModel } from '../diffusion/open-model.js';
+import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import type { AutoencoderKL } from '../models/vae/autoencoder-kl.js';
 import type { pipelineOptionsSchema } from '../options/generate-options.js';
 import type { SchedulerFile } from '../schedulers/config.js';
 import type { Device, DType } from '../torch/index.js';
 import { resolveTarget } from '../torch/target.js';
 
-export interface PipelineModels extends Pick<DiffusionModel, 'family' | 'latents' | 'imageSize'>, Disposable {
+export interface PipelineModels
+  extends Pick<DiffusionModel, 'family' | 'latents' | 'imageSize' | 'absentNegative' | 'sizeConditioning'>,
+    Disposable {
   backbone: Backbone;
   vae: AutoencoderKL;
   textEncoder: TextEncoder;
-  tokenizer: ClipTokenizer;
+  tokenizer: PromptTokenizer;
   scheduler: SchedulerFile;
   imageEncoder: ImageEncoder | undefined;
   adapter: OpenedAdapter | undefined;
@@ -42,15 +44,14 @@ export function loadPipelineModels(options: z.output<typeof pipelineOptionsSchem
   const imageEncoder = encoderSource?.load(target);
   const vae = model.loadVAE(target);
   const textEncoder = model.loadTextEncoder(target);
-  const { family, latents, imageSize } = model;
+  const { family, latents, imageSize, absentNegative, sizeConditioning } = model;
   return {
-    ...{ family, latents, imageSize },
+    ...{ family, latents, imageSize, absentNegative, sizeConditioning },
     ...{ backbone, vae, textEncoder, tokenizer, scheduler, imageEncoder, adapter },
     ...target,
     [Symbol.dispose]: () => {
-      for (const part of [backbone, textEncoder, imageEncoder]) part?.[Symbol.dispose]();
-      for (const module of [vae, adapter?.module])
-        for (const parameter of module?.parameters() ?? []) parameter.dispose();
+      for (const part of [backbone, textEncoder, imageEncoder, vae, adapter?.module])
+        part?.[Symbol.dispose]();
     },
   };
 }

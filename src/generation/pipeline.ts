@@ -125,7 +125,7 @@ export class IPAdapterPipeline implements Disposable {
     hooks.signal?.throwIfAborted();
     const sampler = createSampler(this.#models.scheduler, draw.scheduler);
     const name = draw.scheduler ?? sampler.constructor.name;
-    const prompts = await makePrompts(this.#models, jobs, draw.negativePrompt ?? '', draw.imageFit, draw);
+    const prompts = await makePrompts(this.#models, jobs, draw);
     try {
       const seeds = jobs.map(({ seed }) => seed);
       const pictures = await drawPictures(this.#models, sampler, prompts, seeds, draw, hooks);

@@ -28,7 +28,7 @@ const download = (read: (from: number) => AsyncIterable<Uint8Array>) => {
 };
 
 describe('downloadBlob', () => {
-  it('gives up where nothing comes any more, and keeps what came', async () => {
+  it('gives up after connections without bytes, and keeps what was received', async () => {
     let connections = 0;
     const { ended, seen } = download(async function* (from) {
       connections++;
@@ -37,16 +37,16 @@ describe('downloadBlob', () => {
     });
     await expect(ended).rejects.toThrow(CheckpointError);
     await expect(ended).rejects.toThrow(
-      /Expected 30 bytes of a\.bin .* broke after 12: socket hang up; the next start goes on from there/,
+      /Expected 30 bytes of a\.bin .* broke after 12: socket hang up; start again to continue from there/,
     );
-    // The first brought something; after it, seven brought nothing.
+    // The first connection received bytes, the seven after it none.
     expect(connections).toBe(1 + 7);
     expect(seen).toEqual([[12, 12]]);
     expect(readdirSync(root)).toEqual([`${etag}.incomplete`]);
     expect(readFileSync(join(root, `${etag}.incomplete`), 'utf8')).toBe('012345678901');
   });
 
-  it('does not give up as long as something comes, though connections end early', async () => {
+  it('does not give up while bytes are received, although connections end early', async () => {
     const { ended, seen } = download(async function* (from) {
       yield bytes.subarray(from, from + 2);
     });

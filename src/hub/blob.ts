@@ -1,13 +1,12 @@
 /**
- * @file One file's content on its way into the cache: `blobs/<etag>` is complete and right, or absent. While it comes
- * it has another name, `<etag>.<host>.<process>.<random>.incomplete`, which tells other processes that somebody is at
- * it; `<etag>.incomplete`, or one of a process that is gone, is taken over by who comes next, and goes on at its end.
+ * @file Downloads one file into the cache. `blobs/<etag>` is either complete and verified, or absent. During the download the
+ * file is named `<etag>.<host>.<process>.<random>.incomplete`, which shows other processes that it is being downloaded. An
+ * interrupted download leaves `<etag>.incomplete`; the next download continues it, or one whose process has ended.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import {
   createReadStream,
   existsSync,
-  mkdirSync,
   readdirSync,
   renameSync,
   rmSync,
@@ -21,36 +20,37 @@ import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout } from 'node:timers/promises';
 import { CheckpointError, UserError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 import type { HubFile } from './repository.js';
 
 export interface BlobDownload {
-  /** The bytes from the given one on. */
+  /** Requests the bytes from offset `from` on. */
   read(from: number): Promise<AsyncIterable<Uint8Array>>;
-  /** So many bytes are there; `isNew` of them came over the network just now. */
-  onBytes(bytes: number, isNew: number): void;
-  /** Another process is at it, and we wait. */
+  /** Reports how many bytes the file has now, and how many of them were just received. */
+  onBytes(bytes: number, received: number): void;
+  /** Called when another process is downloading the file, before waiting for it. */
   onWait(): void;
   signal?: AbortSignal | undefined;
-  /** Before a connection is tried again; doubled each time that nothing came. */
+  /** Pause before a retry; doubled after each retry that received nothing. */
   pauseMs?: number;
 }
 
-/** So often in a row may nothing come: with the pauses, about a minute. */
+/** Retries in a row that may receive nothing; with the pauses they take about a minute. */
 const MAX_FAILURES = 6;
 const WAIT_MS = 500;
-/** Who is at it writes more often than this; another process may have got the number of one that is gone. */
+/** An active download writes more often than this. An older file is stale even if its process id is in use again. */
 const STALE_MS = 600_000;
 
-/** Files that this process is writing. */
+/** Files that this process is downloading. */
 const claims = new Set<string>();
 
 /**
- * Brings a file to `blob`, unless it is there.
- * @throws CheckpointError where the Hub refuses, the connection stays away, or the content is not what it should be (it is
- * removed then); the signal's reason, and what has come is kept
+ * Downloads a file to `blob`. If another process is downloading it, waits for that.
+ * @throws CheckpointError where the Hub refuses, the connection fails, or the content is wrong, which is then removed; the
+ *   signal's reason, keeping what has been received
  */
 export async function downloadBlob(blob: string, file: HubFile, download: BlobDownload): Promise<void> {
-  mkdirSync(dirname(blob), { recursive: true });
+  makeFolder(dirname(blob));
   let partial = claim(blob);
   if (partial === null) download.onWait();
   while (partial === null) {
@@ -68,7 +68,7 @@ export async function downloadBlob(blob: string, file: HubFile, download: BlobDo
   }
 }
 
-/** A file of our own to write to, with what others have left; null while another process, or call, is at it. */
+/** Returns a new partial file, which continues an abandoned one if there is any; null while another process or call is downloading. */
 function claim(blob: string): string | null {
   const claimed = /\.(?<host>[^/]+)\.(?<pid>\d+)\.[0-9a-f]{8}\.incomplete$/;
   const etag = basename(blob);
@@ -77,26 +77,26 @@ function claim(blob: string): string | null {
     if (!name.startsWith(`${etag}.`)) continue;
     const { host, pid } = claimed.exec(name.slice(etag.length))?.groups ?? {};
     if (name === `${etag}.incomplete`) abandoned.push(name);
-    // Of another host nothing can be told: both load it then, and the second one's is the same.
+    // Whether a process of another host is alive is unknown; both download then, with the same result.
     else if (host === hostname()) {
       if (isClaimed(join(dirname(blob), name), Number(pid))) return null;
       abandoned.push(name);
     }
   }
-  const own = `${blob}.${hostname()}.${process.pid}.${randomBytes(4).toString('hex')}.incomplete`;
-  claims.add(own);
+  const partial = `${blob}.${hostname()}.${process.pid}.${randomBytes(4).toString('hex')}.incomplete`;
+  claims.add(partial);
   for (const name of abandoned)
     try {
-      renameSync(join(dirname(blob), name), own);
+      renameSync(join(dirname(blob), name), partial);
       break;
     } catch (error) {
-      // Another process was first.
+      // Another process took it over first.
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
-  // At once, so that the next to look sees it.
-  writeFileSync(own, '', { flag: 'a' });
-  utimesSync(own, new Date(), new Date());
-  return own;
+  // Updated at once, so that other processes see the claim.
+  writeFileSync(partial, '', { flag: 'a' });
+  utimesSync(partial, new Date(), new Date());
+  return partial;
 }
 
 function isClaimed(partial: string, pid: number): boolean {
@@ -106,12 +106,12 @@ function isClaimed(partial: string, pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {
-    // EPERM: it is there, and is somebody else's.
+    // EPERM: the process exists and belongs to another user.
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
-/** Appends what is missing, over as many connections as that takes. */
+/** Appends the missing bytes, reconnecting as often as needed. */
 async function fill(
   partial: string,
   file: HubFile,
@@ -121,7 +121,7 @@ async function fill(
   try {
     let { size: from } = await handle.stat();
     for (let failures = 0; from < file.size; ) {
-      const before = from;
+      const start = from;
       let reason = 'it ended early';
       try {
         for await (const chunk of await read(from)) {
@@ -136,10 +136,10 @@ async function fill(
         reason = reasonOf(error);
       }
       if (from >= file.size) return;
-      failures = from > before ? 0 : failures + 1;
+      failures = from > start ? 0 : failures + 1;
       if (failures > MAX_FAILURES)
         throw new CheckpointError(
-          `Expected ${file.size} bytes of ${file.path} from the Hub but the connection broke after ${from}: ${reason}; the next start goes on from there`,
+          `Expected ${file.size} bytes of ${file.path} from the Hub but the connection broke after ${from}: ${reason}; start again to continue from there`,
         );
       await setTimeout(pauseMs * 2 ** failures, undefined, { signal });
     }
@@ -148,23 +148,23 @@ async function fill(
   }
 }
 
-/** The innermost cause: fetch itself says only that it failed. */
+/** Returns the message of the innermost cause; fetch's own message says only that it failed. */
 export function reasonOf(error: unknown): string {
   let cause = error;
   while (cause instanceof Error && cause.cause !== undefined) cause = cause.cause;
   return cause instanceof Error ? cause.message : String(cause);
 }
 
-/** As it is on the disk, so that earlier parts count too. */
+/** Verifies the file on disk, including what earlier runs downloaded. */
 async function verify(partial: string, { path, size, etag, isLfs }: HubFile): Promise<void> {
   const hash = createHash(isLfs ? 'sha256' : 'sha1');
-  const found = statSync(partial).size;
-  if (!isLfs) hash.update(`blob ${found}\0`);
+  const actualSize = statSync(partial).size;
+  if (!isLfs) hash.update(`blob ${actualSize}\0`);
   await pipeline(createReadStream(partial, { highWaterMark: 2 ** 20 }), hash);
   const digest = hash.digest('hex');
-  if (found === size && digest === etag) return;
+  if (actualSize === size && digest === etag) return;
   rmSync(partial);
   throw new CheckpointError(
-    `Expected ${size} bytes of hash ${etag} for ${path} from the Hub but received ${found} of hash ${digest}; they are removed, and the next start loads them afresh`,
+    `Expected ${size} bytes with hash ${etag} for ${path} from the Hub but received ${actualSize} with hash ${digest}; they have been deleted, start again to download the file again`,
   );
 }

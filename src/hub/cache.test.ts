@@ -27,7 +27,7 @@ const refuses = (name: string, message: RegExp) => {
 };
 
 describe('resolveModelPath', () => {
-  it('takes a path as it is', () => {
+  it('returns an existing path', () => {
     expect(resolveModelPath(root)).toBe(root);
   });
 
@@ -46,18 +46,18 @@ describe('resolveModelPath', () => {
     refuses('org/name/sub', /hf download org\/name --include "sub\/\*"$/);
     refuses(
       'h94/IP-Adapter/sdxl_models',
-      /Expected sdxl_models in .* it is not there; download it: hf download h94\/IP-Adapter --include/,
+      /Expected sdxl_models in .* it does not exist; download it: hf download h94\/IP-Adapter --include/,
     );
   });
 
-  it('does not take a path for a name', () => {
+  it('does not treat a path as a name on the Hub', () => {
     for (const name of ['/no/such', './no/such', '../no/such', 'nothing', 'a b/c'])
       refuses(name, /but there is no such folder or file$/);
   });
 });
 
 describe('cachedSnapshot', () => {
-  it('looks where Python’s libraries do', () => {
+  it('uses the folders of Python’s libraries', () => {
     expect(cachedSnapshot('h94/IP-Adapter')).toBe(snapshot);
     vi.stubEnv('HF_HUB_CACHE', join(root, 'elsewhere'));
     expect(cachedSnapshot('h94/IP-Adapter')).toBeNull();
@@ -66,7 +66,7 @@ describe('cachedSnapshot', () => {
     expect(cachedSnapshot('h94/IP-Adapter')).toBe(snapshot);
   });
 
-  it('needs the commit that the main branch names', () => {
+  it('needs the cached commit of the main branch', () => {
     const other = join(root, 'hub', 'models--a--b', 'refs');
     mkdirSync(other, { recursive: true });
     expect(cachedSnapshot('a/b')).toBeNull();

@@ -1,38 +1,39 @@
 /**
- * @file The Hub's cache on this machine, which we share with `hf download` and Python's libraries (huggingface_hub
+ * @file The Hub's local cache, shared with `hf download` and Python's libraries (huggingface_hub
  * `src/huggingface_hub/constants.py` and `file_download.py`):
  *
- *     models--org--name/refs/main             the commit that the main branch stands for here
- *     models--org--name/snapshots/<commit>/…  the repository's files, links to
- *     models--org--name/blobs/<etag>          their contents, named by hash
+ *     models--org--name/refs/main             the cached commit of the main branch
+ *     models--org--name/snapshots/<commit>/…  the repository's files, as links to blobs
+ *     models--org--name/blobs/<etag>          file contents, named by hash
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { CheckpointError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 
-/** A name on the Hub: `h94/IP-Adapter/models/image_encoder` is `models/image_encoder` inside of `h94/IP-Adapter`. */
+/** A name on the Hub: `h94/IP-Adapter/models/image_encoder` is `models/image_encoder` in the repository `h94/IP-Adapter`. */
 export interface HubName {
   repo: string;
-  /** A file or folder; '' for the whole repository. */
+  /** A file or folder in the repository; '' for the whole repository. */
   inside: string;
 }
 
-/** Null where it cannot be one, but only a path. */
+/** Parses a name on the Hub. Null where it can only be a path. */
 export function parseHubName(name: string): HubName | null {
   const [, repo, inside = ''] = /^([\w.-]+\/[\w.-]+?)(?:\/(.+?))?\/?$/.exec(name) ?? [];
   const isPath = name.split('/').some((part) => part === '.' || part === '..');
   if (repo === undefined || isPath) return null;
-  // A file's name that is misspelt.
+  // The name of a file, probably misspelt.
   if (/\.(safetensors|ckpt|bin|pt)$/.test(repo)) return null;
   return { repo, inside };
 }
 
 /**
- * The folder or file that a user means.
- * @param name a path; or, where there is nothing at it, a name on the Hub, `org/name`, maybe with a folder in it:
- * `h94/IP-Adapter/models/image_encoder`
- * @throws CheckpointError where it is neither here nor in the cache
+ * Returns the path of a model's folder or file.
+ * @param name a path, or a name on the Hub, `org/name` with an optional folder or file in it, such as
+ *   `h94/IP-Adapter/models/image_encoder`
+ * @throws CheckpointError where there is no such path, and the model is not in the cache
  */
 export function resolveModelPath(name: string): string {
   if (existsSync(name)) return name;
@@ -49,13 +50,13 @@ export function resolveModelPath(name: string): string {
   const path = join(snapshot, inside);
   if (!existsSync(path))
     throw new CheckpointError(
-      `Expected ${inside} in ${snapshot}, where the Hub's cache has ${repo}, but it is not there; download it: hf download ${repo} --include "${inside}/*"`,
+      `Expected ${inside} in ${snapshot}, the Hub's cache of ${repo}, but it does not exist; download it: hf download ${repo} --include "${inside}/*"`,
     );
   return path;
 }
 
 /**
- * The cached files of a repository's main branch; null where there are none.
+ * Returns the folder with the cached files of a repository's main branch; null where there is none.
  * @param repo 'org/name'
  */
 export function cachedSnapshot(repo: string): string | null {
@@ -65,40 +66,40 @@ export function cachedSnapshot(repo: string): string | null {
   return existsSync(snapshot) ? snapshot : null;
 }
 
-/** The commit that stands for a repository's main branch here; null where none does. */
+/** Returns the cached commit of a repository's main branch; null where there is none. */
 export function cachedCommit(repo: string): string | null {
   const ref = mainRef(repo);
   return existsSync(ref) ? readFileSync(ref, 'utf8').trim() : null;
 }
 
-/** From now on, the commit stands for the main branch here. */
+/** Records a commit as that of the main branch. */
 export function cacheCommit(repo: string, commit: string): void {
   const ref = mainRef(repo);
-  mkdirSync(dirname(ref), { recursive: true });
-  // Another process must not read half of it.
+  makeFolder(dirname(ref));
+  // Atomically, so that another process never reads a part of it.
   const partial = `${ref}.${process.pid}.tmp`;
   writeFileSync(partial, commit);
   renameSync(partial, ref);
 }
 
-/** Where the files of a commit are, whether or not it is there. */
+/** Returns the folder for the files of a commit, whether or not it exists. */
 export function snapshotFolder(repo: string, commit: string): string {
   return join(repoFolder(repo), 'snapshots', commit);
 }
 
-/** Where the content with an etag is, whether or not it is there. */
+/** Returns the file for the content with an etag, whether or not it exists. */
 export function blobFile(repo: string, etag: string): string {
   return join(repoFolder(repo), 'blobs', etag);
 }
 
-/** Gives a blob its name in a snapshot. The link is relative, so that the cache can be moved. */
+/** Links a snapshot's file to a blob. The link is relative, so that the cache can be moved. */
 export function linkBlob(blob: string, file: string): void {
   const folder = dirname(file);
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   try {
     symlinkSync(relative(folder, blob), file);
   } catch (error) {
-    // Another process was first.
+    // Another process has created it.
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }
@@ -108,7 +109,7 @@ export function cacheFolder(): string {
   return HF_HUB_CACHE || HUGGINGFACE_HUB_CACHE || join(hubHome(), 'hub');
 }
 
-/** The folder of all that belongs to the Hub: the cache, and the token. */
+/** Returns the folder with the Hub's cache and token. */
 export function hubHome(): string {
   const { HF_HOME, XDG_CACHE_HOME } = process.env;
   return HF_HOME || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface');

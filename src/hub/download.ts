@@ -1,7 +1,8 @@
-/** @file Models by name: what is not in the Hub's cache is downloaded into it, once, and only the files that are needed. */
-import { existsSync, mkdirSync, statfsSync } from 'node:fs';
+/** @file Downloads a model's missing files from the Hub into the cache. */
+import { existsSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { CheckpointError, UserError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 import { downloadBlob, reasonOf } from './blob.js';
 import {
   blobFile,
@@ -18,16 +19,16 @@ import { DownloadProgress } from './progress.js';
 import { type HubFile, HubRepository, hubUrl } from './repository.js';
 
 export interface DownloadHooks {
-  /** Something happened that a person may want to know. */
+  /** Receives progress messages. */
   onMessage?: ((message: string) => void) | undefined;
-  /** Ends a download with its reason; what has come is kept, and the next one goes on from there. */
+  /** Aborts a download, which throws the signal's reason. Received bytes are kept, and the next download continues there. */
   signal?: AbortSignal | undefined;
 }
 
 /**
- * Sees to it that `resolveModelPath(name)` has all files of the model. Does nothing for a path, and asks nobody where the
- * cache has them.
- * @throws CheckpointError where the Hub has no such model or does not give it, or cannot be reached; the signal's reason
+ * Downloads a model unless `name` is a path, so that `resolveModelPath(name)` has all its files. A completely cached model
+ * needs no network.
+ * @throws CheckpointError where the Hub does not have the model, refuses it, or cannot be reached; the signal's reason
  */
 export async function ensureDownloaded(
   name: string,
@@ -40,7 +41,7 @@ export async function ensureDownloaded(
   const needs = neededFiles(kind, inside);
   const snapshot = cachedSnapshot(repo);
   if (snapshot !== null && isComplete(snapshot, needs)) return;
-  const expected = `Expected a model at ${name} but there is no such folder or file, and the Hub's cache (${cacheFolder()}) does not have all of it`;
+  const expected = `Expected a model at ${name} but there is no such folder or file, and the Hub's cache (${cacheFolder()}) does not have all of its files`;
   if (/^(1|on|yes|true)$/i.test(process.env.HF_HUB_OFFLINE ?? ''))
     throw new CheckpointError(`${expected}; unset HF_HUB_OFFLINE to download it, or correct the path`);
   try {
@@ -55,36 +56,40 @@ export async function ensureDownloaded(
 
 async function download(repo: string, needs: readonly Need[], hooks: DownloadHooks): Promise<void> {
   const repository = await HubRepository.open(repo, hooks.signal);
-  // The commit that is here stays, so that all files of a model are of one, and a run is repeated with the same.
+  // A cached commit is kept, so that all files of a model belong to one commit and runs can be repeated.
   let commit = cachedCommit(repo);
   if (commit === null) {
     commit = await repository.mainCommit();
     cacheCommit(repo, commit);
   }
-  const listed = await repository.files(commit);
+  const remoteFiles = await repository.files(commit);
   const snapshot = snapshotFolder(repo, commit);
-  const wanted = needs.flatMap((need) => groupOf(need, listed, repo));
-  const fetchAll = (paths: readonly string[]): Promise<void> =>
-    fetchFiles({ repo, commit, snapshot, repository }, lookUp(paths, listed, repo), hooks);
-  await fetchAll(wanted);
-  // Which shards there are is known when their index is there.
-  const shards = wanted.flatMap((path) => shardsIn(snapshot, path));
+  const paths = needs.flatMap((need) => groupOf(need, remoteFiles, repo));
+  const fetchAll = (names: readonly string[]): Promise<void> =>
+    fetchFiles({ repo, commit, snapshot, repository }, lookUp(names, remoteFiles, repo), hooks);
+  await fetchAll(paths);
+  // The shards are known once their index is downloaded.
+  const shards = paths.flatMap((path) => shardsIn(snapshot, path));
   if (shards.length > 0) await fetchAll(shards);
 }
 
-function groupOf(need: Need, listed: ReadonlyMap<string, HubFile>, repo: string): readonly string[] {
-  const group = chosenGroup(need, (path) => listed.has(path));
+function groupOf(need: Need, remoteFiles: ReadonlyMap<string, HubFile>, repo: string): readonly string[] {
+  const group = chosenGroup(need, (path) => remoteFiles.has(path));
   if (group !== undefined) return group;
   const names = need.map((files) => files.join(' and ')).join(', or ');
-  throw new CheckpointError(`Expected ${names} in the model ${repo} on the Hub but there is none`);
+  throw new CheckpointError(`Expected ${names} in the model ${repo} on the Hub but it does not exist`);
 }
 
-function lookUp(paths: readonly string[], listed: ReadonlyMap<string, HubFile>, repo: string): HubFile[] {
+function lookUp(
+  paths: readonly string[],
+  remoteFiles: ReadonlyMap<string, HubFile>,
+  repo: string,
+): HubFile[] {
   return paths.map((path) => {
-    const file = listed.get(path);
+    const file = remoteFiles.get(path);
     if (file !== undefined) return file;
     throw new CheckpointError(
-      `Expected ${path} in the model ${repo} on the Hub, as its index says, but there is none`,
+      `Expected ${path} in the model ${repo} on the Hub, which its index lists, but it does not exist`,
     );
   });
 }
@@ -103,7 +108,7 @@ async function fetchFiles(
 ): Promise<void> {
   const missing = files.filter(({ path, etag }) => {
     const blob = blobFile(repo, etag);
-    // Another commit or another path may have the same content.
+    // The same content may already be cached for another commit or path.
     if (existsSync(blob)) linkBlob(blob, join(snapshot, path));
     return !existsSync(join(snapshot, path));
   });
@@ -115,8 +120,8 @@ async function fetchFiles(
     const blob = blobFile(repo, file.etag);
     await downloadBlob(blob, file, {
       read: (from) => repository.read(file, commit, from),
-      onBytes: (there, isNew) => progress.update(file, there, isNew),
-      onWait: () => onMessage?.(`${file.path} is being downloaded by another process: waiting for it`),
+      onBytes: (bytes, received) => progress.update(file, bytes, received),
+      onWait: () => onMessage?.(`Waiting for another process that is downloading ${file.path}`),
       signal,
     });
     linkBlob(blob, join(snapshot, file.path));
@@ -126,10 +131,10 @@ async function fetchFiles(
 
 function assertSpace(bytes: number, repo: string): void {
   const folder = cacheFolder();
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const { bavail, bsize } = statfsSync(folder);
   if (bytes > bavail * bsize)
     throw new CheckpointError(
-      `Expected ${(bytes / 1e9).toFixed(2)} GB of space for ${repo} in the Hub's cache ${folder} but ${((bavail * bsize) / 1e9).toFixed(2)} GB are free; make space, or set HF_HUB_CACHE to another folder`,
+      `Expected ${(bytes / 1e9).toFixed(2)} GB of free space for ${repo} in the Hub's cache ${folder} but there are ${((bavail * bsize) / 1e9).toFixed(2)} GB; free some space, or set HF_HUB_CACHE to another folder`,
     );
 }

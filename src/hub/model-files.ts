@@ -1,9 +1,9 @@
-/** @file The files that each kind of model is loaded from: what is downloaded of a repository, and what must be in the cache. */
+/** @file The files that each kind of model needs from a repository. */
 import { existsSync } from 'node:fs';
 import { posix } from 'node:path';
 import { diffusersWeights, shardsOf, transformersWeights, weightForms } from '../weights/weight-files.js';
 
-/** Files of which one group is needed: the first that is there whole. An empty group means that it can be done without. */
+/** Alternative groups of files; the first complete group is used. An empty group means that the files are optional. */
 export type Need = readonly (readonly string[])[];
 
 const one = (name: string): Need => [[name]];
@@ -16,7 +16,7 @@ const tokenizerSettings = [optional('tokenizer_config.json'), optional('special_
 const vocabulary: Need = [['tokenizer.json'], ['vocab.json', 'merges.txt']];
 const tokenizer: readonly Need[] = [...tokenizerSettings, vocabulary];
 
-// Weights are last, so that an unfinished download has the small files.
+// Weights are last, so that an interrupted download has the small files.
 const stableDiffusion: readonly Need[] = [
   optional('model_index.json'),
   one('scheduler/scheduler_config.json'),
@@ -26,7 +26,7 @@ const stableDiffusion: readonly Need[] = [
   ...['vae', 'unet'].flatMap((part) => within(part, [weights(diffusersWeights)])),
 ];
 
-// A whole CLIP has a tokenizer, with which it measures.
+// A whole CLIP model has a tokenizer, which evaluation needs.
 const imageEncoder: readonly Need[] = [
   one('config.json'),
   optional('preprocessor_config.json'),
@@ -35,12 +35,12 @@ const imageEncoder: readonly Need[] = [
   weights(transformersWeights),
 ];
 
-/** Its tokenizer is where transformers has it, or where diffusers has it. */
+/** The tokenizer is in the same folder, as in transformers, or in `../tokenizer`, as in diffusers. */
 const textEncoder: readonly Need[] = [
   one('config.json'),
   ...['.', '../tokenizer'].flatMap((folder) => within(folder, tokenizerSettings)),
   ['.', '../tokenizer'].flatMap((folder) => within(folder, [vocabulary]).flat()),
-  one('model.safetensors'),
+  weights(transformersWeights),
 ];
 
 const adapter = one('ip_adapter.safetensors');
@@ -49,17 +49,17 @@ const kinds = { stableDiffusion, imageEncoder, textEncoder, tokenizer, adapter: 
 
 export type ModelKind = keyof typeof kinds;
 
-/** @param inside where in its repository the model is: a folder, '' for all of it, or a file of weights */
+/** Returns the files to download. @param inside the model's folder in its repository, '' for the whole, or a weights file */
 export function neededFiles(kind: ModelKind, inside: string): Need[] {
   return /\.(safetensors|ckpt|bin)$/.test(inside) ? [one(inside)] : within(inside, kinds[kind]);
 }
 
-/** The group that is used where `has` tells which files there are; undefined where none is whole. */
+/** Returns the first group of which `has` reports every file; undefined where none is complete. */
 export function chosenGroup(need: Need, has: (file: string) => boolean): readonly string[] | undefined {
   return need.find((group) => group.every(has));
 }
 
-/** Whether all is there that is needed, shards of weights included. */
+/** Whether a snapshot has all needed files, including the shards of weights. */
 export function isComplete(snapshot: string, needs: readonly Need[]): boolean {
   const has = (file: string): boolean => existsSync(posix.join(snapshot, file));
   return needs.every((need) => {
@@ -68,7 +68,7 @@ export function isComplete(snapshot: string, needs: readonly Need[]): boolean {
   });
 }
 
-/** The shards that a file lists, as files of the snapshot; none where it is no index of weights. */
+/** Returns the shards that an index lists, as files of the snapshot; none where the file is not an index of weights. */
 export function shardsIn(snapshot: string, file: string): string[] {
   if (!/\.index(\.fp16)?\.json$/.test(file)) return [];
   return shardsOf(posix.join(snapshot, file)).map((shard) => posix.join(posix.dirname(file), shard));

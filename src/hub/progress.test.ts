@@ -1,7 +1,7 @@
 import { expect, it, vi } from 'vitest';
 import { DownloadProgress } from './progress.js';
 
-it('tells what came since the last message, every five seconds at most', () => {
+it('reports the rate since the last message, at most every five seconds', () => {
   const clock = vi.spyOn(performance, 'now').mockReturnValue(1000);
   const messages: string[] = [];
   const progress = new DownloadProgress('org/name', 2, 3_440_000_000, (message) => messages.push(message));

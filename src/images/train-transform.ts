@@ -22,7 +22,8 @@ export function trainCropAsync(image: RgbImage, size: Size): Promise<RgbImage> {
   return resizeAndCropAsync(image, trainResizing(image, size));
 }
 
-function trainResizing(image: Size, size: Size): Resizing {
+/** The size of the resized image, and where in it the crop is. */
+export function trainResizing(image: Size, size: Size): Resizing {
   const { width, height } = covering(image, size);
   const crop = {
     left: roundHalfToEven((width - size.width) / 2),

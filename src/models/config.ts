@@ -1,27 +1,28 @@
-/** @file Reading a model's config.json: every key is known and checked, so that none that matters is overlooked. */
+/** @file Reads the keys of a model's config.json strictly: an unknown key or an unsupported value is an error. */
 import { ConfigError, shown } from '../base/errors.js';
+import { isJsonObject, type JsonObject } from '../base/json.js';
 
-/** Wider than any model; the product of the sizes of a weight stays a number of bytes that LibTorch can hold. */
+/** Larger than in any model, and small enough that a weight's size in bytes does not overflow. */
 const MAX_SIZE = 2 ** 16;
-/** Every layer is built before its weights are looked for. */
+/** All layers are built before the weights are read, so their number must be limited. */
 export const MAX_LAYERS = 128;
 const MAX_BLOCKS = 32;
 
-/** Reads the keys of one config.json; `finish` refuses the keys that nobody read. */
+/** Reads the keys of one config.json; `finish` refuses keys that were neither read nor ignored. */
 export class ConfigReader {
-  readonly #values: Record<string, unknown>;
+  readonly #values: JsonObject;
   readonly #where: string;
-  readonly #known = new Set<string>();
+  readonly #knownKeys = new Set<string>();
 
   /** @param where the file or other origin, for errors */
   constructor(json: unknown, where: string) {
-    if (json === null || typeof json !== 'object' || Array.isArray(json))
+    if (!isJsonObject(json))
       throw new ConfigError(`Expected a JSON object in ${where} but received ${shown(json)}`);
-    this.#values = json as Record<string, unknown>;
+    this.#values = json;
     this.#where = where;
   }
 
-  /** A whole number above zero. Without a fallback the key is required. */
+  /** Reads a whole number above 0. Without a fallback the key is required. */
   count(key: string, fallback?: number, max = MAX_SIZE): number {
     return this.#read(key, fallback, isCount(max), `a whole number from 1 to ${max}`);
   }
@@ -30,18 +31,18 @@ export class ConfigReader {
     return this.#read(key, fallback, isNumber, 'a number');
   }
 
-  /** True or false; published files have null, too, where false is meant. */
+  /** Reads true or false; null, which published files contain too, means false. */
   flag(key: string, fallback: boolean): boolean {
     const fits = (value: unknown): value is boolean | null => isFlag(value) || value === null;
     return this.#read<boolean | null>(key, fallback, fits, 'true or false') ?? false;
   }
 
   oneOf<const T extends string | number | null>(key: string, fallback: NoInfer<T>, allowed: readonly T[]): T {
-    const isAllowed = (value: unknown): value is T => allowed.some((one) => one === value);
-    return this.#read(key, fallback, isAllowed, allowed.map((one) => JSON.stringify(one)).join(' or '));
+    const isAllowed = (value: unknown): value is T => allowed.some((choice) => choice === value);
+    return this.#read(key, fallback, isAllowed, allowed.map((choice) => JSON.stringify(choice)).join(' or '));
   }
 
-  /** A list of `length` names (of any length where undefined), each one of `allowed`. */
+  /** Reads a list of `length` names (default: any length), each one of `allowed`. */
   names<const T extends string>(
     key: string,
     fallback: readonly T[],
@@ -49,7 +50,7 @@ export class ConfigReader {
     length?: number,
   ): readonly T[] {
     const fits = (value: unknown): value is T[] =>
-      isListOf(value, (one): one is T => allowed.some((name) => name === one), length);
+      isListOf(value, (item): item is T => allowed.some((name) => name === item), length);
     return this.#read(
       key,
       fallback,
@@ -69,7 +70,7 @@ export class ConfigReader {
     );
   }
 
-  /** One whole number for every block, or a list with one for each. */
+  /** Reads one whole number for all blocks, or a list with one for each. */
   countPerBlock(key: string, fallback: number, blocks: number, max = MAX_SIZE): readonly number[] {
     return this.#perBlock(key, fallback, blocks, isCount(max), `a whole number from 1 to ${max}`);
   }
@@ -78,7 +79,7 @@ export class ConfigReader {
     return this.#perBlock(key, fallback, blocks, isFlag, 'true or false');
   }
 
-  /** Keys that would change the computation, and whose one supported value is given. A missing key has that value. */
+  /** Requires keys that change the computation to have the only supported value, or to be absent. */
   only(supported: Record<string, string | number | boolean | null>): void {
     for (const [key, value] of Object.entries(supported)) {
       const fits = (received: unknown): received is typeof value =>
@@ -87,27 +88,27 @@ export class ConfigReader {
     }
   }
 
-  /** Keys that have no part in the computation of a frozen model. */
+  /** Ignores keys that do not affect the computation of a frozen model. */
   ignore(...keys: string[]): void {
-    for (const key of keys) this.#known.add(key);
+    for (const key of keys) this.#knownKeys.add(key);
   }
 
-  /** @throws ConfigError unless `holds`; `expected` says what should. */
+  /** Checks a condition on a key. @throws ConfigError unless `holds`; `expected` describes valid values */
   require(holds: boolean, key: string, expected: string): void {
     if (!holds) this.#fail(key, expected);
   }
 
-  /** @throws ConfigError for a key that was neither read nor ignored. Null is how upstream writes 'not used'. */
+  /** Checks that no key is unknown; null values are allowed, since upstream writes them for unused keys. @throws ConfigError */
   finish(): void {
     for (const [key, value] of Object.entries(this.#values))
-      if (!this.#known.has(key) && !key.startsWith('_') && value !== null)
+      if (!this.#knownKeys.has(key) && !key.startsWith('_') && value !== null)
         throw new ConfigError(
-          `Expected a known key in ${this.#where} but received ${key} = ${shown(value)}, which could change what the model computes; supported are ${[...this.#known].sort().join(', ')}`,
+          `Expected only supported keys in ${this.#where} but received ${key} = ${shown(value)}, which could change the computation; supported keys are ${[...this.#knownKeys].sort().join(', ')}`,
         );
   }
 
   #read<T>(key: string, fallback: T | undefined, fits: (value: unknown) => value is T, expected: string): T {
-    this.#known.add(key);
+    this.#knownKeys.add(key);
     const value = this.#values[key];
     if (value === undefined && fallback !== undefined) return fallback;
     return fits(value) ? value : this.#fail(key, expected);
@@ -150,7 +151,7 @@ function isFlag(value: unknown): value is boolean {
   return typeof value === 'boolean';
 }
 
-function isListOf<T>(value: unknown, fits: (one: unknown) => one is T, length?: number): value is T[] {
+function isListOf<T>(value: unknown, fits: (item: unknown) => item is T, length?: number): value is T[] {
   return (
     Array.isArray(value) && value.length === (length ?? value.length) && value.length > 0 && value.every(fits)
   );

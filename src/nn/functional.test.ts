@@ -33,7 +33,7 @@ const qkv = (n: number, m = n, batch = 2, heads = 2) =>
     Tensor,
   ];
 
-/** The definition, in float64, one query at a time. */
+/** Computes attention by its definition, in float64, one query at a time. */
 function slowAttention(q: Tensor, k: Tensor, v: Tensor, { isCausal = false, scale = 0.5 } = {}): Tensor {
   const [batch = 0, heads = 0, n = 0, d = 0] = q.shape;
   const m = k.shape[2] ?? 0;
@@ -67,7 +67,7 @@ describe('attention', () => {
     expectAllclose(attention(...inputs, { scale: 0.2 }), slowAttention(...inputs, { scale: 0.2 }), 1e-6);
   });
 
-  it('looks at no later position where it is causal', () => {
+  it('ignores later positions if causal', () => {
     const inputs = qkv(6);
     expectAllclose(
       attention(...inputs, { isCausal: true }),
@@ -76,16 +76,16 @@ describe('attention', () => {
     );
   });
 
-  it('reads tensors whose heads are not contiguous', () => {
+  it('accepts tensors whose heads are not contiguous', () => {
     const [q, k, v] = [5, 7, 7].map((n) => random(2, n, 3, 4).transpose(1, 2)) as [Tensor, Tensor, Tensor];
     expectAllclose(attention(q, k, v), slowAttention(q, k, v), 1e-6);
   });
 
-  it('never holds the scores of many queries, in either direction', () => {
+  it('never stores the scores of many queries, in forward or backward', () => {
     // 2 heads × 4100² scores in float32 would take 128 MiB.
-    // As wide as each other: LibTorch's own fused attention wants that.
+    // Equal widths, which LibTorch's fused attention requires.
     const inputs = [1, 2, 3].map(() => random(1, 2, 4100, 4)) as [Tensor, Tensor, Tensor];
-    const before = memoryStats().cpuPeakBytes;
+    const initialBytes = memoryStats().cpuPeakBytes;
     for (const input of inputs) input.requiresGrad = true;
     tidy(() =>
       backward(
@@ -94,7 +94,7 @@ describe('attention', () => {
           .sum(),
       ),
     );
-    expect(memoryStats().cpuPeakBytes - before).toBeLessThan(24 * 2 ** 20);
+    expect(memoryStats().cpuPeakBytes - initialBytes).toBeLessThan(24 * 2 ** 20);
   });
 
   // A tile is 96 queries and 256 keys, a panel 16 columns, a vector 8 numbers.
@@ -125,7 +125,7 @@ describe('attention', () => {
     for (const [i, value] of tiles.entries()) expectAllclose(value, whole[i] as Tensor, 1e-5);
   });
 
-  it('is the same to the bit on one thread', () => {
+  it('is bit-identical on one thread', () => {
     const inputs = [300, 500, 500].map((n) => random(1, 3, n, 16)) as [Tensor, Tensor, Tensor];
     const all = attention(...inputs);
     setNumThreads(1);
@@ -136,7 +136,7 @@ describe('attention', () => {
     }
   });
 
-  it('holds scores of any size, and lets no NaN disappear', () => {
+  it('handles scores of any size, and propagates NaN', () => {
     const [query, value] = [tensor([1, 0, 0, 0], [1, 1, 1, 4]), random(1, 1, 300, 8)];
     const keys = (last: number): Tensor =>
       tensor(
@@ -149,7 +149,7 @@ describe('attention', () => {
     expect(attention(query, keys(Number.NaN), value).toNumbers().every(Number.isNaN)).toBe(true);
   });
 
-  it('upcasts scores that the dtype cannot hold', () => {
+  it('upcasts scores that overflow the dtype', () => {
     const [q, k, v] = qkv(5).map((t) => t.to('bfloat16')) as [Tensor, Tensor, Tensor];
     const output = attention(q, k, v, { upcast: true });
     expect(output.dtype).toBe('bfloat16');
@@ -187,7 +187,7 @@ describe('attention', () => {
 });
 
 describe('geglu', () => {
-  // Tails of the vectors, whole ones, and every magnitude; in float64 it is the definition.
+  // Whole vectors and remainders, and every magnitude, compared with float64.
   const rowsOf = (width: number) => randn([3, 7, 2 * width], { generator }).mul(3);
   const definition = (x: Tensor): Tensor => {
     const [value, gate] = x.to('float64').chunk(2, -1) as [Tensor, Tensor];
@@ -206,8 +206,8 @@ describe('geglu', () => {
     expectAllclose(x.grad as Tensor, exact.grad as Tensor, 3e-7);
   });
 
-  // LibTorch's own is a difference of near numbers there.
-  it.runIf(isGegluFused)('is as good where gelu is tiny as where it is large', () => {
+  // LibTorch's gelu subtracts nearly equal numbers there.
+  it.runIf(isGegluFused)('is as accurate where gelu is tiny as where it is large', () => {
     const gates = Array.from({ length: 321 }, (_, i) => -10 + i / 16);
     const x = tensor(
       gates.flatMap((gate) => [1, gate]),
@@ -216,12 +216,12 @@ describe('geglu', () => {
     const [got, want] = [geglu(x).toNumbers(), gates.map(exactGelu)];
     for (const [i, gate] of gates.entries())
       expect(Math.abs((got[i] as number) / (want[i] as number) - 1) || 0, String(gate)).toBeLessThan(
-        // e^(-t²/2) takes the rounding of t²/2 with it.
+        // e^(-t²/2) amplifies the rounding error of t²/2.
         3e-7 + 6e-8 * gate ** 2,
       );
   });
 
-  it('takes views, and lets no NaN or infinity disappear', () => {
+  it('accepts views, and propagates NaN and infinity', () => {
     const x = randn([6, 4], { generator }).transpose(0, 1);
     expectAllclose(geglu(x), geglu(x.contiguous()), 0);
     const [nan, inf] = [Number.NaN, Number.POSITIVE_INFINITY];
@@ -231,13 +231,13 @@ describe('geglu', () => {
     if (isGegluFused) expect(() => geglu(tensor([1, 2, 3], [1, 3]))).toThrow('even width');
   });
 
-  it('is the same in other dtypes within their rounding', () => {
+  it('gives the same in other dtypes, within their rounding', () => {
     const x = rowsOf(16);
     expectAllclose(geglu(x.to('bfloat16')).to('float32'), geglu(x), 2e-2);
   });
 });
 
-/** b Φ(b) in float64; for b < 0 by the continued fraction of Mills' ratio, which loses no digits. */
+/** Computes b Φ(b) in float64, for b < 0 by the continued fraction of Mills' ratio, which is accurate there. */
 function exactGelu(b: number): number {
   const density = Math.exp(-(b ** 2) / 2) / Math.sqrt(2 * Math.PI);
   const t = Math.abs(b);
@@ -279,7 +279,7 @@ describe('functions', () => {
     expect(mseLoss(tensor([1, 2, 3], [3]), tensor([1, 4, 0], [3])).item()).toBeCloseTo(13 / 3);
   });
 
-  it('mseLossPerRow is that of each row', () => {
+  it('mseLossPerRow is the mean of each row', () => {
     const [a, b] = [tensor([1, 2, 3, 4], [2, 1, 1, 2]), tensor([1, 4, 0, 0], [2, 1, 1, 2])];
     expect(mseLossPerRow(a, b).toNumbers()).toEqual([2, 12.5]);
   });
@@ -292,7 +292,7 @@ describe('functions', () => {
     expect(interpolateNearest(image, [3, 2]).toNumbers()).toEqual([1, 2, 1, 2, 3, 4]);
   });
 
-  it('pad puts zeros left, right, above, below', () => {
+  it('pad adds zeros left, right, above, below', () => {
     expect(pad(full([1, 1, 1, 1], 5), [1, 0, 0, 2]).toNumbers()).toEqual([0, 5, 0, 0, 0, 0]);
   });
 });

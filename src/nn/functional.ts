@@ -1,4 +1,4 @@
-/** @file Functions of tensors without state of their own, named as in torch.nn.functional. */
+/** @file Stateless functions of tensors, named as in torch.nn.functional. */
 import { full, op, type Tensor, tidy } from '../torch/index.js';
 
 const aten = {
@@ -47,37 +47,37 @@ export function conv2d(
   return aten.conv2d(x, weight, bias, [stride, stride], [padding, padding]);
 }
 
-/** x [batch, channels, ...], normalised over each group of channels and all that follows */
+/** Normalises x [batch, channels, ...] over each group of channels and all later dimensions. */
 export function groupNorm(x: Tensor, groups: number, weight: Tensor, bias: Tensor, eps: number): Tensor {
   return aten.groupNorm(x, groups, weight, bias, eps);
 }
 
-/** x [..., dim], normalised over its last dimension */
+/** Normalises x [..., dim] over its last dimension. */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
   return aten.layerNorm(x, weight.shape, weight, bias, eps);
 }
 
-/** Integers [...] → rows of weight [count, dim] → [..., dim] */
+/** Looks up rows of weight [count, dim]: integers [...] → [..., dim] */
 export function embedding(ids: Tensor, weight: Tensor): Tensor {
   return aten.embedding(weight, ids);
 }
 
-/** x σ(x); `inplace` writes it into x, which must then need no gradient. */
+/** x σ(x); `inplace` overwrites x, which must not require a gradient. */
 export function silu(x: Tensor, { inplace = false } = {}): Tensor {
   return inplace ? aten.silu_(x) : aten.silu(x);
 }
 
-/** x Φ(x), by the error function or by its approximation with tanh (Hendrycks & Gimpel, arXiv 1606.08415) */
+/** x Φ(x), exact with the error function or approximated with tanh (Hendrycks & Gimpel, arXiv 1606.08415) */
 export function gelu(x: Tensor, approximate: 'none' | 'tanh' = 'none'): Tensor {
   return aten.gelu(x, approximate);
 }
 
-/** Whether the addon has GEGLU as one operator: where its loops run on all threads. */
+/** Whether the addon has a fused GEGLU operator, which it has where its loops use all threads. */
 export const isGegluFused: boolean = aten.geglu.available;
 
 /**
- * a · gelu(b) of x's two halves (Shazeer, arXiv 2002.05202). Where it is fused, in float32 on the CPU, it is one pass, in
- * either direction.
+ * a · gelu(b), where x = [a, b] (Shazeer, arXiv 2002.05202). The fused operator, for float32 on the CPU, takes one pass each
+ * for forward and backward.
  * @param x [..., 2 dim]
  * @returns [..., dim]
  */
@@ -89,23 +89,23 @@ export function geglu(x: Tensor): Tensor {
   });
 }
 
-/** x σ(1.702 x): OpenAI CLIP's stand-in for GELU (openai/CLIP `clip/model.py`) */
+/** x σ(1.702 x), OpenAI CLIP's approximation of GELU (openai/CLIP `clip/model.py`) */
 export function quickGelu(x: Tensor): Tensor {
   return x.mul(x.mul(1.702).sigmoid());
 }
 
-/** The mean of the squared differences, a scalar. */
+/** Returns the mean of the squared differences, a scalar. */
 export function mseLoss(prediction: Tensor, target: Tensor): Tensor {
   return aten.mseLoss(prediction, target);
 }
 
-/** The mean of each row's squared differences, [batch] */
+/** Returns the mean of each row's squared differences, [batch]. */
 export function mseLossPerRow(prediction: Tensor, target: Tensor): Tensor {
   const reduction = 0; // none
   return tidy(() => aten.mseLoss(prediction, target, reduction).flatten(1).mean([1]));
 }
 
-/** [batch, channels, h, w] → the given [height, width], or that many times the size, each pixel repeated. */
+/** Resizes [batch, channels, h, w] by repeating pixels, to [height, width] or by an integer factor. */
 export function interpolateNearest(
   x: Tensor,
   target: number | readonly [height: number, width: number],
@@ -115,7 +115,7 @@ export function interpolateNearest(
   return aten.upsampleNearest2d(x, [height * target, width * target], target, target);
 }
 
-/** Zeros around the last two dimensions. */
+/** Pads the last two dimensions with zeros. */
 export function pad(
   x: Tensor,
   [left, right, top, bottom]: readonly [number, number, number, number],
@@ -124,18 +124,18 @@ export function pad(
 }
 
 export interface AttentionOptions {
-  /** Position i attends to positions 0 … i only. */
+  /** Whether position i attends only to positions 0 … i. */
   isCausal?: boolean;
-  /** What scores are multiplied by; default headDim^-½. */
+  /** The factor of the scores; default headDim^-½. */
   scale?: number;
-  /** Compute in float32 whatever the dtype, where LibTorch has no fused attention that does so by itself. */
+  /** Computes in float32 whatever the dtype; fused attention always does. */
   upcast?: boolean;
 }
 
 /**
- * softmax(q kᵀ scale) v (Vaswani et al. 2017, equation 1). The probabilities [batch, heads, n, m] never exist as a
- * whole, not for backward either, thanks to a fused operator: LibTorch's own from 2.0 on, before that ours for the CPU
- * (native/attention.cc; it computes in float32 whatever the dtype), unless it is causal.
+ * softmax(q kᵀ scale) v (Vaswani et al. 2017, equation 1). A fused operator avoids storing the probabilities
+ * [batch, heads, n, m], in backward too: LibTorch's from 2.0 on; before that, on the CPU and unless causal, ours
+ * (native/attention.cc), which computes in float32 whatever the dtype.
  * @param q [batch, heads, n, headDim]
  * @param k [batch, heads, m, headDim]
  * @param v [batch, heads, m, valueDim]
@@ -152,15 +152,15 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   return tidy(() => {
     const { dtype } = q;
     const [query, key, value] = upcast ? [q.to('float32'), k.to('float32'), v.to('float32')] : [q, k, v];
-    // Scaling the queries costs headDim products a row; scaling the scores would cost m.
+    // Scaling the queries takes headDim products a row, scaling the scores m.
     const scores = query.mul(scale).matmul(key.transpose(-2, -1));
-    // In place is right for autograd too: no backward of a product needs its result.
+    // In place is safe for autograd, since the backward of a matrix product does not need its result.
     if (isCausal) scores.add_(futureMask(scores));
     return scores.softmax(-1).matmul(value).to(dtype);
   });
 }
 
-/** [n, m]: 0 where position n may look, -∞ at the positions after it. */
+/** Returns the causal mask [n, m]: 0 where position n may attend, -∞ at later positions. */
 function futureMask({ shape, dtype, device }: Tensor): Tensor {
   return aten.triu(full(shape.slice(-2), Number.NEGATIVE_INFINITY, { dtype, device }), 1);
 }

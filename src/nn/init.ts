@@ -1,13 +1,13 @@
 /**
- * @file PyTorch's default initialisation, for modules that start untrained (torch/nn/modules/linear.py,
- * conv.py and normalization.py, `reset_parameters`).
+ * @file Initialises untrained modules with PyTorch's defaults (torch/nn/modules/linear.py, conv.py and normalization.py,
+ * `reset_parameters`).
  */
 import { type Device, full, type Generator, rand, type Tensor, tidy, zeros } from '../torch/index.js';
 import type { Module } from './module.js';
 
 /**
- * New values for every parameter of a module: weights of two and more dimensions and the biases beside them
- * uniform in ±1/√fan_in, norms' weights 1 and biases 0.
+ * Initialises every parameter of a module: linear and convolution weights and their biases uniformly in ±1/√fan_in, the
+ * weights of norms to 1 and their biases to 0.
  */
 export function initParameters(
   module: Module<never[], unknown>,

@@ -1,6 +1,6 @@
-/** @file The tests of functional.ts once more, with the loops for AVX2 where there is AVX-512 (native/kernels.cc). */
+/** @file Repeats the tests of functional.ts with the AVX2 kernels, on processors with AVX-512 too (native/kernels.cc). */
 import process from 'node:process';
 
-// Read when a kernel is first called, so before anything that loads the addon.
+// Must be set before the first call of a kernel.
 process.env.ATEN_CPU_CAPABILITY = 'avx2';
 await import('./functional.test.js');

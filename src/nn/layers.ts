@@ -1,9 +1,9 @@
-/** @file The layers that networks are made of; fields and shapes as in PyTorch's torch.nn, keys therefore too. */
+/** @file Basic layers, with fields, shapes and therefore state-dict keys as in torch.nn. */
 import { empty, type Tensor } from '../torch/index.js';
 import { conv2d, embedding, groupNorm, layerNorm, linear } from './functional.js';
 import { Module } from './module.js';
 
-// A parameter without memory: its shape is known, its values come with loadStateDict.
+// Returns a parameter without memory; loadStateDict supplies its values.
 function parameter(...shape: number[]): Tensor {
   return empty(shape, { device: 'meta' });
 }

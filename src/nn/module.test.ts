@@ -34,7 +34,7 @@ function errorOf(fn: () => void): Error {
 }
 
 describe('namedParameters', () => {
-  it('takes its keys from the tree', () => {
+  it('returns keys by the path of fields', () => {
     expect([...new Tower().namedParameters().keys()]).toEqual([
       'scale',
       'blocks.0.0.weight',
@@ -56,13 +56,13 @@ describe('namedParameters', () => {
 });
 
 describe('call', () => {
-  it('runs the parts in order and keeps the result only', () => {
+  it('runs submodules in order and releases intermediate tensors', () => {
     const tower = new Tower();
     tower.loadStateDict(filled(tower, 0.5), 'test');
     const x = tensor([2, 4], [1, 2]);
-    const before = memoryStats().liveTensors;
+    const initialTensors = memoryStats().liveTensors;
     const output = tower.call(x);
-    expect(memoryStats().liveTensors).toBe(before + 1);
+    expect(memoryStats().liveTensors).toBe(initialTensors + 1);
     const inner = 0.5 * (1 + 2) + 0.5;
     const expected = (inner / (1 + Math.exp(-inner))) * 2 * 0.5 + 0.5;
     expectAllclose(output, full([1, 3], expected), 1e-6);
@@ -70,7 +70,7 @@ describe('call', () => {
 });
 
 describe('chain', () => {
-  it('lets go of intermediates at once, but not of its input', () => {
+  it('releases intermediate tensors at once, but not its input', () => {
     const x = ones([4]);
     const alive: number[] = [];
     const step = (y: Tensor) => {
@@ -84,7 +84,7 @@ describe('chain', () => {
 });
 
 describe('loadStateDict', () => {
-  it('reports every fault at once, with both shapes, and then changes nothing', () => {
+  it('reports all faults at once, with both shapes, and changes nothing', () => {
     const tower = new Tower();
     const tensors = filled(tower, 1);
     tensors.delete('scale');
@@ -111,7 +111,7 @@ describe('loadStateDict', () => {
     expect(error.message).toContain('extra.7; … and 12 more');
   });
 
-  it('takes the tensors as they are, and keeps a parameter trainable', () => {
+  it('does not copy the tensors, and keeps parameters trainable', () => {
     const layer = new Linear(2, 2).requiresGrad_(true);
     const weight = ones([2, 2]);
     layer.loadStateDict(
@@ -127,15 +127,15 @@ describe('loadStateDict', () => {
 });
 
 describe('to', () => {
-  it('converts in place and keeps what is trainable', () => {
+  it('converts in place and keeps parameters trainable', () => {
     const layer = new Linear(2, 2);
     layer.loadStateDict(filled(layer, 2), 'test');
     layer.weight.requiresGrad = true;
-    const before = layer.weight;
+    const oldWeight = layer.weight;
     layer.to({ dtype: 'float32' });
-    expect(layer.weight).toBe(before);
+    expect(layer.weight).toBe(oldWeight);
     layer.to({ dtype: 'float64' });
-    expect(before.isDisposed).toBe(true);
+    expect(oldWeight.isDisposed).toBe(true);
     expect([layer.weight.dtype, layer.weight.requiresGrad, layer.bias?.requiresGrad]).toEqual([
       'float64',
       true,

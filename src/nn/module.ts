@@ -1,7 +1,6 @@
 /**
- * @file A tree of modules whose fields are named as in published checkpoints, so that the keys of a state
- * dictionary fall out of the tree: `unet.down_blocks[0].resnets[1].conv1.weight` is
- * 'down_blocks.0.resnets.1.conv1.weight'.
+ * @file The base class of modules. Their fields are named as in published checkpoints, so that the state-dict keys are the
+ * paths of fields: `unet.down_blocks[0].resnets[1].conv1.weight` is 'down_blocks.0.resnets.1.conv1.weight'.
  */
 import { CheckpointError } from '../base/errors.js';
 import { type Device, type DType, noGrad, Tensor, tidy } from '../torch/index.js';
@@ -9,74 +8,74 @@ import { type Device, type DType, noGrad, Tensor, tidy } from '../torch/index.js
 /**
  * A function of tensors with parameters.
  *
- * Every public field that is a Tensor is a parameter and every one that is a Module is a part; both also inside
- * arrays, where a null keeps a number free for a part without parameters. A tensor that is no parameter belongs
- * in a #private field. Parameters start on the 'meta' device, without memory, and frozen.
+ * Every public field that is a Tensor is a parameter, and every one that is a Module is a submodule. Both may be in arrays,
+ * where null stands for a submodule without parameters. Tensors that are not parameters must be in #private fields.
+ * Parameters start frozen and on the 'meta' device, without memory.
  *
- * A module owns its parameters: it disposes those that it replaces. Loading and moving must not happen inside a
- * `tidy` that ends before the module is done with.
+ * A module owns its parameters, and disposes those that it replaces. It must not be loaded or moved inside a `tidy` that
+ * ends while the module is still in use.
  */
-export abstract class Module<Args extends unknown[] = [x: Tensor], Out = Tensor> {
+export abstract class Module<Args extends unknown[] = [x: Tensor], Out = Tensor> implements Disposable {
   protected abstract forward(...args: Args): Out;
 
-  /** Runs the module and releases every tensor made on the way, except the result. */
+  /** Runs the module and releases all intermediate tensors. */
   call(...args: Args): Out {
     return tidy(() => this.forward(...args));
   }
 
-  /** Every parameter by its key in a checkpoint, in the order of the fields. */
+  /** Releases every parameter. */
+  [Symbol.dispose](): void {
+    for (const parameter of this.parameters()) parameter.dispose();
+  }
+
+  /** Returns every parameter by its state-dict key, in the order of the fields. */
   namedParameters(): Map<string, Tensor> {
-    const found = new Map<string, Tensor>();
-    for (const { key, holder, field } of slots(this)) found.set(key, holder[field] as Tensor);
-    return found;
+    return new Map(Array.from(slots(this), ({ key, holder, field }) => [key, holder[field] as Tensor]));
   }
 
   parameters(): Tensor[] {
     return [...this.namedParameters().values()];
   }
 
-  /** Makes every parameter trainable, or frozen. */
+  /** Makes every parameter trainable or frozen. */
   requiresGrad_(on: boolean): this {
     for (const parameter of this.parameters()) parameter.requiresGrad = on;
     return this;
   }
 
-  /** Moves or converts every parameter, in place. Whoever holds the old tensors (an optimizer) must take the new. */
+  /** Moves or converts every parameter. The old tensors are disposed, so an optimizer must be created afterwards. */
   to(target: { device?: Device; dtype?: DType }): this {
     using _ = noGrad();
     for (const { holder, field } of slots(this)) {
-      const before = holder[field] as Tensor;
-      if (
-        before.dtype === (target.dtype ?? before.dtype) &&
-        before.device === (target.device ?? before.device)
-      )
-        continue;
-      replace(holder, field, before.to(target));
+      const parameter = holder[field] as Tensor;
+      const { dtype, device } = parameter;
+      if (dtype === (target.dtype ?? dtype) && device === (target.device ?? device)) continue;
+      replace(holder, field, parameter.to(target));
     }
     return this;
   }
 
-  /** Lays the weights of convolutions out as a GPU's tensor cores take them; their results are laid out so, too. */
+  /** Converts convolution weights to the channels-last layout of a GPU's tensor cores; outputs then have this layout too. */
   toChannelsLast(): this {
     using _ = noGrad();
     for (const { holder, field } of slots(this)) {
-      const before = holder[field] as Tensor;
-      if (before.ndim === 4) replace(holder, field, before.contiguous('channels_last'));
+      const parameter = holder[field] as Tensor;
+      if (parameter.ndim === 4) replace(holder, field, parameter.contiguous('channels_last'));
     }
     return this;
   }
 
   /**
-   * Takes the tensors as the parameters, as they are: no copy, no conversion.
+   * Replaces the parameters by the tensors, without copy or conversion.
    * @param where the file or other origin, for the error
-   * @throws CheckpointError that lists every missing, unexpected and misshaped key; the module is then unchanged.
+   * @throws CheckpointError listing every missing, unexpected and misshaped key; the module is then unchanged
    */
   loadStateDict(tensors: ReadonlyMap<string, Tensor>, where: string): void {
-    const wanted = new Map(Array.from(slots(this), (slot) => [slot.key, slot]));
-    const missing = [...wanted.keys()].filter((key) => !tensors.has(key));
-    const unexpected = [...tensors.keys()].filter((key) => !wanted.has(key));
+    const expectedSlots = new Map(Array.from(slots(this), (slot) => [slot.key, slot]));
+    const missing = [...expectedSlots.keys()].filter((key) => !tensors.has(key));
+    const unexpected = [...tensors.keys()].filter((key) => !expectedSlots.has(key));
     const misshaped: string[] = [];
-    for (const [key, { holder, field }] of wanted) {
+    for (const [key, { holder, field }] of expectedSlots) {
       const expected = (holder[field] as Tensor).shape.join(', ');
       const received = tensors.get(key)?.shape.join(', ') ?? expected;
       if (received !== expected) misshaped.push(`${key} expected [${expected}] but received [${received}]`);
@@ -88,17 +87,17 @@ export abstract class Module<Args extends unknown[] = [x: Tensor], Out = Tensor>
     ].join('');
     if (faults !== '')
       throw new CheckpointError(
-        `Expected the ${wanted.size} tensors of ${this.constructor.name} in ${where} but received ${tensors.size} that do not fit:${faults}`,
+        `Expected the ${expectedSlots.size} tensors of ${this.constructor.name} in ${where} but received ${tensors.size} that do not fit:${faults}`,
       );
 
-    for (const [key, { holder, field }] of wanted) replace(holder, field, tensors.get(key) as Tensor);
+    for (const [key, { holder, field }] of expectedSlots) replace(holder, field, tensors.get(key) as Tensor);
   }
 }
 
-/** A part of a chain. Null does nothing: upstream has dropout there, and a model that runs frozen has none. */
+/** A step of a chain. Null does nothing; it stands for upstream's dropout, which frozen models do not need. */
 export type Step = Module | ((x: Tensor) => Tensor) | null;
 
-/** Runs the steps one after another and lets go of each intermediate as soon as the next is there. */
+/** Runs the steps in order and releases each intermediate tensor after its last use. */
 export function chain(x: Tensor, steps: readonly Step[]): Tensor {
   let out = x;
   for (const step of steps) {
@@ -110,7 +109,7 @@ export function chain(x: Tensor, steps: readonly Step[]): Tensor {
   return out;
 }
 
-/** Steps one after another; their keys are their positions: '0.weight', '2.weight'. */
+/** Runs steps in order, like torch.nn.Sequential; state-dict keys start with the position: '0.weight', '2.weight'. */
 export class Sequential extends Module {
   [position: number]: Step;
   readonly #steps: readonly Step[];
@@ -142,11 +141,11 @@ function* slots(holder: object, prefix = ''): Generator<Slot> {
 }
 
 function replace(holder: Record<string, unknown>, field: string, parameter: Tensor): void {
-  const before = holder[field] as Tensor;
-  if (before === parameter) return;
-  if (before.requiresGrad) parameter.requiresGrad = true;
+  const replaced = holder[field] as Tensor;
+  if (replaced === parameter) return;
+  if (replaced.requiresGrad) parameter.requiresGrad = true;
   holder[field] = parameter;
-  before.dispose();
+  replaced.dispose();
 }
 
 const shownKeys = 8;

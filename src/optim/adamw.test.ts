@@ -11,7 +11,7 @@ function adamW(parameters: Map<string, Tensor>): AdamW {
   return new AdamW({ all: { parameters, learningRate } }, options);
 }
 
-/** One parameter of one element, by the paper's algorithm in float64. */
+/** Computes the paper's algorithm in float64, for a parameter of one element. */
 function byHand(start: number, grads: readonly number[]): number {
   const { betas, eps, weightDecay } = options;
   let [x, m, v] = [start, 0, 0];
@@ -26,9 +26,9 @@ function byHand(start: number, grads: readonly number[]): number {
 
 function parameters(): Map<string, Tensor> {
   const generator = new Generator('cpu', 5);
-  const made = new Map([[2, 3], [4]].map((shape, i) => [`p${i}`, randn(shape, { generator })]));
-  for (const value of made.values()) value.requiresGrad = true;
-  return made;
+  const parameters = new Map([[2, 3], [4]].map((shape, i) => [`p${i}`, randn(shape, { generator })]));
+  for (const value of parameters.values()) value.requiresGrad = true;
+  return parameters;
 }
 
 function stepOn(values: Map<string, Tensor>, optimizer: AdamW): void {
@@ -40,7 +40,7 @@ function stepOn(values: Map<string, Tensor>, optimizer: AdamW): void {
 }
 
 describe('AdamW', () => {
-  it('is the algorithm of the paper', () => {
+  it('computes the algorithm of the paper', () => {
     const x = tensor([0.7], [1]);
     x.requiresGrad = true;
     const optimizer = adamW(new Map([['x', x]]));
@@ -53,18 +53,18 @@ describe('AdamW', () => {
     expect(optimizer.steps).toBe(4);
   });
 
-  it('leaves a parameter without a gradient as it is', () => {
+  it('does not change a parameter without gradient', () => {
     const values = parameters();
     const optimizer = adamW(values);
-    const before = (values.get('p1') as Tensor).detach().clone();
+    const initial = (values.get('p1') as Tensor).detach().clone();
     backward((values.get('p0') as Tensor).sum());
     optimizer.step();
-    expectSameBytes((values.get('p1') as Tensor).detach(), before);
+    expectSameBytes((values.get('p1') as Tensor).detach(), initial);
     optimizer.zeroGrad();
     expect([...values.values()].map(({ grad }) => grad)).toEqual([null, null]);
   });
 
-  it('goes on from a saved state to the bit', () => {
+  it('resumes from a saved state bit-exactly', () => {
     const [whole, parts] = [parameters(), parameters()];
     const first = adamW(whole);
     for (let i = 0; i < 6; i++) stepOn(whole, first);
@@ -89,7 +89,7 @@ describe('AdamW', () => {
     );
   });
 
-  it('groups have learning rates of their own, and are updated as each alone would be', () => {
+  it('groups have separate learning rates, and are updated independently', () => {
     const [together, alone] = [parameters(), parameters()];
     const group = (values: Map<string, Tensor>, name: string, rate: number) => ({
       parameters: new Map([[name, values.get(name) as Tensor]]),
@@ -117,10 +117,10 @@ describe('AdamW', () => {
 
   it('the learning rate may change between steps', () => {
     const values = parameters();
-    const before = (values.get('p0') as Tensor).detach().clone();
+    const initial = (values.get('p0') as Tensor).detach().clone();
     const optimizer = adamW(values);
     optimizer.learningRateFactor = 0;
     stepOn(values, optimizer);
-    expectSameBytes((values.get('p0') as Tensor).detach(), before);
+    expectSameBytes((values.get('p0') as Tensor).detach(), initial);
   });
 });

@@ -1,12 +1,12 @@
 /**
- * @file AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2), with the update of torch/optim/adamw.py.
+ * @file AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2), with the update rule of torch/optim/adamw.py.
  */
 import { noGrad, op, type Tensor, tidy, torchVersion, zeros } from '../torch/index.js';
 import { copyState } from './state.js';
 
 /** Parameters that share a learning rate. */
 export interface ParameterGroup {
-  /** By name, in the order of the update; the names are the keys of the state. */
+  /** By name, in the order of the update; the names are the keys of the optimizer state. */
   readonly parameters: ReadonlyMap<string, Tensor>;
   readonly learningRate: number;
 }
@@ -16,7 +16,7 @@ export interface AdamWOptions {
   betas?: readonly [number, number];
   /** Default: 1e-8 */
   eps?: number;
-  /** Decoupled: each update takes learningRate × weightDecay of a parameter away. Default: 0.01 */
+  /** Decoupled: each update multiplies a parameter by 1 − learningRate × weightDecay. Default: 0.01 */
   weightDecay?: number;
 }
 
@@ -30,16 +30,16 @@ interface Update extends Moments {
   grad: Tensor;
 }
 
-/** Updates parameters in place from their `.grad`. A parameter without one is left as it is. */
+/** Updates parameters in place from their `.grad`. A parameter without gradient is not changed. */
 export class AdamW {
   readonly #groups: Readonly<Record<string, ParameterGroup>>;
   readonly #moments: ReadonlyMap<string, Moments>;
   readonly #options: Required<AdamWOptions>;
-  /** What the groups' learning rates are multiplied by; may change between steps. */
+  /** The factor of all groups' learning rates; may change between steps. */
   learningRateFactor = 1;
   #steps = 0;
 
-  /** @param groups by name, in the order of the update; no two have a parameter's name in common */
+  /** @param groups by name, in the order of the update; parameter names are unique across groups */
   constructor(groups: Readonly<Record<string, ParameterGroup>>, options: AdamWOptions = {}) {
     this.#groups = groups;
     this.#options = { betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01, ...options };
@@ -55,12 +55,12 @@ export class AdamW {
     return Object.values(this.#groups).flatMap(({ parameters }) => [...parameters]);
   }
 
-  /** Updates so far. */
+  /** The number of updates so far. */
   get steps(): number {
     return this.#steps;
   }
 
-  /** That of each group in the next update. */
+  /** Each group's learning rate in the next update. */
   get learningRates(): Record<string, number> {
     const rates = Object.entries(this.#groups).map(([name, { learningRate }]) => [
       name,
@@ -84,7 +84,7 @@ export class AdamW {
     }
     if (updates[0] !== undefined && fusedOn(updates[0].parameter.device))
       this.#updateFused(updates, learningRate);
-    // One parameter at a time: the temporaries of all at once would be as large as the model.
+    // One parameter at a time, since the temporary tensors of all together would be as large as the model.
     else for (const update of updates) tidy(() => this.#update(update, learningRate));
   }
 
@@ -123,7 +123,7 @@ export class AdamW {
     );
   }
 
-  /** @param setToNone lets go of the gradients' memory; otherwise they become 0 where they are */
+  /** Clears the gradients. @param setToNone releases their memory; otherwise they are set to 0 in place */
   zeroGrad({ setToNone = true }: { setToNone?: boolean } = {}): void {
     tidy(() => {
       for (const [, parameter] of this.#parameters())
@@ -132,7 +132,7 @@ export class AdamW {
     });
   }
 
-  /** The moments: `exp_avg.NAME` and `exp_avg_sq.NAME`. With `steps`, all that the next update depends on. */
+  /** Returns the moments, `exp_avg.NAME` and `exp_avg_sq.NAME`. With `steps` they are the complete optimizer state. */
   stateDict(): Map<string, Tensor> {
     const state = new Map<string, Tensor>();
     for (const [name, { expAvg, expAvgSq }] of this.#moments) {
@@ -143,9 +143,9 @@ export class AdamW {
   }
 
   /**
-   * Copies in what `stateDict` and `steps` gave.
+   * Restores a state from `stateDict` and `steps`.
    * @param where the file, for the error
-   * @throws CheckpointError where the state is of other parameters
+   * @throws CheckpointError where the state belongs to other parameters
    */
   loadStateDict(state: ReadonlyMap<string, Tensor>, steps: number, where: string): void {
     copyState(this.stateDict(), state, 'optimizer state', where);
@@ -153,7 +153,7 @@ export class AdamW {
   }
 }
 
-// The operator is declared from 2.0 on, and implemented for the CPU from 2.4 on.
+// LibTorch declares the operator from 2.0 on, and implements it for the CPU from 2.4 on.
 function fusedOn(device: string): boolean {
   const [major = 0, minor = 0] = torchVersion.split('.').map(Number);
   return aten.fusedAdamW.available && (device.startsWith('cuda') || major > 2 || (major === 2 && minor >= 4));

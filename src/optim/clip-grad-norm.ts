@@ -1,21 +1,21 @@
-/** @file The global norm of gradients, and clipping by it (Pascanu et al., arXiv 1211.5063, algorithm 1). */
+/** @file Gradient clipping by the global norm (Pascanu et al., arXiv 1211.5063, algorithm 1). */
 import { noGrad, op, stack, type Tensor, tidy } from '../torch/index.js';
 
-/** The gradients that backward left at the parameters. */
+/** Returns the gradients of those parameters that have one. */
 export function gradientsOf(parameters: readonly Tensor[]): Tensor[] {
   return parameters.map(({ grad }) => grad).filter((grad) => grad !== null);
 }
 
-/** The Euclidean norm of all gradients as if they were one vector, a scalar; not finite where any of them is not. */
+/** Returns the Euclidean norm of all gradients together, a scalar tensor. It is not finite if any gradient is not. */
 export function gradNorm(gradients: readonly Tensor[]): Tensor {
   using _ = noGrad();
   return tidy(() => aten.vectorNorm(stack(aten.foreachNorm(gradients) as Tensor[])));
 }
 
 /**
- * Shrinks the gradients in place by maxNorm / (norm + 1e-6) where that is below 1, as
- * torch.nn.utils.clip_grad_norm_ does; the device is not waited for.
- * @param norm what `gradNorm` gave for them
+ * Multiplies the gradients in place by min(1, maxNorm / (norm + 1e-6)), like torch.nn.utils.clip_grad_norm_, without
+ * synchronizing with the device.
+ * @param norm the result of `gradNorm`
  */
 export function clipGradNorm(gradients: readonly Tensor[], norm: Tensor, maxNorm: number): void {
   using _ = noGrad();

@@ -10,7 +10,7 @@ function parameters(): Map<string, Tensor> {
 }
 
 describe('the decay', () => {
-  it('is 0, then (1 + n) / (10 + n), up to the given', () => {
+  it('is 0, then (1 + n) / (10 + n), up to the maximum', () => {
     expect([1, 2, 3, 4, 100].map((update) => emaDecay(update, 0.9))).toEqual([
       0,
       2 / 11,
@@ -24,7 +24,7 @@ describe('the decay', () => {
 });
 
 describe('EMA', () => {
-  it('is the recursion, by hand in float64', () => {
+  it('computes the recursion, compared with float64', () => {
     const x = tensor([0], [1]);
     x.requiresGrad = true;
     const ema = new EMA(new Map([['x', x]]), 0.3);
@@ -40,16 +40,16 @@ describe('EMA', () => {
     expect(average).toBeCloseTo(4.162045, 5);
   });
 
-  it('keeps copies: a parameter that moves does not take its average along', () => {
+  it('keeps copies, which do not change with the parameters', () => {
     const values = parameters();
     const ema = new EMA(values, 0.9);
-    const before = (values.get('p0') as Tensor).clone();
+    const initial = (values.get('p0') as Tensor).clone();
     (values.get('p0') as Tensor).zero_();
-    expectSameBytes(ema.stateDict().get('p0') as Tensor, before);
+    expectSameBytes(ema.stateDict().get('p0') as Tensor, initial);
     expect(ema.stateDict().get('p0')?.requiresGrad).toBe(false);
   });
 
-  it('goes on from a saved state to the bit, and refuses that of other parameters', () => {
+  it('resumes from a saved state bit-exactly, and refuses one of other parameters', () => {
     const values = parameters();
     const [whole, parts] = [new EMA(values, 0.9), new EMA(values, 0.9)];
     for (const value of values.values()) value.mul_(3);

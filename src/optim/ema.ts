@@ -1,23 +1,23 @@
 /**
- * @file The exponential moving average of weights, which draws better than the last step's (Ho et al., arXiv
- * 2006.11239, section 4), with the warm-up of diffusers' EMAModel (`src/diffusers/training_utils.py`).
+ * @file The exponential moving average (EMA) of weights, which generates better images than the last step's weights (Ho et
+ * al., arXiv 2006.11239, section 4), with the warm-up of diffusers' EMAModel (`src/diffusers/training_utils.py`).
  */
 import { noGrad, type Tensor, tidy } from '../torch/index.js';
 import { copyState } from './state.js';
 
-/** Of the averages in the n-th update, n = 1, 2, …: early on they forget fast, for the first weights are no good. */
-export function emaDecay(update: number, most: number): number {
-  const before = update - 1;
-  return before === 0 ? 0 : Math.min(most, (1 + before) / (10 + before));
+/** Returns the decay in the n-th update, n = 1, 2, …. It starts low, so that the untrained weights are soon forgotten. */
+export function emaDecay(update: number, maxDecay: number): number {
+  const earlier = update - 1;
+  return earlier === 0 ? 0 : Math.min(maxDecay, (1 + earlier) / (10 + earlier));
 }
 
-/** Averages of parameters, beside them on their device. */
+/** Moving averages of parameters, on the parameters' device. */
 export class EMA {
   readonly #parameters: ReadonlyMap<string, Tensor>;
   readonly #averages: ReadonlyMap<string, Tensor>;
   readonly #decay: number;
 
-  /** @param decay what the decay grows to; 0 … 1 */
+  /** @param decay the decay after the warm-up, 0 … 1 */
   constructor(parameters: ReadonlyMap<string, Tensor>, decay: number) {
     using _ = noGrad();
     this.#parameters = parameters;
@@ -28,26 +28,26 @@ export class EMA {
   }
 
   /**
-   * Takes the parameters in: average ← average − (1 − decay) (average − parameter).
-   * @param update how many updates the parameters have had
+   * Updates the averages: average ← average − (1 − decay) (average − parameter).
+   * @param update the number of updates of the parameters so far, 1 or more
    */
   step(update: number): void {
     using _ = noGrad();
     const share = 1 - emaDecay(update, this.#decay);
-    // One parameter at a time: the differences of all at once would be as large as the model.
+    // One parameter at a time, since the differences of all together would be as large as the model.
     for (const [name, average] of this.#averages)
       tidy(() => average.add_(average.sub(this.#parameters.get(name) as Tensor), -share));
   }
 
-  /** The averages by their parameters' names. */
+  /** Returns the averages by their parameters' names. */
   stateDict(): ReadonlyMap<string, Tensor> {
     return this.#averages;
   }
 
   /**
-   * Copies in what `stateDict` gave.
+   * Restores a state from `stateDict`.
    * @param where the file, for the error
-   * @throws CheckpointError where the averages are of other parameters
+   * @throws CheckpointError where the averages belong to other parameters
    */
   loadStateDict(state: ReadonlyMap<string, Tensor>, where: string): void {
     copyState(this.#averages, state, 'moving average', where);

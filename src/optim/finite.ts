@@ -1,9 +1,10 @@
-/** @file Finding NaN and infinity in tensors. */
+/** @file Finds NaN and infinity in tensors. */
 import { op, stack, type Tensor, tidy } from '../torch/index.js';
 
 /**
- * The first tensor that has a NaN or an infinity, and which; undefined where all are finite. Waits for the device.
- * @param tensors of floats on one device, by name
+ * Returns the first tensor that contains NaN or infinity, and which of the two; undefined where all values are finite.
+ * Synchronizes with the device.
+ * @param tensors floating-point tensors on one device, by name
  */
 export function firstNonFinite(
   tensors: Iterable<readonly [string, Tensor]>,
@@ -13,7 +14,7 @@ export function firstNonFinite(
   const sums = tidy(() => stack(named.map(([, tensor]) => tensor.detach().sum().to('float32'))).toNumbers());
   for (const [i, [name, tensor]] of named.entries()) {
     if (Number.isFinite(sums[i])) continue;
-    // A sum may overflow where no element is infinite, but is four times as fast as the largest magnitude.
+    // A sum may overflow although all elements are finite, but is four times as fast as the largest magnitude.
     const largest = tidy(() =>
       vectorNorm(tensor.detach(), Number.POSITIVE_INFINITY, null, false, null).item(),
     );

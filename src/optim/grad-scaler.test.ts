@@ -5,14 +5,14 @@ import { GradScaler } from './grad-scaler.js';
 
 const [fine, overflow] = [tensor([1], []), tensor([Number.POSITIVE_INFINITY], [])];
 
-/** The scaler after that many good steps. */
+/** Returns a scaler after that many steps without overflow. */
 function grown(steps: number, scaler = new GradScaler()): GradScaler {
   for (let i = 0; i < steps; i++) expect(scaler.update(fine)).toBe(true);
   return scaler;
 }
 
 describe('GradScaler', () => {
-  it('starts at 65536 and doubles after 2000 good steps in a row', () => {
+  it('starts at 65536 and doubles after 2000 consecutive steps without overflow', () => {
     expect(grown(1999).stateDict()).toEqual({ scale: 65536, goodSteps: 1999 });
     expect(grown(2000).stateDict()).toEqual({ scale: 131072, goodSteps: 0 });
   });
@@ -35,19 +35,19 @@ describe('GradScaler', () => {
     expect(grown(1, scaler).stateDict()).toEqual({ scale: 2 ** 127, goodSteps: 0 });
   });
 
-  it('goes on from a saved state', () => {
+  it('resumes from a saved state', () => {
     const scaler = new GradScaler();
     scaler.loadStateDict({ scale: 1024, goodSteps: 1998 });
     expect(grown(1, scaler).scale).toBe(1024);
     expect(grown(1, scaler).scale).toBe(2048);
   });
 
-  it('saves gradients that half precision would lose, and gives them at their size', () => {
+  it('preserves gradients that would underflow in half precision', () => {
     const gradient = (scaler: GradScaler | null): number => {
       const x = tensor([1], [1]);
       x.requiresGrad = true;
       return tidy(() => {
-        // The gradient crosses float16, whose smallest number is 6e-8, on its way back.
+        // Backward passes the gradient through float16, whose smallest number is 6e-8.
         const loss = x.to('float16').to('float32').mul(1e-8).sum();
         backward(scaler === null ? loss : loss.mul(scaler.scale));
         scaler?.unscale([x.grad as typeof x]);
@@ -58,7 +58,7 @@ describe('GradScaler', () => {
     expect(gradient(new GradScaler())).toBeCloseTo(1e-8, 11);
   });
 
-  it('sees an overflow of the scaled gradients', () => {
+  it('detects an overflow of the scaled gradients', () => {
     const x = tensor([1], [1]);
     x.requiresGrad = true;
     const scaler = new GradScaler();

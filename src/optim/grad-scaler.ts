@@ -1,20 +1,20 @@
 /**
- * @file Loss scaling for float16 (Micikevicius et al., arXiv 1710.03740, section 3.2), by the rule of
- * torch.cuda.amp.GradScaler: gradients that float16 would round to 0 are computed of a larger loss.
+ * @file Loss scaling for float16 (Micikevicius et al., arXiv 1710.03740, section 3.2) by the rule of
+ * torch.cuda.amp.GradScaler: a larger loss keeps small gradients from being rounded to 0.
  */
 import { noGrad, type Tensor } from '../torch/index.js';
 
-/** All that the next update depends on. */
+/** The complete state of a GradScaler. */
 export interface GradScalerState {
-  /** What the loss is multiplied by. */
+  /** The factor of the loss. */
   scale: number;
-  /** Updates since the scale last changed. */
+  /** Steps without overflow since the scale last changed. */
   goodSteps: number;
 }
 
 const growthFactor = 2;
 const backoffFactor = 0.5;
-/** After so many good steps in a row the scale grows. */
+/** The number of consecutive steps without overflow after which the scale grows. */
 const growthInterval = 2000;
 
 export class GradScaler {
@@ -24,16 +24,17 @@ export class GradScaler {
     return this.#state.scale;
   }
 
-  /** Brings the gradients of a scaled loss back to their size, in place. */
+  /** Divides the gradients of a scaled loss by the scale, in place. */
   unscale(gradients: readonly Tensor[]): void {
     using _ = noGrad();
     for (const gradient of gradients) gradient.mul_(1 / this.#state.scale);
   }
 
   /**
-   * Follows up a backward: an overflow halves the scale, and many steps without one double it.
-   * @param gradNorm of the unscaled gradients. The device is waited for.
-   * @returns whether the gradients are fit for an update; after an overflow they are not
+   * Updates the scale after backward: an overflow halves it, and 2000 steps without one double it. Synchronizes with the
+   * device.
+   * @param gradNorm the norm of the unscaled gradients
+   * @returns whether the gradients are finite and may be used for an update
    */
   update(gradNorm: Tensor): boolean {
     const { scale, goodSteps } = this.#state;
@@ -42,10 +43,10 @@ export class GradScaler {
       return false;
     }
     const isDue = goodSteps + 1 === growthInterval;
-    const grown = Math.fround(scale * growthFactor);
-    // In float32, as the loss is: it must not grow to infinity.
+    const nextScale = Math.fround(scale * growthFactor);
+    // The loss is float32, in which the scale must stay finite.
     this.#state = {
-      scale: isDue && Number.isFinite(grown) ? grown : scale,
+      scale: isDue && Number.isFinite(nextScale) ? nextScale : scale,
       goodSteps: isDue ? 0 : goodSteps + 1,
     };
     return true;

@@ -12,7 +12,7 @@ function rates(name: ScheduleOptions['name'], options: Partial<ScheduleOptions>,
   return Array.from({ length: count }, (_, step) => learningRate * schedule(step));
 }
 
-// What torch.optim.lr_scheduler.LambdaLR gives with the formulas of diffusers, beyond the last step as well.
+// Learning rates of torch.optim.lr_scheduler.LambdaLR with diffusers' formulas, including steps after the last.
 const warmUp = [0, 0.000666666666667, 0.00133333333333, 0.002];
 const published: [ScheduleOptions['name'], Partial<ScheduleOptions>, number[]][] = [
   ['constant', { warmupSteps: 3 }, [0.002, 0.002, 0.002, 0.002, 0.002]],
@@ -70,17 +70,17 @@ describe('lrSchedule', () => {
       expect(Math.abs(rate - (expected[step] as number)), `step ${step}`).toBeLessThan(1e-13);
   });
 
-  it('a warm-up that is longer than the run rises to its end', () => {
+  it('rises during the whole run if the warm-up is longer', () => {
     for (const name of lrSchedulers.filter((name) => name !== 'constant'))
       expect(rates(name, { warmupSteps: 20, totalSteps: 4 }, 4)).toEqual([0, 1e-4, 2e-4, 3e-4]);
   });
 
-  it('refuses a polynomial that would rise', () => {
+  it('refuses a polynomial schedule that would rise', () => {
     expect(() => rates('polynomial', { learningRate: 1e-7 }, 1)).toThrow(ConfigError);
     expect(() => rates('polynomial', { learningRate: 1e-7 }, 1)).toThrow(/above 1e-7.*received 1e-7/);
   });
 
-  it('says which schedules a longer run changes', () => {
+  it('tells which schedules depend on the length of the run', () => {
     for (const name of lrSchedulers) {
       const [short, long] = [{ totalSteps: 10 }, { totalSteps: 20 }].map((length) => rates(name, length, 8));
       expect(dependsOnTotal(name), name).toBe(String(short) !== String(long));

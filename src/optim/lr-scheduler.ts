@@ -12,30 +12,30 @@ export const lrSchedulers = [
 
 export interface ScheduleOptions {
   name: (typeof lrSchedulers)[number];
-  /** What the factor is meant for; `polynomial` ends at a fixed rate, and so needs it. */
+  /** The learning rate that the factor multiplies. `polynomial` needs it, because it ends at a fixed rate. */
   learningRate: number;
-  /** Steps in which the rate rises from 0, with all but `constant`. */
+  /** Steps in which the rate rises from 0; not used by `constant`. */
   warmupSteps: number;
-  /** Steps of the whole run, the warm-up included. */
+  /** Steps of the whole run, including the warm-up. */
   totalSteps: number;
-  /** How often `cosine_with_restarts` falls from 1 to 0. */
+  /** The number of cosine cycles of `cosine_with_restarts`. */
   numCycles: number;
   /** The exponent of `polynomial`. */
   power: number;
 }
 
-/** Updates so far → what the learning rate is multiplied by in the next update. */
+/** Returns the factor of the learning rate in the next update, from the number of updates so far. */
 export type Schedule = (step: number) => number;
 
-/** Where `polynomial` ends. */
+/** The final learning rate of `polynomial`. */
 const endLearningRate = 1e-7;
 
-/** Whether a schedule looks different in a run of another length. */
+/** Whether a schedule depends on the length of the run. */
 export function dependsOnTotal(name: ScheduleOptions['name']): boolean {
   return name !== 'constant' && name !== 'constant_with_warmup';
 }
 
-/** @throws ConfigError where `polynomial` would have to rise to its end */
+/** Returns a schedule. @throws ConfigError where `polynomial` would start at or below its final learning rate */
 export function lrSchedule(options: ScheduleOptions): Schedule {
   const { name, warmupSteps } = options;
   if (name === 'constant') return () => 1;
@@ -43,7 +43,7 @@ export function lrSchedule(options: ScheduleOptions): Schedule {
   return (step) => (step < warmupSteps ? step / warmupSteps : decay(step));
 }
 
-/** What follows the warm-up. */
+/** Returns the schedule after the warm-up. */
 function decayOf(options: ScheduleOptions): Schedule {
   const { name, learningRate, warmupSteps, totalSteps, numCycles, power } = options;
   const decaySteps = Math.max(1, totalSteps - warmupSteps);
@@ -59,7 +59,7 @@ function decayOf(options: ScheduleOptions): Schedule {
     case 'polynomial': {
       if (learningRate <= endLearningRate)
         throw new ConfigError(
-          `Expected a learning rate above ${endLearningRate}, where the schedule polynomial ends, but received ${learningRate}; give a higher one or another --lr-scheduler`,
+          `Expected a learning rate above ${endLearningRate}, the final one of --lr-scheduler polynomial, but received ${learningRate}; give a higher one or another --lr-scheduler`,
         );
       const end = endLearningRate / learningRate;
       return (step) => (step > totalSteps ? end : (1 - end) * (1 - progress(step)) ** power + end);

@@ -1,13 +1,14 @@
-/** @file Putting back what training keeps beside the parameters. */
+/** @file Restores saved training state, such as optimizer moments. */
 import { CheckpointError } from '../base/errors.js';
 import { noGrad, type Tensor, tidy } from '../torch/index.js';
 
 const shownFaults = 8;
 
 /**
- * Copies saved tensors into those of the same names.
- * @param what, where they are, for the error
- * @throws CheckpointError that names each one that is missing or has another shape; nothing is copied then
+ * Copies saved tensors into the tensors of the same names.
+ * @param what the kind of state, for the error
+ * @param where the file, for the error
+ * @throws CheckpointError naming each tensor that is missing or has another shape; nothing is copied then
  */
 export function copyState(
   into: ReadonlyMap<string, Tensor>,

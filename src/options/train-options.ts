@@ -15,6 +15,11 @@ const decayRate = notNegative.lt(1, 'must be below 1');
 export const parts = ['latents', 'image', 'text'] as const;
 export type Part = (typeof parts)[number];
 
+/** The kinds of adapter that can be trained. */
+export const trainableKinds = ['plus', 'base', 'full-face'] as const;
+
+export type TrainableKind = (typeof trainableKinds)[number];
+
 export const trainOptionsSchema = z.strictObject({
   model: path.describe(
     'Stable Diffusion to train for: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub',
@@ -27,7 +32,13 @@ export const trainOptionsSchema = z.strictObject({
     .describe(
       'adapter to start from: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: a new one',
     ),
-  numTokens: whole(1, 4096).default(16).describe('image tokens of the Resampler'),
+  kind: z
+    .enum(trainableKinds)
+    .optional()
+    .describe('kind of a new adapter; default: plus, or the kind of --adapter'),
+  numTokens: whole(1, 4096)
+    .optional()
+    .describe('image tokens; default: 16 for plus, 4 for base, or those of --adapter'),
   ...datasetOptions,
   outputDir: path.prefault('sd-ip_adapter').describe('folder for checkpoints, metrics and validation images'),
   resolution: side
@@ -117,7 +128,9 @@ export const trainOptionsSchema = z.strictObject({
   resume: z
     .union([z.literal(true), path], { error: 'must be a checkpoint folder, or true for the newest one' })
     .optional()
-    .describe('continue from this checkpoint; without a value, from the newest one in --output-dir'),
+    .describe(
+      'resume from this checkpoint; without a value or latest: from the newest one in --output-dir; auto: likewise, or from the start where there is none',
+    ),
   cache: z
     // A list is what it resolves to: resolved options are options again, and a run can be repeated from them.
     .union([z.string().transform((list) => list.split(',')), z.array(z.string())], {

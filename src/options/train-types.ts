@@ -8,7 +8,9 @@ export interface TrainOptions {
   imageEncoder: string;
   /** Adapter to start from: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: a new one. */
   adapter?: string | undefined;
-  /** Image tokens of the Resampler. @default 16 */
+  /** Kind of a new adapter; default: plus, or the kind of `adapter`. */
+  kind?: 'plus' | 'base' | 'full-face' | undefined;
+  /** Image tokens; default: 16 for plus, 4 for base, or those of `adapter`. */
   numTokens?: number | undefined;
   /** Folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar; - is a tar on standard input (train); several are joined. */
   dataset: string | string[];

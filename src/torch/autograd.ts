@@ -1,26 +1,26 @@
-/** @file Gradients: switching them off, and backward. */
+/** @file Gradient mode and backward. */
 import { native } from './native.js';
 import { op, type Tensor } from './tensor.js';
 
-/** Until disposed, operators record nothing for backward: `using _ = noGrad();` */
+/** Disables gradient recording until the result is disposed: `using _ = noGrad();` */
 export function noGrad(): Disposable {
-  const before = native.setGradEnabled(false);
-  return { [Symbol.dispose]: () => void native.setGradEnabled(before) };
+  const wasEnabled = native.setGradEnabled(false);
+  return { [Symbol.dispose]: () => void native.setGradEnabled(wasEnabled) };
 }
 
-/** Whether operators record what backward needs. */
+/** Whether operators record the graph that backward needs. */
 export function isGradEnabled(): boolean {
   return native.isGradEnabled();
 }
 
 export interface BackwardOptions {
-  /** Of the root, in its shape; may be left out for a scalar, where it is 1. */
+  /** The gradient of the root, in the root's shape. Default for a scalar: 1. */
   gradient?: Tensor;
-  /** Keeps what backward needs, for a second one through the same graph. */
+  /** Keeps the graph, so that backward can run through it again. */
   retainGraph?: boolean;
 }
 
-/** Adds the gradients of `root` to `.grad` of every leaf that requires one and that it was computed from. */
+/** Adds the gradients of `root` to `.grad` of every leaf that it depends on and that requires a gradient. */
 export function backward(root: Tensor, { gradient, retainGraph }: BackwardOptions = {}): void {
   backwardOp(root, [], gradient, retainGraph);
 }

@@ -14,15 +14,15 @@ import {
 
 const generator = new Generator('cpu', 1);
 const weight = (): Tensor => {
-  const made = randn([6, 6], { generator });
-  made.requiresGrad = true;
-  return made;
+  const parameter = randn([6, 6], { generator });
+  parameter.requiresGrad = true;
+  return parameter;
 };
 const [outside, first, second, third] = [weight(), weight(), weight(), weight()] as const;
 const weights = [outside, first, second, third];
 const x = randn([5, 6], { generator });
 
-/** Takes tokens with a graph from outside twice, skips a segment, has operators between segments, and an output unused. */
+/** A model with tokens that two segments use, a skip connection, operators between segments, and an unused output. */
 function model(): Tensor {
   const tokens = x.matmul(outside);
   const again = tokens.mul(2);
@@ -45,16 +45,16 @@ function gradients(run: () => Tensor, after: () => void = () => {}): Tensor[] {
     const loss = run();
     backward(loss);
     after();
-    const found = weights.map(({ grad }) => grad);
+    const grads = weights.map(({ grad }) => grad);
     for (const each of weights) each.grad = null;
-    // The third weight is of an output that nobody takes.
-    expect(found.map((grad) => grad === null)).toEqual([false, false, false, true]);
-    return [loss.detach(), ...found.filter((grad) => grad !== null)];
+    // The output of the third weight's segment is unused.
+    expect(grads.map((grad) => grad === null)).toEqual([false, false, false, true]);
+    return [loss.detach(), ...grads.filter((grad) => grad !== null)];
   });
 }
 
 describe('checkpoint', () => {
-  it('gives the same loss to the byte, and the same gradients', () => {
+  it('gives a bit-identical loss, and the same gradients', () => {
     const expected = gradients(model);
     using checkpoints = new GradientCheckpoints();
     const actual = gradients(model, () => checkpoints.backward());
@@ -86,7 +86,7 @@ describe('checkpoint', () => {
     first.grad = null;
   });
 
-  it('keeps inputs and not what is between them, and lets go of everything', () => {
+  it('keeps only inputs, and releases them after backward', () => {
     const deep = (input: Tensor): Tensor => {
       let hidden = input;
       for (let i = 0; i < 4; i++)
@@ -99,10 +99,10 @@ describe('checkpoint', () => {
     };
     const big = randn([1 << 20], { generator });
     big.requiresGrad = true;
-    const before = memoryStats().cpuAllocatedBytes;
+    const initialBytes = memoryStats().cpuAllocatedBytes;
     const size = 4 << 20;
-    /** In tensors of that size. */
-    const live = (): number => (memoryStats().cpuAllocatedBytes - before) / size;
+    /** Allocated memory, in tensors of that size. */
+    const live = (): number => (memoryStats().cpuAllocatedBytes - initialBytes) / size;
 
     tidy(() => {
       const loss = deep(big);
@@ -120,14 +120,14 @@ describe('checkpoint', () => {
     big.grad = null;
     expect(live()).toBeLessThan(0.1);
 
-    // A step that fails between forward and backward.
+    // A step that throws between forward and backward.
     expect(() =>
       tidy(() => {
         using _ = new GradientCheckpoints();
         deep(big);
-        throw new Error('on the way');
+        throw new Error('in between');
       }),
-    ).toThrow('on the way');
+    ).toThrow('in between');
     expect(live()).toBeLessThan(0.1);
     big.dispose();
   });

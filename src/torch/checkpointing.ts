@@ -1,14 +1,14 @@
 /**
- * @file Gradient checkpointing (Chen et al., arXiv 1604.06174; PyTorch `torch/utils/checkpoint.py`): of a segment of
- * the forward pass only the inputs are kept, and backward computes it a second time.
+ * @file Gradient checkpointing (Chen et al., arXiv 1604.06174; PyTorch `torch/utils/checkpoint.py`): only the inputs of a
+ * segment of the forward pass are kept, and backward computes the segment again.
  *
  *     using checkpoints = new GradientCheckpoints();
  *     const loss = model.call(x);      // calls checkpoint() inside
- *     backward(loss);                  // ends at the output of the last segment
- *     checkpoints.backward();          // goes on from there, segment by segment
+ *     backward(loss);                  // stops at the output of the last segment
+ *     checkpoints.backward();          // continues from there, segment by segment
  *
- * PyTorch runs the second pass from inside the autograd engine, whose threads may not enter JavaScript. Here the graph
- * is cut instead: what a segment gives, and what it takes from outside, are leaves, whose gradients are handed on.
+ * PyTorch recomputes segments inside the autograd engine, whose threads cannot call JavaScript. Here the graph is cut
+ * instead: the inputs and outputs of a segment are leaves, and their gradients are passed on to the tensors they stand for.
  */
 import { backward, isGradEnabled, noGrad } from './autograd.js';
 import { tidy, untidied } from './scope.js';
@@ -17,22 +17,22 @@ import { mapTensors } from './tensor-tree.js';
 
 const aten = { alias: op('aten::alias(Tensor(a) self) -> Tensor(a)') };
 
-/** A leaf in place of a tensor that has a graph. */
+/** A leaf that stands for a tensor with a graph. */
 interface Cut {
   leaf: Tensor;
-  /** The tensor with its graph, through which the leaf's gradient goes on. */
-  remake(): Tensor;
-  /** Whether others may go through the same graph. */
+  /** Returns the tensor with its graph, through which the leaf's gradient is propagated. */
+  recompute(): Tensor;
+  /** Whether another backward may go through the same graph. */
   retainGraph: boolean;
 }
 
 let current: GradientCheckpoints | null = null;
 
-/** Until disposed, `checkpoint` keeps inputs alone. Not for segments whose results are random. */
+/** While it is not disposed, `checkpoint` keeps only the inputs of segments. Segments must be deterministic. */
 export class GradientCheckpoints implements Disposable {
   readonly #outer = current;
   readonly #cuts: Cut[] = [];
-  /** By the tensor that a segment takes: what it takes instead, alive until backward whatever scopes end. */
+  /** For each segment input, the leaf that replaces it; it lives until backward, whatever scopes end. */
   readonly #inputs = new Map<Tensor, Tensor>();
   readonly #held: Tensor[] = [];
 
@@ -40,14 +40,14 @@ export class GradientCheckpoints implements Disposable {
     current = this;
   }
 
-  /** Hands the gradients on that backward left at the last segment, down to every leaf from outside. */
+  /** Continues backward from the last segment's output through all segments, to the leaves outside them. */
   backward(): void {
-    // A segment that is computed again is recorded by autograd, not here.
+    // Autograd records a segment that is computed again; it must not be cut again.
     const recording = current;
     current = null;
     try {
-      // Whatever takes a leaf comes after it, so that its gradient is complete when its turn comes.
-      for (let cut = this.#cuts.pop(); cut !== undefined; cut = this.#cuts.pop()) this.#handOn(cut);
+      // Users of a leaf were recorded after it, so its gradient is complete when it is reached.
+      for (let cut = this.#cuts.pop(); cut !== undefined; cut = this.#cuts.pop()) this.#propagate(cut);
     } finally {
       current = recording;
     }
@@ -55,17 +55,17 @@ export class GradientCheckpoints implements Disposable {
 
   /** @internal */
   run<Inputs>(segment: (inputs: Inputs) => Tensor, inputs: Inputs): Tensor {
-    const taken = mapTensors(inputs, (input) => this.#take(input));
+    const leaves = mapTensors(inputs, (input) => this.#leafFor(input));
     const leaf = untidied(() => {
       using _ = noGrad();
-      return tidy(() => segment(taken));
+      return tidy(() => segment(leaves));
     });
-    this.#cut({ leaf, remake: () => segment(taken), retainGraph: false });
+    this.#cut({ leaf, recompute: () => segment(leaves), retainGraph: false });
     this.#inputs.set(leaf, leaf);
     return leaf;
   }
 
-  #take(input: Tensor): Tensor {
+  #leafFor(input: Tensor): Tensor {
     const known = this.#inputs.get(input);
     if (known !== undefined) return known;
     const leaf = untidied(() => input.detach());
@@ -73,7 +73,7 @@ export class GradientCheckpoints implements Disposable {
     if (input.requiresGrad) {
       const original = untidied(() => aten.alias(input));
       this.#held.push(original);
-      this.#cut({ leaf, remake: () => original, retainGraph: true });
+      this.#cut({ leaf, recompute: () => original, retainGraph: true });
     } else this.#held.push(leaf);
     return leaf;
   }
@@ -83,13 +83,13 @@ export class GradientCheckpoints implements Disposable {
     this.#cuts.push(cut);
   }
 
-  #handOn({ leaf, remake, retainGraph }: Cut): void {
+  #propagate({ leaf, recompute, retainGraph }: Cut): void {
     tidy(() => {
       const gradient = leaf.grad;
       leaf.dispose();
       if (gradient === null) return;
-      const made = remake();
-      if (made.requiresGrad) backward(made, { gradient, retainGraph });
+      const tensor = recompute();
+      if (tensor.requiresGrad) backward(tensor, { gradient, retainGraph });
     });
   }
 
@@ -101,9 +101,9 @@ export class GradientCheckpoints implements Disposable {
 }
 
 /**
- * Runs a segment, and has it computed again in backward where there are GradientCheckpoints and gradients are wanted.
- * @param segment depends on nothing random, and on no tensor but its inputs and parameters: the graph of a tensor that it
- * only closes over would be gone through a second time
+ * Runs a segment; backward computes it again if GradientCheckpoints are active and gradients are enabled.
+ * @param segment a deterministic function; every tensor it uses, apart from parameters, must be one of its inputs: the
+ * graph of a tensor that it closes over would be traversed a second time
  * @param inputs a record, see tensor-tree.ts
  */
 export function checkpoint<Inputs>(segment: (inputs: Inputs) => Tensor, inputs: Inputs): Tensor {

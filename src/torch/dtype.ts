@@ -27,14 +27,14 @@ const bySafetensors = new Map(
   Object.entries(dtypes).map(([name, info]) => [info.safetensors, name as DType]),
 );
 
-/** The name of a c10::ScalarType code. */
+/** Returns the name of a c10::ScalarType code. */
 export function dtypeOfCode(code: number): DType {
   const name = byCode.get(code);
-  if (name === undefined) throw new Error(`LibTorch's dtype ${code} has no name here`);
+  if (name === undefined) throw new Error(`LibTorch's dtype with code ${code} is not supported`);
   return name;
 }
 
-/** The dtype that a safetensors header names, or undefined where it is not one of ours. */
+/** Returns the dtype that a safetensors header names; undefined where it is not supported. */
 export function dtypeOfSafetensors(name: string): DType | undefined {
   return bySafetensors.get(name);
 }

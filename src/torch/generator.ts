@@ -1,4 +1,4 @@
-/** @file Seeded random numbers (at::Generator), whose state can be saved and put back. */
+/** @file Seeded random numbers (at::Generator) whose state can be saved and restored. */
 import { CheckpointError } from '../base/errors.js';
 import { native } from './native.js';
 import { type Device, Tensor } from './tensor.js';
@@ -16,7 +16,7 @@ export class Generator {
     finalizers.register(this, this.generatorHandle);
   }
 
-  /** Everything that the next numbers depend on. */
+  /** Returns the complete state, which determines all following numbers. */
   getState(): Uint8Array {
     const state = new Tensor(native.getGeneratorState(this.generatorHandle));
     const bytes = state.toBytes();
@@ -25,8 +25,9 @@ export class Generator {
   }
 
   /**
+   * Restores a state.
    * @param where the file or other origin, for the error
-   * @throws CheckpointError where the bytes are no state of this kind of generator
+   * @throws CheckpointError where the bytes are not a state of this kind of generator
    */
   setState(bytes: Uint8Array, where: string): void {
     const state = new Tensor(native.fromBytes(bytes, 0, [bytes.length]));

@@ -15,14 +15,14 @@ import {
 } from './index.js';
 import { native } from './native.js';
 
-// What a graph does, without a GPU: the same work again, on the memory that it was graphed with.
+// Stands for a graph where there is no GPU: runs the same work again, on the same memory.
 const runAgain: Recorder = (work) => work;
 
 const recorders: [string, Recorder, string][] = [['running again', runAgain, 'cpu']];
 if (cudaDevices() > 0) recorders.push(['CUDA', recordCuda, 'cuda']);
 
 describe.each(recorders)('a function graphed by %s', (_, record, device) => {
-  it('gives what it gives unrecorded, for each shape, whatever came in between', () => {
+  it('gives the same results as the function itself, for each shape in any order', () => {
     const weight = randn([3, 2], { device });
     const fn = graphed(
       ({ x, y }: { x: Tensor; y: Tensor }) => tidy(() => [x.matmul(weight).sigmoid(), y.add(1)]),
@@ -37,13 +37,13 @@ describe.each(recorders)('a function graphed by %s', (_, record, device) => {
       });
   });
 
-  it('gives results that the next call leaves alone', () => {
+  it('gives results that the next call does not overwrite', () => {
     const double = graphed((x: Tensor) => [x.mul(2)], record);
     const results = [1, 2, 3, 4].map((value) => double(tensor([value], [1]).to(device))[0]);
     expect(results.map((result) => result?.item())).toEqual([2, 4, 6, 8]);
   });
 
-  it('adds gradients where they are, with a weight that is an input', () => {
+  it('adds gradients in place, with a factor that is an input', () => {
     const weight = tensor([1, 1], [2]).to(device);
     weight.requiresGrad = true;
     const add = graphed(([x, factor]: [Tensor, Tensor]) => {
@@ -62,20 +62,20 @@ describe.each(recorders)('a function graphed by %s', (_, record, device) => {
     expect(weight.grad?.toNumbers()).toEqual([3, 0]);
   });
 
-  it('is recorded anew where a number of the record is another one', () => {
+  it('is recorded again where a number of the record is another one', () => {
     const scale = graphed(({ x, by }: { x: Tensor; by: number }) => [x.mul(by)], record);
     const results = [2, 2, 3, 3, 2].map((by) => scale({ x: tensor([1], [1]).to(device), by })[0]?.item());
     expect(results).toEqual([2, 2, 3, 3, 2]);
   });
 
-  it('keeps no tensor but those it works on', () => {
+  it('keeps no tensors but its inputs and outputs', () => {
     using _ = noGrad();
     const fn = graphed((x: Tensor) => [tidy(() => x.exp().sum())], record);
     const call = (): void => tidy(() => void fn(tensor([1, 2], [2]).to(device)));
     for (let i = 0; i < 3; i++) call();
-    const before = memoryStats().liveTensors;
+    const initialTensors = memoryStats().liveTensors;
     for (let i = 0; i < 5; i++) call();
-    expect(memoryStats().liveTensors).toBe(before);
+    expect(memoryStats().liveTensors).toBe(initialTensors);
   });
 });
 
@@ -85,7 +85,7 @@ describe('recordCuda', () => {
     native.cuda = cuda;
   });
 
-  it('says what an addon without CUDA lacks', () => {
+  it('says what an addon without CUDA is missing', () => {
     native.cuda = null;
     expect(() => recordCuda(() => {}, 'cuda')).toThrow(ConfigError);
     expect(() => recordCuda(() => {}, 'cuda')).toThrow(

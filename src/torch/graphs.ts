@@ -1,7 +1,7 @@
 /**
- * @file CUDA graphs (CUDA C++ Programming Guide, "CUDA Graphs"; PyTorch `torch/cuda/graphs.py`). A step launches
- * thousands of kernels, and with small batches a GPU is done with each before the next one is launched. A graph is
- * recorded once and launches all of them together.
+ * @file CUDA graphs (CUDA C++ Programming Guide, "CUDA Graphs"; PyTorch `torch/cuda/graphs.py`). A step launches thousands
+ * of kernels, and with small batches the GPU finishes each one before the next is launched. A graph is recorded once and
+ * launches all of them together.
  */
 import { ConfigError } from '../base/errors.js';
 import { native } from './native.js';
@@ -9,17 +9,17 @@ import { untidied } from './scope.js';
 import { type Device, Tensor } from './tensor.js';
 import { mapTensors, tensorsOf } from './tensor-tree.js';
 
-/** Runs what was recorded again, on the same memory. */
+/** Runs the recorded kernels again, on the same memory. */
 type Replay = () => void;
 
-/** Records the kernels that `work` launches on a GPU. They do not run. */
+/** Records the kernels that `work` launches, without running them. */
 export type Recorder = (work: () => void, device: Device) => Replay;
 
 /** @throws ConfigError where the addon cannot record graphs */
 export function assertGraphs(): void {
   if (native.cuda === null)
     throw new ConfigError(
-      'CUDA graphs need an addon that was built with CUDA and its headers (cuda_runtime.h and crt/host_config.h, of the CUDA toolkit or of the pip packages nvidia-cuda-runtime and nvidia-cuda-crt). Install them, set CUDA_HOME where they are elsewhere than in /usr/local/cuda, and run node tools/build-native.mjs --force',
+      'CUDA graphs need an addon that was built with CUDA and its headers (cuda_runtime.h and crt/host_config.h, from the CUDA toolkit or the pip packages nvidia-cuda-runtime and nvidia-cuda-crt). Install them, set CUDA_HOME if they are not in /usr/local/cuda, and run node tools/build-native.mjs --force',
     );
 }
 
@@ -44,21 +44,22 @@ export const recordCuda: Recorder = (work, device) => {
 
 interface Recorded<Inputs, Outputs> {
   inputs: Inputs;
-  /** Gives what it leaves where the recording left it. */
+  /** Replays the recording and returns its outputs, which the next run overwrites. */
   run(): Outputs;
 }
 
 /**
- * Returns the same function of records (see tensor-tree.ts), recorded. It is for functions that launch the same kernels
- * for all inputs of the same shapes, whatever their values: nothing in it may read a value, and what it changes in place
- * has to stay where it is. It runs as it is where the shapes are new, which has cuDNN choose its algorithms, is recorded
- * the second time, and only replayed from then on. Numbers and strings of the record are constants of a recording.
+ * Returns a function that records `fn`, a function of records (tensor-tree.ts), and replays the recording. `fn` must
+ * launch the same kernels for all inputs of the same shapes: it must not read a tensor's values, and tensors that it
+ * changes in place must keep their memory. For each set of input shapes the first call runs `fn` directly, so that cuDNN
+ * chooses its algorithms; the second call records it; later calls replay the recording. Numbers and strings of the inputs
+ * are constants of a recording.
  */
 export function graphed<Inputs, Outputs>(
   fn: (inputs: Inputs) => Outputs,
   record: Recorder = recordCuda,
 ): (inputs: Inputs) => Outputs {
-  /** By shapes and constants; null where they have come once. */
+  /** By input shapes and constants; null after the first call with them. */
   const recordings = new Map<string, Recorded<Inputs, Outputs> | null>();
 
   const recordFor = (examples: Inputs): Recorded<Inputs, Outputs> =>
@@ -80,15 +81,15 @@ export function graphed<Inputs, Outputs>(
   return (inputs) => {
     const tensors = tensorsOf(inputs);
     const key = keyOf(inputs);
-    const known = recordings.get(key);
-    if (known === undefined) {
+    const existing = recordings.get(key);
+    if (existing === undefined) {
       recordings.set(key, null);
       return fn(inputs);
     }
-    const recording = known ?? recordFor(inputs);
+    const recording = existing ?? recordFor(inputs);
     recordings.set(key, recording);
     for (const [i, input] of tensorsOf(recording.inputs).entries()) input.copy_(tensors[i] as Tensor);
-    // The next run writes over them.
+    // The next run overwrites the outputs.
     return mapTensors(recording.run(), (output) => output.clone());
   };
 }

@@ -1,4 +1,4 @@
-/** @file The addon's side of resampling; that the pixels are Pillow's is shown in src/data. */
+/** @file Tests the addon's part of resampling; src/images compares the pixels with Pillow's. */
 import { describe, expect, it } from 'vitest';
 import { type FixedPointFilter, resampleBytes, resampleBytesAsync } from './index.js';
 
@@ -13,10 +13,10 @@ const rgb = Uint8Array.of(10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120); //
 const both = filter([0, 1], [1, 1], [ONE, ONE]);
 
 describe('resampleBytes', () => {
-  it('weighs pixels along rows, then along columns', () => {
+  it('sums weighted pixels along rows, then along columns', () => {
     expect(resampleBytes(rgb, 2, both, both)).toEqual(rgb);
     expect([...resampleBytes(rgb, 2, filter([0], [2], [ONE / 4, (3 * ONE) / 4]), both)]).toEqual([
-      // 32.5 is rounded up, as all halves.
+      // 32.5 is rounded up, like all halves.
       33, 43, 53, 93, 103, 113,
     ]);
     expect([...resampleBytes(rgb, 2, both, filter([0], [2], [ONE / 2, ONE / 2]))]).toEqual([
@@ -24,7 +24,7 @@ describe('resampleBytes', () => {
     ]);
   });
 
-  it('gives the same in another thread, many at a time, and when nobody holds the arrays', async () => {
+  it('gives the same in other threads, many at a time, with arrays that are not referenced elsewhere', async () => {
     const random = (seed: number): Uint8Array =>
       Uint8Array.from({ length: 3 * 200 * 100 }, (_, i) => Math.imul(i + 1, 2654435761 + seed) >>> 24);
     const columns = filter([0, 3, 150], [2, 3, 50], Array(150).fill(ONE / 64));
@@ -43,17 +43,17 @@ describe('resampleBytes', () => {
   });
 
   it.each<[string, FixedPointFilter, FixedPointFilter]>([
-    ['a column past the picture', filter([1], [2], [ONE, 0]), both],
-    ['a row past the picture', both, filter([2], [1], [ONE])],
-    ['a place before the picture', filter([-1], [1], [ONE]), both],
+    ['a column outside the image', filter([1], [2], [ONE, 0]), both],
+    ['a row outside the image', both, filter([2], [1], [ONE])],
+    ['a negative position', filter([-1], [1], [ONE]), both],
     ['more taps than weights', filter([0], [2], [ONE]), both],
-    ['weights that are missing', filter([0, 1], [1, 1], [ONE]), both],
+    ['missing weights', filter([0, 1], [1, 1], [ONE]), both],
   ])('refuses %s', async (_, columns, rows) => {
     expect(() => resampleBytes(rgb, 2, columns, rows)).toThrow(/coefficients/);
     await expect(resampleBytesAsync(rgb, 2, columns, rows)).rejects.toThrow(/coefficients/);
   });
 
-  it('refuses bytes that are no whole rows', () => {
+  it('refuses bytes that are not whole rows', () => {
     expect(() => resampleBytes(rgb.subarray(1), 2, both, both)).toThrow(/rows of 2 pixels/);
   });
 });

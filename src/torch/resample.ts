@@ -1,11 +1,11 @@
-/** @file Weighted sums of pixels in fixed point, in the addon: what src/data/resample.ts does to every picture. */
+/** @file Resamples image bytes in fixed point, in the addon. `src/images/resample.ts` computes the filters. */
 import { native } from './native.js';
 
 /** For each output position: the first input position, the number of taps, and the taps' weights. */
 export interface FixedPointFilter {
   readonly first: Int32Array;
   readonly count: Int32Array;
-  /** As many weights for each output position, unused ones zero; 1 is 2^22, and what they make of a byte fits in 32 bits. */
+  /** The same number of weights for each output position, unused ones 0. 2^22 stands for 1; sums over bytes must fit in 32 bits. */
   readonly weights: Int32Array;
 }
 
@@ -23,7 +23,7 @@ export function resampleBytes(
   return native.resample(rgb, width, columns, rows);
 }
 
-/** The same in one of Node's threads; nothing may be written to the arrays before it is done. */
+/** Does the same in one of Node's worker threads. The arrays must not be changed until it has finished. */
 export async function resampleBytesAsync(
   rgb: Uint8Array,
   width: number,

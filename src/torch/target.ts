@@ -1,8 +1,11 @@
-/** @file Where models run, and in which precision. */
+/** @file Chooses the device and dtype that models run in. */
 import { ConfigError } from '../base/errors.js';
 import { assertGraphs, cudaDevices, type Device, type DType, torchVersion, tuneCuda } from './index.js';
 
-/** Sets the engine up for it. @throws ConfigError where the machine has no such device, or the device cannot do with the precision */
+/**
+ * Chooses the defaults and configures the engine for them.
+ * @throws ConfigError where the machine has no such device, or the device does not support the dtype
+ */
 export function resolveTarget({
   device = cudaDevices() > 0 ? 'cuda' : 'cpu',
   dtype,
@@ -14,25 +17,25 @@ export function resolveTarget({
   dtype: DType;
 } {
   const [, index = 0] = device.split(':').map(Number);
-  const found = cudaDevices();
-  if (device !== 'cpu' && index >= found)
+  const count = cudaDevices();
+  if (device !== 'cpu' && index >= count)
     throw new ConfigError(
-      found === 0
-        ? `--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, and LibTorch ${torchVersion} here finds none`
-        : `--device ${device} is not there: LibTorch ${torchVersion} finds ${found === 1 ? 'cuda:0 alone' : `cuda:0 … cuda:${found - 1}`}`,
+      count === 0
+        ? `--device ${device} needs a CUDA GPU and a LibTorch built for CUDA, but LibTorch ${torchVersion} finds none; use --device cpu`
+        : `--device ${device} does not exist: LibTorch ${torchVersion} finds ${count === 1 ? 'only cuda:0' : `cuda:0 … cuda:${count - 1}`}`,
     );
   if (device === 'cpu' && dtype === 'float16')
     throw new ConfigError(
-      'float16 needs --device cuda: LibTorch has no half-precision convolution on the CPU; bfloat16 works on both',
+      'float16 needs --device cuda, because LibTorch has no float16 convolution on the CPU; use bfloat16, which works on both',
     );
   const target = { device, dtype: dtype ?? (device === 'cpu' ? 'float32' : 'float16') } as const;
-  // What is trained is float32 in any case; who runs the rest in half precision wants speed.
+  // Trained weights are always float32. Where the frozen models run in half precision, their products may use TF32.
   if (device !== 'cpu') tuneCuda({ allowTF32: target.dtype !== 'float32' });
   return target;
 }
 
-/** @throws ConfigError where `--cuda-graphs` cannot be */
+/** @throws ConfigError where CUDA graphs are not available */
 export function assertCudaGraphs(device: Device): void {
-  if (device === 'cpu') throw new ConfigError('--cuda-graphs needs --device cuda, and the run is on the CPU');
+  if (device === 'cpu') throw new ConfigError('--cuda-graphs needs --device cuda, but the run is on the CPU');
   assertGraphs();
 }

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { expectAllclose, golden, goldenResampler, readGolden, target } from '../../test/golden.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
 import { diffusionObjective } from '../diffusion/objective.js';
-import { unetBackbone } from '../diffusion/stable-diffusion.js';
+import { unetBackbone } from '../diffusion/unet-model.js';
 import { type NoiseConfig, readNoiseConfig } from '../schedulers/config.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
 import { mapTensors, type Tensor, tensor } from '../torch/index.js';

@@ -30,6 +30,8 @@ export class NanGuard {
   readonly #onMessage: ((message: string) => void) | undefined;
   readonly #isLate: boolean;
   #skipped = 0;
+  /** Whether a step was sound: from then on the training may be what makes others unsound. */
+  #hasTrained = false;
   /** Looks at the step that was accepted unseen. */
   #settle: (() => void) | null = null;
 
@@ -82,14 +84,19 @@ export class NanGuard {
     { step, rows }: Pick<StepDetails, 'step' | 'rows'>,
     parameters: StepDetails['parameters'] = new Map(),
   ): boolean {
-    if (Number.isFinite(loss) && Number.isFinite(norm)) return true;
+    if (Number.isFinite(loss) && Number.isFinite(norm)) {
+      this.#hasTrained = true;
+      return true;
+    }
     const fault = Number.isFinite(loss) ? describeGradient(norm, parameters) : `the loss is ${loss}`;
     const shown = rows.map((row) => `${row} (${this.#nameOf(row)})`).join(', ');
     const what = `${fault} in step ${step}; timesteps ${timesteps.join(', ')}; rows ${shown}`;
     if (this.#skipped === this.#limit)
       throw new NonFiniteError(
         `Expected a finite loss and finite gradients but ${what}. ${this.#isLate ? 'No' : 'The weights were left as they were before, and no'} checkpoint was written. ` +
-          'Take a lower --learning-rate, or --max-nan-steps to skip such batches',
+          (this.#hasTrained
+            ? 'Take a lower --learning-rate, or --max-nan-steps to skip such batches'
+            : 'No step was made before it, so it is not the learning rate: check the model files and these rows, leave --mixed-precision fp16 out, or give --max-nan-steps to skip such batches'),
       );
     this.#skipped++;
     this.#onMessage?.(`Skipped a batch (${this.#skipped} of at most ${this.#limit}): ${what}`);

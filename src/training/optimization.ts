@@ -71,9 +71,21 @@ export function restoreOptimization(
   path: string,
 ): void {
   optimizer.loadStateDict(moments, state.updates, path);
-  const averages = join(path, emaFile);
-  ema?.loadStateDict(readAdapter(averages), averages);
+  if (ema !== null) {
+    const file = join(path, emaFile);
+    const averages = readAdapter(file);
+    try {
+      ema.loadStateDict(averages, file);
+    } finally {
+      for (const tensor of averages.values()) tensor.dispose();
+    }
+  }
   if (state.gradScaler !== undefined) scaler?.loadStateDict(state.gradScaler);
+}
+
+/** The tensors that are kept beside the parameters. */
+export function stateOf({ optimizer, ema }: Optimization): Tensor[] {
+  return [...optimizer.stateDict().values(), ...(ema?.stateDict().values() ?? [])];
 }
 
 /** What the learning rate of a run does, where that is worth a word. */

@@ -3,27 +3,31 @@
 import { adapterFileOf } from '../adapters/adapter-path.js';
 import { type ImageEncoderSource, openImageEncoder } from '../adapters/image-encoder.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
-import type { AdapterKind } from '../adapters/kind.js';
+import type { AdapterKind, SupportedKind } from '../adapters/kind.js';
+import { kinds } from '../adapters/kinds.js';
 import { assertFeaturesFit, contextDimOf, openAdapter } from '../adapters/open-adapter.js';
-import { plus } from '../adapters/plus.js';
-import { CheckpointError } from '../base/errors.js';
+import { CheckpointError, ConfigError } from '../base/errors.js';
 import { DataLoader } from '../data/data-loader.js';
 import type { Rows } from '../data/dataset.js';
-import type { Backbone, DiffusionModel, LatentSpace, PartOptions } from '../diffusion/model.js';
-import { openDiffusionModel } from '../diffusion/stable-diffusion.js';
+import type { Backbone, DiffusionModel, PartOptions } from '../diffusion/model.js';
+import { openDiffusionModel } from '../diffusion/open-model.js';
 import type { Size } from '../images/image.js';
 import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
-import type { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
-import type { AttentionSite } from '../models/layers/attention-site.js';
+import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
+import { firstNonFinite } from '../optim/finite.js';
 import { parts, type ResolvedTrainOptions } from '../options/train-options.js';
 import { type Device, Generator } from '../torch/index.js';
-import { type EncoderSources, type FrozenOptions, frozenEncoders } from './encodings/frozen-encoders.js';
+import {
+  type BatchModels,
+  type EncoderSources,
+  type FrozenOptions,
+  frozenEncoders,
+} from './encodings/frozen-encoders.js';
 import type { LossModels } from './loss.js';
 
 /** What a run needs of the frozen models in every step; their encoders may be replaced by a cache. */
-export interface TrainingModels extends LossModels {
-  latents: LatentSpace;
-  tokenizer: ClipTokenizer;
+export interface TrainingModels extends LossModels, BatchModels {
+  tokenizer: PromptTokenizer;
   /** Images → pixel values as the image encoder takes them. */
   imageProcessor: ClipImageProcessor;
   encoders: EncoderSources;
@@ -51,71 +55,93 @@ export function openModels(modelPath: string, imageEncoderPath: string, options:
 export function trainingModels(
   { model, imageEncoder, objective, backbone }: OpenedModels,
   kind: AdapterKind,
+  sizes: BatchModels['sizes'],
   options: FrozenOptions,
 ): TrainingModels {
   return {
     ...{ objective, backbone, latents: model.latents },
     tokenizer: model.tokenizer(),
     imageProcessor: imageEncoder.preprocess,
+    nullImage: kind.nullImage,
+    sizes,
     encoders: frozenEncoders(model, imageEncoder, kind.feature, options),
   };
 }
 
+/** What of the options an adapter is made by. */
+type AdapterOptions = Pick<ResolvedTrainOptions, 'kind' | 'numTokens' | 'seed'>;
+
+/** What an adapter is made for. */
+export interface AdapterSurroundings {
+  backbone: Pick<Backbone, 'sites'>;
+  imageEncoder: Pick<ImageEncoderSource, 'folder' | 'widths'>;
+}
+
 /**
- * Returns a new adapter, or one of the sizes and weights of a file, ready to be trained.
+ * Returns a new adapter, or one of the kind, sizes and weights of a file, ready to be trained.
  * @param startFrom an adapter's file or folder, or a name on the Hub
- * @throws CheckpointError where what is in the file is no IP-Adapter Plus, or does not fit the models or `numTokens`
+ * @throws CheckpointError where what is in the file does not fit the models or the options; ConfigError where the
+ * options do not go together
  */
 export function createAdapter(
-  {
-    backbone,
-    imageEncoder,
-  }: { backbone: Pick<Backbone, 'sites'>; imageEncoder: Pick<ImageEncoderSource, 'folder' | 'widths'> },
-  { numTokens, seed }: Pick<ResolvedTrainOptions, 'numTokens' | 'seed'>,
+  surroundings: AdapterSurroundings,
+  options: AdapterOptions,
   startFrom: string | undefined,
   device: Device,
 ): { adapter: IPAdapter; kind: AdapterKind } {
   const { adapter, kind } =
     startFrom === undefined
-      ? newAdapter(backbone.sites, imageEncoder.widths, numTokens, seed)
-      : openedAdapter(backbone.sites, imageEncoder, numTokens, startFrom);
+      ? newAdapter(surroundings, options)
+      : openedAdapter(surroundings, options, startFrom);
   adapter.to({ device });
   return { adapter: adapter.requiresGrad_(true), kind };
 }
 
 function newAdapter(
-  sites: readonly AttentionSite[],
-  widths: ImageEncoderSource['widths'],
-  numTokens: number,
-  seed: number,
+  { backbone: { sites }, imageEncoder: { widths } }: AdapterSurroundings,
+  { kind: name = 'plus', numTokens, seed }: AdapterOptions,
 ): { adapter: IPAdapter; kind: AdapterKind } {
-  const embeddingDim = widths[plus.feature];
-  const projection = plus.projection.create({
-    embeddingDim,
+  const kind = kinds.find((one) => one.name === name) as SupportedKind;
+  const { defaultTokens, create } = kind.projection;
+  if (defaultTokens === null && numTokens !== undefined)
+    throw new ConfigError(
+      `--num-tokens is ${numTokens}, but an ${kind.title} has a token for each of the image encoder's; leave it out`,
+    );
+  const projection = create({
+    embeddingDim: widths[kind.feature],
     crossAttentionDim: contextDimOf(sites),
-    numTokens,
+    numTokens: numTokens ?? defaultTokens ?? 0,
   });
-  return { adapter: new IPAdapter(sites, projection).init(new Generator('cpu', seed)), kind: plus };
+  return { adapter: new IPAdapter(sites, projection).init(new Generator('cpu', seed)), kind };
 }
 
 function openedAdapter(
-  sites: readonly AttentionSite[],
-  { folder, widths }: Pick<ImageEncoderSource, 'folder' | 'widths'>,
-  numTokens: number,
+  { backbone: { sites }, imageEncoder: { folder, widths } }: AdapterSurroundings,
+  { kind: name, numTokens }: AdapterOptions,
   startFrom: string,
 ): { adapter: IPAdapter; kind: AdapterKind } {
   const opened = openAdapter(adapterFileOf(startFrom), sites);
   const { module: adapter, kind, file } = opened;
-  if (kind !== plus)
-    throw new CheckpointError(
-      `${file} is an ${kind.title}, which cannot be trained yet; use an ip-adapter-plus file.`,
-    );
-  assertFeaturesFit(opened, widths[kind.feature], folder);
-  if (adapter.image_proj.numTokens !== numTokens)
-    throw new CheckpointError(
-      `${file} makes ${adapter.image_proj.numTokens} image tokens, and --num-tokens is ${numTokens}; give --num-tokens ${adapter.image_proj.numTokens}.`,
-    );
-  return { adapter, kind };
+  try {
+    if (name !== undefined && name !== kind.name)
+      throw new CheckpointError(`${file} is an ${kind.title}, and --kind is ${name}; leave --kind out.`);
+    assertFeaturesFit(opened, widths[kind.feature], folder);
+    // The first step would blame the learning rate.
+    const fault = firstNonFinite(adapter.namedParameters());
+    if (fault !== undefined)
+      throw new CheckpointError(
+        `${fault.name} of ${file} has ${fault.value}: the file is damaged, or its training failed. Start from another one.`,
+      );
+    const tokens = adapter.image_proj.numTokens ?? 'one for each of the image encoder';
+    if (numTokens !== undefined && tokens !== numTokens)
+      throw new CheckpointError(
+        `The image tokens of ${file} are ${tokens}, and --num-tokens is ${numTokens}; leave --num-tokens out.`,
+      );
+    return { adapter, kind };
+  } catch (error) {
+    adapter[Symbol.dispose]();
+    throw error;
+  }
 }
 
 /** Reads the rows that a run trains on. */

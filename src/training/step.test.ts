@@ -41,7 +41,7 @@ async function open(
   });
   const { gradientAccumulationSteps, resolution } = config;
   const opened = openModels(model, imageEncoder, target);
-  const models = trainingModels(opened, plus, { ...target, rowsAtOnce: config.batchSize });
+  const models = trainingModels(opened, plus, null, { ...target, rowsAtOnce: config.batchSize });
   const { rows } = await openDataset({ dataset: at('data.json'), datasetRoot: at('images') });
   const { tokenizer, imageProcessor } = models;
   const { sites } = models.backbone;
@@ -131,7 +131,11 @@ describe('peak memory', () => {
     const peak = async (options: Record<string, unknown>): Promise<number> => {
       const { training, batches } = await open(options);
       const { latents, text, image } = encodings;
-      training.encoders = { latents: () => latents, text: () => text, image: () => image };
+      training.encoders = {
+        latents: () => ({ rows: latents }),
+        text: () => ({ rows: text }),
+        image: () => ({ rows: image }),
+      };
       const before = memoryStats().cpuAllocatedBytes;
       run({ training, batches });
       return memoryStats().cpuPeakBytes - before;
@@ -291,7 +295,7 @@ describe('the gradient scaler', () => {
     training.scaler = scaler;
     const batch = batches[0] as Batch;
     const { latents } = training.encoders;
-    training.encoders.latents = (examples) => tidy(() => latents(examples).mul(Number.NaN));
+    training.encoders.latents = (examples) => tidy(() => ({ rows: latents(examples).rows.mul(Number.NaN) }));
     expect(() => tidy(() => step(training, batch))).toThrow(/the loss is NaN in step 1; .* rows \d/);
     training.encoders.latents = latents;
     // backward adds to what is there.

@@ -7,8 +7,8 @@
  */
 
 import type { IPAdapter } from '../adapters/ip-adapter.js';
+import { TrainingError } from '../base/errors.js';
 import type { Examples } from '../data/data-loader.js';
-import type { LatentSpace } from '../diffusion/model.js';
 import { clipGradNorm, gradientsOf, gradNorm } from '../optim/clip-grad-norm.js';
 import type { Part, ResolvedTrainOptions } from '../options/train-options.js';
 import {
@@ -21,7 +21,7 @@ import {
   type Tensor,
   tidy,
 } from '../torch/index.js';
-import { type Encode, encodeBatch } from './encodings/frozen-encoders.js';
+import { type BatchModels, type Encode, encodeBatch } from './encodings/frozen-encoders.js';
 import { type LossModels, type StepInputs, type TrainingLoss, trainingLoss } from './loss.js';
 import type { NanGuard } from './nan-guard.js';
 import { drawNoise } from './noise.js';
@@ -31,7 +31,7 @@ import type { StepMetrics } from './reports/step-reporter.js';
 /** All that a step works with. */
 export interface Training extends Optimization {
   config: ResolvedTrainOptions;
-  models: LossModels & { latents: LatentSpace };
+  models: LossModels & BatchModels;
   encoders: Record<Part, Encode>;
   adapter: IPAdapter;
   /** Draws the VAE's samples, noise and timesteps. */
@@ -53,6 +53,30 @@ const justRun: Around = (_, work) => work();
  */
 type AddGradients = (inputs: { rows: StepInputs; weight: Tensor }) => TrainingLoss;
 
+/** A step failed while it updated the weights: what is in memory is neither the state before the step nor after it. */
+export class TornStepError extends TrainingError {}
+
+/**
+ * As `trainStep`; where it fails, the noise that it has drawn is to be drawn again, so that the state before it can be
+ * saved.
+ * @throws TornStepError where that is not possible
+ */
+export function stepOrRestore(training: Training, batch: Examples, step: number): StepMetrics | null {
+  const { generator, optimizer } = training;
+  const [noise, updates] = [generator.getState(), optimizer.steps];
+  try {
+    return trainStep(training, batch, step);
+  } catch (error) {
+    if (optimizer.steps !== updates)
+      throw new TornStepError(
+        `Step ${step} failed while it updated the weights, so these are not saved: ${(error as Error).message}`,
+        { cause: error },
+      );
+    generator.setState(noise, `step ${step}`);
+    throw error;
+  }
+}
+
 /**
  * The results are on the device. It is not waited for, but for what the guard and the scaler have to know.
  * @param step its number, from 1
@@ -62,7 +86,7 @@ type AddGradients = (inputs: { rows: StepInputs; weight: Tensor }) => TrainingLo
 export function trainStep(training: Training, batch: Examples, step: number): StepMetrics | null {
   const { config, models, adapter, generator, optimizer, ema, scaler, around = justRun } = training;
   return tidy(() => {
-    const encoded = encodeBatch(training.encoders, models.latents.scale, batch, generator);
+    const encoded = encodeBatch(training.encoders, models, batch, generator);
     const { shape, device } = encoded.latents;
     const noise = drawNoise(shape, models.objective, config, { generator, device });
     const { loss, rowLosses } = accumulateGradients(training, { ...encoded, ...noise });

@@ -8,7 +8,7 @@ import { endsGroup, Recorder } from '../../test/recorder.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
 import type { RunEvent } from '../base/run-context.js';
 import { diffusionObjective } from '../diffusion/objective.js';
-import { unetBackbone } from '../diffusion/stable-diffusion.js';
+import { unetBackbone } from '../diffusion/unet-model.js';
 import { readSafetensors } from '../formats/index.js';
 import { AdamW } from '../optim/adamw.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';

@@ -12,31 +12,35 @@
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { adapterFile } from '../adapters/adapter-path.js';
+import { Deferred } from '../base/deferred.js';
 import { TrainingError } from '../base/errors.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
 import type { BadRow } from '../data/bad-rows.js';
 import type { Batch, DataLoader } from '../data/data-loader.js';
 import type { Dataset, DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
-import { readBuckets } from '../data/row-buckets.js';
+import { rowBuckets } from '../data/row-buckets.js';
+import { readRowSizes } from '../data/row-sizes.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import type { Size } from '../images/image.js';
 import { resolveOptions } from '../options/options.js';
 import { trainOptionsSchema } from '../options/train-options.js';
 import type { TrainOptions } from '../options/train-types.js';
-import { Generator, graphed, setNumThreads, torchVersion } from '../torch/index.js';
+import { Generator, graphed, setNumThreads, type Tensor, torchVersion } from '../torch/index.js';
 import { assertCudaGraphs, resolveTarget } from '../torch/target.js';
 import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoints/checkpoint.js';
-import { CheckpointKeeper } from './checkpoints/checkpoint-keeper.js';
+import { restoreReplaced } from './checkpoints/folder.js';
+import { CheckpointKeeper } from './checkpoints/keeper.js';
 import { assertSameRun } from './checkpoints/resume.js';
-import { lockRun } from './checkpoints/run-lock.js';
+import { lockRun, type RunLock } from './checkpoints/run-lock.js';
 import { saveOptions } from './checkpoints/saved-options.js';
 import { openEncoders } from './encodings/encoders.js';
+import { rowSizeConditioning } from './encodings/row-sizes.js';
 import { NanGuard, NonFiniteError } from './nan-guard.js';
-import { createOptimization, describeSchedule, restoreOptimization } from './optimization.js';
+import { createOptimization, describeSchedule, restoreOptimization, stateOf } from './optimization.js';
 import { StepReporter } from './reports/step-reporter.js';
 import { createAdapter, createLoader, openModels, type TrainingModels, trainingModels } from './setup.js';
-import { gradientAdder, type Training, trainStep } from './step.js';
+import { gradientAdder, stepOrRestore, TornStepError, type Training } from './step.js';
 import { openValidation, type Validation } from './validation.js';
 
 export interface TrainResult {
@@ -52,6 +56,7 @@ const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
 
 /** A run before its first step: what can be wrong has been found, and nothing written but a dataset from a pipe. */
 export interface PreparedRun {
+  lock: RunLock;
   training: Omit<Training, 'encoders'> & { models: TrainingModels };
   /** Where the frozen models run, and in which precision. */
   target: ReturnType<typeof resolveTarget>;
@@ -87,7 +92,8 @@ export async function withRun<T>(
   if (config.threads !== undefined) setNumThreads(config.threads);
 
   // Everything that can be wrong is found before anything is written, but for the lock, which goes again.
-  using _ = lockRun(config.outputDir, context.onMessage);
+  using lock = await lockRun(config.outputDir, context);
+  restoreReplaced(config.outputDir);
   const resumed = findCheckpoint(config.outputDir, config.resume);
   const dataset = await openDataset(config, { ...context, outputDir: config.outputDir });
   const { rows } = dataset;
@@ -101,29 +107,50 @@ export async function withRun<T>(
     // The noise of a GPU is another than that of the CPU; which GPU does not matter.
     options: { ...config, device: target.device.replace(/:.*/, '') },
   };
+  using deferred = new Deferred();
+  /** Nothing of a run is left in memory, however it ends: the next one may need all of a GPU. */
+  const releaseAtEnd = (tensors: () => Iterable<Tensor>): void =>
+    deferred.add(() => {
+      for (const tensor of tensors()) tensor.dispose();
+    });
   const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
+  if (saved !== undefined) releaseAtEnd(() => saved.optimizer.values());
   if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...context });
   const { model: stableDiffusion, imageEncoder } = config;
   const startFrom = resumed === undefined ? config.adapter : join(resumed, adapterFile);
   await downloadModels({ stableDiffusion, imageEncoder, adapter: startFrom }, context);
   const partOptions = { ...target, onMessage: context.onMessage };
   const opened = openModels(stableDiffusion, imageEncoder, partOptions);
+  deferred.add(() => {
+    for (const part of [opened.backbone, opened.objective]) part[Symbol.dispose]();
+  });
   const generator = new Generator(target.device, config.seed);
   const { adapter, kind } = createAdapter(opened, config, startFrom, target.device);
-  const models = trainingModels(opened, kind, {
+  deferred.add(() => adapter[Symbol.dispose]());
+  // What was chosen for the options that were left out.
+  Object.assign(state.options, { kind: kind.name, numTokens: adapter.image_proj.numTokens ?? undefined });
+  const needsSizes = config.buckets || opened.model.sizeConditioning !== null;
+  const sizes = needsSizes ? await readRowSizes(rows, context) : [];
+  const buckets = config.buckets ? rowBuckets(sizes, config.resolution, context.onMessage) : undefined;
+  const square = { width: config.resolution, height: config.resolution };
+  const targetOf = (row: number): Size => buckets?.[row] ?? square;
+  const sizesOf = rowSizeConditioning(opened.model, sizes, targetOf, target.device);
+  const models = trainingModels(opened, kind, sizesOf, {
     ...partOptions,
     rowsAtOnce: config.batchSize,
     cudaGraphs: config.cudaGraphs,
   });
-  const buckets = config.buckets ? await readBuckets(rows, config.resolution, context) : undefined;
   const loader = createLoader(models, config, rows, buckets);
   state.totalSteps = config.maxSteps ?? config.epochs * loader.batchesPerEpoch;
   const optimization = createOptimization(adapter.namedParameters(), config, state.totalSteps);
+  releaseAtEnd(() => stateOf(optimization));
   if (saved !== undefined) {
     restoreOptimization(optimization, saved, resumed as string);
     generator.setState(saved.generator, resumed as string);
     const { step, epoch, position } = saved.state;
     Object.assign(state, { step, epoch, position });
+    // They hold the checkpoint's file, which may be deleted by the run.
+    for (const tensor of saved.optimizer.values()) tensor.dispose();
   }
   using validation = await openValidation(
     models.backbone,
@@ -142,7 +169,7 @@ export async function withRun<T>(
   const training = { config, models, adapter, generator, guard, ...optimization };
   const savedTotalSteps = saved?.state.totalSteps;
   const place = { state, resumed, savedTotalSteps };
-  return await work({ training, target, dataset, loader, buckets, validation, ...place });
+  return await work({ lock, training, target, dataset, loader, buckets, validation, ...place });
 }
 
 /** The steps of a run, with what it writes on the way. */
@@ -190,8 +217,10 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
     numTrainTimesteps: models.objective.numTrainTimesteps,
     ...target,
   });
-  let savedStep = resumed === undefined ? -1 : state.step;
+  const firstStep = state.step;
+  let savedStep = resumed === undefined ? -1 : firstStep;
   const save = (isLast: boolean): void => {
+    run.lock.assertHeld();
     guard.settle();
     // First, so that a run that is killed and resumed has told of every step.
     reporter.flush();
@@ -211,9 +240,9 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
   // Steps that are given are made in as many epochs as they take.
   const epochs = config.maxSteps === undefined ? config.epochs : Number.POSITIVE_INFINITY;
   try {
-    for await (const batch of reporter.timed(batchesFrom(loader, state, epochs))) {
-      if (state.step >= totalSteps) break;
-      const metrics = trainStep(training, batch, state.step + 1);
+    const batches = batchesFrom(loader, state, state.step < totalSteps ? epochs : 0);
+    for await (const batch of reporter.timed(batches)) {
+      const metrics = stepOrRestore(training, batch, state.step + 1);
       state.epoch = batch.epoch;
       state.position = batch.nextPosition;
       // A batch that was skipped is no step.
@@ -228,18 +257,25 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
       }
       // Here pictures arrive and Ctrl-C is heard: the engine holds the thread for a whole step.
       await setImmediate();
-      if (context.signal.aborted) break;
+      // Before another batch is read, which a run that is complete must not fail for.
+      if (state.step >= totalSteps || context.signal.aborted) break;
     }
     if (savedStep !== state.step) save(true);
+    else if (state.step === firstStep)
+      context.onMessage(
+        `Nothing is left to do: ${resumed} has all ${state.step} steps of the run. To train on, give more --max-steps or --epochs`,
+      );
     await validation?.draw(state.step, reporter);
   } catch (error) {
     // Not saved: it may be the step before that has spoilt the weights, without making them infinite.
-    if (error instanceof NonFiniteError)
-      throw new TrainingError(`${error.message}; ${keeper.wayOn()}`, { cause: error });
-    throw error;
+    if (error instanceof NonFiniteError || error instanceof TornStepError)
+      throw new TrainingError(`${error.message}; ${keeper.resumeHint()}`, { cause: error });
+    const hasUnsavedSteps = state.step > firstStep && state.step !== savedStep;
+    throw keeper.saveAfter(error, state.step + 1, hasUnsavedSteps ? () => save(true) : undefined);
   } finally {
     reporter.flush();
   }
+  reporter.finish();
   const badRows = [...dataset.incomplete, ...loader.badRows.values()];
   return { step: state.step, checkpoint: keeper.newest as string, badRows };
 }
@@ -250,6 +286,5 @@ export async function* batchesFrom(
   { epoch, position }: TrainingState,
   epochs: number,
 ): AsyncGenerator<Batch> {
-  yield* loader.batches(epoch, position);
-  for (let next = epoch + 1; next < epochs; next++) yield* loader.batches(next);
+  for (let next = epoch; next < epochs; next++) yield* loader.batches(next, next === epoch ? position : 0);
 }

@@ -3,16 +3,17 @@
  * seeds. They are what `ip-adapter generate` would draw with the checkpoint of the step, and training does not notice:
  * noise comes from generators of their own.
  */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { openImageEncoder } from '../adapters/image-encoder.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { writeFileAtomically } from '../base/atomic-file.js';
 import { ConfigError, isSystemError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 import type { GuardedContext } from '../base/run-context.js';
 import type { Backbone, LatentSpace } from '../diffusion/model.js';
-import { openDiffusionModel } from '../diffusion/stable-diffusion.js';
+import { openDiffusionModel } from '../diffusion/open-model.js';
 import { type EncodedPrompts, encodePrompts, promptsOf, releaseTensors } from '../generation/conditions.js';
 import type { DenoiseSettings } from '../generation/denoise.js';
 import { drawPictures } from '../generation/draw.js';
@@ -71,13 +72,15 @@ export async function openValidation(
     ...size,
   });
   const settings = { ...drawing, ...size, scale: config.validationScale };
-  const { negativePrompt, imageFit, batchSize } = drawing;
+  const { batchSize } = drawing;
   const imageEncoder = openImageEncoder(config.imageEncoder).load(context);
   const textEncoder = model.loadTextEncoder(context);
   const models = {
     imageEncoder,
     textEncoder,
     tokenizer: model.tokenizer(),
+    absentNegative: model.absentNegative,
+    sizeConditioning: model.sizeConditioning,
     adapter,
     device: context.device,
   };
@@ -88,7 +91,7 @@ export async function openValidation(
       const count = Math.min(batchSize, config.numValidationImages - first);
       const seeds = Array.from({ length: count }, (_, k) => config.seed + first + k);
       const jobs = seeds.map((seed) => ({ prompt: texts[i] as string, imagePrompts, seed }));
-      batches.push({ seeds, prompts: await encodePrompts(models, jobs, negativePrompt ?? '', imageFit) });
+      batches.push({ seeds, prompts: await encodePrompts(models, jobs, settings) });
     }
   }
   for (const encoder of [imageEncoder, textEncoder]) encoder[Symbol.dispose]();
@@ -201,7 +204,7 @@ export class Validation implements Disposable {
     reporter.image('validation', { png, width: sheet.width, height: sheet.height });
     this.#drawnAt = step;
     try {
-      mkdirSync(folder, { recursive: true });
+      makeFolder(folder);
       writeFileAtomically(file, (append) => append(png));
       context.onMessage(`Drew ${file}`);
       context.emit({ type: 'image', step, path: file });

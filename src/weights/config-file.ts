@@ -1,78 +1,63 @@
-/** @file A model folder's config.json, and what it says the folder holds. */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+/** @file Reads a model folder's config.json, and checks that the folder holds the expected class of model. */
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { CheckpointError, ConfigError, shown } from '../base/errors.js';
-import { regularFile } from '../base/regular-file.js';
+import { isJsonObject, type JsonObject, readJsonObject } from '../base/json.js';
 
-export type Json = Record<string, unknown>;
-
-/** A config, and where it is from. */
-export interface FoundConfig {
-  json: Json;
-  /** For errors. */
+/** A config, and the file or key that it was read from. */
+export interface ModelConfig {
+  json: JsonObject;
+  /** For error messages. */
   where: string;
 }
 
 /**
- * The config of a diffusers model.
- * @throws CheckpointError where there is no such folder or file, ConfigError where it is of another class
+ * Reads the config of a diffusers model.
+ * @throws CheckpointError where the folder or file is missing, ConfigError where it describes another class
  */
-export function readDiffusersConfig(folder: string, className: string): FoundConfig {
-  const found = readConfig(folder);
-  if (found.json._class_name !== className) refuse(found, '_class_name', [className]);
-  return found;
+export function readDiffusersConfig(folder: string, className: string): ModelConfig {
+  const config = readConfig(folder);
+  if (config.json._class_name !== className) refuse(config, '_class_name', [className]);
+  return config;
 }
 
 /**
- * The config of a CLIP model's vision or text part: of a folder that holds just that, or a whole CLIP model. As for
- * transformers, a whole model's `vision_config` or `text_config` counts; except that its projection has the size
- * that the model's own `projection_dim` says, which some published parts contradict.
- * @returns `isWhole`: the weights of the other part, too, are in the folder
+ * Reads the config of CLIP's vision or text model, from a folder that holds either this model alone or a whole CLIP
+ * model. As in transformers, a whole model's `projection_dim` overrides the one in its `vision_config` or `text_config`,
+ * which some published files contradict.
+ * @returns `isWhole`: whether the folder's weights include the other model's
  * @throws as readDiffusersConfig
  */
-export function readCLIPConfig(folder: string, part: 'vision' | 'text'): FoundConfig & { isWhole: boolean } {
-  const found = readConfig(folder);
+export function readCLIPConfig(folder: string, part: 'vision' | 'text'): ModelConfig & { isWhole: boolean } {
+  const config = readConfig(folder);
   const type = `clip_${part}_model`;
-  if (found.json.model_type === type) return { ...found, isWhole: false };
-  if (found.json.model_type !== 'clip') refuse(found, 'model_type', [type, 'clip']);
+  if (config.json.model_type === type) return { ...config, isWhole: false };
+  if (config.json.model_type !== 'clip') refuse(config, 'model_type', [type, 'clip']);
   const key = `${part}_config`;
-  const own = found.json[key];
-  const where = `${key} of ${found.where}`;
-  if (!isObject(own)) throw new ConfigError(`Expected an object for ${where} but received ${shown(own)}`);
-  // transformers' default.
-  const { projection_dim = 512 } = found.json;
-  return { json: { ...own, projection_dim }, where, isWhole: true };
+  const partJson = config.json[key];
+  const where = `${key} of ${config.where}`;
+  if (!isJsonObject(partJson))
+    throw new ConfigError(`Expected an object for ${where} but received ${shown(partJson)}`);
+  // 512 is transformers' default.
+  const { projection_dim = 512 } = config.json;
+  return { json: { ...partJson, projection_dim }, where, isWhole: true };
 }
 
-function readConfig(folder: string): FoundConfig {
+function readConfig(folder: string): ModelConfig {
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
     throw new CheckpointError(
-      `Expected a model folder at ${folder} but ${existsSync(folder) ? 'it is a file' : 'there is none'}`,
+      `Expected a model folder at ${folder} but ${existsSync(folder) ? 'it is a file' : 'it does not exist'}`,
     );
   const where = join(folder, 'config.json');
   if (!existsSync(where))
     throw new CheckpointError(
-      `Expected ${where} but there is none; a model folder has config.json beside its weights`,
+      `Expected ${where} but it does not exist; give a model folder, which has config.json beside its weights`,
     );
-  let json: unknown;
-  try {
-    json = JSON.parse(readFileSync(regularFile(where), 'utf8'));
-  } catch (cause) {
-    throw new ConfigError(`Expected JSON in ${where} but it cannot be read: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
-  if (!isObject(json))
-    throw new ConfigError(`Expected a JSON object in ${where} but received ${shown(json)}`);
-  return { json, where };
+  return { json: readJsonObject(where, ConfigError), where };
 }
 
-function refuse({ json, where }: FoundConfig, key: string, expected: string[]): never {
+function refuse({ json, where }: ModelConfig, key: string, expected: string[]): never {
   throw new ConfigError(
     `Expected ${key} = ${expected.map(shown).join(' or ')} in ${where} but received ${shown(json[key])}`,
   );
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

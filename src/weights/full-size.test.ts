@@ -1,4 +1,4 @@
-/** @file Files of the published sizes, names and shapes: every tensor is used once, in its place, and costs no memory. */
+/** @file Files of the published names, shapes and sizes: every tensor becomes the right parameter, without taking memory. */
 
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -26,7 +26,7 @@ type Shapes = Map<string, readonly number[]>;
 const shapesOf = (model: { namedParameters(): Map<string, Tensor> }): Shapes =>
   new Map(Array.from(model.namedParameters(), ([key, { shape }]) => [key, shape]));
 
-/** A folder with a sparse file of those shapes. */
+/** Creates a folder with a sparse file of those shapes. */
 function folderOf(name: string, config: object, file: string, shapes: Shapes): string {
   const folder = join(root, name);
   mkdirSync(folder);
@@ -35,7 +35,7 @@ function folderOf(name: string, config: object, file: string, shapes: Shapes): s
   return folder;
 }
 
-/** The published name of the tensor that each parameter is. */
+/** Returns the published name of each parameter's tensor. */
 function origins(model: { namedParameters(): Map<string, Tensor> }, shapes: Shapes): Record<string, string> {
   const published = [...shapes.keys()];
   return Object.fromEntries(
@@ -52,18 +52,18 @@ const memory = () => process.memoryUsage().rss;
 const vision = new CLIPVisionModelWithProjection(parseCLIPVisionConfig(vitH, 'ViT-H'));
 const text = new CLIPTextModel(parseCLIPTextConfig(sd15.textEncoder, 'SD 1.5'));
 
-describe('Stable Diffusion 1.5 in the layout of diffusers', () => {
+describe('Stable Diffusion 1.5 in the diffusers layout', () => {
   it('UNet', () => {
     const shapes = shapesOf(new UNet2DConditionModel(parseUNetConfig(sd15UNet, 'SD 1.5')));
     const folder = folderOf('unet', sd15UNet, 'diffusion_pytorch_model.safetensors', shapes);
-    const before = memory();
+    const initialMemory = memory();
     const unet = loadUNet(folder);
-    expect(memory() - before).toBeLessThan(400 << 20);
+    expect(memory() - initialMemory).toBeLessThan(400 << 20);
     expect(origins(unet, shapes)).toEqual(sameNames(shapes.keys()));
     expect(shapes.size).toBe(686);
   });
 
-  it('autoencoder, with its old names', () => {
+  it('VAE, with its old names', () => {
     const now = shapesOf(new AutoencoderKL(parseVAEConfig(sd15.vae, 'SD 1.5')));
     const old = { to_q: 'query', to_k: 'key', to_v: 'value', 'to_out.0': 'proj_attn' };
     const rename = (key: string) =>
@@ -99,7 +99,7 @@ describe('CLIP ViT-H/14', () => {
     expect(shapes.size).toBe(521);
   });
 
-  it('either part of the whole', () => {
+  it('either model of a whole CLIPModel', () => {
     const textConfig = {
       hidden_act: 'gelu',
       hidden_size: 1024,
@@ -120,7 +120,7 @@ describe('CLIP ViT-H/14', () => {
       logit_scale_init_value: 2.6592,
       projection_dim: 1024,
       text_config: { model_type: 'clip_text_model', ...textConfig },
-      // The part's own size of the projection is wrong in published files.
+      // In published files the part's own projection_dim is wrong.
       vision_config: { ...vitH, projection_dim: 512 },
     };
     const folder = folderOf('clip', config, 'model.safetensors', shapes);
@@ -146,18 +146,18 @@ describe('Stable Diffusion 1.5 in one file', () => {
     const shapes = ldmFile(v1);
     const path = join(root, `v1-5-pruned-emaonly-${dtype}.safetensors`);
     writeSparse(path, shapes, dtype);
-    const before = memory();
+    const initialMemory = memory();
     const file = openSingleFile(path);
     const [unet, vae, textEncoder] = [loadUNet(file), loadVAE(file), loadTextEncoder(file)];
-    expect(memory() - before).toBeLessThan(400 << 20);
+    expect(memory() - initialMemory).toBeLessThan(400 << 20);
     expect(unet.conv_in.weight.dtype).toBe(dtype);
 
-    const found = [origins(unet, shapes), origins(vae, shapes), origins(textEncoder, shapes)];
-    expect(found[0]).toEqual(prefixed('model.diffusion_model.', recorded.v1_unet));
-    expect(found[1]).toEqual(prefixed('first_stage_model.', recorded.v1_vae));
-    expect(found[2]).toEqual(prefixed('cond_stage_model.transformer.', sameNames(shapesOf(text).keys())));
+    const actual = [origins(unet, shapes), origins(vae, shapes), origins(textEncoder, shapes)];
+    expect(actual[0]).toEqual(prefixed('model.diffusion_model.', recorded.v1_unet));
+    expect(actual[1]).toEqual(prefixed('first_stage_model.', recorded.v1_vae));
+    expect(actual[2]).toEqual(prefixed('cond_stage_model.transformer.', sameNames(shapesOf(text).keys())));
 
-    const used = found.flatMap((names) => Object.values(names));
+    const used = actual.flatMap((names) => Object.values(names));
     const unused = [...file.unused, 'cond_stage_model.transformer.text_model.embeddings.position_ids'];
     expect(unused).toHaveLength(13);
     expect([...used, ...unused].sort()).toEqual([...shapes.keys()].sort());

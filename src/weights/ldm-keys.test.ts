@@ -16,7 +16,7 @@ const folder = (prefix: string) => modelCases(prefix)[0]?.folder as string;
 const numel = (shapes: Map<string, number[]>) =>
   [...shapes.values()].reduce((sum, shape) => sum + shape.reduce((product, size) => product * size, 1), 0);
 
-describe('the names in the LDM layout are those that diffusers converts', () => {
+describe('the LDM names are those that diffusers converts', () => {
   it.each([
     ['v1', () => new UNet2DConditionModel(parseUNetConfig(sd15.unet, 'SD 1.5'))],
     ['tiny', () => loadUNet(folder('unet'))],
@@ -36,10 +36,10 @@ describe('the names in the LDM layout are those that diffusers converts', () => 
   });
 });
 
-describe('the layout that the tests write', () => {
-  it('has the counts of the published file', () => {
+describe('the files that the tests write', () => {
+  it('have the counts of the published file', () => {
     expect([ldmUNet(v1.unet).size, ldmVAE(v1.vae).size, ldmText(v1.text).size]).toEqual([686, 248, 197]);
-    // v1-5-pruned-emaonly: 1131 tensors of the models, position_ids among them, and 12 of the noise schedule.
+    // v1-5-pruned-emaonly has 1131 tensors of models, including position_ids, and 12 of the noise schedule.
     expect(ldmFile(v1).size).toBe(1131 + 12);
     expect([numel(ldmUNet(v1.unet)), numel(ldmVAE(v1.vae)), numel(ldmText(v1.text)) - 77]).toEqual([
       859_520_964, 83_653_863, 123_060_480,

@@ -1,16 +1,14 @@
 /**
- * @file The names that parameters have in the layout of the original Stable Diffusion, from those that they have here
- * (CompVis/stable-diffusion `ldm/modules/diffusionmodules/openaimodel.py` and `model.py`; as in diffusers
- * `src/diffusers/loaders/single_file_utils.py`).
+ * @file Maps the models' parameter names to those of the original Stable Diffusion, the LDM layout (CompVis/stable-diffusion
+ * `ldm/modules/diffusionmodules/openaimodel.py` and `model.py`; diffusers `src/diffusers/loaders/single_file_utils.py`).
  */
-
 import type { UNet2DConditionConfig } from '../models/unet/unet-config.js';
 import type { AutoencoderKLConfig } from '../models/vae/autoencoder-kl.js';
 
 /**
- * The UNet's names. LDM counts one list of input blocks (the first convolution, then each layer, then each
- * downsampling) and one of output blocks (each layer, the upsampling inside the last of a level); within a block,
- * position 0 is the ResNet block, then come the transformer and the upsampling where there are any.
+ * Returns the UNet's LDM names by its diffusers names. LDM numbers the input blocks (the first convolution, then each
+ * level's layers and its downsampling) and the output blocks (each level's layers, the last of which contains the
+ * upsampling). Within a block, the ResNet block has position 0, followed by the transformer and the upsampling, if any.
  */
 export function ldmUNetKeys(keys: Iterable<string>, config: UNet2DConditionConfig): Map<string, string> {
   const { layersPerBlock, upHasAttention } = config;
@@ -39,7 +37,7 @@ export function ldmUNetKeys(keys: Iterable<string>, config: UNet2DConditionConfi
   return new Map(Array.from(keys, (key) => [key, rename(key)]));
 }
 
-/** The autoencoder's names. LDM counts the levels of the decoder, too, from the highest resolution. */
+/** Returns the VAE's LDM names by its diffusers names. LDM numbers the decoder's levels from the highest resolution as well. */
 export function ldmVAEKeys(
   keys: Iterable<string>,
   { blockOutChannels }: AutoencoderKLConfig,
@@ -84,13 +82,13 @@ const unetResnet = {
 
 const vaeAttention = { group_norm: 'norm', to_q: 'q', to_k: 'k', to_v: 'v', 'to_out.0': 'proj_out' };
 
-/** The key with its first part replaced; as it is where no replacement is for it. */
+/** Replaces the first part of a key, if there is a replacement for it. */
 function replaceStart(key: string, replacements: Record<string, string>): string {
-  const found = Object.entries(replacements).find(([start]) => key.startsWith(`${start}.`));
-  return found === undefined ? key : found[1] + key.slice(found[0].length);
+  const match = Object.entries(replacements).find(([start]) => key.startsWith(`${start}.`));
+  return match === undefined ? key : match[1] + key.slice(match[0].length);
 }
 
-/** Where each run begins in a list of runs of these lengths. */
+/** Returns the start of each of several consecutive runs of these lengths. */
 function starts(lengths: readonly number[]): number[] {
   let end = 0;
   return lengths.map((length) => {

@@ -29,21 +29,21 @@ beforeEach(() => {
 });
 
 describe('a folder that is not a model', () => {
-  it('is named where it does not exist', () => {
+  it('does not exist', () => {
     expect(() => loadUNet(folder)).toThrow(CheckpointError);
-    expect(() => loadUNet(folder)).toThrow(`Expected a model folder at ${folder} but there is none`);
+    expect(() => loadUNet(folder)).toThrow(`Expected a model folder at ${folder} but it does not exist`);
   });
 
-  it('is named where it is a file', () => {
+  it('is a file', () => {
     writeFileSync(folder, '');
     expect(() => loadVAE(folder)).toThrow('it is a file');
   });
 
-  it('lacks config.json', () => {
+  it('is missing config.json', () => {
     copyOf('unet/unet');
     rmSync(join(folder, 'config.json'));
     expect(() => loadUNet(folder)).toThrow(CheckpointError);
-    expect(() => loadUNet(folder)).toThrow(/config\.json but there is none/);
+    expect(() => loadUNet(folder)).toThrow(/config\.json but it does not exist; give a model folder/);
   });
 
   it.each(['{"_class_name": ', '[]', '5', 'null'])('has a broken config.json: %s', (text) => {
@@ -53,7 +53,7 @@ describe('a folder that is not a model', () => {
     expect(() => loadUNet(folder)).toThrow(/config\.json/);
   });
 
-  it('lacks the weights', () => {
+  it('is missing the weights', () => {
     copyOf('unet/unet');
     rmSync(weights());
     expect(() => loadUNet(folder)).toThrow(CheckpointError);
@@ -75,7 +75,7 @@ describe('a folder that is not a model', () => {
     );
   });
 
-  it('says that it is a whole CLIP model, and lacks the part', () => {
+  it('is a whole CLIP model without the part', () => {
     copyOf('image_encoder/image_encoder');
     editConfig({ model_type: 'clip' });
     expect(() => loadImageEncoder(folder)).toThrow(ConfigError);
@@ -102,13 +102,16 @@ describe('files of older versions', () => {
     copyOf('vae/vae');
     const names = { to_q: 'query', to_k: 'key', to_v: 'value', 'to_out.0': 'proj_attn' };
     editWeights(weights(), (tensors) => {
-      const old = new Map<string, Tensor>();
+      const renamed = new Map<string, Tensor>();
       for (const [key, tensor] of tensors) {
-        const [now, before] = Object.entries(names).find(([name]) => key.includes(`.${name}.`)) ?? ['', ''];
-        const isWeight = now !== '' && key.startsWith('decoder') && tensor.ndim === 2;
-        old.set(key.replace(now, before), isWeight ? tensor.unsqueeze(-1).unsqueeze(-1) : tensor);
+        const [newName, oldName] = Object.entries(names).find(([name]) => key.includes(`.${name}.`)) ?? [
+          '',
+          '',
+        ];
+        const isWeight = newName !== '' && key.startsWith('decoder') && tensor.ndim === 2;
+        renamed.set(key.replace(newName, oldName), isWeight ? tensor.unsqueeze(-1).unsqueeze(-1) : tensor);
       }
-      return old;
+      return renamed;
     });
     expect(readSafetensors(weights()).tensors.has('encoder.mid_block.attentions.0.proj_attn.weight')).toBe(
       true,

@@ -1,9 +1,10 @@
 /**
- * @file Models from what people have: folders as diffusers and transformers publish them, or one file of Stable
- * Diffusion 1.x. Strict: every published tensor is used once, or said not to be.
+ * @file Loads models from the folders that diffusers and transformers write, or from a single file of Stable Diffusion 1.x.
+ * Loading is strict: every tensor of a file is either used or reported as unused.
  */
-
-import { CLIPTextModel, parseCLIPTextConfig } from '../models/clip/clip-text-model.js';
+import { CheckpointError } from '../base/errors.js';
+import { type CLIPTextConfig, CLIPTextModel, parseCLIPTextConfig } from '../models/clip/clip-text-model.js';
+import { CLIPTextModelWithProjection } from '../models/clip/clip-text-model-with-projection.js';
 import {
   type CLIPVisionConfig,
   CLIPVisionModelWithProjection,
@@ -14,7 +15,7 @@ import { parseUNetConfig } from '../models/unet/unet-config.js';
 import { AutoencoderKL, type AutoencoderKLConfig, parseVAEConfig } from '../models/vae/autoencoder-kl.js';
 import type { Module } from '../nn/module.js';
 import { type Device, type DType, tidy } from '../torch/index.js';
-import { type FoundConfig, readCLIPConfig, readDiffusersConfig } from './config-file.js';
+import { type ModelConfig, readCLIPConfig, readDiffusersConfig } from './config-file.js';
 import { ldmUNetKeys, ldmVAEKeys } from './ldm-keys.js';
 import {
   type Adapt,
@@ -23,25 +24,26 @@ import {
   adaptVAE,
   asPublished,
   summarizeKeys,
+  textProjectionDim,
 } from './published-keys.js';
 import type { SingleFileCheckpoint, SingleFilePart } from './single-file.js';
 import { diffusersWeights, readWeights, transformersWeights, type WeightNames } from './weight-files.js';
 
 export interface LoadOptions {
-  /** Default: as in the file. Then, and on the CPU, the weights stay mapped from the file: they take no memory twice. */
+  /** Default: the file's. On the CPU the weights then stay mapped from the file, which needs no memory for a copy. */
   dtype?: DType;
   /** Default: 'cpu'. */
   device?: Device;
-  /** Told which file was read, and what in it is not used. */
+  /** Receives a line for each model: its file, and which tensors of it are unused. */
   onMessage?: ((message: string) => void) | undefined;
 }
 
-/** A model's folder, or an open file that holds it among others. */
+/** A model's folder, or an open single file that contains the model. */
 type Source = string | SingleFileCheckpoint;
 
-/** @throws ConfigError, CheckpointError where the source is not a UNet2DConditionModel's, or is incomplete. */
+/** Loads a UNet. @throws ConfigError, CheckpointError where the source is another model, or incomplete */
 export function loadUNet(source: Source, options: LoadOptions = {}): UNet2DConditionModel {
-  const build = ({ json, where }: FoundConfig) => new UNet2DConditionModel(parseUNetConfig(json, where));
+  const build = ({ json, where }: ModelConfig) => new UNet2DConditionModel(parseUNetConfig(json, where));
   if (typeof source !== 'string') {
     const model = build(configIn(source, 'unet'));
     return loadPart(
@@ -56,13 +58,13 @@ export function loadUNet(source: Source, options: LoadOptions = {}): UNet2DCondi
   return loadFolder(model, source, diffusersWeights, asPublished, options);
 }
 
-/** What a folder's AutoencoderKL is like, without its weights. @throws as loadVAE */
+/** Reads the config of a folder's VAE, without its weights. @throws as loadVAE */
 export function readVAEConfig(folder: string): AutoencoderKLConfig {
   const { json, where } = readDiffusersConfig(folder, 'AutoencoderKL');
   return parseVAEConfig(json, where);
 }
 
-/** @throws ConfigError, CheckpointError where the source is not an AutoencoderKL's, or is incomplete. */
+/** Loads a VAE. @throws ConfigError, CheckpointError where the source is another model, or incomplete */
 export function loadVAE(source: Source, options: LoadOptions = {}): AutoencoderKL {
   if (typeof source !== 'string') {
     const { json, where } = configIn(source, 'vae');
@@ -74,32 +76,63 @@ export function loadVAE(source: Source, options: LoadOptions = {}): AutoencoderK
 }
 
 /**
- * CLIP's text model; the folder may hold the whole of CLIP.
- * @throws ConfigError, CheckpointError where the source is not a CLIPTextModel's, or is incomplete.
+ * Loads CLIP's text model from a folder of a CLIPTextModel, a CLIPTextModelWithProjection or a whole CLIPModel. A text
+ * projection is not loaded.
+ * @throws ConfigError, CheckpointError where the source is another model, or incomplete
  */
 export function loadTextEncoder(source: Source, options: LoadOptions = {}): CLIPTextModel {
-  const build = ({ json, where }: FoundConfig) => new CLIPTextModel(parseCLIPTextConfig(json, where));
-  if (typeof source !== 'string')
-    // Its names are transformers'.
-    return loadPart(build(configIn(source, 'textEncoder')), source, 'textEncoder', new Map(), options);
+  if (typeof source !== 'string') {
+    const model = new CLIPTextModel(parseText(configIn(source, 'textEncoder')));
+    // A single file of SD 1.x has transformers' names.
+    return loadPart(model, source, 'textEncoder', new Map(), options);
+  }
   const config = readCLIPConfig(source, 'text');
-  return loadFolder(build(config), source, transformersWeights, adaptCLIPText(config), options);
+  const model = new CLIPTextModel(parseText(config));
+  return loadFolder(model, source, transformersWeights, adaptCLIPText(config), options);
 }
 
-/** What a folder's vision model is like, without its weights. @throws as loadImageEncoder */
+/**
+ * Loads CLIP's text model with its projection from a folder of a CLIPTextModelWithProjection or a whole CLIPModel.
+ * @returns null where the folder holds a text model without projection
+ * @throws as loadTextEncoder
+ */
+export function loadTextEncoderWithProjection(
+  folder: string,
+  options: LoadOptions = {},
+): CLIPTextModelWithProjection | null {
+  const config = readCLIPConfig(folder, 'text');
+  const projectionDim = tidy(() => textProjectionDim(readWeights(folder, transformersWeights).tensors));
+  if (projectionDim === null) return null;
+  const model = new CLIPTextModelWithProjection(parseText(config), projectionDim);
+  const adapt = adaptCLIPText({ ...config, projection: true });
+  return loadFolder(model, folder, transformersWeights, adapt, options);
+}
+
+function parseText({ json, where }: ModelConfig): CLIPTextConfig {
+  return parseCLIPTextConfig(json, where);
+}
+
+/** Reads the config of a folder's vision model, without its weights. @throws as loadImageEncoder */
 export function readImageEncoderConfig(folder: string): CLIPVisionConfig {
   const { json, where } = readCLIPConfig(folder, 'vision');
   return parseCLIPVisionConfig(json, where);
 }
 
 /**
- * CLIP's vision model with its projection; the folder may hold the whole of CLIP.
- * @throws ConfigError, CheckpointError where the folder is not a CLIPVisionModelWithProjection's, or is incomplete.
+ * Loads CLIP's vision model with its projection from a folder of a CLIPVisionModelWithProjection or a whole CLIPModel.
+ * @throws ConfigError, CheckpointError where the folder holds another model, or is incomplete
  */
 export function loadImageEncoder(folder: string, options: LoadOptions = {}): CLIPVisionModelWithProjection {
   const config = readCLIPConfig(folder, 'vision');
   const model = new CLIPVisionModelWithProjection(parseCLIPVisionConfig(config.json, config.where));
-  return loadFolder(model, folder, transformersWeights, adaptCLIPVision(config), options);
+  const adapt: Adapt = (tensors) => {
+    if (!tensors.has('visual_projection.weight'))
+      throw new CheckpointError(
+        `Expected the weights of a CLIPVisionModelWithProjection in ${folder} but there is no visual_projection.weight; they may be a CLIPVisionModel's, which has no image embeddings`,
+      );
+    return adaptCLIPVision(config)(tensors);
+  };
+  return loadFolder(model, folder, transformersWeights, adapt, options);
 }
 
 type AnyModel = Module<never[], unknown>;
@@ -111,20 +144,20 @@ function loadFolder<M extends AnyModel>(
   adapt: Adapt,
   options: LoadOptions,
 ): M {
-  // The scope ends before loading: it lets go of what is not used, and the rest is the model's.
-  const { file, passedOver, ...adapted } = tidy(() => {
-    const { tensors, ...found } = readWeights(folder, names);
-    return { ...found, ...adapt(tensors) };
+  // Releases unused tensors; the returned ones become the model's.
+  const { file, otherForms, ...adapted } = tidy(() => {
+    const { tensors, ...origin } = readWeights(folder, names);
+    return { ...origin, ...adapt(tensors) };
   });
-  const notes = passedOver.length === 0 ? [] : [`not read: ${passedOver.join(', ')}`];
+  const notes = otherForms.length === 0 ? [] : [`not read: ${otherForms.join(', ')}`];
   return fill(model, adapted, file, notes, options);
 }
 
-function configIn({ configs, path }: SingleFileCheckpoint, part: SingleFilePart): FoundConfig {
+function configIn({ configs, path }: SingleFileCheckpoint, part: SingleFilePart): ModelConfig {
   return { json: configs[part], where: `the ${part} of ${path}` };
 }
 
-/** @param ldmKeys the file's name for each of the model's parameters that has another there */
+/** @param ldmKeys the file's name of each parameter that is named differently there */
 function loadPart<M extends AnyModel>(
   model: M,
   file: SingleFileCheckpoint,
@@ -134,12 +167,12 @@ function loadPart<M extends AnyModel>(
 ): M {
   const names = new Map(Array.from(ldmKeys, ([key, ldmKey]) => [ldmKey, key]));
   const adapt = { unet: asPublished, vae: adaptVAE, textEncoder: adaptCLIPText({ isWhole: false }) }[part];
-  const found = file.take(part);
+  const published = file.take(part);
   const adapted = tidy(() =>
-    adapt(new Map(Array.from(found, ([ldmKey, tensor]) => [names.get(ldmKey) ?? ldmKey, tensor]))),
+    adapt(new Map(Array.from(published, ([ldmKey, tensor]) => [names.get(ldmKey) ?? ldmKey, tensor]))),
   );
-  const kept = new Set(adapted.tensors.values());
-  for (const tensor of found.values()) if (!kept.has(tensor)) tensor.dispose();
+  const used = new Set(adapted.tensors.values());
+  for (const tensor of published.values()) if (!used.has(tensor)) tensor.dispose();
   return fill(model, adapted, file.path, [], options);
 }
 

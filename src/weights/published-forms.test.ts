@@ -1,4 +1,4 @@
-/** @file Every recorded model gives the same outputs from each form in which weights are published. */
+/** @file Every recorded model gives the same outputs from each published form of its weights. */
 import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -30,7 +30,7 @@ const root = mkdtempSync(join(tmpdir(), 'ip-adapter-forms-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 const newPath = () => join(root, String(Math.random()));
 
-/** A kind of model: how it is loaded, and what it makes of a recorded case. */
+/** A kind of model: how to load it, and to run it on a recorded case. */
 interface Kind {
   prefix: string;
   weights: string;
@@ -60,8 +60,8 @@ const runImage = (source: string, one: ModelCase): Tensor[] => {
 };
 
 /**
- * Not to the bit: where a weight lies in its file decides how it is aligned in memory, and some libraries under LibTorch
- * (MKL) add up in another order for it.
+ * Outputs are not bit-identical: a weight's position in its file determines its alignment in memory, for which some libraries
+ * under LibTorch (MKL) change the order of sums.
  */
 const rounding = 2e-6;
 
@@ -78,7 +78,7 @@ const kinds: Kind[] = [
 const half = (tensors: Tensors) =>
   new Map(Array.from(tensors, ([key, tensor]) => [key, tensor.to('float16')] as const));
 
-/** A folder with the config of a recorded model, and no weights yet. */
+/** Creates a folder with the config of a recorded model, without weights. */
 function folderLike(one: ModelCase): string {
   const folder = newPath();
   cpSync(join(one.folder, 'config.json'), join(folder, 'config.json'));
@@ -119,7 +119,7 @@ describe.each(kinds)('$prefix*', ({ prefix, weights, bin, load, run }) => {
       using _ = noGrad();
       const folder = folderLike(one);
       write(folder);
-      // float16 keeps 11 bits; errors add up over a few dozen layers.
+      // float16 keeps 11 bits; errors accumulate over a few dozen layers.
       for (const [i, output] of run(folder, one).entries()) expectAllclose(output, plain[i] as Tensor, 1e-2);
     });
   });

@@ -1,18 +1,18 @@
-/** @file Weights as they were published, turned into those of a model here: names of older files, and what is not used. */
+/** @file Renames published weights to a model's own parameter names, and sets aside weights that the model does not use. */
 import type { Tensor } from '../torch/index.js';
 
-/** Tensors by the names of a model here, and the names of those that it has no use for. */
+/** Tensors by a model's parameter names, and the published names of those that it does not use. */
 interface AdaptedWeights {
   tensors: Map<string, Tensor>;
   unused: string[];
 }
 
-/** Turns the published names into today's. */
+/** Renames published weights to a model's parameter names. */
 export type Adapt = (tensors: ReadonlyMap<string, Tensor>) => AdaptedWeights;
 
 export const asPublished: Adapt = (tensors) => ({ tensors: new Map(tensors), unused: [] });
 
-// Published before diffusers 0.13 (SD 1.x among them), the autoencoder's attention has other names.
+// The VAE's attention names in files published before diffusers 0.13, such as those of SD 1.x.
 const oldAttentionNames: Record<string, string> = {
   query: 'to_q',
   key: 'to_k',
@@ -20,7 +20,7 @@ const oldAttentionNames: Record<string, string> = {
   proj_attn: 'to_out.0',
 };
 
-/** The autoencoder's. Some files, and all in the LDM layout, have 1×1 convolutions where its attention is linear. */
+/** Adapts a VAE's weights. Some files, and all in the LDM layout, have 1×1 convolutions as the attention's linear layers. */
 export const adaptVAE: Adapt = (tensors) => {
   const adapted = new Map<string, Tensor>();
   for (const [key, tensor] of tensors) {
@@ -32,29 +32,56 @@ export const adaptVAE: Adapt = (tensors) => {
   return { tensors: adapted, unused: [] };
 };
 
-/** CLIP's text model, alone or of a whole CLIP model. */
-export function adaptCLIPText({ isWhole }: { isWhole: boolean }): Adapt {
-  return without(isWhole ? /^(vision_model\.|visual_projection\.|text_projection\.|logit_scale$)/ : null);
+const textProjection = 'text_projection.weight';
+
+/** Returns the width of CLIP's text embeddings; null where the weights contain no text projection. */
+export function textProjectionDim(tensors: ReadonlyMap<string, Tensor>): number | null {
+  return tensors.get(textProjection)?.shape[0] ?? null;
 }
 
-/** CLIP's vision model with its projection, alone or of a whole CLIP model. */
+/** Adapts the weights of a CLIPTextModel, a CLIPTextModelWithProjection or a whole CLIPModel. */
+export function adaptCLIPText({
+  isWhole,
+  projection = false,
+}: {
+  isWhole: boolean;
+  /** Whether the model has a text projection. */
+  projection?: boolean;
+}): Adapt {
+  const isUnused = (key: string): boolean =>
+    (isWhole && /^(vision_model\.|visual_projection\.|logit_scale$)/.test(key)) ||
+    (!projection && key === textProjection);
+  return adaptCLIP('text_model', ['embeddings', 'encoder', 'final_layer_norm'], isUnused);
+}
+
+/** Adapts the weights of a CLIPVisionModelWithProjection or a whole CLIPModel. */
 export function adaptCLIPVision({ isWhole }: { isWhole: boolean }): Adapt {
-  return without(isWhole ? /^(text_model\.|text_projection\.|logit_scale$)/ : null);
+  const isUnused = (key: string): boolean =>
+    isWhole && /^(text_model\.|text_projection\.|logit_scale$)/.test(key);
+  return adaptCLIP('vision_model', ['embeddings', 'encoder', 'pre_layrnorm', 'post_layernorm'], isUnused);
 }
 
-/** All but the other part, and but the constant 0 … n - 1 that older transformers saved with the weights. */
-function without(otherPart: RegExp | null): Adapt {
+/**
+ * @param part the prefix that transformers 4 gives to every layer of the transformer. transformers 5 leaves it out where
+ *   the model is a CLIPTextModel or CLIPVisionModel.
+ * @param layers the first parts of the names without the prefix
+ */
+function adaptCLIP(part: string, layers: readonly string[], isUnused: (key: string) => boolean): Adapt {
   return (tensors) => {
-    const isUnused = (key: string) =>
-      key.endsWith('.embeddings.position_ids') || otherPart?.test(key) === true;
-    return {
-      tensors: new Map([...tensors].filter(([key]) => !isUnused(key))),
-      unused: [...tensors.keys()].filter(isUnused),
-    };
+    const adapted = new Map<string, Tensor>();
+    const unused: string[] = [];
+    const isPrefixed = [...tensors.keys()].some((key) => key.startsWith(`${part}.`));
+    for (const [key, tensor] of tensors) {
+      const name = !isPrefixed && layers.includes(key.split('.', 1)[0] as string) ? `${part}.${key}` : key;
+      // Old versions of transformers saved the positions 0 … n - 1 with the weights.
+      if (isUnused(key) || key.endsWith('embeddings.position_ids')) unused.push(key);
+      else adapted.set(name, tensor);
+    }
+    return { tensors: adapted, unused };
   };
 }
 
-/** For a message: 'text_model.* (196), logit_scale'. */
+/** Returns a summary for messages, such as 'text_model.* (196), logit_scale'. */
 export function summarizeKeys(keys: Iterable<string>): string {
   const groups = new Map<string, string[]>();
   for (const key of keys) {

@@ -1,4 +1,4 @@
-/** @file What a single file does not hold: the published config.json of Stable Diffusion 1.x's parts (v1-4 and v1-5 have the same). */
+/** @file The published configs of Stable Diffusion 1.4 and 1.5, which are equal and which a single file does not contain. */
 
 export const sd15 = {
   unet: {

@@ -16,7 +16,7 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 const path = join(root, 'model.safetensors');
 type Shapes = Map<string, number[]>;
 
-/** The published file with a change. */
+/** Writes the published file with a change. */
 function published(change: (shapes: Shapes) => void): string {
   const shapes = ldmFile(v1);
   change(shapes);
@@ -37,7 +37,7 @@ describe('a file of another kind is named', () => {
   it.each([
     [
       'cond_stage_model.model.token_embedding.weight',
-      /it is Stable Diffusion 2\.x, whose text encoder is .* open_clip; give the model's folder/,
+      /it is Stable Diffusion 2\.x, whose text encoder is .* open_clip layout; use a model folder/,
     ],
     ['conditioner.embedders.0.transformer.text_model.final_layer_norm.weight', /it is SDXL/],
     [
@@ -52,23 +52,23 @@ describe('a file of another kind is named', () => {
   });
 
   it('by its shape: inpainting', () => {
-    refuses(/it is a model for inpainting, whose UNet takes 9 channels/, (shapes) =>
+    refuses(/it is an inpainting model, whose UNet has 9 input channels/, (shapes) =>
       shapes.set('model.diffusion_model.input_blocks.0.0.weight', [320, 9, 3, 3]),
     );
   });
 
-  it('where nothing is known of it', () => {
-    refuses(/it is something else, with the tensors encoder\.\* \(2\), bias;/, (shapes) => {
+  it('as another file, where it is unknown', () => {
+    refuses(/it is another file, with the tensors encoder\.\* \(2\), bias;/, (shapes) => {
       shapes.clear();
       shapes.set('encoder.a', [1]).set('encoder.b', [1]).set('bias', [1]);
     });
   });
 });
 
-describe('a file that is not whole', () => {
-  it('lacks a part', () => {
+describe('an incomplete file', () => {
+  it('is missing a part', () => {
     refuses(
-      /but it has no first_stage_model\.\*, cond_stage_model\.transformer\.\*; use a file that has/,
+      /but there is no first_stage_model\.\*, cond_stage_model\.transformer\.\*; use a file with UNet/,
       (shapes) => {
         drop(shapes, 'first_stage_model.');
         drop(shapes, 'cond_stage_model.');
@@ -76,7 +76,7 @@ describe('a file that is not whole', () => {
     );
   });
 
-  it('lacks tensors of a part, or has others', () => {
+  it('is missing tensors of a part, or has others', () => {
     const file = published((shapes) => {
       shapes.delete('model.diffusion_model.input_blocks.1.0.in_layers.0.weight');
       shapes.set('model.diffusion_model.input_blocks.99.0.bias', [1]);
@@ -87,15 +87,15 @@ describe('a file that is not whole', () => {
     );
   });
 
-  it('has tensors of an unknown purpose', () => {
-    refuses(/but there are others: embedding_manager\.\* \(2\), surprise$/, (shapes) =>
+  it('has unknown tensors', () => {
+    refuses(/but found others: embedding_manager\.\* \(2\), surprise$/, (shapes) =>
       shapes.set('embedding_manager.a', [1]).set('embedding_manager.b', [1]).set('surprise', [1]),
     );
   });
 });
 
-describe('what belongs to no part', () => {
-  it('is listed', () => {
+describe('tensors that belong to no part', () => {
+  it('are listed', () => {
     const file = openSingleFile(
       published((shapes) => {
         drop(shapes, 'betas');
@@ -110,19 +110,19 @@ describe('what belongs to no part', () => {
 });
 
 describe('the tensors', () => {
-  it('are each the property of one model', () => {
+  it('belong to one model each', () => {
     const file = openSingleFile(published(() => {}));
     loadVAE(file);
-    expect(() => loadVAE(file)).toThrow(/the vae of .* was taken already/);
+    expect(() => loadVAE(file)).toThrow(/the vae of .* has already been taken/);
   });
 
-  it('are let go of where no one takes them', () => {
-    const before = memoryStats().liveTensors;
+  it('are released if they are not taken', () => {
+    const initialTensors = memoryStats().liveTensors;
     {
       using _ = openSingleFile(published(() => {}));
-      expect(memoryStats().liveTensors).toBeGreaterThan(before + 1000);
+      expect(memoryStats().liveTensors).toBeGreaterThan(initialTensors + 1000);
     }
-    expect(memoryStats().liveTensors).toBe(before);
+    expect(memoryStats().liveTensors).toBe(initialTensors);
   });
 });
 
@@ -135,14 +135,14 @@ describe('a .ckpt', () => {
   const ckpt = join(root, 'model.ckpt');
   const dictionary = (...items: Buffer[]) => Buffer.concat([Buffer.from('}('), ...items, Buffer.from('u')]);
 
-  it('of PyTorch Lightning has other things beside the weights, of which nothing is run', () => {
+  it('of PyTorch Lightning has other objects beside the weights, which are not executed', () => {
     const callback = code.global('pytorch_lightning.callbacks.model_checkpoint', 'ModelCheckpoint');
     const harmful = code.call(code.global('os', 'system'), code.text('exit 1'));
-    writeBin(ckpt, small, (own) =>
+    writeBin(ckpt, small, (stateDict) =>
       dictionary(
         ...[code.text('global_step'), code.int(840000)],
         ...[code.text('callbacks'), dictionary(callback, harmful)],
-        ...[code.text('state_dict'), own],
+        ...[code.text('state_dict'), stateDict],
       ),
     );
     const file = openSingleFile(ckpt);
@@ -150,10 +150,12 @@ describe('a .ckpt', () => {
     expect(file.unused).toEqual([]);
   });
 
-  it('whose weights are objects of a class is refused', () => {
+  it('with objects of a class instead of weights is refused', () => {
     const object = code.call(code.global('torch.nn.modules.linear', 'Linear'));
-    writeBin(ckpt, small, (own) => Buffer.concat([own, code.text('layer'), object, Buffer.from('s')]));
+    writeBin(ckpt, small, (stateDict) =>
+      Buffer.concat([stateDict, code.text('layer'), object, Buffer.from('s')]),
+    );
     expect(() => openSingleFile(ckpt)).toThrow(CheckpointError);
-    expect(() => openSingleFile(ckpt)).toThrow(/its layer is no tensor/);
+    expect(() => openSingleFile(ckpt)).toThrow(/its layer is not a tensor/);
   });
 });

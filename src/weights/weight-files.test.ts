@@ -46,20 +46,22 @@ describe('which form is read', () => {
       } else if (ending === 'bin') writeBin(join(folder, form), marked);
       else writeSafetensors(join(folder, form), marked);
 
-      const { tensors, file, passedOver } = readWeights(folder, diffusersWeights);
+      const { tensors, file, otherForms } = readWeights(folder, diffusersWeights);
       expect(file).toBe(join(folder, form));
       expect(tensors.get('form')?.item()).toBe(i);
-      expect(passedOver).toEqual(forms.slice(i + 1));
+      expect(otherForms).toEqual(forms.slice(i + 1));
     }
   });
 
-  it('names what is there instead', () => {
+  it('names other weight files in the folder', () => {
     refuses(
-      /^Expected weights such as .*model\.safetensors but there are none: download them from where config\.json came from$/,
+      /^Expected weights such as .*model\.safetensors but there are none: download them from where config\.json is from$/,
     );
     writeFileSync(join(folder, 'model.onnx'), '');
     writeFileSync(join(folder, 'README.md'), '');
-    refuses(/: model\.onnx has another name; read are model\.safetensors, model\.safetensors\.index\.json, /);
+    refuses(
+      /: model\.onnx has another name; supported names are model\.safetensors, model\.safetensors\.index\.json, /,
+    );
     writeFileSync(join(folder, 'model.non_ema.safetensors'), '');
     refuses(/: model\.non_ema\.safetensors, model\.onnx have other names;.* pytorch_model\.bin, /);
   });
@@ -71,7 +73,7 @@ describe('shards', () => {
     writeJson(index(), { weight_map: { ...readJson(index()).weight_map, ...change } });
   beforeEach(() => writeShards(folder, 'model', 'safetensors', few));
 
-  it('together hold what the index lists', () => {
+  it('hold what the index lists', () => {
     const { tensors, file } = readWeights(folder, transformersWeights);
     expect(file).toBe(index());
     expect(Array.from(tensors, ([key, tensor]) => [key, tensor.toNumbers()[0]])).toEqual([
@@ -82,37 +84,37 @@ describe('shards', () => {
     ]);
   });
 
-  it('are all there', () => {
+  it('must all exist', () => {
     for (const name of readdirSync(folder).filter((one) => /000[13]-of/.test(one)))
       rmSync(join(folder, name));
     refuses(
-      /the 3 shards of .* but model-00001-of-00003\.safetensors, model-00003-of-00003\.safetensors are missing; download/,
+      /the 3 shards of .* but model-00001-of-00003\.safetensors, model-00003-of-00003\.safetensors are missing; download the missing files/,
     );
   });
 
-  it('hold neither less nor more', () => {
+  it('must hold neither less nor more', () => {
     editMap({ e: 'model-00002-of-00003.safetensors' });
-    refuses(/1 are missing \(e in model-00002-of-00003\.safetensors\); the shards are of another version/);
+    refuses(/1 are missing \(e in model-00002-of-00003\.safetensors\); the shards belong to another version/);
     editMap({ d: 'model-00002-of-00003.safetensors', e: undefined });
     refuses(/1 are missing \(d in model-00002.*\) and 1 are not listed there \(d in model-00001/);
   });
 
   it.each([
-    ['{', /an index with a weight_map in .*model\.safetensors\.index\.json but .*JSON/],
-    ['null', /but it has none/],
-    ['{"weight_map": {}}', /but it has none/],
-    ['{"weight_map": {"a": 5}}', /it names 5 for a, which is no weights file's name/],
+    ['{', /a JSON object in .*model\.safetensors\.index\.json but it cannot be read: .*JSON/],
+    ['null', /a JSON object in .* but received null/],
+    ['{"weight_map": {}}', /an index with a weight_map in .*index\.json but there is none/],
+    ['{"weight_map": {"a": 5}}', /it names 5 for a, which is not the name of a weights file/],
     ['{"weight_map": {"a": "../a.safetensors"}}', /it names "\.\.\/a\.safetensors" for a/],
     ['{"weight_map": {"a": "model.txt"}}', /it names "model\.txt"/],
-  ])('have an index that can be read: %s', (text, message) => {
+  ])('must have a valid index: %s', (text, message) => {
     writeFileSync(index(), text);
     refuses(message);
   });
 
   it('leave no tensors behind', () => {
-    const before = memoryStats().liveTensors;
+    const initialTensors = memoryStats().liveTensors;
     tidy(() => void readWeights(folder, transformersWeights));
-    expect(memoryStats().liveTensors).toBe(before);
+    expect(memoryStats().liveTensors).toBe(initialTensors);
   });
 });
 
@@ -120,19 +122,23 @@ describe('a torch file', () => {
   const file = () => join(folder, 'pytorch_model.bin');
   const dictionary = (...items: Buffer[]) => Buffer.concat([Buffer.from('}('), ...items, Buffer.from('u')]);
 
-  it('has the tensors itself, or under state_dict among other things', () => {
+  it('has its tensors at the top, or under state_dict', () => {
     writeBin(file(), few);
     expect([...readTensorBin(file(), 'refuse').keys()]).toEqual([...few.keys()]);
-    writeBin(file(), few, (own) => dictionary(code.text('epoch'), code.int(3), code.text('state_dict'), own));
+    writeBin(file(), few, (stateDict) =>
+      dictionary(code.text('epoch'), code.int(3), code.text('state_dict'), stateDict),
+    );
     expect([...readTensorBin(file(), 'refuse').keys()]).toEqual([...few.keys()]);
   });
 
-  it('has nothing but tensors in it', () => {
-    writeBin(file(), few, (own) => Buffer.concat([own, code.text('step'), code.int(3), Buffer.from('s')]));
-    refuses(/Expected a dictionary of tensors in .*pytorch_model\.bin but its step is no tensor/);
+  it('must contain nothing but tensors', () => {
+    writeBin(file(), few, (stateDict) =>
+      Buffer.concat([stateDict, code.text('step'), code.int(3), Buffer.from('s')]),
+    );
+    refuses(/Expected a dictionary of tensors in .*pytorch_model\.bin but its step is not a tensor/);
     craftTorchZip(file(), code.text('nothing'));
-    refuses(/but it holds none/);
+    refuses(/but there is none/);
     craftTorchZip(file(), pickleStateDict(new Map()));
-    refuses(/but it holds none/);
+    refuses(/but there is none/);
   });
 });

@@ -12,9 +12,13 @@ export interface Ended {
 export function runProgram(
   file: string,
   args: readonly string[],
-  { cwd, onError }: { cwd: string; onError?: (text: string, child: ChildProcess) => void },
+  {
+    cwd,
+    env,
+    onError,
+  }: { cwd: string; env?: NodeJS.ProcessEnv; onError?: (text: string, child: ChildProcess) => void },
 ): Promise<Ended> {
-  const child = spawn(file, args, { cwd });
+  const child = spawn(file, args, { cwd, env });
   let [stdout, stderr] = ['', ''];
   child.stdout.on('data', (chunk) => {
     stdout += chunk;

@@ -21,9 +21,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { verifyCheckpoint } from '../../src/training/checkpoints/checkpoint.js';
-import { listCheckpoints } from '../../src/training/checkpoints/checkpoint-folder.js';
+import { listCheckpoints } from '../../src/training/checkpoints/folder.js';
 import { lockFile } from '../../src/training/checkpoints/run-lock.js';
 import { target } from '../golden.js';
+import { type Change, type Fault, KillSweep } from '../long/kill-sweep.js';
 import { type Ended, runProgram } from './command.js';
 import { makeWorld, type World } from './world.js';
 
@@ -178,6 +179,19 @@ describe('kill -9', () => {
   );
 });
 
+describe('a change of the file system at which the process is killed, or which the system refuses', () => {
+  it('a sample of all of them (test/long has each): the resumed run ends as one that nothing happened to', async () => {
+    const sweep = new KillSweep(world);
+    const changes = await sweep.changes();
+    const faults = ['KILL', 'KILL', 'ENOSPC', 'EIO'] as const;
+    const samples = 12;
+    for (let i = 0; i < samples; i++) {
+      const at = Math.floor(((i + 0.5) * changes.length) / samples);
+      await sweep.check(changes[at] as Change, faults[i % faults.length] as Fault);
+    }
+  });
+});
+
 describe('a checkpoint that was spoilt', () => {
   it('is refused with the file named, and the newest that is whole is the way on', async () => {
     const folder = out('spoilt');
@@ -189,7 +203,7 @@ describe('a checkpoint that was spoilt', () => {
     const refused = await train(words(folder, '--max-steps', '3', '--resume'));
     expect(refused.exitCode).toBe(2);
     expect(refused.stderr).toBe(
-      `CheckpointError: ${file} is damaged: its SHA-256 is not the one in SHA256SUMS, so it was cut short or changed after it was written; the newest that is whole is checkpoint-1: give --resume ${join(folder, 'checkpoint-1')} to go on from there`,
+      `CheckpointError: ${file} is damaged: its SHA-256 is not the one in SHA256SUMS, so it was cut short or changed after it was written; the newest that is whole is checkpoint-1: resume with --resume ${join(folder, 'checkpoint-1')}`,
     );
     const good = await train(words(folder, '--max-steps', '3', '--resume', join(folder, 'checkpoint-1')));
     expect(good.stdout).toBe(join(folder, 'checkpoint-3'));
@@ -228,7 +242,7 @@ describe('a full disk', () => {
       const full = await train(words(folder, ...flags));
       expect(full.exitCode).toBe(2);
       expect(full.stderr).toMatch(
-        /The checkpoint of step 4 could not be written: ENOSPC.*\. The run goes on, and tries again at the next save\n/,
+        /The checkpoint of step 4 could not be written: ENOSPC.*\. The run continues, and tries again at the next save\n/,
       );
       expect(full.stderr).toMatch(
         /TrainingError: The checkpoint of step 4 could not be written: ENOSPC.* Make room in .*--resume .*checkpoint-2$/m,
@@ -283,14 +297,14 @@ describe('a full disk', () => {
       );
       expect([cached.exitCode, cached.stderr]).toEqual([
         2,
-        expect.stringMatching(/ENOSPC: .*\.safetensors'$/),
+        expect.stringMatching(/ENOSPC: .*\.safetensors': make room on its disk, or give another folder$/),
       ]);
       expect(existsSync(out('no room'))).toBe(false);
       expect(() => writeFileSync(join(disk.path, 'filler'), Buffer.alloc(2 ** 17))).toThrow(/ENOSPC/);
       const started = await train(words(join(disk.path, 'out'), '--max-steps', '1'));
       expect([started.exitCode, started.stderr]).toEqual([
         2,
-        expect.stringMatching(/ENOSPC: .*config\.yaml'$/),
+        expect.stringMatching(/--output-dir .*ENOSPC: no space left on device$/),
       ]);
     } finally {
       disk.unmount();
@@ -331,7 +345,7 @@ describe('NaN', () => {
     // A GPU's steps are told, and looked at after.
     expect(stepsToldIn(stopped)).toHaveLength(Number(step) - (target.device === 'cpu' ? 1 : 0));
 
-    expect(stderr).toContain(`; go on with --resume ${listCheckpoints(stopped).at(-1)}`);
+    expect(stderr).toContain(`; resume with --resume ${listCheckpoints(stopped).at(-1)}`);
 
     // From the checkpoint before, and from the start: the same.
     const onwards = await train(words(stopped, ...flags, '--max-nan-steps', '6', '--resume'));
@@ -348,7 +362,7 @@ describe('NaN', () => {
     const { exitCode, stderr } = await train(words(folder, '--learning-rate', '1e30'));
     expect(exitCode).toBe(2);
     expect(stderr).toMatch(
-      /TrainingError: .* (NaN|Infinity) in step 2;.* there is no checkpoint to go on from: start again/,
+      /TrainingError: .* (NaN|Infinity) in step 2;.* there is no checkpoint to resume: start again/,
     );
     expect(leftIn(folder)).toEqual(['metrics.jsonl']);
   });
@@ -456,6 +470,29 @@ describe('signals', () => {
     expect(again.stderr).not.toContain('damaged');
     expect(again.stderr).toContain('Cache of latents: complete, 0 newly encoded');
   });
+
+  it.each([
+    ['SIGUSR1', 138],
+    ['SIGUSR2', 140],
+    ['SIGXCPU', 152],
+    ['SIGQUIT', 131],
+  ] as const)(
+    '%s, which a scheduler sends before it kills: a checkpoint is written, exit code %d',
+    async (name, code) => {
+      const folder = out(name);
+      const { exitCode, stderr, stdout } = await train(
+        words(folder),
+        when('Training', (child) => {
+          child.kill(name);
+          // A limit of CPU time is told every second.
+          if (name !== 'SIGQUIT') setTimeout(() => child.kill(name), 5);
+        }),
+      );
+      expect(exitCode, stderr).toBe(code);
+      verifyCheckpoint(stdout);
+      expect(stderr).toContain(`--resume ${stdout}`);
+    },
+  );
 
   it('SIGHUP of a terminal that is closed: the step is ended and a checkpoint written', async ({ skip }) => {
     if (spawnSync('script', ['--version']).status !== 0)

@@ -1,6 +1,6 @@
 /**
- * @file What CLIP's text and vision models share: a transformer with normalisation before each part (Radford et
- * al., arXiv 2103.00020; transformers `src/transformers/models/clip/modeling_clip.py`).
+ * @file The transformer that CLIP's text and vision models share, with pre-normalisation (Radford et al., arXiv 2103.00020;
+ * transformers `src/transformers/models/clip/modeling_clip.py`).
  */
 import { attention, gelu, quickGelu } from '../../nn/functional.js';
 import { LayerNorm, Linear } from '../../nn/layers.js';
@@ -15,11 +15,11 @@ export interface CLIPEncoderConfig {
   heads: number;
   eps: number;
   activation: 'quick_gelu' | 'gelu';
-  /** Whether a position attends to itself and those before it only. */
+  /** Whether positions attend only to themselves and earlier positions. */
   isCausal: boolean;
 }
 
-/** The keys that both kinds of config.json have. */
+/** Reads the keys that both models' config.json have. */
 export function readCLIPEncoderConfig(
   reader: ConfigReader,
   defaults: { hiddenSize: number; heads: number; isCausal: boolean },
@@ -43,7 +43,7 @@ export function readCLIPEncoderConfig(
   };
 }
 
-/** hidden [batch, n, hiddenSize] → the same shape, after the first `count` layers (default all) */
+/** Runs the first `count` layers (default: all): hidden [batch, n, hiddenSize] → the same shape */
 export class CLIPEncoder extends Module<[hidden: Tensor, count?: number]> {
   readonly layers: readonly CLIPEncoderLayer[];
 
@@ -57,7 +57,7 @@ export class CLIPEncoder extends Module<[hidden: Tensor, count?: number]> {
   }
 }
 
-class CLIPEncoderLayer extends Module {
+export class CLIPEncoderLayer extends Module {
   readonly self_attn: CLIPAttention;
   readonly layer_norm1: LayerNorm;
   readonly mlp: CLIPMLP;
@@ -126,8 +126,8 @@ class CLIPMLP extends Module {
   }
 }
 
-// What transformers writes into every config.json and a frozen CLIP encoder does not use: training, text generation,
-// classification, and how outputs are returned.
+// Keys that transformers writes into every config.json and a frozen CLIP encoder does not use: for training, text
+// generation, classification, and the form of outputs.
 const withoutEffect = [
   'architectures',
   'attention_dropout',

@@ -1,9 +1,9 @@
-/** @file CLIP's text encoder with its projection (transformers `modeling_clip.py`, CLIPTextModelWithProjection). */
+/** @file CLIP's text encoder with its projection (transformers `src/transformers/models/clip/modeling_clip.py`). */
 import { Linear } from '../../nn/layers.js';
 import { type Tensor, tidy } from '../../torch/index.js';
 import { type CLIPTextConfig, CLIPTextModel } from './clip-text-model.js';
 
-/** Adds `embed`: what a text is compared with pictures by. */
+/** Adds `embed`, which returns the text embeddings that are compared with image embeddings. */
 export class CLIPTextModelWithProjection extends CLIPTextModel {
   readonly text_projection: Linear;
 
@@ -15,6 +15,14 @@ export class CLIPTextModelWithProjection extends CLIPTextModel {
 
   /** inputIds [batch, n] int64 → text embeddings [batch, projectionDim] */
   embed(inputIds: Tensor): Tensor {
-    return tidy(() => this.text_projection.call(this.call(inputIds).poolerOutput));
+    return tidy(() => this.encode(inputIds).textEmbeds);
+  }
+
+  /** Returns the text embeddings beside the hidden states before the last layer, which SDXL takes. */
+  encode(inputIds: Tensor): { textEmbeds: Tensor; penultimateHiddenState: Tensor } {
+    return tidy(() => {
+      const { poolerOutput, penultimateHiddenState } = this.call(inputIds);
+      return { textEmbeds: this.text_projection.call(poolerOutput), penultimateHiddenState };
+    });
   }
 }

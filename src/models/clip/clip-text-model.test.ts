@@ -31,7 +31,7 @@ const build = (json: object) => new CLIPTextModel(parseCLIPTextConfig(json, 'con
 
 describe('CLIPTextModel, as the original computes it', () => {
   const cases = modelCases('text_encoder');
-  it('has recorded cases, with the old and the new way to find the end of the text', () => {
+  it('has recorded cases, with an old and a new config of the end-of-text token', () => {
     expect(cases.map(({ folder }) => loadTextEncoder(folder).config.eosTokenId)).toEqual(
       expect.arrayContaining([2, 999]),
     );

@@ -3,7 +3,12 @@ import { Embedding, LayerNorm } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { arange, type Tensor } from '../../torch/index.js';
 import { ConfigReader } from '../config.js';
-import { CLIPEncoder, type CLIPEncoderConfig, readCLIPEncoderConfig } from './clip-encoder.js';
+import {
+  CLIPEncoder,
+  type CLIPEncoderConfig,
+  type CLIPEncoderLayer,
+  readCLIPEncoderConfig,
+} from './clip-encoder.js';
 
 export interface CLIPTextConfig extends CLIPEncoderConfig {
   vocabSize: number;
@@ -12,9 +17,10 @@ export interface CLIPTextConfig extends CLIPEncoderConfig {
 }
 
 /**
- * @param json the parsed config.json of a CLIPTextModel
+ * Reads a CLIPTextModel's config.
+ * @param json the parsed config.json
  * @param where its path, for errors
- * @throws ConfigError for a value that is not supported, and for a key that is not known
+ * @throws ConfigError for an unsupported value or an unknown key
  */
 export function parseCLIPTextConfig(json: unknown, where: string): CLIPTextConfig {
   const reader = new ConfigReader(json, where);
@@ -24,20 +30,22 @@ export function parseCLIPTextConfig(json: unknown, where: string): CLIPTextConfi
     maxPositions: reader.count('max_position_embeddings', 77),
     eosTokenId: reader.count('eos_token_id', 49407, 2 ** 20),
   };
-  // The size of a projection that CLIPTextModel does not have.
+  // The width of the text projection, which CLIPTextModel does not have.
   reader.ignore('projection_dim');
   reader.finish();
   return config;
 }
 
 export interface CLIPTextOutput {
-  /** [batch, n, hiddenSize], after the final normalisation: what the UNet attends to */
+  /** [batch, n, hiddenSize], after the final normalisation; the UNet of SD 1.x attends to it */
   lastHiddenState: Tensor;
-  /** [batch, hiddenSize], the state at the end of the text */
+  /** [batch, n, hiddenSize], the hidden state before the last layer, not normalised; the UNet of SDXL attends to it */
+  penultimateHiddenState: Tensor;
+  /** [batch, hiddenSize], the last hidden state at the end-of-text token */
   poolerOutput: Tensor;
 }
 
-/** inputIds [batch, n] int64 in 0 … vocabSize - 1, n up to maxPositions. There is no padding mask: pads count as text. */
+/** inputIds [batch, n] int64 in 0 … vocabSize - 1, n ≤ maxPositions. There is no padding mask: padding counts as text. */
 export class CLIPTextModel extends Module<[inputIds: Tensor], CLIPTextOutput> {
   readonly text_model: CLIPTextTransformer;
   readonly config: CLIPTextConfig;
@@ -49,19 +57,20 @@ export class CLIPTextModel extends Module<[inputIds: Tensor], CLIPTextOutput> {
   }
 
   protected forward(inputIds: Tensor): CLIPTextOutput {
-    const lastHiddenState = this.text_model.call(inputIds);
+    const { last: lastHiddenState, penultimate } = this.text_model.call(inputIds);
     const [batch = 0, n = 0, channels = 0] = lastHiddenState.shape;
     const row = arange(0, batch, 1, { dtype: 'int64', device: inputIds.device }).mul(n);
     const ends = row.add(this.#endOfText(inputIds));
     return {
       lastHiddenState,
+      penultimateHiddenState: penultimate,
       poolerOutput: lastHiddenState.reshape(batch * n, channels).indexSelect(0, ends),
     };
   }
 
   /**
-   * [batch]: the first position of the end token. Configs older than transformers 4.31, SD 1.x's among them, name 2
-   * as that token, which is wrong; there it is taken to be the highest id, as it is in CLIP's vocabulary.
+   * Returns the first position of the end-of-text token, [batch]. Configs from before transformers 4.31, such as SD 1.x's,
+   * wrongly say that its id is 2; then it is the highest id, as in CLIP's vocabulary.
    */
   #endOfText(inputIds: Tensor): Tensor {
     const { eosTokenId } = this.config;
@@ -69,8 +78,8 @@ export class CLIPTextModel extends Module<[inputIds: Tensor], CLIPTextOutput> {
   }
 }
 
-/** Ids [batch, n] → [batch, n, hiddenSize] */
-class CLIPTextTransformer extends Module<[inputIds: Tensor]> {
+/** Ids [batch, n] → [batch, n, hiddenSize], before and after the last layer */
+class CLIPTextTransformer extends Module<[inputIds: Tensor], { penultimate: Tensor; last: Tensor }> {
   readonly embeddings: CLIPTextEmbeddings;
   readonly encoder: CLIPEncoder;
   readonly final_layer_norm: LayerNorm;
@@ -82,8 +91,11 @@ class CLIPTextTransformer extends Module<[inputIds: Tensor]> {
     this.final_layer_norm = new LayerNorm(config.hiddenSize, config.eps);
   }
 
-  protected forward(inputIds: Tensor): Tensor {
-    return this.final_layer_norm.call(this.encoder.call(this.embeddings.call(inputIds)));
+  protected forward(inputIds: Tensor): { penultimate: Tensor; last: Tensor } {
+    const { layers } = this.encoder;
+    const penultimate = this.encoder.call(this.embeddings.call(inputIds), layers.length - 1);
+    const last = this.final_layer_norm.call((layers.at(-1) as CLIPEncoderLayer).call(penultimate));
+    return { penultimate, last };
   }
 }
 
@@ -100,8 +112,9 @@ class CLIPTextEmbeddings extends Module<[inputIds: Tensor]> {
   protected forward(inputIds: Tensor): Tensor {
     const n = inputIds.shape.at(-1) ?? 0;
     const positions = this.position_embedding.weight;
-    const most = positions.shape[0] ?? 0;
-    if (n > most) throw new RangeError(`Expected at most ${most} tokens for inputIds but received ${n}`);
+    const maxTokens = positions.shape[0] ?? 0;
+    if (n > maxTokens)
+      throw new RangeError(`Expected at most ${maxTokens} tokens for inputIds but received ${n}`);
     return this.token_embedding.call(inputIds).add(positions.slice(0, 0, n));
   }
 }

@@ -29,7 +29,22 @@ interface Settings {
   readonly maxLength: number;
 }
 
-export class ClipTokenizer {
+/** Turns prompts into the ids that a model's text encoders take. */
+export interface PromptTokenizer {
+  /** Tokens of a prompt that are kept, BOS and EOS included. */
+  readonly maxLength: number;
+  /** The shape of a prompt's ids. */
+  readonly shape: readonly number[];
+  encode(text: string): number[];
+  /** Counts all tokens of a prompt, BOS and EOS included, also those beyond maxLength. */
+  countTokens(text: string): number;
+  /** Whether `encode` drops the end of a prompt; unlike a count, it takes milliseconds for a text of any length. */
+  truncates(text: string): boolean;
+  /** What tells it from tokenizers that give other ids. */
+  fingerprint(): string;
+}
+
+export class ClipTokenizer implements PromptTokenizer {
   readonly #text: LongText;
   /** All that the ids depend on, as JSON. */
   readonly #origin: string;
@@ -69,6 +84,10 @@ export class ClipTokenizer {
     if (existsSync(whole)) return new ClipTokenizer(readJson(whole), settings, whole);
     const vocabulary = join(dir, 'vocab.json');
     return new ClipTokenizer(describe(dir, settings), settings, vocabulary);
+  }
+
+  get shape(): readonly number[] {
+    return [this.maxLength];
   }
 
   /** SHA-256 of what it was made of: tokenizers with the same give the same ids. */

@@ -35,7 +35,7 @@ describe('CLIPVisionModelWithProjection', () => {
 
   const [one] = modelCases('image_encoder') as [ReturnType<typeof modelCases>[number]];
 
-  it('does not run the layers after the one asked for', () => {
+  it('does not run later layers', () => {
     const model = loadImageEncoder(one.folder, target);
     const pixels = recorded(one, 'pixel_values');
     const last = model.vision_model.encoder.layers.at(-1);
@@ -44,7 +44,7 @@ describe('CLIPVisionModelWithProjection', () => {
     expectAllclose(model.hiddenStates(pixels, -2), recorded(one, 'hidden_states.-2'), 5e-6);
   });
 
-  it('refuses pictures of another size, and layers that it does not have', () => {
+  it('refuses images of another size, and layers that do not exist', () => {
     const model = loadImageEncoder(one.folder, target);
     expect(() => model.call(zeros([1, 3, 56, 57]))).toThrow(
       'Expected 56 × 56 pixels for pixelValues but received 56 × 57',

@@ -10,16 +10,17 @@ import { CLIPEncoder, type CLIPEncoderConfig, readCLIPEncoderConfig } from './cl
 
 export interface CLIPVisionConfig extends CLIPEncoderConfig {
   channels: number;
-  /** Height and width of the pictures, in pixels. */
+  /** Height and width of the images, in pixels. */
   imageSize: number;
   patchSize: number;
   projectionDim: number;
 }
 
 /**
- * @param json the parsed config.json of a CLIPVisionModelWithProjection
+ * Reads a CLIPVisionModelWithProjection's config.
+ * @param json the parsed config.json
  * @param where its path, for errors
- * @throws ConfigError for a value that is not supported, and for a key that is not known
+ * @throws ConfigError for an unsupported value or an unknown key
  */
 export function parseCLIPVisionConfig(json: unknown, where: string): CLIPVisionConfig {
   const reader = new ConfigReader(json, where);
@@ -51,9 +52,8 @@ export class CLIPVisionModelWithProjection extends Module<[pixelValues: Tensor]>
   }
 
   /**
-   * The states after a layer, [batch, 1 + patches, hiddenSize], the class token first; later layers do not run.
-   * @param index as in transformers' `hidden_states`: 0 is before the first layer, -1 after the last. IP-Adapter Plus
-   * takes -2.
+   * Returns the hidden states after a layer, [batch, 1 + patches, hiddenSize], the class token first. Later layers do not run.
+   * @param index as in transformers' `hidden_states`: 0 before the first layer, -1 after the last. IP-Adapter Plus uses -2.
    */
   hiddenStates(pixelValues: Tensor, index: number): Tensor {
     const { layers } = this.config;
@@ -65,7 +65,7 @@ export class CLIPVisionModelWithProjection extends Module<[pixelValues: Tensor]>
     return this.vision_model.call(pixelValues.to(this.visual_projection.weight.dtype), count);
   }
 
-  /** The image embeddings [batch, projectionDim] of `hiddenStates(…, -1)`. */
+  /** Returns the image embeddings [batch, projectionDim] of the result of `hiddenStates(…, -1)`. */
   project(lastHiddenState: Tensor): Tensor {
     return tidy(() =>
       this.visual_projection.call(this.vision_model.post_layernorm.call(lastHiddenState.select(1, 0))),
@@ -80,7 +80,7 @@ export class CLIPVisionModelWithProjection extends Module<[pixelValues: Tensor]>
 /** Pixels → [batch, 1 + patches, hiddenSize], after the first `count` layers */
 class CLIPVisionTransformer extends Module<[pixelValues: Tensor, count: number]> {
   readonly embeddings: CLIPVisionEmbeddings;
-  /** Spelt as in every published checkpoint. */
+  /** The spelling of published checkpoints. */
   readonly pre_layrnorm: LayerNorm;
   readonly encoder: CLIPEncoder;
   readonly post_layernorm: LayerNorm;
@@ -98,7 +98,7 @@ class CLIPVisionTransformer extends Module<[pixelValues: Tensor, count: number]>
   }
 }
 
-/** A class token and a linear projection of each patch, with positions added */
+/** Pixels → a class token and a linear projection of each patch, plus position embeddings */
 class CLIPVisionEmbeddings extends Module<[pixelValues: Tensor]> {
   class_embedding: Tensor;
   readonly patch_embedding: Conv2d;

@@ -5,7 +5,7 @@ import { Generator, memoryStats, noGrad, randn, tidy, zeros } from '../../torch/
 import { loadVAE } from '../../weights/load.js';
 import { AutoencoderKL, parseVAEConfig, sampleLatents } from './autoencoder-kl.js';
 
-// The published SD 1.5 file, with the defaults of that time left out.
+// The published SD 1.5 config, which omits the defaults of its time.
 const sd15 = {
   _class_name: 'AutoencoderKL',
   _diffusers_version: '0.6.0',
@@ -45,7 +45,7 @@ describe('AutoencoderKL', () => {
     expect(vae.config.scalingFactor).toBe(0.18215);
   });
 
-  it('keeps logvar in its range', () => {
+  it('clamps logvar to its range', () => {
     using _ = noGrad();
     const [one] = modelCases('vae') as [ReturnType<typeof modelCases>[number]];
     const vae = loadVAE(one.folder, target);
@@ -56,25 +56,25 @@ describe('AutoencoderKL', () => {
     expect(vae.encode(recorded(one, 'image')).logvar.min().item()).toBe(20);
   });
 
-  it('reconstructs by way of the mean, and leaves no tensors behind', () => {
+  it('reconstructs from the mean, and releases intermediate tensors', () => {
     const [one] = modelCases('vae') as [ReturnType<typeof modelCases>[number]];
     const vae = loadVAE(one.folder, target);
     const image = recorded(one, 'image');
-    const before = memoryStats().liveTensors;
+    const initialTensors = memoryStats().liveTensors;
     tidy(() => expectAllclose(vae.call(image), vae.decode(vae.encode(image).mean), 0));
-    expect(memoryStats().liveTensors).toBe(before);
+    expect(memoryStats().liveTensors).toBe(initialTensors);
   });
 
-  it('holds few of the largest tensors at a time', () => {
+  it('has few of the largest tensors in memory at a time', () => {
     using _ = noGrad();
     const [one] = modelCases('vae') as [ReturnType<typeof modelCases>[number]];
     const vae = loadVAE(one.folder, { device: 'cpu', dtype: 'float32' });
     const image = randn([1, 3, 512, 512]);
-    const before = memoryStats().cpuPeakBytes;
+    const initialBytes = memoryStats().cpuPeakBytes;
     tidy(() => vae.encode(image));
-    // The first block's input, what its second ResNet block takes, normalises and makes, and two within the convolution.
+    // The first block's input; its second ResNet block's input, normalised input and output; two in the convolution.
     const largest = (vae.encoder.conv_in.weight.shape[0] as number) * 512 * 512 * 4;
-    expect((memoryStats().cpuPeakBytes - before) / largest).toBeLessThan(5.5);
+    expect((memoryStats().cpuPeakBytes - initialBytes) / largest).toBeLessThan(5.5);
   });
 
   it.each([
@@ -89,7 +89,7 @@ describe('AutoencoderKL', () => {
 });
 
 describe('sampleLatents', () => {
-  it('draws the noise from a generator', () => {
+  it('samples the noise from a generator', () => {
     const mean = zeros([1, 4, 2, 2]).add(3);
     const std = zeros([1, 4, 2, 2]).add(0.5);
     const noise = randn([1, 4, 2, 2], { generator: new Generator('cpu', 5) });

@@ -1,5 +1,5 @@
 /**
- * @file The autoencoder between pictures and latents (Rombach et al., arXiv 2112.10752, section 3.1; diffusers
+ * @file The VAE, which encodes images to latents and decodes them (Rombach et al., arXiv 2112.10752, section 3.1; diffusers
  * `src/diffusers/models/autoencoder_kl.py` and `src/diffusers/models/vae.py`).
  */
 import { Conv2d, GroupNorm } from '../../nn/layers.js';
@@ -9,25 +9,26 @@ import { ConfigReader, MAX_LAYERS } from '../config.js';
 import { Attention } from '../layers/attention.js';
 import { Downsample2D, normSiluConv, ResnetBlock2D, Upsample2D } from '../layers/resnet.js';
 
-// Upstream's, in every norm of the autoencoder.
+// The value of every norm in upstream's VAE.
 const eps = 1e-6;
 
 export interface AutoencoderKLConfig {
   inChannels: number;
   outChannels: number;
   latentChannels: number;
-  /** From the picture's resolution to the latents'. */
+  /** Channels of each level, from the image's resolution to the latents'. */
   blockOutChannels: readonly number[];
   layersPerBlock: number;
   groups: number;
-  /** What latents are multiplied by before the UNet, and divided by before decoding. The model itself does neither. */
+  /** The factor that scales latents for the UNet, and must be divided by before decoding; the model does neither itself. */
   scalingFactor: number;
 }
 
 /**
- * @param json the parsed config.json of an AutoencoderKL
+ * Reads an AutoencoderKL's config.
+ * @param json the parsed config.json
  * @param where its path, for errors
- * @throws ConfigError for a value that is not supported, and for a key that is not known
+ * @throws ConfigError for an unsupported value or an unknown key
  */
 export function parseVAEConfig(json: unknown, where: string): AutoencoderKLConfig {
   const reader = new ConfigReader(json, where);
@@ -53,7 +54,7 @@ export function parseVAEConfig(json: unknown, where: string): AutoencoderKLConfi
     use_post_quant_conv: true,
     use_quant_conv: true,
   });
-  // force_upcast advises against float16; the caller chooses the dtype.
+  // force_upcast warns of float16; the caller chooses the dtype.
   reader.ignore('sample_size', 'force_upcast');
   reader.finish();
   return config;
@@ -68,19 +69,19 @@ export interface LatentDistribution {
   std: Tensor;
 }
 
-/** mean + std · noise. The noise is given, or standard normal from a generator on the latents' device. */
+/** Returns mean + std · noise. A generator, on the latents' device, stands for standard normal noise. */
 export function sampleLatents(
   { mean, std }: Pick<LatentDistribution, 'mean' | 'std'>,
   noise: Tensor | Generator,
 ): Tensor {
   return tidy(() => {
     const { shape, dtype, device } = mean;
-    const given = noise instanceof Generator ? randn(shape, { generator: noise, dtype, device }) : noise;
-    return mean.add(std.mul(given));
+    const values = noise instanceof Generator ? randn(shape, { generator: noise, dtype, device }) : noise;
+    return mean.add(std.mul(values));
   });
 }
 
-/** Pictures [batch, inChannels, h, w] in -1 … 1 → their reconstruction, by way of the mean latents */
+/** Images [batch, inChannels, h, w] in -1 … 1 → their reconstruction from the mean latents */
 export class AutoencoderKL extends Module<[image: Tensor]> {
   readonly encoder: Encoder;
   readonly decoder: Decoder;
@@ -98,7 +99,7 @@ export class AutoencoderKL extends Module<[image: Tensor]> {
     this.config = config;
   }
 
-  /** image [batch, inChannels, h, w] in -1 … 1 → distributions of [batch, latentChannels, h/8, w/8] */
+  /** Encodes images [batch, inChannels, h, w] in -1 … 1 to distributions of latents [batch, latentChannels, h/8, w/8]. */
   encode(image: Tensor): LatentDistribution {
     return tidy(() => {
       const moments = this.quant_conv.call(this.encoder.call(image.to(this.quant_conv.weight.dtype)));
@@ -108,7 +109,7 @@ export class AutoencoderKL extends Module<[image: Tensor]> {
     });
   }
 
-  /** latents [batch, latentChannels, h, w] (not scaled) → [batch, outChannels, 8h, 8w], about -1 … 1, not clamped */
+  /** Decodes unscaled latents [batch, latentChannels, h, w] to images [batch, outChannels, 8h, 8w] in about -1 … 1, not clamped. */
   decode(latents: Tensor): Tensor {
     return tidy(() =>
       this.decoder.call(this.post_quant_conv.call(latents.to(this.post_quant_conv.weight.dtype))),
@@ -189,7 +190,7 @@ class Decoder extends Module {
   }
 }
 
-/** [batch, inChannels, h, w] → [batch, outChannels, h/2, w/2]; the last block keeps h and w */
+/** [batch, inChannels, h, w] → [batch, outChannels, h/2, w/2]; the last block does not resize */
 class DownEncoderBlock2D extends Module {
   readonly resnets: readonly ResnetBlock2D[];
   readonly downsamplers: readonly Downsample2D[];
@@ -205,7 +206,7 @@ class DownEncoderBlock2D extends Module {
   }
 }
 
-/** [batch, inChannels, h, w] → [batch, outChannels, 2h, 2w]; the last block keeps h and w */
+/** [batch, inChannels, h, w] → [batch, outChannels, 2h, 2w]; the last block does not resize */
 class UpDecoderBlock2D extends Module {
   readonly resnets: readonly ResnetBlock2D[];
   readonly upsamplers: readonly Upsample2D[];
@@ -221,7 +222,7 @@ class UpDecoderBlock2D extends Module {
   }
 }
 
-/** Attention over all pixels, with one head, between two ResNet blocks: [batch, channels, h, w] → the same shape */
+/** Single-head attention over all pixels between two ResNet blocks: [batch, channels, h, w] → the same shape */
 class MidBlock2D extends Module {
   readonly attentions: readonly [Attention];
   readonly resnets: readonly ResnetBlock2D[];

@@ -16,8 +16,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readSafetensors } from '../../formats/index.js';
 import { type Tensor, tensor } from '../../torch/index.js';
 import { type Checkpoint, findCheckpoint, loadCheckpoint, saveCheckpoint } from './checkpoint.js';
-import { clearLeftovers, writeFolder } from './checkpoint-folder.js';
-import { CheckpointKeeper } from './checkpoint-keeper.js';
+import { clearLeftovers, restoreReplaced, writeFolder } from './folder.js';
+import { CheckpointKeeper } from './keeper.js';
 
 let out: string;
 beforeEach(() => {
@@ -86,7 +86,7 @@ describe('what is damaged', () => {
     truncateSync(join(third, 'optimizer.safetensors'), 20);
     rmSync(join(second, 'ip_adapter.safetensors'));
     expect(() => findCheckpoint(out, true)).toThrow(
-      `${join(third, 'optimizer.safetensors')} is damaged: its SHA-256 is not the one in SHA256SUMS, so it was cut short or changed after it was written; the newest that is whole is checkpoint-5: give --resume ${first} to go on from there`,
+      `${join(third, 'optimizer.safetensors')} is damaged: its SHA-256 is not the one in SHA256SUMS, so it was cut short or changed after it was written; the newest that is whole is checkpoint-5: resume with --resume ${first}`,
     );
     expect(findCheckpoint(out, first)).toBe(first);
     rmSync(first, { recursive: true });
@@ -123,6 +123,13 @@ describe('complete or absent', () => {
     // Killed between the two renames of a replacement: the old one is the only one.
     renameSync(replaced, join(out, '.checkpoint-10.replaced'));
     mkdirSync(join(out, '.checkpoint-of-mine'));
+    // It is seen before anything is deleted: by --resume, and by a fresh start, which must not mix with it.
+    restoreReplaced(out);
+    expect(names()).toHaveLength(6);
+    expect(findCheckpoint(out, true)).toBe(replaced);
+    expect(() => findCheckpoint(out, undefined)).toThrow(
+      /holds the checkpoints of another run, up to checkpoint-10/,
+    );
     clearLeftovers(out);
     expect(names()).toEqual(['.checkpoint-of-mine', 'checkpoint-10', 'checkpoint-5']);
     expect(findCheckpoint(out, true)).toBe(replaced);
@@ -164,7 +171,7 @@ describe('keeping', () => {
     const [good] = save(1) as [string];
     const keeper = new CheckpointKeeper(out, 1, good);
     expect(() => keeper.save(contentOf(2, weights(1, bad, 3)), false)).toThrow(
-      `Expected finite weights after step 2 but image_proj.latents has ${bad}. No checkpoint was written; go on with --resume ${good}`,
+      `Expected finite weights after step 2 but image_proj.latents has ${bad}. No checkpoint was written; resume with --resume ${good}`,
     );
     expect(names()).toEqual(['checkpoint-1']);
     expect(existsSync(good)).toBe(true);

@@ -1,6 +1,6 @@
 /**
- * @file Checkpoints: all that training needs to go on to the bit. A checkpoint is a folder `checkpoint-N` that is
- * complete or absent (see checkpoint-folder.ts), and whose every byte is checked before it is used.
+ * @file Checkpoints: all that training needs to resume bit-exactly. A checkpoint is a folder `checkpoint-N` that is
+ * complete or absent (see folder.ts), and whose every byte is checked before it is used.
  *
  *     checkpoint-N/ip_adapter.safetensors   the adapter, official keys: what ComfyUI and diffusers load
  *     checkpoint-N/ip_adapter_ema.safetensors   its moving average, with --use-ema; the same keys
@@ -17,7 +17,7 @@ import { CheckpointError, ConfigError } from '../../base/errors.js';
 import { regularFile } from '../../base/regular-file.js';
 import { readSafetensors, safetensorsSize, writeSafetensors } from '../../formats/index.js';
 import { type Tensor, tensor } from '../../torch/index.js';
-import { checkpointPath, listCheckpoints, writeFolder } from './checkpoint-folder.js';
+import { checkpointPath, listCheckpoints, writeFolder } from './folder.js';
 
 const stateSchema = z.strictObject({
   /** Steps done, of all that the run is to have. */
@@ -102,27 +102,31 @@ export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter' | 'ema'
   if (generator === undefined)
     throw new CheckpointError(`${join(path, optimizerFile)} has no '${generatorKey}'`);
   optimizer.delete(generatorKey);
-  return { state, optimizer, generator: generator.toBytes() };
+  const generatorState = generator.toBytes();
+  generator.dispose();
+  return { state, optimizer, generator: generatorState };
 }
 
 /**
- * The checkpoint that `resume` means, every byte of it checked, or undefined for a fresh start.
- * @param resume a path; true for the newest of the output folder; undefined for none
+ * Returns the checkpoint that `resume` means, every byte of it checked, or undefined for a fresh start.
+ * @param resume a path; true or 'latest' for the newest of the output folder; 'auto' for that or, where there is none, a
+ * fresh start; undefined for a fresh start
  * @throws ConfigError where there is none to resume, or where a fresh start would mix with an older run's checkpoints.
  * @throws CheckpointError where a file of it is missing or damaged; it names the newest checkpoint that is whole.
  */
 export function findCheckpoint(outputDir: string, resume: string | true | undefined): string | undefined {
   const all = listCheckpoints(outputDir);
   const newest = all.at(-1);
-  if (resume === true && newest === undefined)
+  const wantsNewest = resume === true || resume === 'latest' || resume === 'auto';
+  if (newest === undefined && wantsNewest && resume !== 'auto')
     throw new ConfigError(
-      `Expected a checkpoint to resume in ${outputDir} but there is none; leave --resume out to start afresh`,
+      `Expected a checkpoint to resume in ${outputDir} but there is none; leave --resume out to start afresh, or give --resume auto to start afresh only where there is none`,
     );
   if (resume === undefined && newest !== undefined)
     throw new ConfigError(
-      `${outputDir} holds the checkpoints of another run, up to ${basename(newest)}; give --resume to go on from there, or another --output-dir`,
+      `${outputDir} holds the checkpoints of another run, up to ${basename(newest)}; give --resume to continue that run, or another --output-dir`,
     );
-  const path = resume === true ? newest : resume;
+  const path = wantsNewest ? newest : resume;
   if (path === undefined) return undefined;
   const fault = faultOf(path);
   if (fault === undefined) return path;
@@ -130,7 +134,7 @@ export function findCheckpoint(outputDir: string, resume: string | true | undefi
   const remedy =
     good === undefined
       ? 'no other checkpoint is whole; start afresh in another --output-dir'
-      : `the newest that is whole is ${basename(good)}: give --resume ${good} to go on from there`;
+      : `the newest that is whole is ${basename(good)}: resume with --resume ${good}`;
   throw new CheckpointError(`${fault.message}; ${remedy}`, { cause: fault });
 }
 

@@ -58,7 +58,10 @@ describe('options', () => {
   });
 
   it('refuses every other change, and names all of them at once', () => {
-    const [error, ...more] = said({}, { seed: 1, numTokens: 4, resolution: 64, mixedPrecision: 'bf16' });
+    const [error, ...more] = said(
+      { numTokens: 16 },
+      { seed: 1, numTokens: 4, resolution: 64, mixedPrecision: 'bf16' },
+    );
     expect(more).toEqual([]);
     expect(error).toMatch(/^ConfigError: /);
     for (const difference of [

@@ -42,6 +42,9 @@ const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'datasetRoot',
 ]);
 
+/** Where they are not given, a resumed run has what its adapter has. */
+const adapterOptions: ReadonlySet<Key> = new Set<Key>(['kind', 'numTokens']);
+
 /** Change the numbers, and are changed for good reasons: a message tells of it. */
 const changeableOptions: ReadonlySet<Key> = new Set<Key>([
   'learningRate',
@@ -74,6 +77,7 @@ export function assertSameRun(
   const faults: string[] = [];
   for (const key of Object.keys(trainOptionsSchema.shape) as Key[]) {
     if (freeOptions.has(key)) continue;
+    if (adapterOptions.has(key) && options[key] === undefined) continue;
     // An option that the checkpoint's version did not have yet was what its default is.
     const was = Object.hasOwn(saved, key)
       ? saved[key]

@@ -1,7 +1,7 @@
 /** @file The options of a training run beside its checkpoints, to look up and to repeat it with `--config`. */
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../../base/atomic-file.js';
+import { makeFolder } from '../../base/make-folder.js';
 import { optionsYaml } from '../../options/options-file.js';
 import { actingOptions, type ResolvedTrainOptions } from '../../options/train-options.js';
 
@@ -15,7 +15,7 @@ const heading = `# The options of this run that have an effect, every default fi
 export function saveOptions(outputDir: string, options: ResolvedTrainOptions): void {
   // The checkpoint that a run resumed from is not part of it: repeated, it starts afresh and ends the same.
   const { resume: _, ...repeatable } = actingOptions(options);
-  mkdirSync(outputDir, { recursive: true });
+  makeFolder(outputDir);
   const content = Buffer.from(heading + optionsYaml(repeatable));
   writeFileAtomically(join(outputDir, savedOptionsFile), (append) => append(content));
 }

@@ -4,7 +4,7 @@ import type { Examples } from '../../data/data-loader.js';
 import type { Rows } from '../../data/dataset.js';
 import type { Size } from '../../images/image.js';
 import { type Part, parts } from '../../options/train-options.js';
-import { type Tensor, tidy, trimMemory } from '../../torch/index.js';
+import { mapTensors, tensorsOf, tidy, trimMemory } from '../../torch/index.js';
 import {
   type CachedModels,
   cachedDrops,
@@ -13,7 +13,7 @@ import {
   samplesFor,
   storedDtype,
 } from '../encodings/encoders.js';
-import type { Encode } from '../encodings/frozen-encoders.js';
+import type { Encode, Encoding } from '../encodings/frozen-encoders.js';
 import { entryKeys } from '../encodings/keys.js';
 import { type CacheMeasures, encoderNames, part as measuresOf, weightsOf } from './dry-run-report.js';
 import { PhaseMeter } from './phase-meter.js';
@@ -46,14 +46,15 @@ export function rehearseCaches(
     let meter = new PhaseMeter(target.device);
     const encodings = batches.map((batch) => {
       meter = new PhaseMeter(target.device);
-      const encode = (): Tensor => meter.around(part, () => encoder.encode(batch));
-      return tidy(() => encode().to({ device: 'cpu', dtype: storedDtype(part, target.dtype) }));
+      const encode = () => meter.around(part, () => encoder.encode(batch));
+      const stored = { device: 'cpu', dtype: storedDtype(part, target.dtype) } as const;
+      return tidy(() => mapTensors(encode(), (tensor) => tensor.to(stored)));
     });
     encoder[Symbol.dispose]();
     trimMemory();
 
     const last = batches.at(-1) as Examples;
-    const { bytes } = encodings.at(-1) as Tensor;
+    const bytes = tensorsOf(encodings.at(-1)).reduce((sum, tensor) => sum + tensor.bytes, 0);
     const measured = measuresOf(encoderNames[part], meter.phase(part), weights);
     const rowSeconds = (measured.seconds as number) / last.rows.length;
     const { entries, diskBytes } = sizeOnDisk(
@@ -70,10 +71,12 @@ export function rehearseCaches(
     });
     let next = 0;
     rehearsal.encode[part] = () => {
-      const encoding = encodings[next++] as Tensor;
-      const there = encoding.to(target.device);
-      encoding.dispose();
-      return there;
+      const encoding = encodings[next++] as Encoding;
+      return mapTensors(encoding, (tensor) => {
+        const there = tensor.to(target.device);
+        tensor.dispose();
+        return there;
+      });
     };
   }
   return rehearsal;

@@ -4,17 +4,18 @@
  */
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import { Deferred } from '../../base/deferred.js';
 import { Throttle } from '../../base/throttle.js';
 import type { DataLoader, Examples, Sample } from '../../data/data-loader.js';
 import type { DatasetRow, Rows } from '../../data/dataset.js';
 import type { Drop } from '../../data/sampling.js';
 
 import type { Size } from '../../images/image.js';
-import type { ClipTokenizer } from '../../models/clip/clip-tokenizer.js';
+import type { PromptTokenizer } from '../../models/clip/clip-tokenizer.js';
 import { type Part, parts } from '../../options/train-options.js';
-import { type Device, type DType, tidy, trimMemory } from '../../torch/index.js';
+import { type Device, type DType, mapTensors, tidy, trimMemory } from '../../torch/index.js';
 import type { Encode, EncoderSources, FrozenEncoder } from './frozen-encoders.js';
-import { type EntryKeys, entryKeys, folderName, type PictureKeys, pictureKeys } from './keys.js';
+import { type EntryKeys, entryKeys, folderName, type ImageKeys, imageKeys } from './keys.js';
 import { EncodingStore } from './store.js';
 
 export interface EncoderOptions {
@@ -40,7 +41,7 @@ export interface EncoderOptions {
 /** The encoders, and the tokenizer whose settings text encodings depend on. */
 export interface CachedModels {
   encoders: EncoderSources;
-  tokenizer: ClipTokenizer;
+  tokenizer: PromptTokenizer;
 }
 
 export type Encoders = Record<Part, Encode> & Disposable;
@@ -52,29 +53,34 @@ export type Encoders = Record<Part, Encode> & Disposable;
 export async function openEncoders(models: CachedModels, options: EncoderOptions): Promise<Encoders> {
   const { cached, rows, buckets, signal, onMessage, target } = options;
   const encode: Partial<Record<Part, Encode>> = {};
-  for (const part of parts) if (!cached.includes(part)) encode[part] = models.encoders[part].load().encode;
-  const stores: EncodingStore[] = [];
-  let pictures: PictureKeys = { images: [], promptImages: [] };
-  if (cached.some((part) => part !== 'text')) {
-    onMessage?.(`Cache: reading ${rows.length} pictures, to know them by their content`);
-    pictures = await pictureKeys(rows, signal);
+  const owned = new Deferred();
+  try {
+    for (const part of parts) {
+      if (cached.includes(part)) continue;
+      const encoder = models.encoders[part].load();
+      owned.add(() => encoder[Symbol.dispose]());
+      encode[part] = encoder.encode;
+    }
+    let images: ImageKeys = { images: [], promptImages: [] };
+    if (cached.some((part) => part !== 'text')) {
+      onMessage?.(`Cache: reading ${rows.length} images, to recognize them by their content`);
+      images = await imageKeys(rows, signal);
+    }
+    const keys = entryKeys(images, buckets);
+    for (const part of parts) {
+      if (!cached.includes(part)) continue;
+      const store = await fill(part, models, keys, options);
+      owned.add(() => store[Symbol.dispose]());
+      encode[part] = (examples) => {
+        const wanted = samplesOf(examples).map(keys[part]);
+        return tidy(() => mapTensors(store.get(wanted), (tensor) => tensor.upload(target.device)));
+      };
+    }
+  } catch (error) {
+    owned[Symbol.dispose]();
+    throw error;
   }
-  const keys = entryKeys(pictures, buckets);
-  for (const part of parts) {
-    if (!cached.includes(part)) continue;
-    const store = await fill(part, models, keys, options);
-    stores.push(store);
-    encode[part] = (examples) => {
-      const wanted = samplesOf(examples).map(keys[part]);
-      return tidy(() => store.get(wanted).upload(target.device));
-    };
-  }
-  return {
-    ...(encode as Record<Part, Encode>),
-    [Symbol.dispose]: () => {
-      for (const store of stores) store[Symbol.dispose]();
-    },
-  };
+  return { ...(encode as Record<Part, Encode>), [Symbol.dispose]: () => owned[Symbol.dispose]() };
 }
 
 function samplesOf({ rows, drops, captions, flips }: Examples): Sample[] {
@@ -103,16 +109,16 @@ async function fill(
 
   /** A sample for each entry that is not there. */
   const missing = (drop: Drop): Sample[] => {
-    const found = new Map<string, Sample>();
+    const samples = new Map<string, Sample>();
     for (const sample of samplesFor(part, rows, drop, randomFlip)) {
       const key = keys[part](sample);
-      if (!loader.badRows.has(sample.row) && !store.has(key)) found.set(key, sample);
+      if (!loader.badRows.has(sample.row) && !store.has(key)) samples.set(key, sample);
     }
-    return [...found.values()];
+    return [...samples.values()];
   };
   const encode = async (samples: readonly Sample[]): Promise<void> => {
     for await (const examples of loader.read(samples, [source.input])) {
-      // Here Ctrl-C is heard.
+      // Yield, so that signals are handled.
       await setImmediate();
       signal?.throwIfAborted();
       encoder ??= source.load();
@@ -130,8 +136,19 @@ async function fill(
         await encode(samples);
       }
     }
-  } finally {
     store.flush();
+  } catch (error) {
+    // What is encoded is kept. Where that fails too, the first error is the one to throw.
+    try {
+      store.flush();
+    } catch (second) {
+      onMessage?.(
+        `Cache of ${part}: what was encoded last could not be written: ${(second as Error).message}`,
+      );
+    }
+    store[Symbol.dispose]();
+    throw error;
+  } finally {
     encoder?.[Symbol.dispose]();
     trimMemory();
   }
@@ -152,8 +169,12 @@ export function cacheFolder(
 ): string {
   // Latents of a bucket have their size in the entry's key.
   const size = buckets === undefined ? resolution : 'buckets';
-  const preprocessing = { latents: size, text: tokenizer.fingerprint(), image: null }[part];
-  return join(cacheDir, folderName(part, encoders[part].path, [target.dtype, preprocessing]));
+  const preprocessing = {
+    latents: size,
+    text: tokenizer.fingerprint(),
+    image: encoders.image.output ?? null,
+  }[part];
+  return join(cacheDir, folderName(part, encoders[part].paths, [target.dtype, preprocessing]));
 }
 
 /** The dtype of a part's encodings on disk. */

@@ -3,22 +3,37 @@
  * they make of a batch.
  */
 import type { ImageEncoderSource } from '../../adapters/image-encoder.js';
-import type { ImageFeature } from '../../adapters/kind.js';
+import type { AdapterKind, ImageFeature } from '../../adapters/kind.js';
 import type { Examples, Input } from '../../data/data-loader.js';
 import type { Conditioning } from '../../diffusion/conditioning.js';
-import type { DiffusionModel, PartOptions } from '../../diffusion/model.js';
+import type { DiffusionModel, LatentSpace, PartOptions, SizeConditioning } from '../../diffusion/model.js';
 import { sampleLatents } from '../../models/vae/autoencoder-kl.js';
 import type { Part } from '../../options/train-options.js';
-import { cat, type Generator, graphed, noGrad, stack, type Tensor, tensor, tidy } from '../../torch/index.js';
+import {
+  cat,
+  type Generator,
+  graphed,
+  noGrad,
+  stack,
+  type Tensor,
+  tensor,
+  tidy,
+  zipTensors,
+} from '../../torch/index.js';
 
 /**
- * Returns the encodings of a batch's rows, on the device:
+ * The encodings of a batch's rows, on the device:
  *
  *     latents   the VAE's distribution, mean and std [b, 2, channels, height / 8, width / 8], not scaled
- *     text      the text encoder's states [b, tokens, contextDim]
+ *     text      the text encoders' states [b, tokens, contextDim]; SDXL: and the pooled embedding [b, width]
  *     image     the image encoder's feature that the adapter reads: [b, n, width]
  */
-export type Encode = (examples: Examples) => Tensor;
+export interface Encoding {
+  rows: Tensor;
+  pooled?: Tensor;
+}
+
+export type Encode = (examples: Examples) => Encoding;
 
 export interface FrozenOptions extends PartOptions {
   /** Rows that an encoder takes at once, 1 or more: its memory grows with them. */
@@ -29,10 +44,12 @@ export interface FrozenOptions extends PartOptions {
 
 /** An encoder, not loaded yet. */
 export interface EncoderSource {
-  /** The folder or file that it is in. */
-  path: string;
+  /** The folders or files that it is in. */
+  paths: readonly string[];
   /** What it takes of a batch. */
   input: Input;
+  /** Which of several outputs is encoded, where it is not the usual one. */
+  output?: string;
   /** Can be called once. */
   load(): FrozenEncoder;
 }
@@ -53,44 +70,51 @@ export function frozenEncoders(
   options: FrozenOptions,
 ): EncoderSources {
   return {
-    latents: encoderSource(model.pathOf('vae'), 'pixelValues', options, () => {
+    latents: encoderSource([model.vaePath], 'pixelValues', options, () => {
       const vae = model.loadVAE(options);
-      const encode = (pixels: Tensor): Tensor => {
+      const encode = (pixels: Tensor): Encoding => {
         const { mean, std } = vae.encode(pixels);
-        return stack([mean, std], 1);
+        return { rows: stack([mean, std], 1) };
       };
       return { encode, parameters: () => vae.parameters() };
     }),
-    text: encoderSource(model.pathOf('text_encoder'), 'inputIds', options, () => {
+    text: encoderSource(model.textEncoderPaths, 'inputIds', options, () => {
       const encoder = model.loadTextEncoder(options);
-      return { encode: (ids) => encoder.condition(ids).text, parameters: () => encoder.parameters() };
-    }),
-    image: encoderSource(imageEncoder.folder, 'clipPixelValues', options, () => {
-      const encoder = imageEncoder.load(options);
-      return {
-        encode: (pixels) => encoder.encode(pixels, feature),
-        parameters: () => encoder.parameters(),
+      const encode = (ids: Tensor): Encoding => {
+        const { text, pooled } = encoder.condition(ids);
+        return { rows: text, ...(pooled && { pooled }) };
       };
+      return { encode, parameters: () => encoder.parameters() };
     }),
+    image: {
+      ...encoderSource([imageEncoder.folder], 'clipPixelValues', options, () => {
+        const encoder = imageEncoder.load(options);
+        return {
+          encode: (pixels) => ({ rows: encoder.encode(pixels, feature) }),
+          parameters: () => encoder.parameters(),
+        };
+      }),
+      ...(feature === 'pooled' && { output: feature }),
+    },
   };
 }
 
 interface LoadedEncoder {
   /** Of a few rows, on the device. */
-  encode(input: Tensor): Tensor;
+  encode(input: Tensor): Encoding;
   parameters(): Tensor[];
 }
 
 /** @param input the name of what it is given of a batch */
 function encoderSource(
-  path: string,
+  paths: readonly string[],
   input: Input,
   { device, rowsAtOnce, cudaGraphs = false }: FrozenOptions,
   loadEncoder: () => LoadedEncoder,
 ): EncoderSource {
   const load = (): FrozenEncoder => {
     const { encode, parameters } = loadEncoder();
-    const run = (rows: Tensor): Tensor => tidy(() => encode(rows));
+    const run = (rows: Tensor): Encoding => tidy(() => encode(rows));
     const encodeRows = cudaGraphs ? graphed(run) : run;
     return {
       encode: (examples) => {
@@ -101,9 +125,9 @@ function encoderSource(
           const [first, ...others] = tensor(values.data, values.shape)
             .upload(device)
             .split(rowsAtOnce)
-            .map(encodeRows) as [Tensor, ...Tensor[]];
+            .map(encodeRows) as [Encoding, ...Encoding[]];
           // cat would change the strides, and with them the last bits of what follows.
-          return others.length === 0 ? first : cat([first, ...others]);
+          return others.length === 0 ? first : zipTensors([first, ...others], cat);
         });
       },
       parameters,
@@ -112,7 +136,7 @@ function encoderSource(
       },
     };
   };
-  return { path, input, load };
+  return { paths, input, load };
 }
 
 /** A batch as the adapter and the backbone take it; a record of tensors with a row for each image. */
@@ -124,24 +148,41 @@ export interface EncodedBatch {
   imageFeatures: Tensor;
 }
 
-/**
- * @param latentScale see `LatentSpace`
- * @param generator draws the VAE's sample
- */
+/** What beside the encoders makes a batch. */
+export interface BatchModels {
+  latents: LatentSpace;
+  /** What stands for a dropped image, see `AdapterKind`. */
+  nullImage: AdapterKind['nullImage'];
+  /** The conditioning by the rows' sizes; null for a family without. */
+  sizes: ((batch: Examples) => SizeConditioning) | null;
+}
+
+/** @param generator draws the VAE's sample */
 export function encodeBatch(
   encode: Record<Part, Encode>,
-  latentScale: number,
+  { latents: { scale }, nullImage, sizes }: BatchModels,
   batch: Examples,
   generator: Generator,
 ): EncodedBatch {
   using _ = noGrad();
   return tidy(() => {
-    const distribution = encode.latents(batch);
+    const distribution = encode.latents(batch).rows;
     const [mean, std] = [distribution.select(1, 0), distribution.select(1, 1)];
+    const latents = sampleLatents({ mean, std }, generator).to('float32').mul(scale);
+    const { rows: text, pooled } = encode.text(batch);
+    const conditioning = { text, ...(pooled && { pooled }), ...sizes?.(batch) };
+    const image = encode.image(batch).rows.to('float32');
     return {
-      latents: sampleLatents({ mean, std }, generator).to('float32').mul(latentScale),
-      conditioning: { text: encode.text(batch) },
-      imageFeatures: encode.image(batch).to('float32'),
+      latents,
+      conditioning,
+      imageFeatures: nullImage === 'zero-feature' ? withoutDropped(image, batch) : image,
     };
   });
+}
+
+/** The features with zeros in the rows that drop their image. */
+function withoutDropped(features: Tensor, { drops }: Examples): Tensor {
+  const kept = drops.map(({ dropImage }) => (dropImage ? 0 : 1));
+  const shape = [drops.length, ...Array<number>(features.ndim - 1).fill(1)];
+  return features.mul(tensor(kept, shape).to(features.device));
 }

@@ -22,11 +22,11 @@ const digest = (content: string | Uint8Array): string =>
 
 /**
  * The name of the folder for one encoder's results: 'latents-0123456789abcdef…'.
- * @param path the encoder's folder or file
+ * @param paths the encoder's folders or files
  * @param settings what else all results depend on
  */
-export function folderName(part: Part, path: string, settings: readonly unknown[]): string {
-  return `${part}-${digest(JSON.stringify([ENCODING_VERSION, settings, fingerprint(path)]))}`;
+export function folderName(part: Part, paths: readonly string[], settings: readonly unknown[]): string {
+  return `${part}-${digest(JSON.stringify([ENCODING_VERSION, settings, ...paths.map(fingerprint)]))}`;
 }
 
 const SAMPLES = 64;
@@ -74,7 +74,7 @@ function sampledHash(file: string, size: number): string {
 const HASHED_AT_ONCE = 8;
 
 /** The hashes of a dataset's pictures, by row. */
-export interface PictureKeys {
+export interface ImageKeys {
   images: string[];
   promptImages: string[];
 }
@@ -84,14 +84,14 @@ export interface PictureKeys {
  * (measured on two cores) where they are in memory.
  * @throws the signal's reason when it is aborted
  */
-export async function pictureKeys(rows: Rows, signal: AbortSignal | undefined): Promise<PictureKeys> {
+export async function imageKeys(rows: Rows, signal: AbortSignal | undefined): Promise<ImageKeys> {
   const images: string[] = [];
   const promptImages: string[] = [];
   /** Rows may share a file. Members of tar files have names that may come again, as when shards are joined. */
   const byFile = new Map<string, Promise<string>>();
   const keyOf = (source: ImageSource): Promise<string> => {
-    if (source.file === undefined) return pictureKey(source);
-    const key = byFile.get(source.file) ?? pictureKey(source);
+    if (source.file === undefined) return imageKey(source);
+    const key = byFile.get(source.file) ?? imageKey(source);
     byFile.set(source.file, key);
     return key;
   };
@@ -104,7 +104,7 @@ export async function pictureKeys(rows: Rows, signal: AbortSignal | undefined): 
   return { images, promptImages };
 }
 
-async function pictureKey(source: ImageSource): Promise<string> {
+async function imageKey(source: ImageSource): Promise<string> {
   let bytes: Uint8Array<ArrayBuffer>;
   try {
     bytes = (await source.read()) as Uint8Array<ArrayBuffer>;
@@ -125,7 +125,7 @@ export type EntryKeys = Record<Part, (sample: Sample) => string>;
 
 /** @param buckets the size of each row's training picture, where rows differ in that */
 export function entryKeys(
-  { images, promptImages }: PictureKeys,
+  { images, promptImages }: ImageKeys,
   buckets: readonly Size[] | undefined,
 ): EntryKeys {
   const sizeOf = (row: number): string => {

@@ -24,7 +24,7 @@ function add(store: EncodingStore, from: number, n: number): void {
   const keys = Array.from({ length: n }, (_, i) => `k${from + i}`);
   store.add(
     keys,
-    tidy(() => arange(from * 3, (from + n) * 3).reshape(n, 3)),
+    tidy(() => ({ rows: arange(from * 3, (from + n) * 3).reshape(n, 3) })),
   );
 }
 
@@ -37,8 +37,20 @@ describe('EncodingStore', () => {
     store.flush();
     using next = new EncodingStore(folder, 'float32');
     for (const opened of [store, next])
-      expect(opened.get(['k5', 'k0', 'k5']).toNumbers()).toEqual([15, 16, 17, 0, 1, 2, 15, 16, 17]);
+      expect(opened.get(['k5', 'k0', 'k5']).rows.toNumbers()).toEqual([15, 16, 17, 0, 1, 2, 15, 16, 17]);
     expect(() => next.get(['k6'])).toThrow(/no entry k6/);
+  });
+
+  it('keeps a pooled embedding beside the rows', () => {
+    using store = new EncodingStore(folder, 'float32');
+    store.add(['a', 'b'], { rows: arange(0, 4).reshape(2, 2), pooled: arange(4, 10).reshape(2, 3) });
+    store.flush();
+    using next = new EncodingStore(folder, 'float32');
+    const { rows, pooled } = next.get(['b', 'a']);
+    expect([rows.toNumbers(), pooled?.toNumbers()]).toEqual([
+      [2, 3, 0, 1],
+      [7, 8, 9, 4, 5, 6],
+    ]);
   });
 
   it('has, after a kill, the shards that were complete', () => {
@@ -80,7 +92,7 @@ describe('EncodingStore', () => {
       using store = new EncodingStore(folder, 'float16');
       add(store, 0, 300);
       add(store, 300, 2);
-      const rows = store.get(['k0', 'k1']);
+      const { rows } = store.get(['k0', 'k1']);
       expect([rows.dtype, rows.shape]).toEqual(['float16', [2, 3]]);
       rows.dispose();
     }

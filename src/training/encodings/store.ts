@@ -3,11 +3,13 @@
  * and their keys in the metadata. A shard is complete or absent. Shards are mapped, so what is not read takes no memory.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { CheckpointError } from '../../base/errors.js';
+import { makeFolder } from '../../base/make-folder.js';
 import { readSafetensors, writeSafetensors } from '../../formats/index.js';
-import { type DType, stack, type Tensor, tidy } from '../../torch/index.js';
+import { type DType, mapTensors, stack, tensorsOf, tidy, zipTensors } from '../../torch/index.js';
+import type { Encoding } from './frozen-encoders.js';
 
 const ROWS_PER_SHARD = 256;
 /** Rows that have waited so long are written, however few: a kill loses no more than this. */
@@ -19,10 +21,10 @@ const PARTIAL_MAX_AGE_MS = 3_600_000;
 export class EncodingStore {
   readonly #folder: string;
   readonly #dtype: DType;
-  readonly #shards: Tensor[] = [];
-  readonly #places = new Map<string, { shard: Tensor; row: number }>();
+  readonly #shards: Encoding[] = [];
+  readonly #places = new Map<string, { shard: Encoding; row: number }>();
   /** Rows that wait for their shard to be full. */
-  readonly #pending = new Map<string, Tensor>();
+  readonly #pending = new Map<string, Encoding>();
   #flushedAt = performance.now();
 
   /**
@@ -32,7 +34,7 @@ export class EncodingStore {
   constructor(folder: string, dtype: DType, onMessage?: (message: string) => void) {
     this.#folder = folder;
     this.#dtype = dtype;
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     for (const name of readdirSync(folder)) {
       const file = join(folder, name);
       if (!name.endsWith(EXTENSION)) {
@@ -56,28 +58,27 @@ export class EncodingStore {
     return this.#places.has(key) || this.#pending.has(key);
   }
 
-  /** The rows of the keys, each of which must have been written, all of one shape: [b, …] on the CPU. */
-  get(keys: readonly string[]): Tensor {
-    return tidy(() =>
-      stack(
-        keys.map((key) => {
-          const place = this.#places.get(key);
-          if (place === undefined) throw new Error(`no entry ${key} in ${this.#folder}`);
-          return place.shard.select(0, place.row);
-        }),
-      ),
-    );
+  /** Returns the rows of the keys, each of which must have been written, all of one shape: [b, …] on the CPU. */
+  get(keys: readonly string[]): Encoding {
+    return tidy(() => {
+      const rows = keys.map((key) => {
+        const place = this.#places.get(key);
+        if (place === undefined) throw new Error(`no entry ${key} in ${this.#folder}`);
+        return mapTensors(place.shard, (tensor) => tensor.select(0, place.row));
+      });
+      return zipTensors(rows as [Encoding, ...Encoding[]], (tensors) => stack(tensors));
+    });
   }
 
   /** Takes over a batch of rows [b, …], and writes a shard when enough have come or time has passed. */
-  add(keys: readonly string[], rows: Tensor): void {
+  add(keys: readonly string[], rows: Encoding): void {
     const kept = tidy(() => {
-      const values = rows.to({ device: 'cpu', dtype: this.#dtype });
-      return keys.map((_, i) => values.select(0, i));
+      const values = mapTensors(rows, (tensor) => tensor.to({ device: 'cpu', dtype: this.#dtype }));
+      return keys.map((_, i) => mapTensors(values, (tensor) => tensor.select(0, i)));
     });
-    rows.dispose();
+    dispose(rows);
     keys.forEach((key, i) => {
-      this.#pending.set(key, kept[i] as Tensor);
+      this.#pending.set(key, kept[i] as Encoding);
     });
     const isOld = performance.now() - this.#flushedAt > FLUSH_AFTER_MS;
     if (isOld || this.#pending.size >= ROWS_PER_SHARD) this.flush();
@@ -88,9 +89,10 @@ export class EncodingStore {
     this.#flushedAt = performance.now();
     if (this.#pending.size === 0) return;
     const byShape = new Map<string, string[]>();
-    for (const [key, { shape }] of this.#pending) {
-      const keys = byShape.get(shape.join());
-      if (keys === undefined) byShape.set(shape.join(), [key]);
+    for (const [key, row] of this.#pending) {
+      const shape = JSON.stringify(tensorsOf(row).map((tensor) => tensor.shape));
+      const keys = byShape.get(shape);
+      if (keys === undefined) byShape.set(shape, [key]);
       else keys.push(key);
     }
     for (const keys of byShape.values()) this.#write(keys);
@@ -100,18 +102,21 @@ export class EncodingStore {
   #write(keys: readonly string[]): void {
     // A name that no other run on the same cache has.
     const file = join(this.#folder, randomUUID() + EXTENSION);
-    const rows = keys.map((key) => this.#pending.get(key) as Tensor);
-    tidy(() => writeSafetensors(file, new Map([['rows', stack(rows)]]), { keys: keys.join(' ') }));
-    for (const row of rows) row.dispose();
+    const rows = keys.map((key) => this.#pending.get(key)) as [Encoding, ...Encoding[]];
+    tidy(() => {
+      const shard = zipTensors(rows, (tensors) => stack(tensors));
+      writeSafetensors(file, new Map(Object.entries(shard)), { keys: keys.join(' ') });
+    });
+    for (const row of rows) dispose(row);
     for (const key of keys) this.#pending.delete(key);
     this.#map(file);
   }
 
   #map(file: string): void {
     const { tensors, metadata } = readSafetensors(file);
-    const shard = tensors.get('rows');
+    const shard = Object.fromEntries(tensors) as unknown as Encoding;
     const keys = metadata.keys?.split(' ');
-    if (shard === undefined || keys?.length !== shard.shape[0])
+    if (![...tensors.values()].every(({ shape }) => shape[0] === keys?.length) || !tensors.has('rows'))
       throw new CheckpointError(`Expected a shard of encodings in ${file}`);
     this.#shards.push(shard);
     keys?.forEach((key, row) => {
@@ -120,6 +125,10 @@ export class EncodingStore {
   }
 
   [Symbol.dispose](): void {
-    for (const tensor of [...this.#shards, ...this.#pending.values()]) tensor.dispose();
+    for (const rows of [...this.#shards, ...this.#pending.values()]) dispose(rows);
   }
+}
+
+function dispose(rows: Encoding): void {
+  for (const tensor of tensorsOf(rows)) tensor.dispose();
 }

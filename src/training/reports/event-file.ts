@@ -7,11 +7,13 @@
  *     Summary   value = 1 { tag = 1, and one of simple_value = 2, image = 4 }
  *               (tensorflow/tensorboard tensorboard/compat/proto/event.proto, summary.proto)
  */
-import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { crc32c } from '@node-rs/crc32';
+import { writeAll } from '../../base/atomic-file.js';
+import { makeFolder } from '../../base/make-folder.js';
 
 /** A picture for TensorBoard. */
 export interface EncodedImage {
@@ -39,7 +41,7 @@ export class EventFile implements Disposable {
    * later ones, which a resumed run does again
    */
   constructor(folder: string, firstStep: number) {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     const now = Date.now() / 1000;
     // TensorBoard looks for 'tfevents', and reads files in the order of their names.
     const seconds = String(Math.floor(now)).padStart(10, '0');
@@ -48,8 +50,15 @@ export class EventFile implements Disposable {
     this.write([fileVersionEvent(now), sessionStartEvent(now, firstStep)]);
   }
 
+  /** @throws the system's error; the file then ends with the records before, since nothing after half a one can be read */
   write(events: readonly Uint8Array[]): void {
-    writeSync(this.#file, Buffer.concat(events.map(tfRecord)));
+    const { size } = fstatSync(this.#file);
+    try {
+      writeAll(this.#file, Buffer.concat(events.map(tfRecord)));
+    } catch (error) {
+      ftruncateSync(this.#file, size);
+      throw error;
+    }
   }
 
   [Symbol.dispose](): void {

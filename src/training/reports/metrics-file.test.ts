@@ -1,4 +1,15 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -38,4 +49,25 @@ it('says once that it cannot write, and has lost nothing when it can', () => {
   rmSync(folder);
   file.append([{ step: 3 }]);
   expect(steps()).toEqual([1, 2, 3]);
+});
+
+it('resumes a file that is larger than the longest string, and keeps its whole lines', () => {
+  writeFileSync(path, '{"step":1}\n');
+  const file = openSync(path, 'r+');
+  // A hole takes no room on the disk.
+  writeSync(file, '\n{"step":2}\n{"step":3}\n', 600 * 2 ** 20);
+  closeSync(file);
+  new MetricsFile(path, 2).append([{ step: 3 }]);
+  expect(steps()).toEqual([1, 2, 3]);
+});
+
+it('fails at the end where what was told could never be written', () => {
+  mkdirSync(path);
+  const messages: string[] = [];
+  const file = new MetricsFile(path, 0, (text) => messages.push(text));
+  file.append([{ step: 1 }, { step: 2 }]);
+  expect(() => file.finish()).toThrow(/the last 2 lines of \S+metrics\.jsonl could not be written: E/);
+  rmdirSync(path);
+  file.finish();
+  expect(steps()).toEqual([1, 2]);
 });

@@ -2,19 +2,11 @@
  * @file `metrics.jsonl`: a line of JSON for each step, with its number as `step`. Whole lines only, and none is lost where
  * the disk is full for a while.
  */
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { writeFileAtomically } from '../../base/atomic-file.js';
-import { isSystemError } from '../../base/errors.js';
+import { writeAll, writeFileAtomically } from '../../base/atomic-file.js';
+import { isSystemError, TrainingError } from '../../base/errors.js';
+import { makeFolder } from '../../base/make-folder.js';
 
 export class MetricsFile {
   readonly #path: string;
@@ -23,7 +15,8 @@ export class MetricsFile {
   #isBegun = false;
   /** Lines that could not be written yet. */
   #pending: string[] = [];
-  #isFailing = false;
+  /** Why the last attempt to write failed. */
+  #fault: Error | undefined;
 
   /** @param firstStep the step that the run starts from: what was told of later ones is told again */
   constructor(path: string, firstStep: number, onMessage?: (message: string) => void) {
@@ -39,42 +32,84 @@ export class MetricsFile {
       this.#isBegun = true;
       this.#write(this.#pending.join(''));
       this.#pending = [];
-      this.#isFailing = false;
+      this.#fault = undefined;
     } catch (error) {
       if (!isSystemError(error)) throw error;
-      if (!this.#isFailing)
+      if (this.#fault === undefined)
         this.#onMessage?.(`${this.#path} waits until it can be written again: ${error.message}`);
-      this.#isFailing = true;
+      this.#fault = error;
     }
   }
 
+  /**
+   * Tries for the last time to write what is left.
+   * @throws TrainingError where that is not possible: a run must not end well with a part of its log missing
+   */
+  finish(): void {
+    if (this.#pending.length > 0) this.append([]);
+    if (this.#pending.length > 0)
+      throw new TrainingError(
+        `The training is complete and its checkpoint is whole, but the last ${this.#pending.length} lines of ${this.#path} could not be written: ${this.#fault?.message}`,
+      );
+  }
+
+  /** Keeps the whole lines up to the first step. */
   #begin(): void {
-    mkdirSync(dirname(this.#path), { recursive: true });
-    const before = existsSync(this.#path) ? readFileSync(this.#path, 'utf8').split('\n') : [];
-    const kept = before.filter((line) => stepOf(line) <= this.#firstStep);
-    writeFileAtomically(this.#path, (append) =>
-      append(Buffer.from(kept.map((line) => `${line}\n`).join(''))),
-    );
+    makeFolder(dirname(this.#path));
+    writeFileAtomically(this.#path, (append) => {
+      if (!existsSync(this.#path)) return;
+      for (const line of linesOf(this.#path)) if (stepOf(line) <= this.#firstStep) append(line);
+    });
   }
 
   #write(text: string): void {
     const file = openSync(this.#path, 'a');
-    const { size } = fstatSync(file);
     try {
-      writeFileSync(file, text);
-    } catch (error) {
-      ftruncateSync(file, size);
-      throw error;
+      const { size } = fstatSync(file);
+      try {
+        writeAll(file, Buffer.from(text));
+      } catch (error) {
+        ftruncateSync(file, size);
+        throw error;
+      }
     } finally {
       closeSync(file);
     }
   }
 }
 
-/** NaN for what is no whole line: a run that was killed may have left half of one. */
-function stepOf(line: string): number {
+const PIECE_BYTES = 2 ** 20;
+
+/** The lines of a file with their ends, without what follows the last; the file may be larger than a string can be. */
+function* linesOf(path: string): Generator<Buffer> {
+  const file = openSync(path, 'r');
   try {
-    return Number(JSON.parse(line).step);
+    let rest: Buffer = Buffer.alloc(0);
+    for (;;) {
+      const piece = Buffer.allocUnsafe(PIECE_BYTES);
+      const length = readSync(file, piece);
+      if (length === 0) return;
+      // What is that long is no line of ours.
+      const text = Buffer.concat([
+        rest.length > PIECE_BYTES ? Buffer.from('-') : rest,
+        piece.subarray(0, length),
+      ]);
+      let start = 0;
+      for (let end = text.indexOf(10); end !== -1; end = text.indexOf(10, start)) {
+        yield text.subarray(start, end + 1);
+        start = end + 1;
+      }
+      rest = text.subarray(start);
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** NaN for what is not a line of ours. */
+function stepOf(line: Buffer): number {
+  try {
+    return Number(JSON.parse(line.toString()).step);
   } catch {
     return Number.NaN;
   }

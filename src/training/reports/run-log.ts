@@ -57,7 +57,15 @@ export class RunLog implements Disposable {
     this.#writeEvents([imageEvent(Date.now() / 1000, step, tag, image)]);
   }
 
-  /** After half a record nothing of the file can be read: where the disk refuses one, it is the last. */
+  /**
+   * Ends the log of a run that is complete.
+   * @throws TrainingError where lines of metrics.jsonl could not be written
+   */
+  finish(): void {
+    this.#metrics.finish();
+  }
+
+  /** Where the disk refuses a record, no further ones are written: TensorBoard would show a gap as if nothing had been. */
   #writeEvents(events: Parameters<EventFile['write']>[0]): void {
     if (!this.#hasEvents) return;
     try {
@@ -66,7 +74,7 @@ export class RunLog implements Disposable {
     } catch (error) {
       if (!isSystemError(error)) throw error;
       this.#hasEvents = false;
-      this.#onMessage?.(`TensorBoard is told nothing more of this run: ${error.message}`);
+      this.#onMessage?.(`The event files for TensorBoard end here: ${error.message}`);
     }
   }
 

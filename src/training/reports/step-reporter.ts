@@ -145,6 +145,11 @@ export class StepReporter implements Disposable {
     };
   }
 
+  /** @throws TrainingError where a run that is complete has not been logged */
+  finish(): void {
+    this.#log.finish();
+  }
+
   [Symbol.dispose](): void {
     this.#log[Symbol.dispose]();
   }

@@ -5,10 +5,10 @@
  * before is whole, and by the next save there may be room again. At the end of a run there is no next save, and it fails.
  */
 import { basename } from 'node:path';
-import { isSystemError, TrainingError } from '../../base/errors.js';
+import { CheckpointError, isSystemError, TorchError, TrainingError, UserError } from '../../base/errors.js';
 import { firstNonFinite } from '../../optim/finite.js';
 import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
-import { clearLeftovers, deleteOldest, listCheckpoints, stepOf } from './checkpoint-folder.js';
+import { clearLeftovers, deleteOldest, listCheckpoints, stepOf } from './folder.js';
 
 export class CheckpointKeeper {
   /** The newest checkpoint of this run, or the one that it was resumed from. */
@@ -48,19 +48,22 @@ export class CheckpointKeeper {
     const fault = firstNonFinite(content.adapter);
     if (fault !== undefined)
       throw new TrainingError(
-        `Expected finite weights after step ${step} but ${fault.name} has ${fault.value}. No checkpoint was written; ${this.wayOn()}, with a lower --learning-rate`,
+        `Expected finite weights after step ${step} but ${fault.name} has ${fault.value}. No checkpoint was written; ${this.resumeHint()}, with a lower --learning-rate`,
       );
     try {
-      this.newest = saveCheckpoint(this.#outputDir, content);
+      const path = saveCheckpoint(this.#outputDir, content);
+      // Before older ones are deleted: they may be the only ones that are whole.
+      if (this.#limit !== undefined) verifyCheckpoint(path);
+      this.newest = path;
     } catch (error) {
-      if (!isSystemError(error)) throw error;
+      if (!isSystemError(error) && !(error instanceof CheckpointError)) throw error;
       const what = `The checkpoint of step ${step} could not be written: ${error.message}.`;
       if (isLast)
         throw new TrainingError(
-          `${what} Make room in ${this.#outputDir} (--checkpoints-total-limit deletes older checkpoints); ${this.wayOn()}`,
+          `${what} Make room in ${this.#outputDir} (--checkpoints-total-limit deletes older checkpoints); ${this.resumeHint()}`,
           { cause: error },
         );
-      this.#onMessage?.(`${what} The run goes on, and tries again at the next save`);
+      this.#onMessage?.(`${what} The run continues, and tries again at the next save`);
       return false;
     }
     this.#onMessage?.(`Saved ${this.newest}`);
@@ -69,9 +72,9 @@ export class CheckpointKeeper {
   }
 
   #deleteOldest(newest: string, limit: number): void {
-    // Read back first: what is deleted may be the only other one that is whole.
-    verifyCheckpoint(newest);
     try {
+      // What could not be deleted the last time.
+      clearLeftovers(this.#outputDir);
       deleteOldest(newest, limit);
     } catch (error) {
       if (!isSystemError(error)) throw error;
@@ -79,10 +82,38 @@ export class CheckpointKeeper {
     }
   }
 
-  /** How a run that has failed is gone on with, for the end of its message. */
-  wayOn(): string {
+  /**
+   * Saves what an error that is not about the weights would lose.
+   * @param step the step that was under way
+   * @param save writes the last checkpoint; undefined where every step is saved
+   * @returns the error, with what was saved and how to resume in its message
+   */
+  saveAfter(error: unknown, step: number, save: (() => void) | undefined): unknown {
+    // A save has failed, or the weights are not fit to be saved.
+    if (error instanceof TrainingError) return error;
+    let hint = this.resumeHint();
+    if (save !== undefined) {
+      try {
+        save();
+        hint = this.resumeHint();
+      } catch (second) {
+        hint = second instanceof Error ? second.message : String(second);
+      }
+    }
+    if (error instanceof TorchError && /out of memory/i.test(error.message))
+      return new TrainingError(
+        `Expected enough memory for step ${step} but ${error.message}. Take a smaller --train-batch-size with more --gradient-accumulation-steps, or --gradient-checkpointing; ${hint}`,
+        { cause: error },
+      );
+    if (error instanceof UserError || isSystemError(error)) error.message += `; ${hint}`;
+    else this.#onMessage?.(`Step ${step} failed; ${hint}`);
+    return error;
+  }
+
+  /** How to resume a run that has failed, for the end of its message. */
+  resumeHint(): string {
     return this.newest === undefined
-      ? 'there is no checkpoint to go on from: start again'
-      : `go on with --resume ${this.newest}`;
+      ? 'there is no checkpoint to resume: start again'
+      : `resume with --resume ${this.newest}`;
   }
 }

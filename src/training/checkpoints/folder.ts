@@ -17,6 +17,7 @@ import {
   rmSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { makeFolder } from '../../base/make-folder.js';
 
 export function checkpointPath(outputDir: string, step: number): string {
   return join(outputDir, `checkpoint-${step}`);
@@ -41,7 +42,7 @@ export function listCheckpoints(outputDir: string): string[] {
  */
 export function writeFolder(path: string, write: (folder: string) => void): void {
   const partial = hidden(path, 'partial');
-  mkdirSync(dirname(path), { recursive: true });
+  makeFolder(dirname(path));
   rmSync(partial, { recursive: true, force: true });
   try {
     mkdirSync(partial);
@@ -73,16 +74,29 @@ export function deleteOldest(newest: string, limit: number): void {
   }
 }
 
-/** Finishes or takes back what a run that was killed has left half done. */
+/**
+ * Gives a checkpoint its name back that a run had put aside when it was killed, before its replacement was in place.
+ * Called before checkpoints are looked for: it may be the only one.
+ */
+export function restoreReplaced(outputDir: string): void {
+  for (const { path, visible } of leftovers(outputDir, 'replaced'))
+    if (!existsSync(visible)) renameSync(path, visible);
+}
+
+/** Deletes what a run that was killed has left half done. */
 export function clearLeftovers(outputDir: string): void {
-  if (!existsSync(outputDir)) return;
-  for (const name of readdirSync(outputDir)) {
-    const [, visible = '', kind] = /^\.(checkpoint-\d+)\.(partial|replaced|deleted)$/.exec(name) ?? [];
-    if (kind === undefined) continue;
-    const path = join(outputDir, visible);
-    if (kind === 'replaced' && !existsSync(path)) renameSync(join(outputDir, name), path);
-    else rmSync(join(outputDir, name), { recursive: true, force: true });
-  }
+  restoreReplaced(outputDir);
+  for (const { path } of leftovers(outputDir, 'partial|replaced|deleted'))
+    rmSync(path, { recursive: true, force: true });
+}
+
+/** @param kinds a pattern */
+function leftovers(outputDir: string, kinds: string): { path: string; visible: string }[] {
+  if (!existsSync(outputDir)) return [];
+  return readdirSync(outputDir).flatMap((name) => {
+    const [, visible] = new RegExp(`^\\.(checkpoint-\\d+)\\.(?:${kinds})$`).exec(name) ?? [];
+    return visible === undefined ? [] : [{ path: join(outputDir, name), visible: join(outputDir, visible) }];
+  });
 }
 
 function hidden(path: string, kind: 'partial' | 'replaced' | 'deleted'): string {

@@ -1,0 +1,39 @@
+/** @file The size of each row's training image, from its header. */
+import { forEachConcurrently } from '../base/concurrently.js';
+import { Throttle } from '../base/throttle.js';
+import { ImageError, readImageSize, type Size } from '../images/image.js';
+import type { Rows } from './dataset.js';
+
+export interface ReadSizesHooks {
+  onMessage?: ((message: string) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Headers that are read at the same time, in libuv's threads. */
+const READ_AT_ONCE = 16;
+
+/**
+ * Reads the header of every row's training image, at each start.
+ * @returns by row; null where the header cannot be read: the row is skipped and reported when its turn comes
+ * @throws the signal's reason when it is aborted
+ */
+export async function readRowSizes(
+  rows: Rows,
+  { onMessage, signal }: ReadSizesHooks = {},
+): Promise<(Size | null)[]> {
+  const sizes = new Array<Size | null>(rows.length).fill(null);
+  let done = 0;
+  const throttle = new Throttle();
+  onMessage?.(`Reading the sizes of ${rows.length} images`);
+  const read = async (index: number): Promise<void> => {
+    try {
+      sizes[index] = await readImageSize(rows.at(index)!.image);
+    } catch (error) {
+      if (!(error instanceof ImageError)) throw error;
+    }
+    done++;
+    if (throttle.isDue()) onMessage?.(`Sizes of ${done} of ${rows.length} images read`);
+  };
+  await forEachConcurrently(rows, READ_AT_ONCE, (_, index) => read(index), signal);
+  return sizes;
+}

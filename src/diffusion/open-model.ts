@@ -1,0 +1,14 @@
+/** @file Opens a diffusion model of any family. A new family is added here, and is one file beside this one. */
+import type { DiffusionModel } from './model.js';
+import { openModelParts } from './model-parts.js';
+import { stableDiffusion } from './stable-diffusion.js';
+import { stableDiffusionXL } from './stable-diffusion-xl.js';
+
+/**
+ * @param nameOrPath see `openModelParts`
+ * @throws ConfigError, CheckpointError where it is none, or of a family that is not supported
+ */
+export function openDiffusionModel(nameOrPath: string): DiffusionModel {
+  const parts = openModelParts(nameOrPath);
+  return parts.isXL() ? stableDiffusionXL(parts) : stableDiffusion(parts);
+}

@@ -1,0 +1,55 @@
+/** @file What the families with a UNet have in common. */
+import { ConfigError } from '../base/errors.js';
+import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
+import { DDPMScheduler } from '../schedulers/ddpm.js';
+import type { Tensor } from '../torch/index.js';
+import type { Conditioning } from './conditioning.js';
+import type { Backbone, DiffusionModel, PartOptions } from './model.js';
+import type { ModelParts } from './model-parts.js';
+import { diffusionObjective } from './objective.js';
+
+type CommonParts = Pick<
+  DiffusionModel,
+  'path' | 'latents' | 'imageSize' | 'objective' | 'schedulerFile' | 'vaePath'
+>;
+
+export function openCommonParts(parts: ModelParts): CommonParts {
+  const { blockOutChannels, latentChannels, scalingFactor } = parts.vaeConfig();
+  const downsample = 2 ** (blockOutChannels.length - 1);
+  return {
+    path: parts.path,
+    latents: { channels: latentChannels, downsample, scale: scalingFactor },
+    imageSize: parts.sampleSize() * downsample,
+    objective: (device) => diffusionObjective(new DDPMScheduler(parts.noiseConfig(), device)),
+    schedulerFile: parts.schedulerFile,
+    vaePath: parts.pathOf('vae'),
+  };
+}
+
+/** @throws ConfigError where the UNet is not one that turns text into images */
+export function loadUNetBackbone(parts: ModelParts, options: PartOptions): Backbone {
+  const unet = parts.loadUNet(options);
+  const { inChannels, outChannels } = unet.config;
+  if (inChannels !== outChannels)
+    throw new ConfigError(
+      `The UNet of ${parts.path} takes ${inChannels} channels, as for inpainting; take a text-to-image model, whose UNet takes ${outChannels}`,
+    );
+  return unetBackbone(unet);
+}
+
+export function unetBackbone(unet: UNet2DConditionModel): Backbone {
+  return {
+    predict: (noisy, timesteps, conditioning, additions) =>
+      unet.call(noisy, timesteps, conditioning.text, addedCondition(conditioning), additions),
+    sites: unet.sites(),
+    parameters: () => unet.parameters(),
+    [Symbol.dispose]: () => unet[Symbol.dispose](),
+  };
+}
+
+function addedCondition({
+  pooled,
+  timeIds,
+}: Conditioning): { textEmbeds: Tensor; timeIds: Tensor } | undefined {
+  return pooled === undefined || timeIds === undefined ? undefined : { textEmbeds: pooled, timeIds };
+}
