@@ -17,14 +17,14 @@ const schema = checkOptionsSchema.extend({
 
 export function dataCommand(): Command {
   const check = new Command('check')
-    .description('Read every image of a dataset, and say what training would make of it.')
+    .description('Read every image of a dataset, and report what training would do with it.')
     .addHelpText(
       'after',
       '\nExit code: 0 where every image can be read; 2 where one cannot, or an option or the dataset as a whole is wrong.',
     );
   addFlags(check as unknown as Command, schema);
   check.action((flags) => run(flags));
-  return new Command('data').description('Look into datasets.').addCommand(check as unknown as Command);
+  return new Command('data').description('Inspect datasets.').addCommand(check as unknown as Command);
 }
 
 async function run(flags: Record<string, unknown>): Promise<void> {
@@ -43,8 +43,8 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       const bad = badRows.length + incomplete.length;
       if (bad > 0)
         throw new DatasetError(
-          `Expected an image that can be read and a caption for every row but ${bad} of ${rows + incomplete.length} lack them; ` +
-            'mend these files or take their rows out of the dataset. Training would skip them.',
+          `Expected an image that can be read and a caption for every row but ${bad} of ${rows + incomplete.length} do not have them; ` +
+            'repair these files or remove their rows from the dataset. Training would skip them.',
         );
     } finally {
       progress.stop();

@@ -1,64 +1,25 @@
 #!/usr/bin/env node
-/** @file `ip-adapter`: the commands, and what each way of ending means to the shell. */
-import { readFileSync } from 'node:fs';
-import { Command, CommanderError } from '@commander-js/extra-typings';
-import { isSystemError, TorchError, UserError } from '../base/errors.js';
-import { buildCommand } from './build.js';
-import { dataCommand } from './data-check.js';
-import { doctorCommand } from './doctor.js';
-import { embedCommand } from './embed.js';
-import { evaluateCommand } from './evaluate.js';
-import { exportCommand } from './export.js';
-import { generateCommand } from './generate.js';
-import { inspectCommand } from './inspect.js';
-import { trainCommand } from './train.js';
+/** @file `ip-adapter`: starts the program, or says where the machine does not let its files be opened. */
 
-/** The original's flags have underscores; `--output_dir=out` becomes `--output-dir=out`. */
-export function hyphenate(args: readonly string[]): string[] {
-  return args.map((arg) => arg.replace(/^--[^=]+/, (flag) => flag.replaceAll('_', '-')));
+/** Node opens the files of a program and its packages all at once. */
+const OPEN_FILES = 256;
+
+/** Infinity where there is none, or none is known. */
+function openFilesLimit(): number {
+  const { userLimits } = process.report.getReport() as { userLimits?: { open_files?: { soft?: unknown } } };
+  const limit = userLimits?.open_files?.soft;
+  return typeof limit === 'number' ? limit : Number.POSITIVE_INFINITY;
 }
 
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-  version: string;
-};
-
-const program = new Command('ip-adapter')
-  .version(version)
-  .description('Train IP-Adapters for Stable Diffusion and generate with them: images as prompts.')
-  .exitOverride()
-  .addCommand(trainCommand())
-  .addCommand(generateCommand())
-  .addCommand(embedCommand())
-  .addCommand(evaluateCommand())
-  .addCommand(exportCommand())
-  .addCommand(inspectCommand())
-  .addCommand(dataCommand())
-  .addCommand(buildCommand())
-  .addCommand(doctorCommand());
-for (const command of program.commands.flatMap((one) => [one, ...one.commands]))
-  command.exitOverride().showHelpAfterError('(--help lists the options)');
-
-// Words that are lost, since the terminal or the pipe is closed or a log's disk is full, must not end a run of many hours.
-process.stderr.on('error', () => {});
-process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
-  if (code === 'EPIPE' || code === 'EIO') return;
-  process.stderr.write(`The result could not be written to standard output: ${message}\n`);
-  process.exitCode ||= 2;
-});
 try {
-  await program.parseAsync(hyphenate(process.argv.slice(2)), { from: 'user' });
+  await import('./program.js');
 } catch (error) {
-  if (error instanceof CommanderError) {
-    // It has said what is wrong already; help and version end well.
-    process.exitCode = error.exitCode === 0 ? 0 : 2;
-  } else if (error instanceof UserError || isSystemError(error)) {
-    process.stderr.write(`${error.name}: ${error.message}\n`);
-    process.exitCode = 2;
-  } else if (error instanceof TorchError && /out of memory/.test(error.message)) {
-    process.stderr.write(`${error.message}\nUse a smaller batch size or smaller images.\n`);
-    process.exitCode = 2;
-  } else {
-    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
-    process.exitCode = 1;
-  }
+  const limit = openFilesLimit();
+  if (limit >= OPEN_FILES) throw error;
+  process.stderr.write(
+    `ConfigError: Expected a limit of ${OPEN_FILES} open files or more but it is ${limit}, too few to start; raise it with ulimit -n 1024.\n`,
+  );
+  process.exitCode = 2;
 }
+
+export {};

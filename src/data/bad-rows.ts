@@ -1,4 +1,4 @@
-/** @file Rows that cannot be used: how many are borne, and how messages list them. */
+/** @file Rows that cannot be used: how many are skipped before a run stops, and how messages list them. */
 
 /** A row that was left out. */
 export interface BadRow {
@@ -7,19 +7,19 @@ export interface BadRow {
   readonly reason: string;
 }
 
-/** Bad rows that are always borne, and the share of the dataset beyond which a run stops. */
-const BAD_ROWS_BORNE = 8;
-const BAD_SHARE_BORNE = 0.1;
+/** Bad rows that are always skipped, and the share of a dataset above which a run stops. */
+const ALWAYS_SKIPPED = 8;
+const MAX_BAD_SHARE = 0.1;
 
-/** How many bad rows of a dataset are skipped; with one more the run stops. */
+/** Returns how many bad rows of a dataset are skipped; with one more the run stops. */
 export function maxBadRows(rows: number): number {
-  return Math.max(BAD_ROWS_BORNE, Math.floor(BAD_SHARE_BORNE * rows));
+  return Math.max(ALWAYS_SKIPPED, Math.floor(MAX_BAD_SHARE * rows));
 }
 
-/** How many a message names. */
+/** How many rows a message names. */
 const SHOWN = 5;
 
-/** The first of them, each on a line, and how many more there are. */
+/** Returns the first of the lines, and how many more there are. */
 export function listed(lines: readonly string[], count = lines.length): string {
   const shown = lines.slice(0, SHOWN).map((line) => `  ${line}`);
   return [...shown, ...(count > shown.length ? [`  and ${count - shown.length} more`] : [])].join('\n');

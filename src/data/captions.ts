@@ -1,6 +1,6 @@
-/** @file Captions, as files give them. */
+/** @file Reads captions from text and from JSON values. */
 
-/** The captions of a text file: each line that is not blank is one; a file without any has the empty caption. */
+/** Returns the captions of a text file: each line that is not blank is one. A file without any has the empty caption. */
 export function captionLines(text: string): string[] {
   const lines = text
     .split('\n')
@@ -9,7 +9,7 @@ export function captionLines(text: string): string[] {
   return lines.length > 0 ? lines : [''];
 }
 
-/** A string, or an array of one string or more, as captions; null where it is neither. */
+/** Returns a string, or an array of at least one string, as captions; null where the value is neither. */
 export function captionsOf(value: unknown): string[] | null {
   if (typeof value === 'string') return [value];
   const isList = Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string');
@@ -18,7 +18,10 @@ export function captionsOf(value: unknown): string[] | null {
 
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
-/** @throws TypeError where the bytes are not UTF-8: they would otherwise train with replacement signs for letters. */
+/**
+ * Decodes UTF-8.
+ * @throws TypeError where the bytes are not UTF-8; training would otherwise see replacement characters
+ */
 export function utf8(bytes: Uint8Array): string {
   return decoder.decode(bytes);
 }

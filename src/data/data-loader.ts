@@ -33,7 +33,7 @@ export interface DataLoaderOptions {
   readonly prefetch: number;
   /** Decides the order, the drops, the captions and the mirroring of every epoch. */
   readonly seed: number;
-  /** What batches hold; where that is nothing of the images, none is read. Default: everything. */
+  /** The inputs that batches hold. Images are read only where an input needs them. Default: all. */
   readonly inputs?: readonly Input[];
 }
 
@@ -79,7 +79,7 @@ export interface Sample {
 /** One batch of b rows; b is below the batch size only in an epoch's last batch, or where the next row has another bucket. */
 export interface Batch extends Examples {
   readonly epoch: number;
-  /** Where the epoch goes on after this batch: `batches(epoch, nextPosition)` yields the batches that follow. */
+  /** Where the epoch continues after this batch: `batches(epoch, nextPosition)` yields the next batches. */
   readonly nextPosition: number;
 }
 
@@ -233,8 +233,8 @@ export class DataLoader {
 
   #recordBad(row: number, { image, reason }: ImageError): void {
     this.badRows.set(row, { file: image, reason });
-    const borne = maxBadRows(this.#options.rows.length);
-    if (this.badRows.size > borne) throw this.#tooManyBad(`at most ${borne} are skipped`);
+    const limit = maxBadRows(this.#options.rows.length);
+    if (this.badRows.size > limit) throw this.#tooManyBad(`at most ${limit} are skipped`);
   }
 
   #tooManyBad(limit: string): DatasetError {
@@ -242,7 +242,7 @@ export class DataLoader {
     return new DatasetError(
       `Expected a readable image for every row of the dataset but ${this.badRows.size} of ` +
         `${this.#options.rows.length} are bad so far (${limit}):\n${listed(lines)}\n` +
-        'Check the folder of images, then mend these files or take their rows out of the dataset.',
+        'Check the folder of images, then repair these files or remove their rows from the dataset.',
     );
   }
 

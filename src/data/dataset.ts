@@ -1,4 +1,4 @@
-/** @file What a dataset is, whatever files it is in. */
+/** @file The interface of a dataset, independent of how it is stored. */
 import { createHash } from 'node:crypto';
 import type { ImageSource } from '../images/image-source.js';
 import type { BadRow } from './bad-rows.js';
@@ -13,7 +13,7 @@ export interface DatasetRow {
   readonly captions: readonly string[];
 }
 
-/** Rows by their index. An array is such; a large dataset makes a row when it is asked for. */
+/** Rows by their index: an array, or an object that makes each row on demand. */
 export interface Rows extends Iterable<DatasetRow> {
   readonly length: number;
   at(index: number): DatasetRow | undefined;
@@ -21,17 +21,17 @@ export interface Rows extends Iterable<DatasetRow> {
 
 export interface Dataset {
   readonly rows: Rows;
-  /** For people: 'WebDataset: 12 shards, 120,000 samples'. */
+  /** In words: 'WebDataset: 12 shards, 120,000 samples'. */
   readonly description: string;
-  /** The same for the same names, captions and sizes, wherever the files are; no image is read for it. */
+  /** A hash of names, captions and sizes, independent of where the files are. No image is read for it. */
   readonly fingerprint: string;
-  /** Samples that have no image or no caption, and are no rows. */
+  /** Samples without an image or a caption. They are not among the rows. */
   readonly incomplete: readonly BadRow[];
-  /** Files and folders that are no part of the dataset though they look like it, and why. */
+  /** Files and folders that look like part of the dataset but are not used, each with the reason. */
   readonly leftOut: readonly BadRow[];
 }
 
-/** Rows that are made when they are asked for. */
+/** Returns rows that are made on demand. */
 export function lazyRows(length: number, rowAt: (index: number) => DatasetRow): Rows {
   return {
     length,
@@ -65,7 +65,7 @@ export function joinDatasets(datasets: readonly Dataset[]): Dataset {
   };
 }
 
-/** SHA-256 of a list as JSON, of which only the next value is in memory. */
+/** SHA-256 of a list as JSON, computed value by value, so that the list is never in memory. */
 export class ListHash {
   readonly #hash = createHash('sha256');
   #separator = '[';
@@ -81,7 +81,7 @@ export class ListHash {
   }
 }
 
-/** 'row' and 'rows' as a number wants it, the number with its thousands apart. */
+/** Returns a count with its noun: '1 row', '12,000 rows'. */
 export function counted(count: number, noun: string): string {
   return `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`;
 }

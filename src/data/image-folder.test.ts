@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { tarOf } from '../../test/write-tar.js';
 import { readImage } from '../images/image.js';
 import { openDataset } from './open-dataset.js';
 
@@ -60,6 +61,11 @@ describe('a folder of images', () => {
   });
 
   it('names what is there where nothing can be used', async () => {
+    await expect(opened()).rejects.toThrow(/but received nothing\.$/);
+    put('a.bin');
+    await expect(opened()).rejects.toThrow(/but received other files, such as a\.bin\.$/);
+    put('3.heic', '3.txt');
+    await expect(opened()).rejects.toThrow(/there are none:\n.*3\.heic: its ending is none of those/);
     put('1.heic', '1.txt', '2.gif');
     await expect(opened()).rejects.toThrow(
       /there are none:.*1\.heic: its ending.*2\.gif: it has no caption/s,
@@ -145,6 +151,22 @@ describe('a folder of images', () => {
     const { images, incomplete } = await opened();
     expect(images).toHaveLength(1);
     expect(incomplete).toEqual({ 'm\ufffd.jpg': expect.stringMatching(/not in UTF-8: rename it/) });
+  });
+
+  it('names what it leaves out beside shards, too', async () => {
+    writeFileSync(
+      at('1.tar'),
+      await tarOf([
+        ['1.jpg', 'x'],
+        ['1.txt', 'a'],
+      ]),
+    );
+    put('logo.gif', 'out/metrics.jsonl', 'out/config.yaml', 'out/1.png');
+    const { rows, leftOut } = await openDataset({ dataset: dir });
+    expect([rows.length, leftOut.map(({ file }) => file)]).toEqual([1, [at('out')]]);
+    await expect(openDataset({ dataset: at('a-{0..99999999999}.tar') })).rejects.toThrow(
+      /at most 1000000 files/,
+    );
   });
 
   it('never waits for a named pipe', async () => {

@@ -10,24 +10,23 @@ import { fileSource } from '../images/image-source.js';
 import { type BadRow, listed } from './bad-rows.js';
 import { captionLines, utf8 } from './captions.js';
 import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
-import type { FolderFiles } from './folder-files.js';
 import { IMAGE_ENDINGS, isImage, isUsualImage } from './image-endings.js';
 import { PackedList } from './packed-list.js';
 
 /**
  * Pairs images with their captions.
- * @param files of the folder; those that are images become rows in their order
+ * @param names files of the folder, relative to it; those that are images become rows in their order
  * @throws DatasetError that names the images without captions
  */
-export function openImageFolder(folder: string, files: FolderFiles): Dataset {
+export function openImageFolder(folder: string, names: readonly string[]): Dataset {
   const packed = new PackedList<[name: string, ...captions: string[]]>();
   const hash = new ListHash();
-  const captions = new CaptionFiles(files.names);
-  const images = files.names.filter(isImage);
+  const captions = new CaptionFiles(names);
+  const images = names.filter(isImage);
   const usualImages = new Map(images.filter(isUsualImage).map((name) => [stemOf(name), name]));
   const withoutCaption: string[] = [];
   const incomplete: BadRow[] = [];
-  const leftOut: BadRow[] = [...files.leftOut];
+  const leftOut: BadRow[] = [];
   for (const name of images) {
     const other = isUsualImage(name) ? undefined : usualImages.get(stemOf(name));
     const text = captions.take(name);

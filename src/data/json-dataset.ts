@@ -14,10 +14,10 @@ import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
 import { jsonErrorPosition } from './json-position.js';
 import { PackedList } from './packed-list.js';
 
-/** A value that may be a row, and where it stands. */
+/** A value that may be a row, and its place in the file. */
 type Found = [where: string, value: unknown];
 
-/** What is kept of a row: the image, the prompt image or null, captions. */
+/** What is stored per row: the image, the prompt image or null, the captions. */
 type Packed = [image: string, prompt: string | null, ...captions: string[]];
 
 /**
@@ -91,7 +91,7 @@ async function collect(
   return { rows, description, fingerprint: hash.digest(), incomplete: [], leftOut: [] };
 }
 
-/** What a row says, or what is wrong with it. */
+/** Returns the parts of a row, or what is wrong with it. */
 function readRow(row: unknown, imageKey: string): Packed | string {
   if (typeof row !== 'object' || row === null || Array.isArray(row)) return 'not an object';
   const { [imageKey]: image, text, prompt_image_file: prompt } = row as Record<string, unknown>;
@@ -157,7 +157,7 @@ async function* parseLines(file: string): AsyncGenerator<Found> {
   }
 }
 
-/** The lines of a file as bytes, in the memory of one. */
+/** Yields the lines of a file as bytes, one in memory at a time. */
 async function* linesOf(file: string): AsyncGenerator<Uint8Array> {
   let begun: Buffer[] = [];
   try {

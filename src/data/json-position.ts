@@ -1,6 +1,6 @@
 /**
- * @file Where a broken JSON text breaks. V8's own message names a position only for some errors, and a dataset is
- * often one long file written by a script: "line 1037, column 12" is what its owner needs.
+ * @file Finds where a JSON text is broken. V8's message names a position only for some errors, and a dataset is often
+ * one long file written by a script: its owner needs "line 1037, column 12".
  */
 
 const SPACE = /[ \t\n\r]*/y;

@@ -1,4 +1,4 @@
-/** @file One value names a dataset; what it is shows from what is there. */
+/** @file Opens a dataset by its path; the form of the dataset is detected. */
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -60,7 +60,7 @@ function tell(rows: readonly BadRow[], what: string, { onMessage }: OpenHooks): 
     onMessage?.(`${what} ${rows.length - TOLD} more; ip-adapter data check names them all`);
 }
 
-// What reads a form of datasets is loaded where a dataset has it: it may need much of the machine.
+// The reader of each form is imported on first use: WebAssembly for Parquet, for one, reserves gigabytes of addresses.
 
 async function openJsonFile(file: string, imageRoot: string | undefined): Promise<Dataset> {
   const { openJson, openJsonLines } = await import('./json-dataset.js');
@@ -100,8 +100,12 @@ async function openFiles(path: string, hooks: OpenHooks): Promise<Dataset> {
 }
 
 async function openFolder(folder: string, hooks: OpenHooks): Promise<Dataset> {
-  const all = filesIn(folder, hooks.outputDir);
-  const { names } = all;
+  const { names, leftOut } = filesIn(folder, hooks.outputDir);
+  const dataset = await openNames(folder, names, hooks);
+  return { ...dataset, leftOut: [...leftOut, ...dataset.leftOut] };
+}
+
+async function openNames(folder: string, names: readonly string[], hooks: OpenHooks): Promise<Dataset> {
   if (names.includes('metadata.jsonl'))
     return (await import('./json-dataset.js')).openJsonLines(
       join(folder, 'metadata.jsonl'),
@@ -122,21 +126,23 @@ async function openFolder(folder: string, hooks: OpenHooks): Promise<Dataset> {
   }
   // Beside shards, a logo.gif does not make images of the dataset.
   if (byKind.size > 1 && !byKind.get('image')?.some(isUsualImage)) byKind.delete('image');
-  const [kind] = byKind.keys();
+  // Captions alone belong to images that are not read: the folder's reader names them.
+  const hasCaptions = names.some((name) => /\.txt$/i.test(name));
+  const [kind = hasCaptions ? 'image' : undefined] = byKind.keys();
   if (kind === undefined || byKind.size > 1) {
-    const received =
-      [...byKind].map(([one, { length }]) => `${length} of kind ${one}`).join(', ') || 'nothing';
+    const kinds = [...byKind].map(([one, { length }]) => `${length} of kind ${one}`).join(', ');
+    const received = kinds || (names.length > 0 ? `other files, such as ${names[0]}` : 'nothing');
     throw new DatasetError(
       `Expected images with captions, or tar files, or Parquet files in ${folder} but received ${received}.`,
     );
   }
-  const files = (byKind.get(kind) as string[]).map((name) => join(folder, name));
+  const files = (byKind.get(kind) ?? []).map((name) => join(folder, name));
   if (kind === 'tar') return openShards(files, hooks);
   if (kind === 'Parquet') return openParquetFiles(files, hooks);
-  return (await import('./image-folder.js')).openImageFolder(folder, all);
+  return (await import('./image-folder.js')).openImageFolder(folder, names);
 }
 
-/** @throws DatasetError for what is compressed as a whole */
+/** @throws DatasetError for a tar that is compressed as a whole */
 function kindOf(name: string): 'tar' | 'Parquet' | 'image' | null {
   if (/\.(tar\.(gz|xz|bz2|zst)|tgz)$/i.test(name))
     throw new DatasetError(
@@ -147,12 +153,17 @@ function kindOf(name: string): 'tar' | 'Parquet' | 'image' | null {
   return isImage(name) ? 'image' : null;
 }
 
+/** More than any dataset has, and few enough to be listed. */
+const MAX_SHARDS = 1_000_000;
+
 /** 'a-{000..002}.tar' → 'a-000.tar', 'a-001.tar', 'a-002.tar', as the shell and WebDataset read it. */
 function expandBraces(pattern: string): string[] {
   const match = /^(.*?)\{(\d+)\.\.(\d+)\}(.*)$/s.exec(pattern);
   if (match === null) return [pattern];
   const [, before, first, last, after] = match as unknown as [string, string, string, string, string];
   const count = Math.max(0, Number(last) - Number(first) + 1);
+  if (count > MAX_SHARDS)
+    throw new DatasetError(`Expected at most ${MAX_SHARDS} files but ${pattern} names ${count}.`);
   const numbers = Array.from({ length: count }, (_, i) =>
     String(Number(first) + i).padStart(first.length, '0'),
   );

@@ -1,6 +1,6 @@
 /**
- * @file A list of small values that takes the room of their JSON: a million rows as objects take three times as much,
- * and slow down every garbage collection of a run.
+ * @file A list of small values, stored as JSON in buffers: a million rows as objects take three times as much memory,
+ * and slow down every garbage collection.
  */
 
 /** Values that share a buffer: few enough to be searched for one in microseconds. */

@@ -68,7 +68,9 @@ describe('openParquet', () => {
     const { rows, incomplete } = await openParquet([file]);
     expect([...rows].map(({ captions }) => captions)).toEqual([['caption a'], ['caption c']]);
     expect(await latin1(rows.at(1)!.image.read())).toBe('\xff\xd8 c');
-    expect(incomplete).toEqual([{ file: `${file}/1`, reason: 'its "text" is no string or strings' }]);
+    expect(incomplete).toEqual([
+      { file: `${file}/1`, reason: 'its "text" is not a string or a list of strings' },
+    ]);
     const none = written('1.parquet', [Array.from({ length: 9 }, () => row('x', null))]);
     await expect(openParquet([file, none])).rejects.toThrow(/10 of 12 have none \(at most 8 are skipped\)/);
   });
@@ -134,7 +136,9 @@ describe('openParquet', () => {
     const renamed = Buffer.from(bytes);
     renamed.write('pqth', renamed.lastIndexOf('path'));
     writeFileSync(file, renamed);
-    await expect(openParquet([file])).rejects.toThrow(/a column \["image","pqth"\] that its schema lacks/);
+    await expect(openParquet([file])).rejects.toThrow(
+      /a column \["image","pqth"\] that its schema does not have/,
+    );
 
     const cut = Buffer.concat([bytes.subarray(0, 4), bytes.subarray(bytes.lastIndexOf('caption a') + 9)]);
     writeFileSync(file, cut);

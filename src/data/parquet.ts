@@ -42,7 +42,7 @@ type Packed = [file: number, group: number, rowInGroup: number, ...captions: str
  * Opens files, in their order, and reads their captions.
  * @param signal ends it between two row groups, by throwing its reason
  * @param cachedBytes decoded row groups take so much memory at most, or are one
- * @throws DatasetError where a file is no Parquet file, a column is missing, or too many rows have no caption
+ * @throws DatasetError where a file is not a Parquet file, a column is missing, or too many rows have no caption
  */
 export async function openParquet(
   paths: readonly string[],
@@ -64,7 +64,10 @@ export async function openParquet(
       for (const [rowInGroup, { text }] of rows.entries()) {
         const captions = captionsOf(text);
         if (captions === null)
-          incomplete.push({ file: `${path}/${rowInFile}`, reason: 'its "text" is no string or strings' });
+          incomplete.push({
+            file: `${path}/${rowInFile}`,
+            reason: 'its "text" is not a string or a list of strings',
+          });
         else {
           packed.push([number, group, rowInGroup, ...captions]);
           hash.add(captions);
@@ -78,12 +81,12 @@ export async function openParquet(
     throw new DatasetError(
       `Expected at least one row in ${paths[0]}${paths.length > 1 ? ' …' : ''} but there is none.`,
     );
-  const borne = maxBadRows(total);
-  if (packed.length === 0 || incomplete.length > borne) {
+  const limit = maxBadRows(total);
+  if (packed.length === 0 || incomplete.length > limit) {
     const lines = incomplete.map(({ file, reason }) => `${file}: ${reason}`);
     throw new DatasetError(
       `Expected "text" in every row of ${paths[0]}${paths.length > 1 ? ' …' : ''} ` +
-        `but ${incomplete.length} of ${total} have none (at most ${borne} are skipped):\n${listed(lines)}`,
+        `but ${incomplete.length} of ${total} have none (at most ${limit} are skipped):\n${listed(lines)}`,
     );
   }
   const groups = new RowGroups(cachedBytes);
@@ -157,7 +160,7 @@ async function compressorsFor(path: string, metadata: FileMetaData): Promise<Com
   }
 }
 
-/** hyparquet would find out when it has begun to read the columns before, and leave their errors to nobody. */
+/** Checks what hyparquet would notice only after it has started to read other columns, whose errors nobody would catch. */
 function assertColumnsKnown(metadata: FileMetaData): void {
   const schema = parquetSchema(metadata);
   for (const { columns } of metadata.row_groups)
@@ -166,7 +169,7 @@ function assertColumnsKnown(metadata: FileMetaData): void {
       for (const name of meta_data?.path_in_schema ?? [])
         place = place?.children.find(({ element }) => element.name === name);
       if (place === undefined)
-        throw new Error(`it has a column ${shown(meta_data?.path_in_schema)} that its schema lacks`);
+        throw new Error(`it has a column ${shown(meta_data?.path_in_schema)} that its schema does not have`);
     }
 }
 
@@ -174,14 +177,14 @@ function assertColumnsKnown(metadata: FileMetaData): void {
 function bufferOf(path: string): AsyncBuffer {
   const byteLength = statSync(regularFile(path)).size;
   const read = async (start: number, end: number): Promise<ArrayBuffer> => {
-    // Before memory is taken for bytes that a damaged footer invents.
+    // A damaged footer must not make us allocate memory for bytes that are not there.
     if (!(start >= 0 && start <= end && end <= byteLength))
       throw new Error(`it names bytes ${start} to ${end} of ${byteLength}`);
     return (await readSlice(path, start, end - start)).buffer as ArrayBuffer;
   };
   const slice = (start: number, end = byteLength): Promise<ArrayBuffer> => {
     const bytes = read(start, end);
-    // hyparquet asks ahead; for what it then does not use nobody waits, and Node would end the process.
+    // hyparquet reads ahead. Nobody awaits what it does not use, and Node ends the process at an unhandled rejection.
     bytes.catch(() => {});
     return bytes;
   };
@@ -210,20 +213,20 @@ async function readGroup(file: ParquetFile, group: number, columns: readonly str
   }
 }
 
-/** Whether an image is not there at all, as None becomes it in either way. */
+/** Whether a value is Python's None, in either form that `datasets` writes. */
 function isNone(value: unknown): boolean {
   const { bytes, path } = (value ?? {}) as { bytes?: unknown; path?: unknown };
   return !(value instanceof Uint8Array) && (bytes ?? path ?? null) === null;
 }
 
-/** A copy, so that the group it came from can go. */
+/** Returns a copy, so that the row group can be released. */
 function bytesOf(value: unknown): Uint8Array {
   const bytes = value instanceof Uint8Array ? value : (value as { bytes?: unknown } | null)?.bytes;
   if (bytes instanceof Uint8Array) return bytes.slice();
   throw new Error('its bytes are not in the Parquet file (datasets: push_to_hub embeds them)');
 }
 
-/** The row groups that were used last, decoded one at a time: images in flight would otherwise hold one each. */
+/** A cache of the row groups used last. They are decoded one at a time: otherwise each image in flight would hold one. */
 class RowGroups {
   readonly #decoded = new Map<string, { rows: Row[]; bytes: number }>();
   readonly #cachedBytes: number;
@@ -244,7 +247,7 @@ class RowGroups {
     const key = `${group} ${file.path}`;
     const found = this.#decoded.get(key);
     if (found !== undefined) {
-      // To the end of the order in which they go.
+      // The oldest are removed first: move it to the end.
       this.#decoded.delete(key);
       this.#decoded.set(key, found);
       return found.rows;

@@ -1,6 +1,6 @@
 /**
- * @file A tar from a pipe, kept in a file: a pipe can be read once and in order, while training shuffles, comes back in
- * every epoch, and goes on after an interruption.
+ * @file Keeps a tar from a pipe in a file. A pipe can be read once and in order, but training shuffles, reads the data
+ * again in every epoch, and resumes after an interruption.
  */
 import { closeSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';

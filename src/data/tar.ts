@@ -1,6 +1,6 @@
 /**
- * @file What is in a tar file, from its headers alone: where each member begins and how long it is. Streaming readers go
- * through every byte; training needs members in any order, and a shard of gigabytes indexed in milliseconds.
+ * @file Lists the members of a tar file from its headers alone: where each begins and how long it is. Streaming readers
+ * read every byte; training needs members in any order, and an index of a shard of gigabytes within milliseconds.
  *
  * The format: POSIX.1-2017 `pax` ("ustar Interchange Format", "pax Header Block"), and the GNU tar manual ("Basic Tar
  * Format") for long names and base-256 sizes.
@@ -50,7 +50,7 @@ function open(file: string): number {
 }
 
 function visitMembers(bytes: Window, file: string, visit: (member: TarMember) => void): string | null {
-  /** What the next member's own header has no room for. */
+  /** Name and size of the next member, where its own header has no room for them. */
   let long: { path?: string; size?: number } = {};
   let hasEnd = false;
   let at = 0;
@@ -75,7 +75,7 @@ function visitMembers(bytes: Window, file: string, visit: (member: TarMember) =>
     at = offset + Math.ceil(size / BLOCK) * BLOCK;
     if (type === 'x') long = { ...long, ...paxRecords(bytes.read(offset, size)) };
     else if (type === 'L') long = { ...long, path: text(bytes.read(offset, size)) };
-    // Left are the long names of links, and settings for all members, such as a comment: nothing that we use.
+    // The other kinds are long names of links, and settings for all members such as a comment. They are not used.
     else if (!isForNext) {
       long = {};
       if (type === '0' || type === '\0')
@@ -92,7 +92,7 @@ function checkSum(header: Uint8Array, file: string, at: number): void {
   for (let i = 0; i < BLOCK; i++) if (i < 148 || i >= 156) sum += header[i] as number;
   if (sum !== stored)
     throw new DatasetError(
-      `Expected the header of a tar's member in ${file} at byte ${at} but its checksum is ${sum}, not ${stored}: the file is damaged or no tar. Make or download it again.`,
+      `Expected the header of a tar's member in ${file} at byte ${at} but its checksum is ${sum}, not ${stored}: the file is damaged or not a tar. Make or download it again.`,
     );
 }
 

@@ -93,7 +93,7 @@ describe('openWebDataset', () => {
       { file: `${file}/3`, reason: expect.stringMatching(/^it has no image \(\.jpg, .*\.avif\)$/) },
       {
         file: `${file}/4`,
-        reason: expect.stringMatching(/\.json gives no caption: "text" or "caption" is no/),
+        reason: expect.stringMatching(/\.json gives no caption: "text" or "caption" is not/),
       },
       { file: `${file}/5`, reason: expect.stringContaining('.json gives no caption') },
       { file: `${file}/6`, reason: expect.stringContaining('.txt gives no caption') },

@@ -27,7 +27,7 @@ type Place = [name: string, offset: number, size: number];
 
 type Packed = [shard: number, image: Place, prompt: Place | null, ...captions: string[]];
 
-/** Members of one key that were met so far. */
+/** The members of one key, as far as they are read. */
 interface Draft {
   readonly key: string;
   readonly extensions: Set<string>;
@@ -39,14 +39,14 @@ interface Draft {
   prompt?: Place;
   text?: string[];
   json?: string[];
-  /** Why a file of captions gave none. */
+  /** Why a caption file could not be used. */
   fault?: string;
 }
 
 /**
  * Indexes shards, in their order.
  * @param signal ends it between two shards, by throwing its reason
- * @throws DatasetError where a file is no tar, or too many samples lack an image or a caption
+ * @throws DatasetError where a file is not a tar, or too many samples have no image or no caption
  */
 export async function openWebDataset(shards: readonly string[], signal?: AbortSignal): Promise<Dataset> {
   const packed = new PackedList<Packed>();
@@ -71,21 +71,21 @@ export async function openWebDataset(shards: readonly string[], signal?: AbortSi
           });
         return;
       }
-      const lacks =
+      const missing =
         draft.image === undefined
           ? `it has no image (${IMAGE_ENDINGS})${draft.notRead.map((ending) => `; its .${ending} is not read`).join('')}`
           : (draft.fault ?? 'it has no caption (.txt, or .json with "text" or "caption")');
-      incomplete.push({ file: `${shard}/${draft.key}`, reason: isCut ? 'the shard is cut in it' : lacks });
+      incomplete.push({ file: `${shard}/${draft.key}`, reason: isCut ? 'the shard is cut in it' : missing });
     };
     withoutEnd += visitSamples(shard, add) ? 0 : 1;
   }
   const total = packed.length + incomplete.length;
-  const borne = maxBadRows(total);
-  if (packed.length === 0 || incomplete.length > borne) {
+  const limit = maxBadRows(total);
+  if (packed.length === 0 || incomplete.length > limit) {
     const lines = incomplete.map(({ file, reason }) => `${file}: ${reason}`);
     throw new DatasetError(
       `Expected an image and a caption in every sample of ${shards[0]}${shards.length > 1 ? ' …' : ''} ` +
-        `but ${incomplete.length} of ${total} samples are incomplete (at most ${borne} are skipped):\n${listed(lines)}\n` +
+        `but ${incomplete.length} of ${total} samples are incomplete (at most ${limit} are skipped):\n${listed(lines)}\n` +
         'The members of a sample have one name up to the first dot and stand together: pack with tar --sort=name.',
     );
   }
@@ -124,7 +124,7 @@ function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void
       endingsOf(key).push(extension);
       return;
     }
-    // Where tars were joined, the next sample may have the last one's name.
+    // Where tars were joined, the next sample may have the same name as the last.
     if (draft?.key !== key || draft.extensions.has(extension)) {
       if (draft !== null) add(draft, false);
       draft = { key, extensions: new Set(), notRead: endingsOf(key) };
@@ -134,7 +134,7 @@ function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void
   });
   const last = draft as Draft | null;
   const cutKey = cutIn ? split(cutIn)[0] : undefined;
-  // What the last sample lacks was to follow; and one with a member that is cut is not used, even as far as it goes.
+  // The missing members of the last sample may lie behind the cut. A sample with a cut member is not used at all.
   if (last !== null && last.key !== cutKey) add(last, cutIn !== null);
   if (cutKey !== undefined) add({ key: cutKey, extensions: new Set(), notRead: [] }, true);
   return cutIn === null;
@@ -177,6 +177,6 @@ function putImage(draft: Draft, place: Place): void {
 function captionsOfJson(text: string): string[] {
   const { text: first, caption } = Object(JSON.parse(text)) as Record<string, unknown>;
   const captions = captionsOf(first ?? caption);
-  if (captions === null) throw new Error('"text" or "caption" is no string or array of strings');
+  if (captions === null) throw new Error('"text" or "caption" is not a string or an array of strings');
   return captions;
 }

@@ -1,6 +1,6 @@
 /**
- * @file What is in a dataset, and what training would make of it: every image is read and decoded, as training does in
- * each epoch, before a night is spent on it.
+ * @file Reports what is in a dataset and what training would do with it: every image is read and decoded, as training
+ * does in each epoch.
  */
 
 import { forEachConcurrently } from '../base/concurrently.js';
@@ -17,7 +17,7 @@ import { CaptionTally } from './caption-tally.js';
 import { ImageTally } from './image-tally.js';
 import type { BadImage, BucketReport, DatasetReport } from './report.js';
 
-/** Images that are read at the same time, in libuv's threads: so many are in memory. */
+/** Images that are read at the same time, in libuv's threads. */
 const READ_AT_ONCE = 8;
 
 /**

@@ -1,4 +1,4 @@
-/** @file The report on a dataset. */
+/** @file The report of `ip-adapter data check`. */
 import type { BadRow } from '../data/bad-rows.js';
 
 export interface DatasetReport {
@@ -7,9 +7,9 @@ export interface DatasetReport {
   rows: number;
   /** Rows with an image that cannot be read, which training skips. */
   badRows: BadImage[];
-  /** Samples without an image or a caption, which are no rows. */
+  /** Samples without an image or a caption. They are not rows. */
   incomplete: BadRow[];
-  /** Files and folders that are no part of the dataset though they look like it. */
+  /** Files and folders that look like part of the dataset but are not used. */
   leftOut: BadRow[];
   /** Of the rows that can be read. */
   images: ImagesReport;
@@ -49,7 +49,7 @@ export interface ImagesReport {
 export interface CaptionsReport {
   /** A row may have several. */
   count: number;
-  /** White space counts as nothing. */
+  /** Captions of nothing but white space are empty. */
   empty: number;
   /** BOS and EOS included; null without a tokenizer. */
   tokens: (Spread & { limit: number; truncated: number }) | null;

@@ -1,4 +1,4 @@
-/** @file Where the bytes of an image are. */
+/** @file Sources of an image's bytes. */
 import { closeSync, openSync, read } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -13,12 +13,12 @@ export interface ImageSource {
   read(): Promise<Uint8Array>;
 }
 
-/** An image that is a file. */
+/** Returns the source of an image that is a file. */
 export function fileSource(file: string): ImageSource {
   return { name: file, file, read: async () => readFile(regularFile(file)) };
 }
 
-/** An image that is part of a file. */
+/** Returns the source of an image that is part of a file. */
 export function sliceSource(name: string, file: string, offset: number, length: number): ImageSource {
   return { name, read: () => readSlice(file, offset, length) };
 }
@@ -26,8 +26,8 @@ export function sliceSource(name: string, file: string, offset: number, length: 
 const readAsync = promisify(read);
 
 /**
- * Bytes of a file. It is opened anew each time, so that nothing has to be closed however many shards there are; only the
- * read leaves our thread, and takes one turn of it.
+ * Reads bytes of a file. The file is opened each time, so that no number of shards keeps files open. Only the read
+ * itself is asynchronous.
  * @throws where the file is missing or ends before
  */
 export async function readSlice(file: string, offset: number, length: number): Promise<Uint8Array> {

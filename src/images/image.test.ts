@@ -211,6 +211,18 @@ describe('readImage', () => {
     );
   });
 
+  it('allocates no memory for pixels that a file cannot hold', async () => {
+    const hollow = readFileSync(await save('hollow.png', [1, 2, 3], 1, 3));
+    hollow.writeUInt32BE(13_000, 16);
+    hollow.writeUInt32BE(13_000, 20);
+    hollow.writeUInt32BE(crc32(hollow.subarray(12, 29)), 29);
+    writeFileSync(join(dir, 'hollow.png'), hollow);
+    const before = process.resourceUsage().maxRSS;
+    for (const source of [fileSource(join(dir, 'hollow.png')), { name: 'member', read: async () => hollow }])
+      await expect(readImage(source)).rejects.toThrow(/damaged or incomplete/);
+    expect(process.resourceUsage().maxRSS - before).toBeLessThan(100_000);
+  });
+
   it('holds the memory of few large images at a time', async () => {
     // 169 megapixels in 20 kB, as a decompression bomb or an empty map has them.
     const bomb = join(dir, 'bomb.png');

@@ -9,6 +9,7 @@
  * Known differences: BMP is not read; the colour under a GIF's transparent pixels is black; AVIF decodes up to
  * 79 levels off at hard edges; a PNG with a wrong checksum is refused where Pillow reads it.
  */
+import { statSync } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import sharp, { type Metadata, type Sharp } from 'sharp';
 import { DatasetError, isSystemError } from '../base/errors.js';
@@ -112,7 +113,17 @@ async function open(source: ImageSource): Promise<{ image: Sharp; header: ImageH
   const image = sharp(input, { failOn: 'error', ignoreIcc: true, limitInputPixels: MAX_PIXELS });
   const header = await image.metadata();
   if (!FORMATS.has(header.format)) throw new Error(`Expected an image but its format is ${header.format}`);
+  if (header.format === 'png') assertHolds(header, input);
   return { image, header };
+}
+
+/** Refuses a PNG that is cut off long before its last pixel, before memory is allocated for all of them. */
+function assertHolds({ width, height }: ImageHeader, input: string | Uint8Array): void {
+  // A pixel has one bit or more, and deflate compresses 1032 bytes into one at most.
+  const needed = (width * height) / 8 / 1032;
+  if (needed < 1000) return;
+  const size = typeof input === 'string' ? statSync(input).size : input.length;
+  if (size < needed) throw new Error(`Expected at least ${needed} bytes but the file has ${size}`);
 }
 
 /** The bytes of an image that is part of a file. What refuses them, says why in words of its own. */

@@ -1,4 +1,4 @@
-/** @file An image as in a mirror, left and right exchanged (torchvision `RandomHorizontalFlip`). */
+/** @file Mirrors an image: left and right exchanged (torchvision `RandomHorizontalFlip`). */
 import type { RgbImage } from './image.js';
 
 export function mirror({ data, width, height }: RgbImage): RgbImage {

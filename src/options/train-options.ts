@@ -16,7 +16,7 @@ export const parts = ['latents', 'image', 'text'] as const;
 export type Part = (typeof parts)[number];
 
 /** The kinds of adapter that can be trained. */
-export const trainableKinds = ['plus', 'base', 'full-face'] as const;
+const trainableKinds = ['plus', 'base', 'full-face'] as const;
 
 export type TrainableKind = (typeof trainableKinds)[number];
 

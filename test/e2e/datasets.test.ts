@@ -1,11 +1,11 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parquetOf } from '../write-parquet.js';
 import { tarOf } from '../write-tar.js';
-import type { Ended } from './command.js';
+import { type Ended, runProgram } from './command.js';
 import { makeWorld, type World } from './world.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -125,6 +125,67 @@ describe('ip-adapter train', () => {
     cpSync(at('shards', 'a-0.tar'), at('cut.tar'));
     const mended = await train('cut again', [...data, '--max-steps', '9', '--resume']);
     expect([mended.exitCode, mended.stderr]).toEqual([2, expect.stringContaining('dataset is not the one')]);
+  });
+
+  it('trains in 4 GB of addresses, or says what needs more', async () => {
+    const small = (name: string, dataset: string) => {
+      const models = world.flags.slice(0, 4).join(' ');
+      const rest = `--output-dir '${at(name)}' --resolution 64 --batch-size 3 --max-train-steps 2`;
+      const command = `ulimit -v 4194304; '${process.execPath}' dist/cli/main.js train ${models} ${rest} --dataset`;
+      // As many threads as a machine has cores would each take addresses.
+      return runProgram('bash', ['-c', `export OMP_NUM_THREADS=1; ${command} '${dataset}'`], { cwd: root });
+    };
+    for (const [name, dataset] of [
+      ['small folder', at('folder')],
+      ['small jsonl', at('images', 'data.jsonl')],
+      ['small shards', at('shards', 'a-{0..1}.tar')],
+      // Compressed by Snappy.
+      ['small parquet', at('parquet')],
+    ] as const) {
+      const { exitCode, stderr } = await small(name, dataset);
+      expect(exitCode, `${name}: ${stderr}`).toBe(0);
+    }
+    const row = { image: { bytes: image('0.png') }, text: 'a' };
+    writeFileSync(at('gzip.parquet'), parquetOf([[row]], 'gzip'));
+    const { exitCode, stderr } = await small('small gzip', at('gzip.parquet'));
+    expect(stderr).toMatch(/^DatasetError: Expected room for WebAssembly, .* GZIP .*ulimit -v/m);
+    expect(exitCode).toBe(2);
+  });
+
+  it('works with few open files, or says how many it needs', async () => {
+    for (const limit of [32, 64, 256]) {
+      const help = `ulimit -n ${limit}; '${process.execPath}' dist/cli/main.js train --help`;
+      const { exitCode, stdout, stderr } = await runProgram('bash', ['-c', help], { cwd: root });
+      if (limit === 256) expect([exitCode, stdout]).toEqual([0, expect.stringContaining('Usage')]);
+      else
+        expect([exitCode, stderr]).toEqual([2, expect.stringMatching(/^ConfigError: .*ulimit -n 1024\.$/)]);
+    }
+  });
+
+  it('leaves its own output folder out of the dataset around it, and resumes', async () => {
+    cpSync(at('folder'), at('around'), { recursive: true });
+    const validation = ['--validation-image', at('images', '0.png'), '--validation-steps', '2'];
+    const args = ['--dataset', at('around'), ...validation, '--learning-rate', '1e-3'];
+    const first = await train(join('around', 'out'), [...args, '--max-train-steps', '3']);
+    expect(first.exitCode, first.stderr).toBe(0);
+    const rest = await train(join('around', 'out'), [...args, '--max-train-steps', '7', '--resume']);
+    expect(rest.exitCode, rest.stderr).toBe(0);
+    expect(rest.stderr).toMatch(/Left out .*around\/out: the output folder of a training run/);
+    expect(rest.losses).toEqual(expected);
+  });
+
+  it('never waits for a named pipe', async () => {
+    for (const name of ['pipe.tar', 'pipe.json', 'pipe.parquet', 'pipe.yaml'])
+      execFileSync('mkfifo', [at(name)]);
+    for (const name of ['pipe.tar', 'pipe.json', 'pipe.parquet']) {
+      const { exitCode, stderr } = await train('pipes', ['--dataset', at(name)]);
+      expect([exitCode, stderr]).toEqual([
+        2,
+        expect.stringMatching(/DatasetError: .*a named pipe, not a file/),
+      ]);
+    }
+    const { exitCode, stderr } = await train('pipes', ['--config', at('pipe.yaml')]);
+    expect([exitCode, stderr]).toEqual([2, expect.stringMatching(/ConfigError: .*a named pipe, not a file/)]);
   });
 
   it('ends with code 2 at a dataset that it cannot use', async () => {

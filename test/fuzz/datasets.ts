@@ -1,5 +1,6 @@
 /** @file Hostile datasets: JSON and JSON Lines, tar headers with right checksums, Parquet footers and pages. */
-import { join } from 'node:path';
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { pick, type Random } from '../../demo/world/random.js';
 import { openDataset } from '../../src/data/open-dataset.js';
@@ -93,6 +94,69 @@ function mutateTar(seeds: readonly Buffer[], random: Random): Buffer {
     tar.write(`${sum.toString(8).padStart(6, '0')}\0 `, header + 148, 'latin1');
   }
   return tar;
+}
+
+/** Images, captions and what may lie beside them, by their names; `file` has the names. */
+export function folderTarget(folder: string): Target {
+  const file = join(folder, 'names.json');
+  const root = join(folder, 'folder');
+  const stems = [
+    '1',
+    '2',
+    'a/1',
+    'caf\u00e9',
+    'cafe\u0301',
+    '.x/1',
+    '__MACOSX/1',
+    '._1',
+    '\u0000',
+    'x'.repeat(300),
+  ];
+  const endings = [
+    '.jpg',
+    '.PNG',
+    '.txt',
+    '.TXT',
+    '.gif',
+    '.avif',
+    '.heic',
+    '.tar',
+    '.parquet',
+    '.tar.gz',
+    '/x',
+    '',
+  ];
+  const others = [
+    'metadata.jsonl',
+    'metadata.csv',
+    'out/metrics.jsonl',
+    'out/config.yaml',
+    'out/1.png',
+    'LOOP',
+  ];
+  const nameOf = (random: Random): string =>
+    random() < 0.15 ? pick(others, random) : `${pick(stems, random)}${pick(endings, random)}`;
+  const make = (random: Random): Buffer => {
+    const some = Array.from({ length: 1 + below(8, random) }, () => nameOf(random));
+    return Buffer.from(JSON.stringify(random() < 0.7 ? [...some, '1.jpg', '1.txt'] : some));
+  };
+  const put = (name: string): void => {
+    const path = join(root, name);
+    try {
+      mkdirSync(dirname(path), { recursive: true });
+      if (name === 'LOOP') symlinkSync(root, path);
+      else writeFileSync(path, name);
+    } catch {
+      // A name that the system does not take, or that is there already.
+    }
+  };
+  const read = async () => {
+    rmSync(root, { recursive: true, force: true });
+    mkdirSync(root);
+    for (const name of JSON.parse(readFileSync(file, 'utf8'))) put(name);
+    await openDataset({ dataset: root });
+  };
+  return { file, make, read };
 }
 
 export async function tarTarget(folder: string): Promise<Target> {

@@ -2,6 +2,7 @@
 import * as datasets from './datasets.js';
 import { imageTarget } from './images.js';
 import * as models from './models.js';
+import { optionsTargets } from './options.js';
 import { safetensorsTarget } from './safetensors.js';
 import type { TargetFactory } from './target.js';
 import * as texts from './texts.js';
@@ -29,7 +30,9 @@ export const kinds: ReadonlyMap<string, Kind> = new Map([
     'dataset JSONL': datasets.jsonLinesTarget,
     'dataset tar': datasets.tarTarget,
     'dataset Parquet': datasets.parquetTarget,
+    'dataset folder': datasets.folderTarget,
     captions: texts.captionTarget,
+    ...optionsTargets,
     'adapter .safetensors': models.adapterTarget,
     'checkpoint state': models.checkpointStateTarget,
     'checkpoint optimizer': models.checkpointOptimizerTarget,

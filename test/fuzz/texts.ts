@@ -8,7 +8,7 @@ import { ClipTokenizer } from '../../src/models/clip/clip-tokenizer.js';
 import { readSchedulerConfig, samplerNames } from '../../src/schedulers/config.js';
 import { createSampler } from '../../src/schedulers/create.js';
 import { tidy } from '../../src/torch/index.js';
-import { mutateBytes } from './bytes.js';
+import { below, mutateBytes } from './bytes.js';
 import { mutateJson } from './json.js';
 import type { Target } from './target.js';
 
@@ -91,17 +91,24 @@ export function captionTarget(folder: string): Target {
     'ab '.repeat(300),
     'x'.repeat(3000),
   ];
-  const make = (random: Random) =>
-    mutateBytes(
+  const make = (random: Random) => {
+    const bytes = mutateBytes(
       seeds.map((seed) => Buffer.from(seed)),
       random,
     );
+    if (random() < 0.9 || bytes.length === 0) return bytes;
+    // A book of it.
+    return Buffer.alloc(bytes.length + below(300_000, random), bytes);
+  };
   return {
     file,
     make,
     // As bytes and as UTF-16, where halves of surrogate pairs can stand alone.
     read: () =>
-      ['utf8', 'utf16le'].map((encoding) => tokenizer.encode(readFileSync(file, encoding as BufferEncoding))),
+      ['utf8', 'utf16le'].map((encoding) => {
+        const text = readFileSync(file, encoding as BufferEncoding);
+        return [tokenizer.encode(text), tokenizer.truncates(text)];
+      }),
   };
 }
 

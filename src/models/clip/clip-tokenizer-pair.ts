@@ -27,6 +27,10 @@ export class ClipTokenizerPair implements PromptTokenizer {
     return this.#first.countTokens(text);
   }
 
+  truncates(text: string): boolean {
+    return this.#first.truncates(text);
+  }
+
   fingerprint(): string {
     return `${this.#first.fingerprint()} ${this.#second.fingerprint()}`;
   }

@@ -82,6 +82,26 @@ describe('ClipTokenizer', () => {
     ).toEqual([2, 3, 8, 11]);
   });
 
+  it('says whether a text is truncated', () => {
+    write();
+    const tokenizer = ClipTokenizer.load(dir);
+    const texts = ['', 'a b c a b c', 'a b c a b c a', 'a '.repeat(1e5), 'a'.repeat(5000)];
+    expect(texts.map((text) => tokenizer.truncates(text))).toEqual([false, false, true, true, true]);
+    expect(tokenizer.encode('a '.repeat(1e5))).toEqual(tokenizer.encode('a a a a a a'));
+    expect(tokenizer.countTokens('a '.repeat(5000))).toBe(5002);
+  });
+
+  it.each(['constructor', '__proto__', 'toString'])('knows tokens by the vocabulary alone: %s', (name) => {
+    write({ 'tokenizer_config.json': { model_max_length: 8, pad_token: name } });
+    expect(() => ClipTokenizer.load(dir)).toThrow(CheckpointError);
+    expect(() => ClipTokenizer.load(dir)).toThrow(`special token "${name}" in the vocabulary`);
+    write({
+      'tokenizer_config.json': { model_max_length: 4, pad_token: name },
+      'vocab.json': JSON.stringify({ ...vocab, zzz: 40 }).replace('zzz', name),
+    });
+    expect(ClipTokenizer.load(dir).encode('a')).toEqual([vocab[BOS], vocab['a</w>'], vocab[EOS], 40]);
+  });
+
   it('takes special tokens in the text for themselves', () => {
     write();
     expect(tokens(`a${EOS}b`)).toEqual([BOS, 'a</w>', EOS, 'b</w>', EOS, EOS, EOS, EOS]);

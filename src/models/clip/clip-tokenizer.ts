@@ -12,14 +12,12 @@ import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { CheckpointError, shown } from '../../base/errors.js';
 import { regularFile } from '../../base/regular-file.js';
+import { CLIP_NORMALIZER, CLIP_SPLIT, LongText } from './long-text.js';
 
 /** Text positions of every CLIP text model; used where the folder does not say. */
 const CLIP_MAX_LENGTH = 77;
 /** Every sequence is padded to its full length. */
 const MAX_LENGTH = 4096;
-
-/** The pieces of text that are encoded on their own: English endings, words, single digits, runs of other signs. */
-const CLIP_PATTERN = String.raw`'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+`;
 
 type Json = Record<string, unknown>;
 
@@ -40,12 +38,14 @@ export interface PromptTokenizer {
   encode(text: string): number[];
   /** Counts all tokens of a prompt, BOS and EOS included, also those beyond maxLength. */
   countTokens(text: string): number;
+  /** Whether `encode` drops the end of a prompt; unlike a count, it takes milliseconds for a text of any length. */
+  truncates(text: string): boolean;
   /** What tells it from tokenizers that give other ids. */
   fingerprint(): string;
 }
 
 export class ClipTokenizer implements PromptTokenizer {
-  readonly #tokenizer: Tokenizer;
+  readonly #text: LongText;
   /** All that the ids depend on, as JSON. */
   readonly #origin: string;
   readonly #bosId: number;
@@ -65,7 +65,7 @@ export class ClipTokenizer implements PromptTokenizer {
       }
       return found;
     };
-    this.#tokenizer = tokenizer;
+    this.#text = new LongText(tokenizer, description);
     this.#origin = jsonOf([description, settings], where);
     this.#bosId = id(settings.bos);
     this.#eosId = id(settings.eos);
@@ -97,13 +97,19 @@ export class ClipTokenizer implements PromptTokenizer {
 
   /** Tokens of `text` with BOS and EOS, before it is padded or loses its end: above `maxLength`, it will. */
   countTokens(text: string): number {
-    return this.#tokenizer.encode(text, { add_special_tokens: false }).ids.length + 2;
+    return this.#text.first(text, Number.POSITIVE_INFINITY).length + 2;
+  }
+
+  /** Returns whether `encode` drops the end of `text`, without counting all of its tokens. */
+  truncates(text: string): boolean {
+    return this.#text.first(text, this.maxLength - 1).length > this.maxLength - 2;
   }
 
   /** Token ids of `text`: `maxLength` integers. A text that is too long loses its end, never the EOS. */
   encode(text: string): number[] {
-    const { ids } = this.#tokenizer.encode(text, { add_special_tokens: false });
-    const sequence = [this.#bosId, ...ids.slice(0, this.maxLength - 2), this.#eosId];
+    const room = this.maxLength - 2;
+    const ids = this.#text.first(text, room);
+    const sequence = [this.#bosId, ...ids.slice(0, room), this.#eosId];
     while (sequence.length < this.maxLength) sequence.push(this.#padId);
     return sequence;
   }
@@ -136,22 +142,15 @@ function describe(dir: string, { bos, eos, pad }: Settings): Json {
   const merges = readMerges(join(dir, 'merges.txt'));
   // A special token in a caption stands for itself, also a padding token of its own (SD 2.x: "!").
   const added = [...new Set([bos, eos, pad])]
-    .filter((token) => vocab[token] !== undefined)
+    .filter((token) => Object.hasOwn(vocab, token))
     .map((content) => ({ id: vocab[content], content, special: true, normalized: true }));
   return {
     added_tokens: added,
-    normalizer: {
-      type: 'Sequence',
-      normalizers: [
-        { type: 'NFC' },
-        { type: 'Replace', pattern: { Regex: '\\s+' }, content: ' ' },
-        { type: 'Lowercase' },
-      ],
-    },
+    normalizer: CLIP_NORMALIZER,
     pre_tokenizer: {
       type: 'Sequence',
       pretokenizers: [
-        { type: 'Split', pattern: { Regex: CLIP_PATTERN }, behavior: 'Removed', invert: true },
+        CLIP_SPLIT,
         { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
       ],
     },

@@ -1,0 +1,54 @@
+/** @file `ip-adapter`: the commands, and what each way of ending means to the shell. */
+import { Command, CommanderError } from '@commander-js/extra-typings';
+import { isSystemError, UserError } from '../base/errors.js';
+import { buildCommand } from './build.js';
+import { dataCommand } from './data-check.js';
+import { doctorCommand } from './doctor.js';
+import { embedCommand } from './embed.js';
+import { evaluateCommand } from './evaluate.js';
+import { exportCommand } from './export.js';
+import { generateCommand } from './generate.js';
+import { inspectCommand } from './inspect.js';
+import { trainCommand } from './train.js';
+
+/** The original's flags have underscores; `--train_batch_size=4` becomes `--train-batch-size=4`. */
+export function hyphenate(args: readonly string[]): string[] {
+  return args.map((arg) => arg.replace(/^--[^=]+/, (flag) => flag.replaceAll('_', '-')));
+}
+
+const program = new Command('ip-adapter')
+  .description('Train IP-Adapters for Stable Diffusion: pictures as prompts.')
+  .exitOverride()
+  .addCommand(trainCommand())
+  .addCommand(generateCommand())
+  .addCommand(embedCommand())
+  .addCommand(evaluateCommand())
+  .addCommand(exportCommand())
+  .addCommand(inspectCommand())
+  .addCommand(dataCommand())
+  .addCommand(buildCommand())
+  .addCommand(doctorCommand());
+for (const command of program.commands.flatMap((one) => [one, ...one.commands]))
+  command.exitOverride().showHelpAfterError('(--help lists the options)');
+
+// Words that are lost, since the terminal or the pipe is closed or a log's disk is full, must not end a run of many hours.
+process.stderr.on('error', () => {});
+process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
+  if (code === 'EPIPE' || code === 'EIO') return;
+  process.stderr.write(`The result could not be written to standard output: ${message}\n`);
+  process.exitCode ||= 2;
+});
+try {
+  await program.parseAsync(hyphenate(process.argv.slice(2)), { from: 'user' });
+} catch (error) {
+  if (error instanceof CommanderError) {
+    // It has said what is wrong already; help and version end well.
+    process.exitCode = error.exitCode === 0 ? 0 : 2;
+  } else if (error instanceof UserError || isSystemError(error)) {
+    process.stderr.write(`${error.name}: ${error.message}\n`);
+    process.exitCode = 2;
+  } else {
+    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+    process.exitCode = 1;
+  }
+}
