@@ -1,6 +1,7 @@
 /** @file `ip-adapter`: the commands, and what each way of ending means to the shell. */
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from '@commander-js/extra-typings';
-import { isSystemError, UserError } from '../base/errors.js';
+import { isSystemError, TorchError, UserError } from '../base/errors.js';
 import { buildCommand } from './build.js';
 import { dataCommand } from './data-check.js';
 import { doctorCommand } from './doctor.js';
@@ -16,8 +17,13 @@ export function hyphenate(args: readonly string[]): string[] {
   return args.map((arg) => arg.replace(/^--[^=]+/, (flag) => flag.replaceAll('_', '-')));
 }
 
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
 const program = new Command('ip-adapter')
-  .description('Train IP-Adapters for Stable Diffusion: pictures as prompts.')
+  .version(version)
+  .description('Train IP-Adapters for Stable Diffusion and generate with them: images as prompts.')
   .exitOverride()
   .addCommand(trainCommand())
   .addCommand(generateCommand())
@@ -46,6 +52,9 @@ try {
     process.exitCode = error.exitCode === 0 ? 0 : 2;
   } else if (error instanceof UserError || isSystemError(error)) {
     process.stderr.write(`${error.name}: ${error.message}\n`);
+    process.exitCode = 2;
+  } else if (error instanceof TorchError && /out of memory/.test(error.message)) {
+    process.stderr.write(`${error.message}\nUse a smaller batch size or smaller images.\n`);
     process.exitCode = 2;
   } else {
     process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
