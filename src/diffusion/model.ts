@@ -1,6 +1,6 @@
 /**
  * @file The seam between the families of diffusion models and all that uses them. Training and generation see a
- * `DiffusionModel`; a family is a file beside this one that opens one (docs/adding-a-family.md).
+ * `DiffusionModel`; a family is a file beside this one that opens one (docs/adding-a-model-family.md).
  */
 
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
