@@ -61,6 +61,8 @@ export interface FrozenEncoder {
 
 export interface FrozenModels {
   unet: UNet2DConditionModel;
+  /** The folder or file that it is in. */
+  unetPath: string;
   scheduler: DDPMScheduler;
   tokenizer: ClipTokenizer;
   imageProcessor: ClipImageProcessor;
@@ -94,6 +96,7 @@ export function loadFrozenModels(
     imageFeatureSize: hiddenSize,
     latentScale: model.vaeConfig().scalingFactor,
     unet: model.loadUNet(options),
+    unetPath: model.pathOf('unet'),
     encoders: {
       latents: encoder(
         model.pathOf('vae'),

@@ -40,7 +40,7 @@ export interface StableDiffusion {
   sampleSize(): number;
   vaeConfig(): AutoencoderKLConfig;
   /** Where the weights of a part are: its folder, or the file that holds all parts. */
-  pathOf(part: 'vae' | 'text_encoder'): string;
+  pathOf(part: 'unet' | 'vae' | 'text_encoder'): string;
   /** Each of the three models is loaded once at most. */
   loadUNet(options: LoadOptions): UNet2DConditionModel;
   loadVAE(options: LoadOptions): AutoencoderKL;

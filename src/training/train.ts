@@ -31,7 +31,8 @@ import { CheckpointKeeper } from './checkpoints/keeper.js';
 import { assertSameRun } from './checkpoints/resume.js';
 import { lockRun, type RunLock } from './checkpoints/run-lock.js';
 import { saveOptions } from './checkpoints/saved-options.js';
-import { openEncoders } from './encodings/encoders.js';
+import { type EncoderOptions, mappedPaths, openEncoders } from './encodings/encoders.js';
+import { MappedFiles } from './mapped-files.js';
 import { NanGuard, NonFiniteError } from './nan-guard.js';
 import { createOptimization, describeSchedule, restoreOptimization, stateOf } from './optimization.js';
 import { type ReportHooks, StepReporter } from './reports/step-reporter.js';
@@ -163,7 +164,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
   const { rows } = dataset;
   const { totalSteps } = state;
   const parameters = adapter.namedParameters();
-  using encoders = await openEncoders(models, {
+  const encoderOptions: EncoderOptions = {
     cached: config.cache ?? [],
     cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
     resolution: config.resolution,
@@ -173,7 +174,9 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
     loader,
     target,
     ...hooks,
-  });
+  };
+  using encoders = await openEncoders(models, encoderOptions);
+  const mappedFiles = new MappedFiles(mappedPaths(models, encoderOptions));
 
   // Loading held the thread: a signal of that time is heard in the next turn of the event loop, not in this one.
   for (let turn = 0; turn < 2; turn++) await setImmediate();
@@ -205,6 +208,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
   let savedStep = resumed === undefined ? -1 : firstStep;
   const save = (isLast: boolean): void => {
     run.lock.assertHeld();
+    mappedFiles.assertIntact(keeper.resumeHint());
     guard.settle();
     // First, so that a run that is killed and resumed has told of every step.
     reporter.flush();
@@ -216,7 +220,9 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
       optimizer: optimizer.stateDict(),
       generator: generator.getState(),
     };
-    if (keeper.save(content, isLast)) savedStep = state.step;
+    if (!keeper.save(content, isLast)) return;
+    savedStep = state.step;
+    if (!isLast) mappedFiles.assertInPlace(keeper.resumeHint());
   };
 
   // Steps that are given are made in as many epochs as they take.
@@ -244,7 +250,7 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
       if (state.step >= totalSteps || hooks.signal?.aborted) break;
     }
     if (savedStep !== state.step) save(true);
-    else if (state.step === firstStep)
+    else if (state.step === firstStep && state.step >= totalSteps)
       hooks.onMessage?.(
         `Nothing is left to do: ${resumed} has all ${state.step} steps of the run. To train on, give more --max-train-steps or --num-train-epochs`,
       );

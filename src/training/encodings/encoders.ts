@@ -155,6 +155,18 @@ async function fill(
   return store;
 }
 
+/** The files and folders that a run reads while it goes: what is cached, and on a CPU the weights of the models. */
+export function* mappedPaths(
+  models: Pick<FrozenModels, 'unetPath' | 'encoders' | 'tokenizer'>,
+  options: EncoderOptions,
+): Generator<string> {
+  const isMapped = options.target.device === 'cpu';
+  if (isMapped) yield models.unetPath;
+  for (const part of parts)
+    if (options.cached.includes(part)) yield cacheFolder(part, models, options);
+    else if (isMapped) yield models.encoders[part].path;
+}
+
 /** The folder of a part's encodings, of its encoder as it is. */
 export function cacheFolder(
   part: Part,
