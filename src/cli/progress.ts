@@ -13,10 +13,11 @@ export class TrainProgress {
   readonly #out: WriteStream;
   readonly #loss = new MovingAverage(lossDecay);
   #bar: SingleBar | undefined;
+  #isBegun = false;
   #images = 0;
   #seconds = 0;
   #steps = 0;
-  #lastLine = 0;
+  #lastLine = Number.NEGATIVE_INFINITY;
 
   constructor(out: WriteStream) {
     this.#out = out;
@@ -30,15 +31,21 @@ export class TrainProgress {
 
   steps({ step, totalSteps, losses, learningRates, images, seconds }: StepsReport): void {
     for (const loss of losses) this.#loss.add(loss);
-    this.#images += images;
-    this.#steps += losses.length;
-    this.#seconds += seconds;
+    // The first report has the loading of the first images and whatever is only done once: it is not what lies ahead.
+    const isFirst = !this.#isBegun;
+    this.#isBegun = true;
+    if (!isFirst) {
+      this.#images += images;
+      this.#steps += losses.length;
+      this.#seconds += seconds;
+    }
+    const left = (totalSteps - step) * (this.#seconds / this.#steps);
     const figures = {
       loss: this.#loss.value.toFixed(4),
       // Groups often have the same.
       lr: [...new Set(Object.values(learningRates))].map((rate) => rate.toExponential(2)).join(' '),
-      rate: (this.#images / this.#seconds).toFixed(2),
-      left: duration(((totalSteps - step) * this.#seconds) / this.#steps),
+      rate: (isFirst ? images / seconds : this.#images / this.#seconds).toFixed(2),
+      left: isFirst && step < totalSteps ? '?' : duration(left || 0),
     };
     if (this.#out.isTTY) this.#draw(step, totalSteps, figures);
     else if (performance.now() - this.#lastLine >= plainIntervalMs || step === totalSteps) {
