@@ -1,6 +1,6 @@
 /**
- * @file SHA-256 of each file of a folder, in the file SHA256SUMS beside them: what `sha256sum -c SHA256SUMS` checks as
- * well. A byte that a disk, a copy or a full quota has spoilt is found before anything is made of it.
+ * @file SHA-256 of each file of a folder, in the file SHA256SUMS beside them: `sha256sum -c SHA256SUMS` checks it as
+ * well. A byte that a disk, a copy or a full quota has damaged is found before the file is used.
  */
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * @file The encoders of a training run: each is loaded and runs in every step, or is replaced by what it made of every
- * row once, and is then not in memory.
+ * @file The encoders of a training run: each is loaded and runs in every step, or is replaced by its saved results for
+ * every row, and is then not in memory.
  */
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -20,13 +20,13 @@ export interface EncoderOptions {
   cached: readonly Part[];
   cacheDir: string;
   rows: Rows;
-  /** Side of the pictures that the VAE sees, in pixels; not used where there are buckets. */
+  /** Side of the images that the VAE sees, in pixels; not used where there are buckets. */
   resolution: number;
-  /** The size of each row's training picture, where rows differ in that. */
+  /** The size of each row's training image, where rows differ in size. */
   buckets?: readonly Size[] | undefined;
-  /** Whether pictures are wanted mirrored, too. */
+  /** Whether mirrored images are needed, too. */
   randomFlip?: boolean;
-  /** Reads the rows that are not in the cache; it records those whose picture cannot be read. */
+  /** Reads the rows that are not in the cache; it records those whose image cannot be read. */
   loader: DataLoader;
   /** Where encoders run, and in which precision. */
   target: { dtype: DType; device: Device };
@@ -37,7 +37,7 @@ export interface EncoderOptions {
 
 export type Encoders = Record<Part, Encode> & Disposable;
 
-/** Progress is told at most so often. */
+/** Progress is reported at most this often. */
 const MESSAGE_INTERVAL_MS = 5000;
 
 /**
@@ -129,7 +129,7 @@ async function fill(
 
   try {
     for (const drop of cachedDrops) {
-      // Again where a picture could not be read: another row may have the same one, and is bad as well.
+      // Again where an image could not be read: another row may have the same image, and is bad as well.
       for (let samples = missing(drop); samples.length > 0; samples = missing(drop)) {
         onMessage?.(`Cache of ${part}: ${samples.length} to encode, into ${folder}`);
         await encode(samples);
@@ -197,7 +197,7 @@ export const cachedDrops: readonly Drop[] = [
 ];
 
 /**
- * Every form in which a part meets the rows with this drop: of a text each caption, of a picture also the mirrored one.
+ * Every form in which a part meets the rows with this drop: of a text each caption, of an image also its mirror image.
  * Many may share an entry of the cache.
  */
 export function* samplesFor(part: Part, rows: Rows, drop: Drop, randomFlip: boolean): Generator<Sample> {

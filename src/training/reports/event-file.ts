@@ -15,7 +15,7 @@ import { crc32c } from '@node-rs/crc32';
 import { writeAll } from '../../base/atomic-file.js';
 import { makeFolder } from '../../base/make-folder.js';
 
-/** A picture for TensorBoard. */
+/** An image for TensorBoard. */
 export interface EncodedImage {
   png: Uint8Array;
   /** In pixels. */
