@@ -253,7 +253,7 @@ describe('a file that is in use', () => {
         saveSteps: 5,
         ...(what === 'cache' ? { cache: 'latents', cacheDir: out('cache to overwrite') } : {}),
       };
-      const overwrite = after(5, () => {
+      const overwrite = after(6, () => {
         let file = join(model, what, 'diffusion_pytorch_model.safetensors');
         if (what === 'cache') {
           const [name = ''] = readdirSync(options.cacheDir as string, {
