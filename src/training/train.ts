@@ -229,6 +229,8 @@ async function runSteps(run: PreparedRun, hooks: TrainHooks): Promise<TrainResul
   const epochs = config.maxTrainSteps === undefined ? config.numTrainEpochs : Number.POSITIVE_INFINITY;
   adapter.attach();
   try {
+    // A run that was killed between a checkpoint and its drawing makes up for it.
+    if (state.step % config.validationSteps === 0) await validation?.draw(state.step, reporter);
     const batches = batchesFrom(loader, state, state.step < totalSteps ? epochs : 0);
     for await (const batch of reporter.timed(batches)) {
       const metrics = stepOrRestore(training, batch, state.step + 1);
