@@ -1,18 +1,40 @@
 /** @file Euler's method on the probability flow (Karras et al., arXiv 2206.00364, algorithm 2; diffusers EulerDiscreteScheduler). */
 import { type Tensor, tidy } from '../torch/index.js';
-import type { SchedulerConfig } from './config.js';
+import {
+  readSigmas,
+  readSpacing,
+  type SchedulerFile,
+  type SigmasConfig,
+  type SpacingConfig,
+} from './config.js';
 import { assertTrained, linspace, type Sampler, spacedTimesteps } from './sampler.js';
 import { karrasSigmas, sigmaAt, timestepAt, trainedSigmas } from './sigmas.js';
 
+export interface EulerDiscreteConfig extends SpacingConfig, SigmasConfig {
+  /** Whether a model of velocity is called with the timestep, or with ¼·log σ. */
+  timestep_type?: 'discrete' | 'continuous';
+}
+
+/** @throws ConfigError for a key that Euler does not support */
+export function readEulerDiscrete({ config, values }: SchedulerFile): EulerDiscreteConfig {
+  values.only('interpolation_type', 'linear');
+  return {
+    ...config,
+    ...readSpacing(values),
+    ...readSigmas(values),
+    timestep_type: values.oneOf('timestep_type', ['discrete', 'continuous']),
+  };
+}
+
 export class EulerDiscreteScheduler implements Sampler {
   timesteps: readonly number[] = [];
-  readonly #config: SchedulerConfig;
+  readonly #config: EulerDiscreteConfig;
   readonly #trained: readonly number[];
-  /** The noise level before each step, and 0 after the last. */
+  /** The noise level before each step, and the one after the last. */
   #sigmas: readonly number[] = [];
   #steps = 0;
 
-  constructor(config: SchedulerConfig) {
+  constructor(config: EulerDiscreteConfig) {
     this.#config = config;
     this.#trained = trainedSigmas(config);
   }
@@ -28,16 +50,21 @@ export class EulerDiscreteScheduler implements Sampler {
   }
 
   setTimesteps(steps: number): void {
-    const { num_train_timesteps: total, use_karras_sigmas } = this.#config;
-    const even = Array.from({ length: steps }, (_, i) => linspace(0, total - 1, steps, steps - 1 - i));
-    assertTrained(even, steps, total);
-    const spaced = this.#spacing === 'linspace' ? even : spacedTimesteps(this.#spacing, steps, this.#config);
+    const config = this.#config;
+    assertTrained(steps, config);
+    const last = config.num_train_timesteps - 1;
+    const even = Array.from({ length: steps }, (_, i) => linspace(0, last, steps, steps - 1 - i));
+    const spaced = this.#spacing === 'linspace' ? even : spacedTimesteps(this.#spacing, steps, config);
     const sigmas = spaced.map((t) => sigmaAt(this.#trained, t));
-    const levels = use_karras_sigmas
-      ? karrasSigmas(sigmas[0] as number, sigmas.at(-1) as number, steps)
+    const levels = config.use_karras_sigmas
+      ? karrasSigmas(config, sigmas[0] as number, sigmas.at(-1) as number, steps)
       : sigmas;
-    this.timesteps = use_karras_sigmas ? levels.map((sigma) => timestepAt(this.#trained, sigma)) : spaced;
-    this.#sigmas = [...levels, 0];
+    const isContinuous = config.timestep_type === 'continuous' && config.prediction_type === 'v_prediction';
+    if (isContinuous) this.timesteps = levels.map((sigma) => 0.25 * Math.log(sigma));
+    else if (config.use_karras_sigmas)
+      this.timesteps = levels.map((sigma) => timestepAt(this.#trained, sigma));
+    else this.timesteps = spaced;
+    this.#sigmas = [...levels, config.final_sigmas_type === 'sigma_min' ? (this.#trained[0] as number) : 0];
     this.#steps = 0;
   }
 

@@ -4,8 +4,19 @@
  */
 import { type Tensor, tidy } from '../torch/index.js';
 import { alphasCumprodOf } from './betas.js';
-import type { SchedulerConfig } from './config.js';
-import { type Sampler, spacedTimesteps } from './sampler.js';
+import { readSpacing, type SchedulerFile, type SpacingConfig } from './config.js';
+import { alphaBarAt, assertTrained, type Sampler, spacedTimesteps } from './sampler.js';
+
+export interface PNDMConfig extends SpacingConfig {
+  /** Whether the last step goes to no noise at all, and not to the noise of timestep 0. */
+  set_alpha_to_one?: boolean;
+}
+
+/** @throws ConfigError for a key that PNDM does not support */
+export function readPNDM({ config, values }: SchedulerFile): PNDMConfig {
+  values.only('skip_prk_steps', true);
+  return { ...config, ...readSpacing(values), set_alpha_to_one: values.flag('set_alpha_to_one') };
+}
 
 /** Adams-Bashforth: the weights of the newest outputs, newest first, by how many there are. */
 const WEIGHTS = [[1], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]];
@@ -13,7 +24,7 @@ const WEIGHTS = [[1], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -5
 export class PNDMScheduler implements Sampler {
   readonly initNoiseSigma = 1;
   timesteps: readonly number[] = [];
-  readonly #config: SchedulerConfig;
+  readonly #config: PNDMConfig;
   readonly #alphaBars: readonly number[];
   #stride = 0;
   #calls = 0;
@@ -22,12 +33,13 @@ export class PNDMScheduler implements Sampler {
   /** The latents at the start, from which the second call steps again. */
   #start: Tensor | null = null;
 
-  constructor(config: SchedulerConfig) {
+  constructor(config: PNDMConfig) {
     this.#config = config;
     this.#alphaBars = tidy(() => alphasCumprodOf(config).toNumbers());
   }
 
   setTimesteps(steps: number): void {
+    assertTrained(steps, this.#config);
     this[Symbol.dispose]();
     this.#calls = 0;
     this.#stride = Math.floor(this.#config.num_train_timesteps / steps);
@@ -69,8 +81,8 @@ export class PNDMScheduler implements Sampler {
   /** Formula 9 of the paper: from timestep t to timestep `to`. */
   #walk(x: Tensor, output: Tensor, t: number, to: number): Tensor {
     const last = this.#config.set_alpha_to_one ? 1 : (this.#alphaBars[0] as number);
-    const a = this.#alphaBars[t] as number;
-    const b = to >= 0 ? (this.#alphaBars[to] as number) : last;
+    const a = alphaBarAt(this.#alphaBars, t, last);
+    const b = alphaBarAt(this.#alphaBars, to, last);
     return tidy(() => {
       const isVelocity = this.#config.prediction_type === 'v_prediction';
       const epsilon = isVelocity ? output.mul(Math.sqrt(a)).add(x, Math.sqrt(1 - a)) : output;

@@ -5,7 +5,9 @@ import { Generator, memoryStats, randn, type Tensor, tidy } from '../torch/index
 import { alphasCumprodOf } from './betas.js';
 import { parseSchedulerConfig, type SamplerName, samplerNames } from './config.js';
 import { createSampler } from './create.js';
+import { readDDIM } from './ddim.js';
 import { spacedTimesteps } from './sampler.js';
+import { trainedSigmas } from './sigmas.js';
 
 const sd15 = {
   _class_name: 'PNDMScheduler',
@@ -19,6 +21,8 @@ const sd15 = {
 };
 const parse = (change: object = {}) =>
   parseSchedulerConfig(JSON.stringify({ ...sd15, ...change }), 'config.json');
+
+const { config } = parse();
 
 const generator = new Generator('cpu', 1);
 const x0 = randn([1, 4, 3, 5], { generator });
@@ -121,7 +125,7 @@ describe('the choice', () => {
 describe('the config', () => {
   it('leaves keys that nobody set to each class', () => {
     const change = { timestep_spacing: 'leading', _use_default_values: ['timestep_spacing'] };
-    expect(parse(change).config.timestep_spacing).toBeUndefined();
+    expect(readDDIM(parse(change)).timestep_spacing).toBeUndefined();
   });
 
   it('may hold -Infinity, as Python writes it', () => {
@@ -133,21 +137,30 @@ describe('the config', () => {
   });
 
   it.each([
-    [{ thresholding: true }, /false for thresholding in config.json but received true/],
-    [{ solver_order: 3 }, /one of 1, 2 for solver_order/],
-    [{ algorithm_type: 'sde-dpmsolver++' }, /dpmsolver\+\+ for algorithm_type/],
-    [{ timestep_spacing: 'random' }, /one of leading, linspace, trailing/],
-    [{ skip_prk_steps: false }, /true for skip_prk_steps/],
-    [{ clip_sample_range: -1 }, /above 0 for clip_sample_range/],
-    [{ lambda_min_clipped: -5 }, /-Infinity for lambda_min_clipped/],
-  ])('refuses %j', (change, message) => {
-    expect(() => parse(change)).toThrow(ConfigError);
-    expect(() => parse(change)).toThrow(message);
+    ['ddim', { thresholding: true }, /false for thresholding in config.json but received true/],
+    ['dpmpp-2m', { solver_order: 3 }, /one of 1, 2 for solver_order/],
+    ['dpmpp-2m', { algorithm_type: 'sde-dpmsolver++' }, /dpmsolver\+\+ for algorithm_type/],
+    ['euler', { timestep_spacing: 'random' }, /one of leading, linspace, trailing/],
+    ['euler', { timestep_type: 'random' }, /one of discrete, continuous for timestep_type/],
+    ['euler', { interpolation_type: 'log_linear' }, /linear for interpolation_type/],
+    ['pndm', { skip_prk_steps: false }, /true for skip_prk_steps/],
+    ['ddpm', { clip_sample_range: -1 }, /above 0 for clip_sample_range/],
+    ['dpmpp-2m', { lambda_min_clipped: -5 }, /-Infinity for lambda_min_clipped/],
+  ] as const)('refuses for %s %j', (name, change, message) => {
+    expect(() => createSampler(parse(change), name)).toThrow(ConfigError);
+    expect(() => createSampler(parse(change), name)).toThrow(message);
+  });
+
+  it('is checked for the keys of the chosen sampler alone', () => {
+    const others = { algorithm_type: 'deis', solver_type: 'logrho', solver_order: 7, skip_prk_steps: false };
+    const file = parse({ ...others, thresholding: true, lambda_min_clipped: -5, variance_type: 'learned' });
+    expect(createSampler(file, 'euler').constructor.name).toBe('EulerDiscreteScheduler');
+    const euler = parse({ interpolation_type: 'log_linear', timestep_type: 7, use_beta_sigmas: true });
+    for (const name of ['ddim', 'pndm', 'ddpm'] as const) createSampler(euler, name);
   });
 });
 
 describe('spacedTimesteps', () => {
-  const { config } = parse();
   it('as table 2 of Lin et al. 2023 has them', () => {
     expect(spacedTimesteps('leading', 10, { ...config, steps_offset: 0 })).toEqual([
       900, 800, 700, 600, 500, 400, 300, 200, 100, 0,
@@ -158,15 +171,72 @@ describe('spacedTimesteps', () => {
     ]);
   });
 
-  it('gives as many as asked for, within those trained', () => {
+  it('gives as many as asked for', () => {
     for (const spacing of ['leading', 'linspace', 'trailing'] as const)
-      for (const steps of [1, 3, 7, 49, 333, 999]) {
-        const timesteps = spacedTimesteps(spacing, steps, config);
-        expect(timesteps).toHaveLength(steps);
-        expect(Math.min(...timesteps)).toBeGreaterThanOrEqual(0);
-        expect(Math.max(...timesteps)).toBeLessThan(1000);
+      for (let steps = 1; steps <= 1000; steps++)
+        expect(spacedTimesteps(spacing, steps, config)).toHaveLength(steps);
+  });
+
+  it.each(samplerNames)('%s refuses more steps than the model was trained on', (name) => {
+    const sampler = createSampler(parse(), name);
+    expect(() => sampler.setTimesteps(1001)).toThrow(/Expected at most 1000 steps, .* received 1001/);
+  });
+});
+
+describe('Euler', () => {
+  it('ends at the least trained level where the config says so', () => {
+    const ends = (final_sigmas_type: string) => {
+      using sampler = createSampler(parse({ final_sigmas_type }), 'euler');
+      sampler.setTimesteps(1);
+      return sampler.step(start, 999, start, () => start).toNumbers();
+    };
+    // One step of x + (σ_last − σ)·output.
+    const least = trainedSigmas(config)[0] as number;
+    const difference = ends('sigma_min').map((x, i) => x - (ends('zero')[i] as number));
+    expect(difference[3]).toBeCloseTo((start.toNumbers()[3] as number) * least, 5);
+  });
+
+  it('calls a model of velocity with ¼·log σ where the config says continuous', () => {
+    const timesteps = (prediction_type: string) => {
+      const file = parse({ timestep_type: 'continuous', prediction_type });
+      using sampler = createSampler(file, 'euler');
+      sampler.setTimesteps(2);
+      return sampler.timesteps;
+    };
+    expect(timesteps('epsilon')).toEqual([999, 0]);
+    const sigmas = trainedSigmas(config);
+    expect(timesteps('v_prediction')).toEqual([999, 0].map((t) => 0.25 * Math.log(sigmas[t] as number)));
+  });
+});
+
+describe('DDPM', () => {
+  it.each(['linspace', 'trailing', 'leading'] as const)(
+    'steps to the next timestep of the list, %s',
+    (spacing) => {
+      // With clamped x0 = 0 the step is x · √(ᾱ/ᾱ')·(1−ᾱ')/(1−ᾱ), formula 7.
+      const bars = alphasCumprodOf(config).toNumbers();
+      using sampler = createSampler(
+        parse({ timestep_spacing: spacing, clip_sample_range: 1e-9, clip_sample: true }),
+        'ddpm',
+      );
+      sampler.setTimesteps(7);
+      for (const [i, t] of sampler.timesteps.entries()) {
+        const next = sampler.timesteps[i + 1];
+        const [bar, nextBar] = [bars[t] as number, next === undefined ? 1 : (bars[next] as number)];
+        const expected = start.mul((Math.sqrt(bar / nextBar) * (1 - nextBar)) / (1 - bar));
+        const actual = sampler.step(start, t, start, () => start.mul(0));
+        expect(actual.sub(expected).abs().max().item()).toBeLessThan(1e-5);
       }
-    expect(() => spacedTimesteps('leading', 1000, config)).toThrow(/too few for 1000 steps/);
-    expect(() => spacedTimesteps('trailing', 1001, config)).toThrow(/too few for 1001 steps/);
+    },
+  );
+});
+
+describe('DPM-Solver++', () => {
+  it('ends without noise, unless final_sigmas_type says otherwise', () => {
+    // The model sees the image in the noise: only a last step to σ = 0 arrives at it exactly.
+    const distance = (change: object) => walk('dpmpp-2m', change, 20).sub(x0).abs().max().item();
+    expect(distance({})).toBeLessThan(1e-3);
+    expect(distance({ final_sigmas_type: 'zero' })).toBe(distance({}));
+    expect(distance({ final_sigmas_type: 'sigma_min' })).toBeGreaterThan(1e-2);
   });
 });

@@ -4,8 +4,7 @@
  */
 import { tidy } from '../torch/index.js';
 import { alphasCumprodOf } from './betas.js';
-import type { NoiseConfig } from './config.js';
-import { linspace } from './sampler.js';
+import type { NoiseConfig, SigmasConfig } from './config.js';
 
 /** σ of every trained timestep, rising. */
 export function trainedSigmas(config: NoiseConfig): number[] {
@@ -14,7 +13,7 @@ export function trainedSigmas(config: NoiseConfig): number[] {
   return bars.map((bar) => Math.sqrt((1 - bar) / (bar === 0 ? 2 ** -24 : bar)));
 }
 
-/** σ at a timestep that need not be whole. */
+/** σ at a timestep that need not be whole; beyond the last trained one it stays. */
 export function sigmaAt(sigmas: readonly number[], t: number): number {
   const below = Math.min(Math.floor(t), sigmas.length - 1);
   const [a, b] = [sigmas[below] as number, sigmas[below + 1] ?? (sigmas[below] as number)];
@@ -30,7 +29,17 @@ export function timestepAt(sigmas: readonly number[], sigma: number): number {
   return below + Math.min(Math.max(share, 0), 1);
 }
 
-/** `steps` levels from `max` down to `min`, the denser the lower (equation 5 with ρ = 7). */
-export function karrasSigmas(max: number, min: number, steps: number): number[] {
-  return Array.from({ length: steps }, (_, i) => linspace(max ** (1 / 7), min ** (1 / 7), steps, i) ** 7);
+/**
+ * Returns `steps` levels down from the largest to the least, the denser the lower (equation 5 with ρ = 7).
+ * @param max the largest, unless the config has its own; `min`: the least
+ */
+export function karrasSigmas(
+  { sigma_max, sigma_min }: SigmasConfig,
+  max: number,
+  min: number,
+  steps: number,
+): number[] {
+  const [high, low] = [(sigma_max ?? max) ** (1 / 7), (sigma_min ?? min) ** (1 / 7)];
+  const stride = (low - high) / Math.max(steps - 1, 1);
+  return Array.from({ length: steps }, (_, i) => (high + i * stride) ** 7);
 }
