@@ -45,6 +45,12 @@ export class ConfigValues {
     return new ConfigValues(json as Record<string, unknown>, file);
   }
 
+  /** Returns the same values but for these keys. */
+  with(changes: Record<string, unknown>): ConfigValues {
+    const unset = [...this.#unset].filter((key) => !(String(key) in changes));
+    return new ConfigValues({ ...this.#json, ...changes, _use_default_values: unset }, this.#file);
+  }
+
   /** Its path, for errors. */
   get file(): string {
     return this.#file;

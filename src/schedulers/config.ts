@@ -7,10 +7,45 @@ const TIMESTEP_SPACINGS = ['leading', 'linspace', 'trailing'] as const;
 
 export type TimestepSpacing = (typeof TIMESTEP_SPACINGS)[number];
 
-/** The samplers, as a user names them; the names with 'dpmpp' are those of k-diffusion. */
-export const samplerNames = ['ddim', 'pndm', 'euler', 'dpmpp-2m', 'dpmpp-2m-karras', 'ddpm'] as const;
+/** How noise levels can be spaced, other than by timesteps. */
+const SIGMA_SPACINGS = ['karras', 'exponential', 'beta'] as const;
 
-export type SamplerName = (typeof samplerNames)[number];
+export type SigmaSpacing = (typeof SIGMA_SPACINGS)[number];
+
+const TIMESTEP_SAMPLERS = ['ddim', 'ddpm', 'pndm', 'euler-a', 'lcm', 'tcd'] as const;
+const SIGMA_SAMPLERS = [
+  'euler',
+  'heun',
+  'lms',
+  'dpm2',
+  'dpm2-a',
+  'dpmpp-2m',
+  'dpmpp-2m-sde',
+  'dpmpp-3m-sde',
+  'dpmpp-sde',
+  'dpmpp-singlestep',
+  'deis',
+  'unipc',
+] as const;
+
+/** The methods, without a spacing of noise levels; the names with 'dpmpp' are those of k-diffusion. */
+export type SamplerMethod = (typeof TIMESTEP_SAMPLERS)[number] | (typeof SIGMA_SAMPLERS)[number];
+
+export type SamplerName = SamplerMethod | `${(typeof SIGMA_SAMPLERS)[number]}-${SigmaSpacing}`;
+
+/** The samplers, as a user names them: the methods, then those with a spacing of noise levels, dpmpp-2m-karras say. */
+export const samplerNames: readonly SamplerName[] = [
+  ...TIMESTEP_SAMPLERS,
+  ...SIGMA_SAMPLERS,
+  ...SIGMA_SAMPLERS.flatMap((method) => SIGMA_SPACINGS.map((spacing) => `${method}-${spacing}` as const)),
+];
+
+/** Returns the parts of a name. */
+export function splitSamplerName(name: SamplerName): { method: SamplerMethod; spacing?: SigmaSpacing } {
+  const spacing = SIGMA_SPACINGS.find((one) => name.endsWith(`-${one}`));
+  if (spacing === undefined) return { method: name as SamplerMethod };
+  return { method: name.slice(0, -`-${spacing}`.length) as SamplerMethod, spacing };
+}
 
 /** What training needs. */
 export interface NoiseConfig {
@@ -41,8 +76,7 @@ export interface ClipConfig {
 
 /** How noise levels are spaced, where not by timesteps. */
 export interface SigmasConfig {
-  /** As in Karras et al. 2022, equation 5. */
-  use_karras_sigmas?: boolean;
+  sigma_spacing?: SigmaSpacing;
   /** The least and the largest level of that spacing; default: those of the timesteps. */
   sigma_min?: number;
   sigma_max?: number;
@@ -128,13 +162,19 @@ export function readClip(values: ConfigValues): ClipConfig {
 }
 
 export function readSigmas(values: ConfigValues): SigmasConfig {
-  for (const key of ['use_exponential_sigmas', 'use_beta_sigmas']) values.only(key, false);
+  const [spacing, second] = SIGMA_SPACINGS.filter((one) => values.flag(`use_${one}_sigmas`));
+  if (second !== undefined) values.fail(`use_${second}_sigmas`, `false beside use_${spacing}_sigmas`);
   return {
-    use_karras_sigmas: values.flag('use_karras_sigmas'),
+    sigma_spacing: spacing,
     sigma_min: values.positive('sigma_min'),
     sigma_max: values.positive('sigma_max'),
     final_sigmas_type: values.oneOf('final_sigmas_type', ['sigma_min', 'zero']),
   };
+}
+
+/** Returns the keys of a config with that spacing. */
+export function sigmaSpacingKeys(spacing: SigmaSpacing): Record<string, boolean> {
+  return Object.fromEntries(SIGMA_SPACINGS.map((one) => [`use_${one}_sigmas`, one === spacing]));
 }
 
 function isShare(value: unknown): value is number {

@@ -5,6 +5,7 @@
 import { type Tensor, tidy } from '../torch/index.js';
 import { alphasCumprodOf } from './betas.js';
 import { readSpacing, type SchedulerFile, type SpacingConfig } from './config.js';
+import { History, weightedSum } from './history.js';
 import { alphaBarAt, assertTrained, type Sampler, spacedTimesteps } from './sampler.js';
 
 export interface PNDMConfig extends SpacingConfig {
@@ -28,10 +29,9 @@ export class PNDMScheduler implements Sampler {
   readonly #alphaBars: readonly number[];
   #stride = 0;
   #calls = 0;
-  /** Up to four model outputs, newest first. */
-  #outputs: Tensor[] = [];
+  readonly #outputs = new History(4);
   /** The latents at the start, from which the second call steps again. */
-  #start: Tensor | null = null;
+  readonly #start = new History(1);
 
   constructor(config: PNDMConfig) {
     this.#config = config;
@@ -60,19 +60,17 @@ export class PNDMScheduler implements Sampler {
     const call = this.#calls++;
     let next: Tensor;
     if (call === 0) {
-      this.#outputs = [modelOutput.clone()];
-      this.#start = x.clone();
-      next = this.#walk(this.#start, modelOutput, t, t - this.#stride);
+      this.#outputs.push(modelOutput.clone());
+      this.#start.push(x.clone());
+      next = this.#walk(x, modelOutput, t, t - this.#stride);
     } else if (call === 1) {
-      const [first, start] = [this.#outputs[0] as Tensor, this.#start as Tensor];
+      const [first, start] = [this.#outputs.at(0), this.#start.at(0)];
       next = tidy(() => this.#walk(start, modelOutput.add(first).mul(0.5), t + this.#stride, t));
-      start.dispose();
-      this.#start = null;
+      this.#start[Symbol.dispose]();
     } else {
-      this.#outputs.unshift(modelOutput.clone());
-      for (const oldest of this.#outputs.splice(4)) oldest.dispose();
+      this.#outputs.push(modelOutput.clone());
       const weights = WEIGHTS[this.#outputs.length - 1] as number[];
-      next = tidy(() => this.#walk(x, weightedSum(this.#outputs, weights), t, t - this.#stride));
+      next = tidy(() => this.#walk(x, weightedSum(this.#outputs.all(), weights), t, t - this.#stride));
     }
     if (call === this.timesteps.length - 1) this[Symbol.dispose]();
     return next;
@@ -92,14 +90,7 @@ export class PNDMScheduler implements Sampler {
   }
 
   [Symbol.dispose](): void {
-    for (const tensor of this.#outputs) tensor.dispose();
-    this.#start?.dispose();
-    this.#outputs = [];
-    this.#start = null;
+    this.#outputs[Symbol.dispose]();
+    this.#start[Symbol.dispose]();
   }
-}
-
-function weightedSum(tensors: readonly Tensor[], weights: readonly number[]): Tensor {
-  const [first, ...rest] = tensors as [Tensor, ...Tensor[]];
-  return rest.reduce((sum, one, i) => sum.add(one, weights[i + 1]), first.mul(weights[0] as number));
 }
