@@ -7,7 +7,7 @@ import { ConfigError } from '../base/errors.js';
 import { type Tensor, tidy } from '../torch/index.js';
 import { alphasCumprodOf } from './betas.js';
 import { type ClipConfig, type NoiseConfig, readClip, type SchedulerFile } from './config.js';
-import { assertTrained, type NoiseSource, predict, type Sampler } from './sampler.js';
+import { type NoiseSource, predict, type Sampler } from './sampler.js';
 
 export interface DistilledConfig extends NoiseConfig {
   /** How many timesteps the model was distilled with. */
@@ -48,7 +48,10 @@ abstract class DistilledSampler<Config extends DistilledConfig = DistilledConfig
 
   setTimesteps(steps: number): void {
     const { original_inference_steps: original = 50, num_train_timesteps: total } = this.config;
-    assertTrained(original, this.config);
+    if (original > total)
+      throw new ConfigError(
+        `Expected at most ${total}, the trained timesteps, for original_inference_steps but received ${original}`,
+      );
     if (steps > original)
       throw new ConfigError(
         `Expected at most ${original} steps, the original_inference_steps that the model was distilled with, but received ${steps}`,

@@ -35,7 +35,7 @@ export interface Level {
 }
 
 /** @param sigma noise by signal, √((1−ᾱ)/ᾱ) */
-export function levelOf(sigma: number): Level {
+function levelOf(sigma: number): Level {
   const alpha = 1 / Math.sqrt(sigma ** 2 + 1);
   return { alpha, sigma: sigma * alpha, lambda: -Math.log(sigma) };
 }
