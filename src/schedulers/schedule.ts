@@ -63,9 +63,9 @@ export function solverSchedule(config: ScheduleConfig, trained: readonly number[
     return { timesteps, sigmas: timesteps.map((t) => sigmaAt(trained, t)) };
   }
   const sigmas = spacedSigmas(sigma_spacing, sigma_max, sigma_min, steps);
-  // diffusers cuts off the fractions of all but Karras' timesteps; its table of logarithms in float32 decides whether
-  // the first is the last trained timestep or the one before.
-  const round = sigma_spacing === 'karras' ? roundHalfToEven : Math.floor;
-  const logs = trained.map((sigma) => Math.fround(Math.log(Math.fround(sigma))));
-  return { timesteps: sigmas.map((sigma) => round(timestepAt(logs, sigma))), sigmas };
+  const logs = trained.map(Math.log);
+  const timesteps = sigmas.map((sigma) => timestepAt(logs, sigma));
+  if (sigma_spacing === 'karras') return { timesteps: timesteps.map(roundHalfToEven), sigmas };
+  // diffusers cuts off the fractions; in its float32 the largest level lies a hair below the last trained timestep.
+  return { timesteps: timesteps.map((t) => Math.max(Math.floor(t - 1e-4), 0)), sigmas };
 }

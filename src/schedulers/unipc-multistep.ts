@@ -41,31 +41,26 @@ export class UniPCMultistepScheduler extends SolverSampler<UniPCMultistepConfig>
     const { solver_order = 2, lower_order_final = true } = this.config;
     const left = this.timesteps.length - i;
     const prediction = tidy(() => predictX0(this.config, modelOutput, x, this.levels[i] as Level));
-    const corrected = i === 0 ? x.clone() : tidy(() => this.#walk(i - 1, this.#order, x, prediction));
+    const corrected = i === 0 ? x.clone() : tidy(() => this.#walk(i - 1, this.#order, prediction));
     this.#predictions.push(prediction);
     this.#start.push(corrected);
     const order = lower_order_final ? Math.min(solver_order, left) : solver_order;
     // Nothing but the newest output counts on the way to no noise, where λ is infinite.
     this.#order = this.levels[i + 1]?.sigma === 0 ? 1 : this.usableOutputs(i, order);
-    const next = tidy(() => this.#walk(i, this.#order, x));
+    const next = tidy(() => this.#walk(i, this.#order));
     if (left === 1) this[Symbol.dispose]();
     return next;
   }
 
-  /**
-   * The step from level i to the next, from the outputs at i and before, and for the corrector that at the next level.
-   * @param x the result of a step of no length
-   */
-  #walk(i: number, order: number, x: Tensor, output?: Tensor): Tensor {
+  /** The step from level i to the next, from the outputs at i and before, and for the corrector that at the next level. */
+  #walk(i: number, order: number, output?: Tensor): Tensor {
     const [from, to] = this.levels.slice(i, i + 2) as [Level, Level];
     const h = to.lambda - from.lambda;
+    const [newest, x] = [this.#predictions.at(0), this.#start.at(0)];
+    // At a step of no length nothing changes.
     if (h === 0) return x.clone();
-    const newest = this.#predictions.at(0);
     const scale = this.config.solver_type === 'bh1' ? -h : Math.expm1(-h);
-    const straight = this.#start
-      .at(0)
-      .mul(to.sigma / from.sigma)
-      .add(newest, -to.alpha * Math.expm1(-h));
+    const straight = x.mul(to.sigma / from.sigma).add(newest, -to.alpha * Math.expm1(-h));
     const earlier = Array.from({ length: order - 1 }, (_, k) => k + 1);
     const ratios = earlier.map((k) => ((this.levels[i - k] as Level).lambda - from.lambda) / h);
     const slopes = ratios.map((ratio, k) =>
