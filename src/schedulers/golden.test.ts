@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { expectAllclose, goldenFolders, readGolden } from '../../test/golden.js';
+import { expectAllclose, golden, goldenFolders, readGolden } from '../../test/golden.js';
 import type { Tensor } from '../torch/index.js';
 import { parseSchedulerConfig } from './config.js';
 import { createSampler, samplerClasses } from './create.js';
@@ -94,17 +95,51 @@ describe.skipIf(walks2.length === 0)("samplers walk as today's diffusers (needs 
   });
 
   it.each(walks2)('$name', (walk) => {
-    expectSameWalk(walk, {}, (input, t) =>
-      input
-        .mul(0.35)
-        .add(
-          input
-            .mul(1.7)
-            .add(0.003 * t)
-            .sin()
-            .mul(0.2),
-        )
-        .add(0.05 * Math.cos(t / 200)),
-    );
+    expectSameWalk(walk, {}, wavyModel);
   });
 });
+
+/** The walks of tools/golden/scheduler_walks.py: class, options, and several numbers of steps. */
+type OptionsRow = [className: string, options: Record<string, unknown>, steps: number[]];
+
+describe('samplers follow the options of a config as diffusers', () => {
+  const folder = golden('schedulers_walks') as string;
+  const { config, index } = JSON.parse(
+    gunzipSync(readFileSync(join(folder, 'index.json.gz'))).toString(),
+  ) as { config: object; index: OptionsRow[] };
+  const recorded = readGolden(join(folder, 'walks.safetensors'));
+  const of = (key: string) => recorded.get(key) as Tensor;
+  const cases = index.map(([_class_name, options, steps], i) => ({
+    title: `${_class_name} ${JSON.stringify(options)}`,
+    text: JSON.stringify({ ...config, ...options, _class_name }),
+    steps,
+    /** The place of its first walk among all. */
+    first: index.slice(0, i).reduce((sum, row) => sum + row[2].length, 0),
+    // Zero SNR is a level of 4096: of float32's digits few are left of the image.
+    tolerance: options.rescale_betas_zero_snr ? 2e-3 : 1e-4,
+  }));
+
+  it.each(cases)('$title', ({ text, steps, first, tolerance }) => {
+    using sampler = createSampler(parseSchedulerConfig(text, 'config.json'));
+    for (const [i, count] of steps.entries()) {
+      sampler.setTimesteps(count);
+      let drawn = 0;
+      const noise = () => of('draws').select(0, drawn++);
+      let x = of('initial').mul(sampler.initNoiseSigma);
+      for (const t of sampler.timesteps)
+        x = sampler.step(wavyModel(sampler.scaleModelInput(x, t), t), t, x, noise);
+      expectAllclose(x, of('samples').select(0, first + i), tolerance);
+    }
+  });
+});
+
+function wavyModel(input: Tensor, t: number): Tensor {
+  const wave = input
+    .mul(1.7)
+    .add(0.003 * t)
+    .sin();
+  return input
+    .mul(0.35)
+    .add(wave, 0.2)
+    .add(0.05 * Math.cos(t / 200));
+}

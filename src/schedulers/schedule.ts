@@ -67,5 +67,6 @@ export function solverSchedule(config: ScheduleConfig, trained: readonly number[
   const timesteps = sigmas.map((sigma) => timestepAt(logs, sigma));
   if (sigma_spacing === 'karras') return { timesteps: timesteps.map(roundHalfToEven), sigmas };
   // diffusers cuts off the fractions; in its float32 the largest level lies a hair below the last trained timestep.
-  return { timesteps: timesteps.map((t) => Math.max(Math.floor(t - 1e-4), 0)), sigmas };
+  const cut = timesteps.map((t, i) => (i === 0 ? Math.max(Math.floor(t - 1e-4), 0) : Math.floor(t)));
+  return { timesteps: cut, sigmas };
 }
