@@ -228,6 +228,14 @@ describe.each(['lcm', 'tcd'] as const)('%s', (name) => {
 });
 
 describe('Euler', () => {
+  it('begins at the last trained timestep exactly, in any number of steps', () => {
+    using sampler = createSampler(parse(), 'euler');
+    for (let steps = 2; steps <= 1000; steps++) {
+      sampler.setTimesteps(steps);
+      expect([sampler.timesteps[0], sampler.timesteps.at(-1)]).toEqual([999, 0]);
+    }
+  });
+
   it('ends at the least trained level where the config says so', () => {
     const ends = (final_sigmas_type: string) => {
       using sampler = createSampler(parse({ final_sigmas_type }), 'euler');
