@@ -58,8 +58,11 @@ export interface LatentSpace {
 
 /** The one place where text is encoded. */
 export interface TextEncoder extends Disposable {
-  /** @param inputIds int64 [batch, …] of the tokenizer's shape, on the encoder's device */
-  condition(inputIds: Tensor): Conditioning;
+  /**
+   * @param inputIds int64 [batch, …] of the tokenizer's shape, on the encoder's device
+   * @param clipSkip layers at the end that are left out for the states, as diffusers' `clip_skip`; 0 as published
+   */
+  condition(inputIds: Tensor, clipSkip: number): Conditioning;
   parameters(): Tensor[];
 }
 

@@ -113,6 +113,14 @@ export interface GenerateOptions {
   width?: number | undefined;
   /** Height in pixels; default: the model's own size. */
   height?: number | undefined;
+  /** Layers at the end of the text encoder to leave out, as diffusers' clip_skip. @default 0 */
+  clipSkip?: number | undefined;
+  /** SDXL: height and width that the image is to seem cut from, in pixels; default: its own. */
+  originalSize?: [number, number] | undefined;
+  /** SDXL: top and left of that cut, in pixels; default: 0 0. */
+  cropsCoordsTopLeft?: [number, number] | undefined;
+  /** SDXL: height and width of the cut, in pixels; default: its own. */
+  targetSize?: [number, number] | undefined;
   /** Reference images that are not square: crop keeps the middle, resize squeezes the whole. @default "crop" */
   imageFit?: 'crop' | 'resize' | undefined;
   /** Images generated at the same time. @default 4 */
@@ -240,6 +248,14 @@ export interface PromptOptions {
   width?: number | undefined;
   /** Height in pixels; default: the model's own size. */
   height?: number | undefined;
+  /** Layers at the end of the text encoder to leave out, as diffusers' clip_skip. @default 0 */
+  clipSkip?: number | undefined;
+  /** SDXL: height and width that the image is to seem cut from, in pixels; default: its own. */
+  originalSize?: [number, number] | undefined;
+  /** SDXL: top and left of that cut, in pixels; default: 0 0. */
+  cropsCoordsTopLeft?: [number, number] | undefined;
+  /** SDXL: height and width of the cut, in pixels; default: its own. */
+  targetSize?: [number, number] | undefined;
   /** Reference images that are not square: crop keeps the middle, resize squeezes the whole. @default "crop" */
   imageFit?: 'crop' | 'resize' | undefined;
   /** Images generated at the same time. @default 4 */
@@ -331,6 +347,14 @@ export interface DrawOptions {
   width?: number | undefined;
   /** Height in pixels; default: the model's own size. */
   height?: number | undefined;
+  /** Layers at the end of the text encoder to leave out, as diffusers' clip_skip. @default 0 */
+  clipSkip?: number | undefined;
+  /** SDXL: height and width that the image is to seem cut from, in pixels; default: its own. */
+  originalSize?: [number, number] | undefined;
+  /** SDXL: top and left of that cut, in pixels; default: 0 0. */
+  cropsCoordsTopLeft?: [number, number] | undefined;
+  /** SDXL: height and width of the cut, in pixels; default: its own. */
+  targetSize?: [number, number] | undefined;
   /** Reference images that are not square: crop keeps the middle, resize squeezes the whole. @default "crop" */
   imageFit?: 'crop' | 'resize' | undefined;
   /** Images generated at the same time. @default 4 */
@@ -448,6 +472,14 @@ export interface EvaluateOptions {
   width?: number | undefined;
   /** Height in pixels; default: the model's own size. */
   height?: number | undefined;
+  /** Layers at the end of the text encoder to leave out, as diffusers' clip_skip. @default 0 */
+  clipSkip?: number | undefined;
+  /** SDXL: height and width that the image is to seem cut from, in pixels; default: its own. */
+  originalSize?: [number, number] | undefined;
+  /** SDXL: top and left of that cut, in pixels; default: 0 0. */
+  cropsCoordsTopLeft?: [number, number] | undefined;
+  /** SDXL: height and width of the cut, in pixels; default: its own. */
+  targetSize?: [number, number] | undefined;
   /** Images generated at the same time. @default 16 */
   batchSize?: number | undefined;
   /** Scales of the image prompt to compare; 0 is without adapter; default: 0 1. */

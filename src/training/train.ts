@@ -139,6 +139,7 @@ export async function withRun<T>(
   const models = trainingModels(opened, kind, sizesOf, {
     ...partOptions,
     rowsAtOnce: config.batchSize,
+    clipSkip: config.clipSkip,
     cudaGraphs: config.cudaGraphs,
   });
   const loader = createLoader(models, config, rows, buckets);

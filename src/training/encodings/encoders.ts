@@ -183,9 +183,11 @@ export function cacheFolder(
   const preprocessing = {
     latents: size,
     text: tokenizer.fingerprint(),
-    image: encoders.image.output ?? null,
+    image: null,
   }[part];
-  return join(cacheDir, folderName(part, encoders[part].paths, [target.dtype, preprocessing]));
+  const { output } = encoders[part];
+  const settings = [target.dtype, output === undefined ? preprocessing : [preprocessing, output]];
+  return join(cacheDir, folderName(part, encoders[part].paths, settings));
 }
 
 /** The dtype of a part's encodings on disk. */
