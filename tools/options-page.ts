@@ -5,6 +5,9 @@
 import type { Command, Option } from '@commander-js/extra-typings';
 import { aliases } from '../src/options/aliases.js';
 
+/** Characters of choices in the column of values; more would make the table wide, and are listed with the meaning. */
+const MAX_CHOICES = 60;
+
 /** Returns the page. Hidden flags are other names of options, or the `--no-…` of switches. */
 export function optionsPage(head: string, commands: readonly Command[]): string {
   return `${[head, ...commands.map(section)].join('\n\n')}\n`;
@@ -32,12 +35,15 @@ function row(option: Option, all: readonly Option[]): string[] {
     .filter((other) => aliases.get(other.attributeName())?.option === key)
     .map(({ long }) => code(long ?? ''));
   const isList = option.flags.endsWith('...>');
-  const kind = option.argChoices?.map(code).join(', ') ?? /[<[](\w+)/.exec(option.flags)?.[1] ?? 'switch';
+  const choices = option.argChoices?.map(code).join(', ');
+  const isLong = choices !== undefined && choices.length > MAX_CHOICES;
+  const placeholder = /[<[](\w+)/.exec(option.flags)?.[1] ?? 'switch';
+  const kind = isLong ? 'name' : (choices ?? placeholder);
   return [
     code(option.long ?? ''),
     isList ? `${kind} …` : kind,
     shownDefault === undefined ? (saidDefault ?? '') : code(shownDefault),
-    meaning,
+    isLong ? `${meaning}: ${choices}` : meaning,
     others.join(', '),
   ];
 }
