@@ -5,8 +5,8 @@
 import type { Command, Option } from '@commander-js/extra-typings';
 import { aliases } from '../src/options/aliases.js';
 
-/** Characters of choices in the column of values; more would make the table wide, and are listed with the meaning. */
-const MAX_CHOICES = 60;
+/** More than these are listed below the table, which they would make wide. */
+const MAX_CHOICES = 5;
 
 /** Returns the page. Hidden flags are other names of options, or the `--no-…` of switches. */
 export function optionsPage(head: string, commands: readonly Command[]): string {
@@ -23,7 +23,12 @@ function section(command: Command): string {
   const usage = words.map(({ name, dots }) => ` <${name}${dots}>`).join('');
   const title = ['option', 'value', 'default', 'meaning', 'other names'];
   const table = rows.length === 0 ? [] : ['', alignedTable([title, ...rows])];
-  return [`## ip-adapter ${name}${usage}`, '', command.description(), ...table].join('\n');
+  const lists = command.options
+    .filter((option) => !option.hidden && hasManyChoices(option))
+    .map(
+      ({ long, argChoices = [] }) => `\nNames for ${code(long ?? '')}: ${argChoices.map(code).join(', ')}.`,
+    );
+  return [`## ip-adapter ${name}${usage}`, '', command.description(), ...table, ...lists].join('\n');
 }
 
 function row(option: Option, all: readonly Option[]): string[] {
@@ -35,17 +40,20 @@ function row(option: Option, all: readonly Option[]): string[] {
     .filter((other) => aliases.get(other.attributeName())?.option === key)
     .map(({ long }) => code(long ?? ''));
   const isList = option.flags.endsWith('...>');
-  const choices = option.argChoices?.map(code).join(', ');
-  const isLong = choices !== undefined && choices.length > MAX_CHOICES;
   const placeholder = /[<[](\w+)/.exec(option.flags)?.[1] ?? 'switch';
-  const kind = isLong ? 'name' : (choices ?? placeholder);
+  const choices = option.argChoices?.map(code).join(', ');
+  const kind = hasManyChoices(option) ? 'name, see below' : (choices ?? placeholder);
   return [
     code(option.long ?? ''),
     isList ? `${kind} …` : kind,
     shownDefault === undefined ? (saidDefault ?? '') : code(shownDefault),
-    isLong ? `${meaning}: ${choices}` : meaning,
+    meaning,
     others.join(', '),
   ];
+}
+
+function hasManyChoices({ argChoices = [] }: Option): boolean {
+  return argChoices.length > MAX_CHOICES;
 }
 
 function code(text: string): string {
