@@ -173,10 +173,10 @@ describe('generate', () => {
     [{ steps: 0 }, /--steps \(steps\).*received 0: must be at least 1/],
     [{ width: 60 }, /multiple of 8 for --width/],
     [{ end: 2 }, /--end .*at most 1/],
-    [{ scheduler: 'heun' }, /--scheduler/],
+    [{ scheduler: 'heun-2' }, /--scheduler/],
     [{ sacle: 1 }, /Unknown option sacle/],
     [{ imagePrompts: [{ path: 'a.png' }] }, /imagePrompts/],
-    [{ steps: 2000 }, /knows 1000 timesteps/],
+    [{ steps: 2000 }, /at most 1000 steps/],
   ])('refuses %j', async (options, message) => {
     const attempt = draw(options as GenerateOptions);
     await expect(attempt).rejects.toThrow(ConfigError);

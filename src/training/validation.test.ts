@@ -194,7 +194,7 @@ describe('validation pictures', () => {
     [
       'more steps than there are timesteps',
       () => ({ ...nothing(), validationSamplingSteps: 1001 }),
-      /1000 timesteps, too few for 1001/,
+      /at most 1000 steps, .* received 1001/,
     ],
     ['a scale below 0', () => ({ ...nothing(), validationScale: -1 }), /--validation-scale .*at least 0/],
     [
