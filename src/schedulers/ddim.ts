@@ -51,20 +51,18 @@ export class DDIMScheduler implements Sampler {
 
   step(modelOutput: Tensor, t: number, x: Tensor, noise: NoiseSource): Tensor {
     const config = this.#config;
-    const before = t - Math.floor(config.num_train_timesteps / this.timesteps.length);
+    const next = t - Math.floor(config.num_train_timesteps / this.timesteps.length);
     const last = (config.set_alpha_to_one ?? true) ? 1 : (this.#alphaBars[0] as number);
     const alphaBar = alphaBarAt(this.#alphaBars, t, last);
-    const alphaBarBefore = alphaBarAt(this.#alphaBars, before, last);
-    const variance = ((1 - alphaBarBefore) / (1 - alphaBar)) * (1 - alphaBar / alphaBarBefore);
+    const nextAlphaBar = alphaBarAt(this.#alphaBars, next, last);
+    const variance = ((1 - nextAlphaBar) / (1 - alphaBar)) * (1 - alphaBar / nextAlphaBar);
     const sigma = this.#eta * Math.sqrt(variance);
     return tidy(() => {
       const { x0, epsilon } = predict(config, modelOutput, x, alphaBar);
       const range = config.clip_sample_range ?? 1;
       const kept = (config.clip_sample ?? true) ? x0.clamp(-range, range) : x0;
-      const next = kept
-        .mul(Math.sqrt(alphaBarBefore))
-        .add(epsilon, Math.sqrt(1 - alphaBarBefore - sigma ** 2));
-      return sigma > 0 ? next.add(noise(), sigma) : next;
+      const moved = kept.mul(Math.sqrt(nextAlphaBar)).add(epsilon, Math.sqrt(1 - nextAlphaBar - sigma ** 2));
+      return sigma > 0 ? moved.add(noise(), sigma) : moved;
     });
   }
 

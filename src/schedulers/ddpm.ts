@@ -118,16 +118,16 @@ export class DDPMScheduler implements Sampler {
     const { clip_sample = true, clip_sample_range: range = 1 } = this.config;
     const next = this.timesteps[this.timesteps.indexOf(t) + 1] ?? -1;
     const alphaBar = alphaBarAt(this.#alphaBars, t, 1);
-    const alphaBarBefore = alphaBarAt(this.#alphaBars, next, 1);
-    const alpha = alphaBar / alphaBarBefore;
-    const small = Math.max(((1 - alphaBarBefore) / (1 - alphaBar)) * (1 - alpha), 1e-20);
+    const nextAlphaBar = alphaBarAt(this.#alphaBars, next, 1);
+    const alpha = alphaBar / nextAlphaBar;
+    const small = Math.max(((1 - nextAlphaBar) / (1 - alphaBar)) * (1 - alpha), 1e-20);
     const variance = this.config.variance_type === 'fixed_large' ? 1 - alpha : small;
     return tidy(() => {
       const { x0 } = predict(this.config, modelOutput, x, alphaBar);
       const kept = clip_sample ? x0.clamp(-range, range) : x0;
       const mean = kept
-        .mul((Math.sqrt(alphaBarBefore) * (1 - alpha)) / (1 - alphaBar))
-        .add(x, (Math.sqrt(alpha) * (1 - alphaBarBefore)) / (1 - alphaBar));
+        .mul((Math.sqrt(nextAlphaBar) * (1 - alpha)) / (1 - alphaBar))
+        .add(x, (Math.sqrt(alpha) * (1 - nextAlphaBar)) / (1 - alphaBar));
       return t > 0 ? mean.add(noise(), Math.sqrt(variance)) : mean;
     });
   }

@@ -10,14 +10,14 @@ import type { NoiseConfig, SpacingConfig, TimestepSpacing } from './config.js';
 export type NoiseSource = () => Tensor;
 
 /**
- * A way back from noise. Use: `setTimesteps`, then for each of `timesteps` the model on `scaleModelInput(x, t)` and
+ * A walk from noise back to latents. Use: `setTimesteps`, then for each of `timesteps` the model on `scaleModelInput(x, t)` and
  * `x = step(output, t, x, noise)`, from x = noise · `initNoiseSigma` on.
  *
  * Some keep tensors from step to step. Do not call `step` inside a `tidy` that ends before the walk does; the kept
  * ones are released after the last step, and by `using`, after an early end.
  */
 export interface Sampler extends Disposable {
-  /** What the model is called with, from noise to picture; Euler's need not be whole. */
+  /** What the model is called with, from noise to image; they need not be whole. */
   readonly timesteps: readonly number[];
   /** The standard deviation of the latents at the start. */
   readonly initNoiseSigma: number;

@@ -27,8 +27,12 @@ export function sigmaAt(sigmas: readonly number[], t: number): number {
  */
 export function timestepAt(logs: readonly number[], sigma: number): number {
   const log = Math.log(sigma);
-  const above = logs.findIndex((one) => one > log);
-  const below = Math.min(Math.max((above === -1 ? logs.length : above) - 1, 0), logs.length - 2);
+  let [below, above] = [0, logs.length - 1];
+  while (above - below > 1) {
+    const middle = (below + above) >> 1;
+    if ((logs[middle] as number) > log) above = middle;
+    else below = middle;
+  }
   const [low, high] = [logs[below] as number, logs[below + 1] as number];
   const share = (log - low) / (high - low);
   return below + Math.min(Math.max(share, 0), 1);
