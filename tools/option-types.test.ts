@@ -42,7 +42,7 @@ it('the types of options are what the schemas say', async () => {
       EmbedOptions: ['The options of `embed`.', embedOptionsSchema],
       EvaluateOptions: ['The options of `evaluate`.', evaluateOptionsSchema],
     },
-    ["import type { RgbImage } from '../images/image.js';"],
+    ["import type { RgbImage } from '../base/rgb-image.js';"],
   );
   await expect(generation).toMatchFileSnapshot(join(options, 'generate-types.ts'));
 });

@@ -5,6 +5,8 @@ import { type Device, noGrad, type Tensor, tidy } from '../torch/index.js';
 import { type LoadOptions, loadImageEncoder, readImageEncoderConfig } from '../weights/load.js';
 import type { ImageFeature } from './kind.js';
 
+export type { ClipImageProcessor };
+
 /** An image encoder of which only the small files have been read. */
 export interface ImageEncoderSource {
   folder: string;

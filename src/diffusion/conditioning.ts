@@ -1,5 +1,5 @@
 /** @file What a backbone is told beside the noisy latents: the text, and what families add to it. */
-import type { Size } from '../images/image.js';
+import type { Size } from '../base/rgb-image.js';
 import type { Tensor } from '../torch/index.js';
 
 /** A record of tensors (torch/tensor-tree.ts) with a row for each image. */

@@ -12,6 +12,9 @@ import type { LoadOptions } from '../weights/load.js';
 import type { Conditioning, ImageSizes } from './conditioning.js';
 import type { Objective } from './objective.js';
 
+// The types of a model's parts, so that those who use the seam do not depend on the networks behind it.
+export type { AutoencoderKL, PromptTokenizer };
+
 /**
  * A text-to-image model, opened: the small files have been read, and each part's weights are read when the part is loaded.
  * Cheap faults are so found before gigabytes are read. All methods throw ConfigError or CheckpointError where a part is

@@ -1,7 +1,7 @@
 /** @file The options of a pipeline and of what it generates: names, ranges, defaults. Unknown keys are errors. */
 import { z } from 'zod';
 import { ConfigError } from '../base/errors.js';
-import type { RgbImage } from '../images/image.js';
+import type { RgbImage } from '../base/rgb-image.js';
 import { samplerNames } from '../schedulers/config.js';
 import type { Job } from './generate-types.js';
 import { count, number, path, seed, side, targetOptions, whole } from './options.js';

@@ -2,9 +2,11 @@
  * @file DPM-Solver++, multistep of first or second order (Lu et al., arXiv 2211.01095, algorithm 2; diffusers v0.22
  * DPMSolverMultistepScheduler): 2M, which needs the fewest steps of the samplers here.
  */
+
+import { roundHalfToEven } from '../base/round.js';
 import { type Tensor, tidy } from '../torch/index.js';
 import type { SchedulerConfig } from './config.js';
-import { assertTrained, roundHalfToEven, type Sampler, spacedTimesteps } from './sampler.js';
+import { assertTrained, type Sampler, spacedTimesteps } from './sampler.js';
 import { karrasSigmas, sigmaAt, timestepAt, trainedSigmas } from './sigmas.js';
 
 export class DPMSolverMultistepScheduler implements Sampler {

@@ -2,7 +2,9 @@
  * @file What the samplers share: a walk from noise to latents in few of the trained timesteps, with one call of the
  * model at each.
  */
+
 import { ConfigError } from '../base/errors.js';
+import { roundHalfToEven } from '../base/round.js';
 import type { Tensor } from '../torch/index.js';
 import type { NoiseConfig, SchedulerConfig, TimestepSpacing } from './config.js';
 
@@ -62,13 +64,6 @@ export function assertTrained(timesteps: readonly number[], steps: number, total
 /** The i-th of n numbers from `start` to `end`, both included, in NumPy's order of operations; `start` where n is 1. */
 export function linspace(start: number, end: number, n: number, i: number): number {
   return n === 1 ? start : start + i * ((end - start) / (n - 1));
-}
-
-/** NumPy's `round`: halves go to the even neighbour. */
-export function roundHalfToEven(x: number): number {
-  const floor = Math.floor(x);
-  if (x - floor !== 0.5) return Math.round(x);
-  return floor % 2 === 0 ? floor : floor + 1;
 }
 
 /** What a model's output says of the latents x = √ᾱ·x0 + √(1−ᾱ)·epsilon. */

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { TrainingError } from '../base/errors.js';
 import { gradientsOf, gradNorm } from '../optim/clip-grad-norm.js';
-import { firstNonFinite } from '../optim/finite.js';
+import { firstNonFinite } from '../torch/finite.js';
 import { backward, type Tensor, tensor } from '../torch/index.js';
 import { NanGuard } from './nan-guard.js';
 

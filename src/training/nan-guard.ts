@@ -6,7 +6,7 @@
  * memory with it; there it is enough to look at a step while the next is on its way, and before anything is saved.
  */
 import { TrainingError } from '../base/errors.js';
-import { firstNonFinite } from '../optim/finite.js';
+import { firstNonFinite } from '../torch/finite.js';
 import { cat, type Device, stack, type Tensor, tidy } from '../torch/index.js';
 
 /** What a message tells of a step. */

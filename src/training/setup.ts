@@ -1,21 +1,20 @@
 /** @file What a run trains, what stays frozen and what it reads, made from its options. */
 
 import { adapterFileOf } from '../adapters/adapter-path.js';
+import type { ClipImageProcessor } from '../adapters/image-encoder.js';
 import { type ImageEncoderSource, openImageEncoder } from '../adapters/image-encoder.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
 import type { AdapterKind, SupportedKind } from '../adapters/kind.js';
 import { kinds } from '../adapters/kinds.js';
 import { assertFeaturesFit, contextDimOf, openAdapter } from '../adapters/open-adapter.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
+import type { Size } from '../base/rgb-image.js';
 import { DataLoader } from '../data/data-loader.js';
 import type { Rows } from '../data/dataset.js';
-import type { Backbone, DiffusionModel, PartOptions } from '../diffusion/model.js';
+import type { Backbone, DiffusionModel, PartOptions, PromptTokenizer } from '../diffusion/model.js';
 import { openDiffusionModel } from '../diffusion/open-model.js';
-import type { Size } from '../images/image.js';
-import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
-import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
-import { firstNonFinite } from '../optim/finite.js';
 import { parts, type ResolvedTrainOptions } from '../options/train-options.js';
+import { firstNonFinite } from '../torch/finite.js';
 import { type Device, Generator } from '../torch/index.js';
 import {
   type BatchModels,

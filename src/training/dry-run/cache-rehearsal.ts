@@ -1,8 +1,8 @@
 /** @file What caches would take: a few batches are encoded as in the filling of a cache, and nothing is written. */
 import { existsSync } from 'node:fs';
+import type { Size } from '../../base/rgb-image.js';
 import type { Examples } from '../../data/data-loader.js';
 import type { Rows } from '../../data/dataset.js';
-import type { Size } from '../../images/image.js';
 import { type Part, parts } from '../../options/train-options.js';
 import { mapTensors, tensorsOf, tidy, trimMemory } from '../../torch/index.js';
 import {

@@ -1,7 +1,7 @@
 /** @file The report of a dry run. */
 
-import type { BadRow } from '../../data/bad-rows.js';
-import type { Size } from '../../images/image.js';
+import type { BadRow } from '../../base/listing.js';
+import type { Size } from '../../base/rgb-image.js';
 import type { Part } from '../../options/train-options.js';
 import type { Tensor } from '../../torch/index.js';
 import type { PhaseMeasures } from './phase-meter.js';

@@ -1,7 +1,8 @@
 /** @file The batches that a dry run takes its steps with. */
+
+import type { Size } from '../../base/rgb-image.js';
 import type { DataLoader, Examples, Input, Sample } from '../../data/data-loader.js';
 import type { DatasetRow } from '../../data/dataset.js';
-import type { Size } from '../../images/image.js';
 import { batchesFrom, type PreparedRun } from '../train.js';
 
 /** The first one warms up: pages come from the disk, blocks of memory from the system. The last one is measured. */

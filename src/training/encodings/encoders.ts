@@ -5,13 +5,12 @@
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { Deferred } from '../../base/deferred.js';
+import type { Size } from '../../base/rgb-image.js';
 import { Throttle } from '../../base/throttle.js';
 import type { DataLoader, Examples, Sample } from '../../data/data-loader.js';
 import type { DatasetRow, Rows } from '../../data/dataset.js';
 import type { Drop } from '../../data/sampling.js';
-
-import type { Size } from '../../images/image.js';
-import type { PromptTokenizer } from '../../models/clip/clip-tokenizer.js';
+import type { PromptTokenizer } from '../../diffusion/model.js';
 import { type Part, parts } from '../../options/train-options.js';
 import { type Device, type DType, mapTensors, tidy, trimMemory } from '../../torch/index.js';
 import type { Encode, EncoderSources, FrozenEncoder } from './frozen-encoders.js';

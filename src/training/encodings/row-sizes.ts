@@ -1,8 +1,9 @@
 /** @file The conditioning of a batch by the sizes of its rows, for a family that has one. */
+
+import type { Size } from '../../base/rgb-image.js';
 import type { Examples } from '../../data/data-loader.js';
 import type { ImageSizes } from '../../diffusion/conditioning.js';
 import type { DiffusionModel, SizeConditioning } from '../../diffusion/model.js';
-import type { Size } from '../../images/image.js';
 import { trainResizing } from '../../images/train-transform.js';
 import type { Device } from '../../torch/index.js';
 

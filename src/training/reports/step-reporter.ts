@@ -2,9 +2,10 @@
  * @file What a run tells of itself while it goes, to the caller and to its log: losses, learning rates, speed, memory, and
  * rows that were skipped. Seldom enough that waiting for the device, which reading a loss means, does not matter.
  */
+
+import type { BadRow } from '../../base/listing.js';
 import type { GuardedContext, StepEvent } from '../../base/run-context.js';
 import { Throttle } from '../../base/throttle.js';
-import type { BadRow } from '../../data/bad-rows.js';
 import { cat, type Device, memoryStats, stack, type Tensor, tidy } from '../../torch/index.js';
 import type { EncodedImage } from './event-file.js';
 import { LossByTimestep } from './loss-by-timestep.js';
