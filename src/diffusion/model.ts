@@ -33,7 +33,8 @@ export interface DiffusionModel {
   objective(device: Device): Objective;
   /** Its settings for sampling. */
   schedulerFile(): SchedulerFile;
-  /** Where the weights of the VAE and of the text encoders are: a folder, or the file that holds all parts. */
+  /** Where the weights are: a folder, or the file that holds all parts. */
+  readonly backbonePath: string;
   readonly vaePath: string;
   readonly textEncoderPaths: readonly string[];
   /** What a negative prompt that is not given is: no text at all (states of zeros), or the empty text. */
