@@ -164,7 +164,7 @@ export class Validation implements Disposable {
    */
   async draw(step: number, reporter: StepReporter): Promise<void> {
     if (step === this.#drawnAt) return;
-    await reporter.aside(async () => {
+    await reporter.untimed(async () => {
       try {
         const sheet = await this.#sheet();
         if (sheet !== undefined) await this.#show(sheet, step, reporter);

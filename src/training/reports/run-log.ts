@@ -17,7 +17,7 @@ import { MetricsFile } from './metrics-file.js';
 export interface LogOptions {
   outputDir: string;
   reportTo: 'tensorboard' | 'none';
-  /** Of the event files, inside `outputDir` where it is not absolute. */
+  /** The folder of the event files, relative to `outputDir`. */
   loggingDir: string;
 }
 
@@ -29,8 +29,8 @@ export class RunLog implements Disposable {
   #events: EventFile | undefined;
 
   /**
-   * Files are made with the first entry.
-   * @param firstStep the first step that this start of the run does
+   * Opens the log. Its files are created with the first entry.
+   * @param firstStep the first step that is logged
    */
   constructor(
     { outputDir, reportTo, loggingDir }: LogOptions,
