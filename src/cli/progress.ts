@@ -67,7 +67,7 @@ export class TrainProgress {
       left: isFirst && step < totalSteps ? '?' : duration(left || 0),
     };
     if (this.#out.isTTY) this.#draw(step, totalSteps, figures);
-    else if ((isFirst || this.#plain.isDue()) || step === totalSteps)
+    else if (isFirst || this.#plain.isDue() || step === totalSteps)
       this.#out.write(
         `step ${step}/${totalSteps}  loss ${figures.loss}  lr ${figures.lr}  ${figures.rate} images/s  ${figures.left} left\n`,
       );

@@ -1,4 +1,4 @@
-/** @file The family of Stable Diffusion 1.x and 2.x: one text encoder, whose last hidden state the UNet reads. */
+/** @file The Stable Diffusion 1.x and 2.x family: one text encoder, whose last hidden state the UNet reads. */
 import type { CLIPTextModel } from '../models/clip/clip-text-model.js';
 import { noGrad } from '../torch/index.js';
 import type { DiffusionModel, TextEncoder } from './model.js';

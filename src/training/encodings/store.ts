@@ -12,7 +12,7 @@ import { type DType, mapTensors, stack, tensorsOf, tidy, zipTensors } from '../.
 import type { Encoding } from './frozen-encoders.js';
 
 const ROWS_PER_SHARD = 256;
-/** Rows that have waited this long are written, however few: a kill loses no more than this. */
+/** Pending rows that are this old are written, so that a kill loses at most so much work. */
 const FLUSH_AFTER_MS = 300_000;
 const EXTENSION = '.safetensors';
 /** A partial file that is older was left by a process that was killed. */

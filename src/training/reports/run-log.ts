@@ -65,7 +65,7 @@ export class RunLog implements Disposable {
     this.#metrics.finish();
   }
 
-  /** Where the disk refuses a record, no further ones are written: TensorBoard would show a gap as if nothing had been. */
+  /** Writes to the event file. After a failed write nothing more is written, since TensorBoard would not show the gap. */
   #writeEvents(events: Parameters<EventFile['write']>[0]): void {
     if (!this.#hasEvents) return;
     try {
