@@ -6,7 +6,7 @@
  * NovelAI/novelai-aspect-ratio-bucketing `bucketmanager.py`). Everything here is a pure function, so that a resumed run
  * meets the same batches with no state to save.
  */
-import type { Size } from '../images/image.js';
+import type { Size } from '../base/rgb-image.js';
 import { shuffledBatches, shuffledIndices } from './sampling.js';
 
 /** Longer side / shorter side of the narrowest bucket. */

@@ -6,13 +6,15 @@
  * images as bytes (a quarter of the floats' memory), and becomes floats when its batch is taken.
  */
 import { DatasetError } from '../base/errors.js';
-import { ImageError, type RgbImage, type Size, useImage } from '../images/image.js';
+import { type BadRow, listed } from '../base/listing.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
+import { ImageError, useImage } from '../images/image.js';
 import { mirror } from '../images/mirror.js';
 import { type PixelTable, writePlanar } from '../images/pixels.js';
 import { TRAIN_PIXELS, trainCropAsync } from '../images/train-transform.js';
 import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
-import { type BadRow, listed, maxBadRows } from './bad-rows.js';
+import { maxBadRows } from './bad-rows.js';
 import { bucketedOrder, countBatches } from './buckets.js';
 import type { Rows } from './dataset.js';
 import { captionFor, type Drop, dropFor, flipFor, shuffledIndices } from './sampling.js';

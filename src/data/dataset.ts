@@ -1,7 +1,7 @@
 /** @file The interface of a dataset, independent of how it is stored. */
 import { createHash } from 'node:crypto';
+import type { BadRow } from '../base/listing.js';
 import type { ImageSource } from '../images/image-source.js';
-import type { BadRow } from './bad-rows.js';
 
 /** One training example. */
 export interface DatasetRow {
@@ -79,9 +79,4 @@ export class ListHash {
   digest(): string {
     return this.#hash.update(']').digest('hex');
   }
-}
-
-/** Returns a count with its noun: '1 row', '12,000 rows'. */
-export function counted(count: number, noun: string): string {
-  return `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`;
 }

@@ -2,7 +2,7 @@
 import { type Dirent, readdirSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatasetError } from '../base/errors.js';
-import type { BadRow } from './bad-rows.js';
+import type { BadRow } from '../base/listing.js';
 
 export interface FolderFiles {
   /** Relative to the folder, sorted. */

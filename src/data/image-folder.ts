@@ -5,11 +5,11 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join, parse } from 'node:path';
 import { DatasetError } from '../base/errors.js';
+import { type BadRow, counted, listed } from '../base/listing.js';
 import { regularFile } from '../base/regular-file.js';
 import { fileSource } from '../images/image-source.js';
-import { type BadRow, listed } from './bad-rows.js';
 import { captionLines, utf8 } from './captions.js';
-import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
+import { type Dataset, ListHash, lazyRows } from './dataset.js';
 import { IMAGE_ENDINGS, isImage, isUsualImage } from './image-endings.js';
 import { PackedList } from './packed-list.js';
 

@@ -6,11 +6,11 @@
 import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { dirname, relative, resolve } from 'node:path';
 import { DatasetError, shown } from '../base/errors.js';
+import { counted, listed } from '../base/listing.js';
 import { regularFile } from '../base/regular-file.js';
 import { fileSource } from '../images/image-source.js';
-import { listed } from './bad-rows.js';
 import { captionsOf, utf8 } from './captions.js';
-import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
+import { type Dataset, ListHash, lazyRows } from './dataset.js';
 import { jsonErrorPosition } from './json-position.js';
 import { PackedList } from './packed-list.js';
 

@@ -3,7 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ConfigError, DatasetError } from '../base/errors.js';
-import type { BadRow } from './bad-rows.js';
+import type { BadRow } from '../base/listing.js';
 import { type Dataset, joinDatasets } from './dataset.js';
 import { filesIn } from './folder-files.js';
 import { isImage, isUsualImage } from './image-endings.js';

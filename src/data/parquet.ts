@@ -17,11 +17,12 @@ import {
   type SchemaTree,
 } from 'hyparquet';
 import { DatasetError, shown } from '../base/errors.js';
+import { type BadRow, counted, listed } from '../base/listing.js';
 import { regularFile } from '../base/regular-file.js';
 import { type ImageSource, readSlice } from '../images/image-source.js';
-import { type BadRow, listed, maxBadRows } from './bad-rows.js';
+import { maxBadRows } from './bad-rows.js';
 import { captionsOf } from './captions.js';
-import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
+import { type Dataset, ListHash, lazyRows } from './dataset.js';
 import { PackedList } from './packed-list.js';
 
 interface ParquetFile {

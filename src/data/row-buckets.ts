@@ -1,5 +1,5 @@
 /** @file The bucket of each row of a dataset, by the size of its image. */
-import type { Size } from '../images/image.js';
+import type { Size } from '../base/rgb-image.js';
 import { bucketSizes, countByBucket, nearestBucket } from './buckets.js';
 
 /**

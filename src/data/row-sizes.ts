@@ -1,7 +1,8 @@
 /** @file The size of each row's training image, from its header. */
 import { forEachConcurrently } from '../base/concurrently.js';
+import type { Size } from '../base/rgb-image.js';
 import { Throttle } from '../base/throttle.js';
-import { ImageError, readImageSize, type Size } from '../images/image.js';
+import { ImageError, readImageSize } from '../images/image.js';
 import type { Rows } from './dataset.js';
 
 export interface ReadSizesHooks {

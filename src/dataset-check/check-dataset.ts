@@ -4,12 +4,13 @@
  */
 
 import { forEachConcurrently } from '../base/concurrently.js';
+import type { Size } from '../base/rgb-image.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
 import { bucketSizes, countByBucket, nearestBucket } from '../data/buckets.js';
 import type { DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
 import { openModelParts } from '../diffusion/model-parts.js';
-import { ImageError, readImage, type Size, useImage } from '../images/image.js';
+import { ImageError, readImage, useImage } from '../images/image.js';
 import { checkOptionsSchema } from '../options/check-options.js';
 import { resolveOptions } from '../options/options.js';
 import type { CheckOptions } from '../options/train-types.js';

@@ -1,6 +1,7 @@
 /** @file What is counted of a dataset's images. */
 import { createHash } from 'node:crypto';
-import type { ImageHeader, Size } from '../images/image.js';
+import type { Size } from '../base/rgb-image.js';
+import type { ImageHeader } from '../images/image.js';
 import { type ImagesReport, spreadOf } from './report.js';
 
 export class ImageTally {

@@ -1,5 +1,5 @@
 /** @file The report of `ip-adapter data check`. */
-import type { BadRow } from '../data/bad-rows.js';
+import type { BadRow } from '../base/listing.js';
 
 export interface DatasetReport {
   /** What the dataset is, in words. */

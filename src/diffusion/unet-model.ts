@@ -1,4 +1,4 @@
-/** @file What the families with a UNet have in common. */
+/** @file The parts that all families with a UNet share. */
 import { ConfigError } from '../base/errors.js';
 import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
@@ -27,7 +27,7 @@ export function openCommonParts(parts: ModelParts): CommonParts {
   };
 }
 
-/** @throws ConfigError where the UNet is not one that turns text into images */
+/** Loads the UNet. @throws ConfigError where it is not a text-to-image UNet */
 export function loadUNetBackbone(parts: ModelParts, options: PartOptions): Backbone {
   const unet = parts.loadUNet(options);
   const { inChannels, outChannels } = unet.config;

@@ -14,6 +14,7 @@ import { open as openFile } from 'node:fs/promises';
 import sharp, { type Metadata, type Sharp } from 'sharp';
 import { DatasetError, isSystemError } from '../base/errors.js';
 import { NotAFileError, regularFile } from '../base/regular-file.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
 import { withinBudget } from './decode-budget.js';
 import { FAULT_BYTES, faultOf } from './image-fault.js';
 import type { ImageSource } from './image-source.js';
@@ -29,17 +30,6 @@ function setUpSharp(): void {
   sharp.concurrency(1);
   // Each image is read once per epoch: libvips's cache of open files and operations would only grow.
   sharp.cache(false);
-}
-
-/** In pixels. */
-export interface Size {
-  readonly width: number;
-  readonly height: number;
-}
-
-/** An image in memory: `data` holds height × width × 3 bytes (row-major, R G B), each 0…255. */
-export interface RgbImage extends Size {
-  readonly data: Uint8Array;
 }
 
 /** What sharp knows of an image before its pixels are decoded. */

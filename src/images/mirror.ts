@@ -1,5 +1,5 @@
 /** @file Mirrors an image: left and right exchanged (torchvision `RandomHorizontalFlip`). */
-import type { RgbImage } from './image.js';
+import type { RgbImage } from '../base/rgb-image.js';
 
 export function mirror({ data, width, height }: RgbImage): RgbImage {
   const mirrored = new Uint8Array(data.length);

@@ -2,7 +2,7 @@
  * @file Bytes to normalised floats: what torchvision's `ToTensor` + `Normalize` and transformers' `rescale` +
  * `normalize` do to an image, through one table of 3 × 256 float32 values.
  */
-import type { RgbImage } from './image.js';
+import type { RgbImage } from '../base/rgb-image.js';
 
 /** A table of 3 × 256 values: the float for every byte of red, then green, then blue. */
 export type PixelTable = Float32Array;

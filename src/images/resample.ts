@@ -7,8 +7,9 @@
  * pixels. Coefficients are made here, and the addon sums: this gives the very bytes the original trains on, and costs
  * less than the decoding does.
  */
+
+import type { RgbImage, Size } from '../base/rgb-image.js';
 import { type FixedPointFilter, resampleBytes, resampleBytesAsync } from '../torch/index.js';
-import type { RgbImage, Size } from './image.js';
 
 /** A rectangle in pixels: `left` columns and `top` rows are cut away before it. */
 export interface Rectangle {

@@ -5,7 +5,9 @@
  * Source: torchvision `transforms/functional.py` (`resize` with one number, `center_crop`) with a PIL image and
  * bilinear interpolation, then `ToTensor` and `Normalize([0.5], [0.5])`.
  */
-import type { RgbImage, Size } from './image.js';
+
+import type { RgbImage, Size } from '../base/rgb-image.js';
+import { roundHalfToEven } from '../base/round.js';
 import { pixelTable } from './pixels.js';
 import { type Resizing, resizeAndCrop, resizeAndCropAsync } from './resample.js';
 
@@ -43,11 +45,4 @@ function covering(image: Size, { width, height }: Size): Size {
   return image.width * height <= width * image.height
     ? { width, height: Math.trunc((width * image.height) / image.width) }
     : { width: Math.trunc((height * image.width) / image.height), height };
-}
-
-/** Python's `round`: the crop's offset is a multiple of one half, and halves go to the even neighbour. */
-function roundHalfToEven(x: number): number {
-  const floor = Math.floor(x);
-  if (x - floor !== 0.5) return Math.round(x);
-  return floor % 2 === 0 ? floor : floor + 1;
 }

@@ -1,5 +1,5 @@
 /** @file The UNet's config.json: what is supported, and its defaults (diffusers `src/diffusers/models/unet_2d_condition.py`). */
-import { ConfigReader, MAX_LAYERS } from '../config.js';
+import { ConfigReader, MAX_LAYERS } from '../../nn/model-config.js';
 
 const MAX_KERNEL = 31;
 const downBlockTypes = ['CrossAttnDownBlock2D', 'DownBlock2D'] as const;
