@@ -49,10 +49,10 @@ describe('a folder of images', () => {
       '4.gif',
       '5.tif',
     ]);
-    const reason = expect.stringMatching(/its ending is none of those that are read .*\.avif.* convert it/);
+    const reason = expect.stringMatching(/its extension is not supported .*\.avif.* convert it/);
     expect(incomplete).toEqual({ '6.heic': reason, '7.bmp': reason, '7.mov': reason });
     expect(leftOut).toEqual({
-      'readme.txt': 'there is no image of its name',
+      'readme.txt': 'there is no image with its name',
       'logo.gif': 'it has no caption beside it (.txt)',
       '1.tiff': '1.jpg is used, with the caption of both',
     });
@@ -105,7 +105,7 @@ describe('a folder of images', () => {
       'b/2.jpg: linked',
       'b/across/1.jpg: content of a/1.txt',
     ]);
-    const reason = 'a link back to a folder that it is in';
+    const reason = 'a link to a folder that contains it';
     expect(leftOut).toEqual({ 'a/up': reason, 'b/across/up': reason });
     rmSync(other, { recursive: true });
   });
