@@ -56,7 +56,7 @@ describe('a folder of images', () => {
       'logo.gif': 'it has no caption beside it (.txt)',
       '1.tiff': '1.jpg is used, with the caption of both',
     });
-    expect(messages).toContainEqual(expect.stringMatching(/^Skipped .*6\.heic: its ending/));
+    expect(messages).toContainEqual(expect.stringMatching(/^Skipped .*6\.heic: its extension/));
     expect(messages).toContainEqual(expect.stringMatching(/^Left out .*logo\.gif: it has no caption/));
   });
 
@@ -65,10 +65,10 @@ describe('a folder of images', () => {
     put('a.bin');
     await expect(opened()).rejects.toThrow(/but received other files, such as a\.bin\.$/);
     put('3.heic', '3.txt');
-    await expect(opened()).rejects.toThrow(/there are none:\n.*3\.heic: its ending is none of those/);
+    await expect(opened()).rejects.toThrow(/there are none:\n.*3\.heic: its extension is not supported/);
     put('1.heic', '1.txt', '2.gif');
     await expect(opened()).rejects.toThrow(
-      /there are none:.*1\.heic: its ending.*2\.gif: it has no caption/s,
+      /there are none:.*1\.heic: its extension.*2\.gif: it has no caption/s,
     );
   });
 

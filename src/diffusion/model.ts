@@ -60,8 +60,12 @@ export interface LatentSpace {
 
 /** The text encoder, or several as one. All text is encoded here. */
 export interface TextEncoder extends Disposable {
-  /** Encodes text. @param inputIds int64 [batch, …tokenizer.shape], on the encoder's device */
-  condition(inputIds: Tensor): Conditioning;
+  /**
+   * Encodes text.
+   * @param inputIds int64 [batch, …tokenizer.shape], on the encoder's device
+   * @param clipSkip the number of layers at the end to leave out, as diffusers' `clip_skip`; 0 as published
+   */
+  condition(inputIds: Tensor, clipSkip: number): Conditioning;
   parameters(): Tensor[];
 }
 

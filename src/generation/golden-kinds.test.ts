@@ -54,7 +54,7 @@ function condition(model: DiffusionModel, prompt: string): Conditioning {
   const tokenizer = model.tokenizer();
   using encoder = model.loadTextEncoder(target);
   const ids = tensor(tokenizer.encode(prompt), [1, ...tokenizer.shape], 'int64').to(target);
-  return encoder.condition(ids);
+  return encoder.condition(ids, 0);
 }
 
 const names = ['generate_base', 'generate_full_face', 'generate_sdxl', 'generate_plus_sdxl'];

@@ -39,7 +39,11 @@ function mediaFile(...brands: string[]): Buffer {
 const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
 const lfs = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n';
 const foreign: [name: string, bytes: Buffer, reason: RegExp][] = [
-  ['heic', mediaFile('heic', 'mif1', 'heic'), /a HEIC image, which is not supported: convert it to JPEG or PNG/],
+  [
+    'heic',
+    mediaFile('heic', 'mif1', 'heic'),
+    /a HEIC image, which is not supported: convert it to JPEG or PNG/,
+  ],
   ['heif', mediaFile('mif1', 'heic'), /a HEIC image/],
   ['cut-avif', mediaFile('mif1', 'avif', 'miaf'), /damaged or incomplete: get or export/],
   ['video', mediaFile('isom', 'mp41'), /a video: extract its frames/],
@@ -193,9 +197,7 @@ describe('readImage', () => {
     expect(await reason('images\\1.png')).toMatch(
       /missing: its path has backslashes.*use \/ instead.*that file exists/,
     );
-    expect(await reason('images\\2.png')).toMatch(
-      /backslashes, as on Windows; use \/ instead$/,
-    );
+    expect(await reason('images\\2.png')).toMatch(/backslashes, as on Windows; use \/ instead$/);
     expect(await reason('cafe\u0301.png')).toMatch(/accents encoded differently/);
     expect(await reason('th\u00e9.png')).toMatch(/accents encoded differently/);
     expect(await reason('m\u00fc.png')).toMatch(/in Latin-1, not UTF-8: rename the file/);

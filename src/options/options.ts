@@ -30,6 +30,10 @@ export function number(least: number, most: number): z.ZodNumber {
 export const count = whole(1);
 /** The side of an image. The limit is above what fits into the memory of any machine. */
 export const side = whole(1, 8192);
+/** Layers of the text encoder. */
+export const clipSkip = whole(0, 100)
+  .default(0)
+  .describe("layers at the end of the text encoder to leave out, as diffusers' clip_skip");
 /** A seed. At most half of the whole numbers that a float64 represents, so that seed + n is one as well. */
 export const seed = whole(0, 2 ** 52);
 export const flag = z.boolean('must be true or false');

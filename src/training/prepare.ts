@@ -103,6 +103,7 @@ export async function withPreparedRun<T>(
     {
       ...partOptions,
       rowsAtOnce: config.batchSize,
+      clipSkip: config.clipSkip,
       cudaGraphs: config.cudaGraphs,
     },
   );

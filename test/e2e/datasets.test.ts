@@ -148,7 +148,9 @@ describe('ip-adapter train', () => {
     const row = { image: { bytes: image('0.png') }, text: 'a' };
     writeFileSync(at('gzip.parquet'), parquetOf([[row]], 'gzip'));
     const { exitCode, stderr } = await small('small gzip', at('gzip.parquet'));
-    expect(stderr).toMatch(/^DatasetError: Expected enough virtual memory for WebAssembly, .* GZIP .*ulimit -v/m);
+    expect(stderr).toMatch(
+      /^DatasetError: Expected enough virtual memory for WebAssembly, .* GZIP .*ulimit -v/m,
+    );
     expect(exitCode).toBe(2);
   });
 

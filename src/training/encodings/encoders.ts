@@ -180,9 +180,11 @@ export function cacheFolder(
   const preprocessing = {
     latents: size,
     text: tokenizer.fingerprint(),
-    image: encoders.image.output ?? null,
+    image: null,
   }[part];
-  return join(cacheDir, folderName(part, encoders[part].paths, [placement.dtype, preprocessing]));
+  const { output } = encoders[part];
+  const settings = [placement.dtype, output === undefined ? preprocessing : [preprocessing, output]];
+  return join(cacheDir, folderName(part, encoders[part].paths, settings));
 }
 
 /** Returns the dtype of a part's encodings on disk. */
