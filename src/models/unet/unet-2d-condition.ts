@@ -112,12 +112,12 @@ export class UNet2DConditionModel extends Module<
    * `attn_processors`: down, up, then mid. Published adapters number their modules by it.
    */
   attentionLayers(): NamedAttention[] {
-    const found: NamedAttention[] = [];
+    const layers: NamedAttention[] = [];
     const visit = (name: string, block: DownBlock2D | UpBlock2D | UNetMidBlock2DCrossAttn) => {
       for (const [i, transformer] of block.attentions.entries())
         for (const [j, { attn1, attn2 }] of transformer.transformer_blocks.entries()) {
           const path = `${name}.attentions.${i}.transformer_blocks.${j}`;
-          found.push(
+          layers.push(
             { name: `${path}.attn1`, attention: attn1 },
             { name: `${path}.attn2`, attention: attn2 },
           );
@@ -126,7 +126,7 @@ export class UNet2DConditionModel extends Module<
     for (const [i, block] of this.down_blocks.entries()) visit(`down_blocks.${i}`, block);
     for (const [i, block] of this.up_blocks.entries()) visit(`up_blocks.${i}`, block);
     visit('mid_block', this.mid_block);
-    return found;
+    return layers;
   }
 
   protected forward(
