@@ -1,5 +1,4 @@
 /** @file What the families with a UNet have in common. */
-import { ConfigError } from '../base/errors.js';
 import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
 import type { Tensor } from '../torch/index.js';
@@ -26,15 +25,8 @@ export function openCommonParts(parts: ModelParts): CommonParts {
   };
 }
 
-/** @throws ConfigError where the UNet is not one that turns text into images */
 export function loadUNetBackbone(parts: ModelParts, options: PartOptions): Backbone {
-  const unet = parts.loadUNet(options);
-  const { inChannels, outChannels } = unet.config;
-  if (inChannels !== outChannels)
-    throw new ConfigError(
-      `The UNet of ${parts.path} takes ${inChannels} channels, as for inpainting; take a text-to-image model, whose UNet takes ${outChannels}`,
-    );
-  return unetBackbone(unet);
+  return unetBackbone(parts.loadUNet(options));
 }
 
 export function unetBackbone(unet: UNet2DConditionModel): Backbone {
