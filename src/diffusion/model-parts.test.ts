@@ -91,10 +91,10 @@ describe('a file of Stable Diffusion 1.x', () => {
   });
 });
 
-it('refuses a file of SDXL without a tokenizer for being SDXL', () => {
-  const sdxl = join(root, 'sdxl.safetensors');
-  writeSafetensors(sdxl, new Map([['conditioner.embedders.0.transformer.text_model.a', zeros([1])]]));
-  expect(() => openModelParts(sdxl).tokenizer()).toThrow(/Stable Diffusion 1\.x in .* but it is SDXL/);
+it('refuses a file of another model without a tokenizer for what it is', () => {
+  const refiner = join(root, 'refiner.safetensors');
+  writeSafetensors(refiner, new Map([['conditioner.embedders.0.model.ln_final.bias', zeros([1])]]));
+  expect(() => openModelParts(refiner).tokenizer()).toThrow(/ but it is the refiner of SDXL/);
 });
 
 describe('sample_size', () => {
