@@ -16,30 +16,7 @@
 
 namespace {
 
-// What a file was like when it was mapped.
-struct FileState {
-  dev_t device;
-  ino_t inode;
-  off_t size;
-  int64_t modified;  // nanoseconds
-
-  explicit FileState(const struct stat& status)
-      : device(status.st_dev), inode(status.st_ino), size(status.st_size), modified(nanoseconds(status)) {}
-
- private:
-  static int64_t nanoseconds(const struct stat& status) {
-#ifdef __APPLE__
-    const timespec& time = status.st_mtimespec;
-#else
-    const timespec& time = status.st_mtim;
-#endif
-    return int64_t(time.tv_sec) * 1000000000 + time.tv_nsec;
-  }
-};
-
 struct Mapping {
-  std::string path;
-  FileState state;
   char* data;
   size_t size;
   std::string ending;  // what the signal handler writes
@@ -126,7 +103,7 @@ std::shared_ptr<Mapping> mapFile(const OpenFile& file) {
                              " was truncated, or its disk failed, while the process was using it. "
                              "The process cannot continue. Restore the file, and do not change it during a run; "
                              "a training resumes from its latest checkpoint.\n";
-  auto* mapping = new Mapping{file.path, FileState(file.status), static_cast<char*>(data), static_cast<size_t>(file.size()), ending};
+  auto* mapping = new Mapping{static_cast<char*>(data), static_cast<size_t>(file.size()), ending};
   listMapping(mapping);
   return {mapping, unmap};
 }
@@ -189,37 +166,9 @@ Napi::Value mapTensors(const Napi::CallbackInfo& info) {
   });
 }
 
-const char* changeOf(const Mapping& mapping) {
-  struct stat status;
-  if (stat(mapping.path.c_str(), &status) != 0) return "removed";
-  const FileState now(status);
-  if (now.device != mapping.state.device || now.inode != mapping.state.inode) return "replaced";
-  if (now.size != mapping.state.size) return "resized";
-  return now.modified != mapping.state.modified ? "modified" : nullptr;
-}
-
-// changedFiles() -> [[path, change], ...] of the files that tensors lie in; see MappedFileChange in runtime.ts.
-Napi::Value changedFiles(const Napi::CallbackInfo& info) {
-  return guarded(info, [&] {
-    const std::lock_guard<std::mutex> lock(placesMutex);
-    Napi::Array result = Napi::Array::New(info.Env());
-    for (const Place* place = places.load(); place != nullptr; place = place->next) {
-      const Mapping* mapping = place->mapping.load();
-      const char* change = mapping == nullptr ? nullptr : changeOf(*mapping);
-      if (change == nullptr) continue;
-      Napi::Array entry = Napi::Array::New(info.Env(), 2);
-      entry[0u] = Napi::String::New(info.Env(), mapping->path);
-      entry[1u] = Napi::String::New(info.Env(), change);
-      result[result.Length()] = entry;
-    }
-    return result;
-  });
-}
-
 }  // namespace
 
 void exportMappedFiles(Napi::Env env, Napi::Object exports) {
   exports["mapTensors"] = Napi::Function::New(env, mapTensors);
   exports["setFileMapping"] = Napi::Function::New(env, setFileMapping);
-  exports["changedFiles"] = Napi::Function::New(env, changedFiles);
 }

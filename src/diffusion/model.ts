@@ -30,7 +30,8 @@ export interface DiffusionModel {
   objective(device: Device): Objective;
   /** Its settings for sampling. */
   schedulerFile(): SchedulerFile;
-  /** Where the weights of the VAE and of the text encoders are: a folder, or the file that holds all parts. */
+  /** Where the weights are: a folder, or the file that holds all parts. */
+  readonly backbonePath: string;
   readonly vaePath: string;
   readonly textEncoderPaths: readonly string[];
   /** What a negative prompt that is not given is: no text at all (states of zeros), or the empty text. */
@@ -57,8 +58,11 @@ export interface LatentSpace {
 
 /** The one place where text is encoded. */
 export interface TextEncoder extends Disposable {
-  /** @param inputIds int64 [batch, …] of the tokenizer's shape, on the encoder's device */
-  condition(inputIds: Tensor): Conditioning;
+  /**
+   * @param inputIds int64 [batch, …] of the tokenizer's shape, on the encoder's device
+   * @param clipSkip layers at the end that are left out for the states, as diffusers' `clip_skip`; 0 as published
+   */
+  condition(inputIds: Tensor, clipSkip: number): Conditioning;
   parameters(): Tensor[];
 }
 

@@ -10,6 +10,7 @@ import { cat, type Device, noGrad, tensor, tidy } from '../torch/index.js';
 import type { ImageSizes } from './conditioning.js';
 import type { DiffusionModel, SizeConditioning, TextEncoder } from './model.js';
 import type { ModelParts } from './model-parts.js';
+import { stateBefore } from './stable-diffusion.js';
 import { loadUNetBackbone, openCommonParts } from './unet-model.js';
 
 export function stableDiffusionXL(parts: ModelParts): DiffusionModel {
@@ -31,12 +32,16 @@ export function stableDiffusionXL(parts: ModelParts): DiffusionModel {
 
 function textEncoders(first: CLIPTextModel, second: CLIPTextModelWithProjection): TextEncoder {
   return {
-    condition: (inputIds) => {
+    condition: (inputIds, clipSkip) => {
       using _ = noGrad();
       return tidy(() => {
         const [firstIds, secondIds] = [inputIds.select(1, 0), inputIds.select(1, 1)];
-        const { textEmbeds, penultimateHiddenState } = second.encode(secondIds);
-        const text = cat([first.call(firstIds).penultimateHiddenState, penultimateHiddenState], -1);
+        const { textEmbeds, hiddenStates } = second.encode(secondIds);
+        const states = [first.call(firstIds).hiddenStates, hiddenStates];
+        const text = cat(
+          states.map((all) => stateBefore(all, 1 + clipSkip)),
+          -1,
+        );
         return { text, pooled: textEmbeds };
       });
     },

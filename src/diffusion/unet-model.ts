@@ -9,7 +9,7 @@ import { diffusionObjective } from './objective.js';
 
 type CommonParts = Pick<
   DiffusionModel,
-  'path' | 'latents' | 'imageSize' | 'objective' | 'schedulerFile' | 'vaePath'
+  'path' | 'latents' | 'imageSize' | 'objective' | 'schedulerFile' | 'backbonePath' | 'vaePath'
 >;
 
 export function openCommonParts(parts: ModelParts): CommonParts {
@@ -21,6 +21,7 @@ export function openCommonParts(parts: ModelParts): CommonParts {
     imageSize: parts.sampleSize() * downsample,
     objective: (device) => diffusionObjective(new DDPMScheduler(parts.noiseConfig(), device)),
     schedulerFile: parts.schedulerFile,
+    backbonePath: parts.pathOf('unet'),
     vaePath: parts.pathOf('vae'),
   };
 }

@@ -4,7 +4,7 @@ import { ConfigError } from '../base/errors.js';
 import type { RgbImage } from '../images/image.js';
 import { samplerNames } from '../schedulers/config.js';
 import type { Job } from './generate-types.js';
-import { count, number, path, seed, side, targetOptions, whole } from './options.js';
+import { clipSkip, count, number, path, seed, side, targetOptions, whole } from './options.js';
 
 /** An adapter and what its images are encoded by. */
 const loadedAdapter = {
@@ -68,6 +68,8 @@ export const imageFit = z
 export type ImageFit = z.output<typeof imageFit>;
 
 /** How images are generated, whatever they show. */
+const pair = z.tuple([whole(0, 100_000), whole(0, 100_000)], 'must be two whole numbers');
+
 export const drawOptionsSchema = z.strictObject({
   negativePrompt: z
     .string(noText)
@@ -80,6 +82,12 @@ export const drawOptionsSchema = z.strictObject({
   scheduler: z.enum(samplerNames).optional().describe("sampler; default: the model's own"),
   width: side.optional().describe("width in pixels; default: the model's own size"),
   height: side.optional().describe("height in pixels; default: the model's own size"),
+  clipSkip,
+  originalSize: pair
+    .optional()
+    .describe('SDXL: height and width that the image is to seem cut from, in pixels; default: its own'),
+  cropsCoordsTopLeft: pair.optional().describe('SDXL: top and left of that cut, in pixels; default: 0 0'),
+  targetSize: pair.optional().describe('SDXL: height and width of the cut, in pixels; default: its own'),
   imageFit,
   batchSize: count.default(4).describe('images generated at the same time'),
 });

@@ -30,6 +30,10 @@ export function number(least: number, most: number): z.ZodNumber {
 export const count = whole(1);
 /** Larger images than the memory of any machine has room to compute. */
 export const side = whole(1, 8192);
+/** Layers of the text encoder. */
+export const clipSkip = whole(0, 100)
+  .default(0)
+  .describe("layers at the end of the text encoder to leave out, as diffusers' clip_skip");
 /** Half of what a float counts exactly, so that the seeds of further images are whole numbers as well. */
 export const seed = whole(0, 2 ** 52);
 export const flag = z.boolean('must be true or false');

@@ -1,7 +1,18 @@
 /** @file The options of training: names, ranges, defaults. Unknown keys are errors. */
 import { z } from 'zod';
 import { lrSchedulers } from '../optim/lr-scheduler.js';
-import { count, datasetOptions, flag, number, path, seed, side, targetOptions, whole } from './options.js';
+import {
+  clipSkip,
+  count,
+  datasetOptions,
+  flag,
+  number,
+  path,
+  seed,
+  side,
+  targetOptions,
+  whole,
+} from './options.js';
 
 /** Numbers of one sign; what is too large shows as a loss that is not finite. */
 const positive = z.number('must be a number above 0').positive('must be above 0');
@@ -121,6 +132,7 @@ export const trainOptionsSchema = z.strictObject({
   cudaGraphs: flag
     .default(false)
     .describe('record the kernels of a step as CUDA graphs, one for each shape; --dry-run does not'),
+  clipSkip,
   dataloaderNumWorkers: whole(0, 1024)
     .default(0)
     .describe('batches to prepare ahead; 0: chosen automatically'),

@@ -15,9 +15,6 @@ const buildScript = fileURLToPath(new URL('../../tools/build-native.mjs', import
 /** A tensor, as the addon knows it: a slot and a generation in one number. */
 export type RawHandle = number;
 
-/** How a file differs from what it was when it was mapped. */
-export type FileChange = 'removed' | 'replaced' | 'resized' | 'modified';
-
 /** What native/ exports; see the comments there. */
 interface Native {
   torchVersion: string;
@@ -42,7 +39,6 @@ interface Native {
   finishRead(pending: PendingRead): ArrayBuffer;
   mapTensors(path: string, entries: [offset: number, dtype: number, shape: readonly number[]][]): RawHandle[];
   setFileMapping(on: boolean): void;
-  changedFiles(): [path: string, change: FileChange][];
   createGenerator(device: string, seed: number): number;
   getGeneratorState(generator: number): RawHandle;
   setGeneratorState(generator: number, state: RawHandle): void;

@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { ConfigError } from '../base/errors.js';
 import { zeros } from './creation.js';
-import { type FileChange, native } from './native.js';
+import { native } from './native.js';
 import { tidy } from './scope.js';
 import type { Device } from './tensor.js';
 
@@ -39,22 +39,6 @@ export function setNumThreads(n: number): void {
       `--threads is ${n}; it must be an integer from 1 to ${MAX_THREADS}. This machine has ${availableParallelism()} cores.`,
     );
   native().setNumThreads(n);
-}
-
-interface MappedFileChange {
-  path: string;
-  /**
-   * `resized`: values may be cut off, and reading them ends the process. `modified`: values that tensors hold may have
-   * changed. `replaced` and `removed`: tensors keep their values, but a run that resumes would read other ones.
-   */
-  change: FileChange;
-}
-
-/** Returns the files that live tensors are mapped from and that have changed since: by size, modification time or inode. */
-export function changedMappedFiles(): MappedFileChange[] {
-  return native()
-    .changedFiles()
-    .map(([path, change]) => ({ path, change }));
 }
 
 /**

@@ -2,14 +2,14 @@
  * @file Keeps NaN and infinity out of the weights: looks at each step's loss and gradients before the update. One such
  * update would spoil every weight, and every checkpoint from then on.
  *
- * On a GPU that would mean to wait for every step. Where no batch may be skipped, a fault ends the run, and the weights in
+ * On a GPU that would mean waiting for every step. Where no batch may be skipped, a fault ends the run, and the weights in
  * memory with it; there it is enough to look at a step while the next is on its way, and before anything is saved.
  */
 import { TrainingError } from '../base/errors.js';
 import { firstNonFinite } from '../optim/finite.js';
 import { cat, type Device, stack, type Tensor, tidy } from '../torch/index.js';
 
-/** What a message tells of a step. */
+/** What a message says about a step. */
 interface StepDetails {
   /** From 1. */
   step: number;
@@ -21,7 +21,7 @@ interface StepDetails {
   parameters: ReadonlyMap<string, Tensor>;
 }
 
-/** A step's loss or a gradient is NaN or infinite, and nothing of it was saved. */
+/** A step's loss or one of its gradients is NaN or infinite; nothing that came of it was saved. */
 export class NonFiniteError extends TrainingError {}
 
 export class NanGuard {
@@ -37,7 +37,7 @@ export class NanGuard {
 
   /**
    * @param limit batches that may be skipped
-   * @param nameOf the picture of a row
+   * @param nameOf the image file of a row
    * @param device of the losses
    */
   constructor(

@@ -27,6 +27,7 @@ import type { LossModels } from './loss.js';
 
 /** What a run needs of the frozen models in every step; their encoders may be replaced by a cache. */
 export interface TrainingModels extends LossModels, BatchModels {
+  backbonePath: string;
   tokenizer: PromptTokenizer;
   /** Images → pixel values as the image encoder takes them. */
   imageProcessor: ClipImageProcessor;
@@ -60,6 +61,7 @@ export function trainingModels(
 ): TrainingModels {
   return {
     ...{ objective, backbone, latents: model.latents },
+    backbonePath: model.backbonePath,
     tokenizer: model.tokenizer(),
     imageProcessor: imageEncoder.preprocess,
     nullImage: kind.nullImage,

@@ -34,8 +34,9 @@ import { CheckpointKeeper } from './checkpoints/keeper.js';
 import { assertSameRun } from './checkpoints/resume.js';
 import { lockRun, type RunLock } from './checkpoints/run-lock.js';
 import { saveOptions } from './checkpoints/saved-options.js';
-import { openEncoders } from './encodings/encoders.js';
+import { type EncoderOptions, mappedPaths, openEncoders } from './encodings/encoders.js';
 import { rowSizeConditioning } from './encodings/row-sizes.js';
+import { MappedFiles } from './mapped-files.js';
 import { NanGuard, NonFiniteError } from './nan-guard.js';
 import { createOptimization, describeSchedule, restoreOptimization, stateOf } from './optimization.js';
 import { StepReporter } from './reports/step-reporter.js';
@@ -138,6 +139,7 @@ export async function withRun<T>(
   const models = trainingModels(opened, kind, sizesOf, {
     ...partOptions,
     rowsAtOnce: config.batchSize,
+    clipSkip: config.clipSkip,
     cudaGraphs: config.cudaGraphs,
   });
   const loader = createLoader(models, config, rows, buckets);
@@ -179,7 +181,7 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
   const { rows } = dataset;
   const { totalSteps } = state;
   const parameters = adapter.namedParameters();
-  using encoders = await openEncoders(models, {
+  const encoderOptions: EncoderOptions = {
     cached: config.cache ?? [],
     cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
     resolution: config.resolution,
@@ -189,7 +191,9 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
     loader,
     target,
     ...context,
-  });
+  };
+  using encoders = await openEncoders(models, encoderOptions);
+  const mappedFiles = new MappedFiles(mappedPaths(models, encoderOptions));
 
   // Loading held the thread: a signal of that time is heard in the next turn of the event loop, not in this one.
   for (let turn = 0; turn < 2; turn++) await setImmediate();
@@ -221,6 +225,7 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
   let savedStep = resumed === undefined ? -1 : firstStep;
   const save = (isLast: boolean): void => {
     run.lock.assertHeld();
+    mappedFiles.assertIntact(keeper.resumeHint());
     guard.settle();
     // First, so that a run that is killed and resumed has told of every step.
     reporter.flush();
@@ -235,11 +240,14 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
     if (!keeper.save(content, isLast)) return;
     savedStep = state.step;
     context.emit({ type: 'checkpoint', step: state.step, path: keeper.newest as string });
+    if (!isLast) mappedFiles.assertInPlace(keeper.resumeHint());
   };
 
   // Steps that are given are made in as many epochs as they take.
   const epochs = config.maxSteps === undefined ? config.epochs : Number.POSITIVE_INFINITY;
   try {
+    // A run that was killed between a checkpoint and its drawing makes up for it.
+    if (state.step % config.validationSteps === 0) await validation?.draw(state.step, reporter);
     const batches = batchesFrom(loader, state, state.step < totalSteps ? epochs : 0);
     for await (const batch of reporter.timed(batches)) {
       const metrics = stepOrRestore(training, batch, state.step + 1);
@@ -261,7 +269,7 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
       if (state.step >= totalSteps || context.signal.aborted) break;
     }
     if (savedStep !== state.step) save(true);
-    else if (state.step === firstStep)
+    else if (state.step === firstStep && state.step >= totalSteps)
       context.onMessage(
         `Nothing is left to do: ${resumed} has all ${state.step} steps of the run. To train on, give more --max-steps or --epochs`,
       );

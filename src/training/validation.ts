@@ -71,7 +71,7 @@ export async function openValidation(
     steps,
     ...size,
   });
-  const settings = { ...drawing, ...size, scale: config.validationScale };
+  const settings = { ...drawing, ...size, scale: config.validationScale, clipSkip: config.clipSkip };
   const { batchSize } = drawing;
   const imageEncoder = openImageEncoder(config.imageEncoder).load(context);
   const textEncoder = model.loadTextEncoder(context);

@@ -57,7 +57,7 @@ export class CLIPEncoder extends Module<[hidden: Tensor, count?: number]> {
   }
 }
 
-export class CLIPEncoderLayer extends Module {
+class CLIPEncoderLayer extends Module {
   readonly self_attn: CLIPAttention;
   readonly layer_norm1: LayerNorm;
   readonly mlp: CLIPMLP;

@@ -1,6 +1,6 @@
 /**
- * @file The encoders of a training run: each is loaded and runs in every step, or is replaced by what it made of every
- * row once, and is then not in memory.
+ * @file The encoders of a training run: each is loaded and runs in every step, or is replaced by its saved results for
+ * every row, and is then not in memory.
  */
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -23,13 +23,13 @@ export interface EncoderOptions {
   cached: readonly Part[];
   cacheDir: string;
   rows: Rows;
-  /** Side of the pictures that the VAE sees, in pixels; not used where there are buckets. */
+  /** Side of the images that the VAE sees, in pixels; not used where there are buckets. */
   resolution: number;
-  /** The size of each row's training picture, where rows differ in that. */
+  /** The size of each row's training image, where rows differ in size. */
   buckets?: readonly Size[] | undefined;
-  /** Whether pictures are wanted mirrored, too. */
+  /** Whether mirrored images are needed, too. */
   randomFlip?: boolean;
-  /** Reads the rows that are not in the cache; it records those whose picture cannot be read. */
+  /** Reads the rows that are not in the cache; it records those whose image cannot be read. */
   loader: DataLoader;
   /** Where encoders run, and in which precision. */
   target: { dtype: DType; device: Device };
@@ -38,8 +38,10 @@ export interface EncoderOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** The encoders, and the tokenizer whose settings text encodings depend on. */
+/** The encoders, and what their encodings depend on. */
 export interface CachedModels {
+  /** The folder or file of the backbone. */
+  backbonePath: string;
   encoders: EncoderSources;
   tokenizer: PromptTokenizer;
 }
@@ -95,13 +97,13 @@ function samplesOf({ rows, drops, captions, flips }: Examples): Sample[] {
 /** Opens a part's cache, and has the encoder make what is missing in it. */
 async function fill(
   part: Part,
-  { encoders, tokenizer }: CachedModels,
+  models: CachedModels,
   keys: EntryKeys,
   options: EncoderOptions,
 ): Promise<EncodingStore> {
   const { randomFlip = false, loader, rows, target, onMessage, signal } = options;
-  const source = encoders[part];
-  const folder = cacheFolder(part, { encoders, tokenizer }, options);
+  const source = models.encoders[part];
+  const folder = cacheFolder(part, models, options);
   const store = new EncodingStore(folder, storedDtype(part, target.dtype), onMessage);
   let encoder: FrozenEncoder | undefined;
   let encoded = 0;
@@ -130,7 +132,7 @@ async function fill(
 
   try {
     for (const drop of cachedDrops) {
-      // Again where a picture could not be read: another row may have the same one, and is bad as well.
+      // Again where an image could not be read: another row may have the same image, and is bad as well.
       for (let samples = missing(drop); samples.length > 0; samples = missing(drop)) {
         onMessage?.(`Cache of ${part}: ${samples.length} to encode, into ${folder}`);
         await encode(samples);
@@ -156,6 +158,15 @@ async function fill(
   return store;
 }
 
+/** The files and folders that a run reads while it goes: what is cached, and on a CPU the weights of the models. */
+export function* mappedPaths(models: CachedModels, options: EncoderOptions): Generator<string> {
+  const isMapped = options.target.device === 'cpu';
+  if (isMapped) yield models.backbonePath;
+  for (const part of parts)
+    if (options.cached.includes(part)) yield cacheFolder(part, models, options);
+    else if (isMapped) yield* models.encoders[part].paths;
+}
+
 /** The folder of a part's encodings, of its encoder as it is. */
 export function cacheFolder(
   part: Part,
@@ -172,9 +183,11 @@ export function cacheFolder(
   const preprocessing = {
     latents: size,
     text: tokenizer.fingerprint(),
-    image: encoders.image.output ?? null,
+    image: null,
   }[part];
-  return join(cacheDir, folderName(part, encoders[part].paths, [target.dtype, preprocessing]));
+  const { output } = encoders[part];
+  const settings = [target.dtype, output === undefined ? preprocessing : [preprocessing, output]];
+  return join(cacheDir, folderName(part, encoders[part].paths, settings));
 }
 
 /** The dtype of a part's encodings on disk. */
@@ -190,7 +203,7 @@ export const cachedDrops: readonly Drop[] = [
 ];
 
 /**
- * Every form in which a part meets the rows with this drop: of a text each caption, of a picture also the mirrored one.
+ * Every form in which a part meets the rows with this drop: of a text each caption, of an image also its mirror image.
  * Many may share an entry of the cache.
  */
 export function* samplesFor(part: Part, rows: Rows, drop: Drop, randomFlip: boolean): Generator<Sample> {

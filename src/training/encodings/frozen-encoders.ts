@@ -38,6 +38,8 @@ export type Encode = (examples: Examples) => Encoding;
 export interface FrozenOptions extends PartOptions {
   /** Rows that an encoder takes at once, 1 or more: its memory grows with them. */
   rowsAtOnce: number;
+  /** See `TextEncoder.condition`. */
+  clipSkip?: number;
   /** Whether encoders are recorded as CUDA graphs. Default: false. */
   cudaGraphs?: boolean;
 }
@@ -69,6 +71,7 @@ export function frozenEncoders(
   feature: ImageFeature,
   options: FrozenOptions,
 ): EncoderSources {
+  const { clipSkip = 0 } = options;
   return {
     latents: encoderSource([model.vaePath], 'pixelValues', options, () => {
       const vae = model.loadVAE(options);
@@ -78,25 +81,32 @@ export function frozenEncoders(
       };
       return { encode, parameters: () => vae.parameters() };
     }),
-    text: encoderSource(model.textEncoderPaths, 'inputIds', options, () => {
-      const encoder = model.loadTextEncoder(options);
-      const encode = (ids: Tensor): Encoding => {
-        const { text, pooled } = encoder.condition(ids);
-        return { rows: text, ...(pooled && { pooled }) };
-      };
-      return { encode, parameters: () => encoder.parameters() };
-    }),
-    image: {
-      ...encoderSource([imageEncoder.folder], 'clipPixelValues', options, () => {
+    text: withOutput(
+      clipSkip === 0 ? undefined : `clip skip ${clipSkip}`,
+      encoderSource(model.textEncoderPaths, 'inputIds', options, () => {
+        const encoder = model.loadTextEncoder(options);
+        const encode = (ids: Tensor): Encoding => {
+          const { text, pooled } = encoder.condition(ids, clipSkip);
+          return { rows: text, ...(pooled && { pooled }) };
+        };
+        return { encode, parameters: () => encoder.parameters() };
+      }),
+    ),
+    image: withOutput(
+      feature === 'pooled' ? feature : undefined,
+      encoderSource([imageEncoder.folder], 'clipPixelValues', options, () => {
         const encoder = imageEncoder.load(options);
         return {
           encode: (pixels) => ({ rows: encoder.encode(pixels, feature) }),
           parameters: () => encoder.parameters(),
         };
       }),
-      ...(feature === 'pooled' && { output: feature }),
-    },
+    ),
   };
+}
+
+function withOutput(output: string | undefined, source: EncoderSource): EncoderSource {
+  return output === undefined ? source : { ...source, output };
 }
 
 interface LoadedEncoder {

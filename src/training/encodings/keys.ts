@@ -16,7 +16,7 @@ import type { Part } from '../../options/train-options.js';
 /** To be raised when our own code comes to encode, crop or resize differently. */
 const ENCODING_VERSION = 1;
 
-/** 128 bits are more than any collection of pictures can make collide. */
+/** 128 bits: no collection of images is large enough for two to collide. */
 const digest = (content: string | Uint8Array): string =>
   createHash('sha256').update(content).digest('hex').slice(0, 32);
 
@@ -34,7 +34,7 @@ const SAMPLE_BYTES = 4096;
 const HEAD_BYTES = 2 ** 20;
 
 /**
- * What tells a model from every other: of each file in its folder (config, weights, preprocessing) the name, size, time
+ * Identifies a model: of each file in its folder (config, weights, preprocessing) the name, size, time
  * of change, first MiB (all of a small file; of weights, the names and shapes of the tensors), and 64 samples spread over
  * the rest. Reading gigabytes of weights at each start would cost what the cache saves. Any write changes the time, which
  * is taken in seconds since that is what copies keep; and a file that was put in place with the old one's time and size
@@ -70,17 +70,17 @@ function sampledHash(file: string, size: number): string {
   return hash.digest('hex');
 }
 
-/** Pictures that are hashed at the same time, in libuv's threads. */
+/** Images that are hashed at the same time, in libuv's threads. */
 const HASHED_AT_ONCE = 8;
 
-/** The hashes of a dataset's pictures, by row. */
+/** The hashes of a dataset's images, by row. */
 export interface ImageKeys {
   images: string[];
   promptImages: string[];
 }
 
 /**
- * The hash of each row's pictures. All of them are read, at each start: at the speed of the disk, or about half a GB/s
+ * Returns the hash of each row's images. All of them are read, at each start: at the speed of the disk, or about half a GB/s
  * (measured on two cores) where they are in memory.
  * @throws the signal's reason when it is aborted
  */
@@ -109,7 +109,7 @@ async function imageKey(source: ImageSource): Promise<string> {
   try {
     bytes = (await source.read()) as Uint8Array<ArrayBuffer>;
   } catch {
-    // A key that no cache has: the loader will try to read the picture, and tell the reason.
+    // A key that no cache has: the loader will try to read the image, and report the reason.
     return randomUUID();
   }
   return Buffer.from(await webcrypto.subtle.digest('SHA-256', bytes))
@@ -123,7 +123,7 @@ const NO_IMAGE = 'none';
 /** The key of a sample's encoding by each encoder. */
 export type EntryKeys = Record<Part, (sample: Sample) => string>;
 
-/** @param buckets the size of each row's training picture, where rows differ in that */
+/** @param buckets the size of each row's training image, where rows differ in that */
 export function entryKeys(
   { images, promptImages }: ImageKeys,
   buckets: readonly Size[] | undefined,

@@ -12,7 +12,7 @@ import { type DType, mapTensors, stack, tensorsOf, tidy, zipTensors } from '../.
 import type { Encoding } from './frozen-encoders.js';
 
 const ROWS_PER_SHARD = 256;
-/** Rows that have waited so long are written, however few: a kill loses no more than this. */
+/** Rows that have waited this long are written, however few: a kill loses no more than this. */
 const FLUSH_AFTER_MS = 300_000;
 const EXTENSION = '.safetensors';
 /** A file that is being written is younger; an older one was left by a process that was killed. */

@@ -1,6 +1,6 @@
 /**
- * @file `metrics.jsonl`: a line of JSON for each step, with its number as `step`. Whole lines only, and none is lost where
- * the disk is full for a while.
+ * @file `metrics.jsonl`: a line of JSON for each step, with its number as `step`. It holds whole lines only, and none is
+ * lost where the disk is full for a while.
  */
 import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -18,7 +18,7 @@ export class MetricsFile {
   /** Why the last attempt to write failed. */
   #fault: Error | undefined;
 
-  /** @param firstStep the step that the run starts from: what was told of later ones is told again */
+  /** @param firstStep the step that the run starts from: lines of later steps are written again */
   constructor(path: string, firstStep: number, onMessage?: (message: string) => void) {
     this.#path = path;
     this.#firstStep = firstStep;

@@ -1,12 +1,12 @@
 /**
- * @file What a run leaves to be read: a line for each step in `metrics.jsonl`, and the same numbers by the same names in
+ * @file The log of a run: a line for each step in `metrics.jsonl`, and the same numbers by the same names in
  * TensorBoard's event files.
  *
  *     {"v": 1, "type": "step", "step": 12, "total_steps": 100, "time": 1764322420.1, "loss": 0.34, "grad_norm": 0.2,
  *      "lr/image_proj": 0.0001, "lr/ip_adapter": 0.0001}
  *
- * Steps after the checkpoint that a run resumes from are done again, and told again: their old lines go, and TensorBoard
- * forgets their old events.
+ * Steps after the checkpoint that a run resumes from are done again: their old lines are removed, and TensorBoard drops
+ * their old events.
  */
 import { join, resolve } from 'node:path';
 import { isSystemError } from '../../base/errors.js';
