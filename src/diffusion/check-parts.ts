@@ -10,7 +10,7 @@ const [timeIds, refinerTimeIds] = [6, 5];
 export function assertPartsFit(parts: ModelParts): void {
   const unet = parts.unetConfig();
   assertLatentsFit(parts, unet);
-  if (unet.textTime !== null) assertPooledTextFits(parts, unet.textTime);
+  if (unet.textTime !== null) assertPooledTextFits(parts, unet, unet.textTime);
   assertTextFits(parts, unet);
 }
 
@@ -49,14 +49,17 @@ function attendedWidths(unet: UNet2DConditionConfig): number[] {
 
 function assertPooledTextFits(
   parts: ModelParts,
+  unet: UNet2DConditionConfig,
   { inDim, timeDim }: NonNullable<UNet2DConditionConfig['textTime']>,
 ): void {
-  const { projectionDim, lacksProjection, where } = parts.textEncoderSizes('text_encoder_2');
+  const { hiddenSize, projectionDim, lacksProjection, where } = parts.textEncoderSizes('text_encoder_2');
   if (lacksProjection)
     throw new ConfigError(
       `Expected a CLIPTextModelWithProjection as the second text encoder of SDXL but ${where} is a CLIPTextModel's; take the second text encoder that the UNet was trained with`,
     );
-  if (inDim === projectionDim + refinerTimeIds * timeDim)
+  // The refiner has the second text encoder alone.
+  const isAlone = attendedWidths(unet).every((one) => one === hiddenSize);
+  if (isAlone && inDim === projectionDim + refinerTimeIds * timeDim)
     throw new ConfigError(
       `${parts.path} is the refiner of SDXL, which takes an aesthetic score and has no IP-Adapters; take the base model`,
     );

@@ -36,7 +36,17 @@ const files = () => readdirSync(world.root, { recursive: true }).sort();
 function commands(model: string): string[][] {
   const data = ['--dataset', 'data.json', '--dataset-root', 'images'];
   const encoder = ['--image-encoder', 'image_encoder'];
-  const train = ['train', '--model', model, ...encoder, ...data, '--output-dir', 'never', '--resolution', '64'];
+  const train = [
+    'train',
+    '--model',
+    model,
+    ...encoder,
+    ...data,
+    '--output-dir',
+    'never',
+    '--resolution',
+    '64',
+  ];
   return [
     [...train, '--max-train-steps', '1'],
     [...train, '--cache', 'latents', 'text', 'image', '--cache-dir', 'never-cached'],
