@@ -1,4 +1,4 @@
-/** @file From conditions to pictures: noise by the pictures' seeds, the denoising loop, the VAE's decoder. */
+/** @file From conditions to images: noise by the images' seeds, the denoising loop, the VAE's decoder. */
 import type { RgbImage, Size } from '../images/image.js';
 import type { Sampler } from '../schedulers/sampler.js';
 import { Generator, randn, stack, type Tensor, tidy } from '../torch/index.js';
@@ -6,11 +6,11 @@ import { type DenoiseHooks, type DenoiseSettings, decodeLatents, denoise, type P
 import type { PipelineModels } from './pipeline-models.js';
 
 /**
- * A picture for each seed, in one batch.
- * @param prompts of as many pictures as there are seeds
+ * Generates an image for each seed, in one batch.
+ * @param prompts of as many images as there are seeds
  * @throws the signal's reason where it was aborted
  */
-export async function drawPictures(
+export async function drawImages(
   { backbone, vae, latents: space, device }: Pick<PipelineModels, 'backbone' | 'vae' | 'latents' | 'device'>,
   sampler: Sampler,
   prompts: Prompts,
@@ -18,7 +18,7 @@ export async function drawPictures(
   { width, height, ...settings }: DenoiseSettings & Size,
   hooks: DenoiseHooks,
 ): Promise<RgbImage[]> {
-  // Noise comes from the CPU, each picture's from its own seed: the same on every device and in every batch.
+  // Noise comes from the CPU, each image's from its own seed: the same on every device and in every batch.
   const generators = seeds.map((seed) => new Generator('cpu', seed));
   const shape = [space.channels, height / space.downsample, width / space.downsample];
   const noise = (): Tensor =>

@@ -33,10 +33,12 @@ export async function generate(
     ['adapter', 'imageEncoder', 'images', 'weights', 'scale', 'range'],
   );
   for (const entry of entries) assertComplete(entry);
-  const loaded = entries.flatMap((entry) =>
-    entry.adapter === undefined ? [] : [{ adapter: entry.adapter, imageEncoder: entry.imageEncoder }],
-  );
-  const prompts = entries.map((entry) => ({
+  const used = entries.filter((entry) => entry.adapter !== undefined);
+  const loaded = used.map((entry) => ({
+    adapter: entry.adapter as string,
+    imageEncoder: entry.imageEncoder,
+  }));
+  const prompts = used.map((entry) => ({
     images: entry.images,
     weights: entry.weights,
     scale: entry.scale,
@@ -48,7 +50,7 @@ export async function generate(
       guarded,
     );
     for (const line of pipeline.summary) guarded.onMessage(line);
-    if (entries.every((entry) => !entry.images?.length))
+    if (used.every((entry) => !entry.images?.length))
       guarded.onMessage('No --images: the generated images follow the text alone.');
     // Awaited here: the models are released when this function ends.
     return await pipeline.generate({ ...rest, adapters: prompts }, guarded);

@@ -18,7 +18,7 @@ export const evaluateOptionsSchema = z.strictObject({
     .enum(['none', 'caption'])
     .default('none')
     .describe("text prompt beside the image: none, or the row's caption"),
-  ...drawOptionsSchema.omit({ scale: true, imageFit: true }).shape,
+  ...drawOptionsSchema.omit({ scale: true, imageFit: true, adapters: true }).shape,
   scales: z
     .array(number(0, 1e4))
     .min(1, 'must not be empty')

@@ -82,6 +82,10 @@ export const drawOptionsSchema = z.strictObject({
   height: side.optional().describe("height in pixels; default: the model's own size"),
   imageFit,
   batchSize: count.default(4).describe('images generated at the same time'),
+  adapters: z
+    .array(z.strictObject({ scale: imagePrompt.scale, range: imagePrompt.range }))
+    .optional()
+    .describe('scale and range of each loaded adapter, in their order, instead of those of one'),
 });
 
 /** What one image shows. */
@@ -92,14 +96,20 @@ const subject = {
   weights: imagePrompt.weights,
 };
 
-export const jobSchema = z.strictObject(subject);
+export const jobSchema = z.strictObject({
+  ...subject,
+  adapters: z
+    .array(z.strictObject({ images: imagePrompt.images, weights: imagePrompt.weights }))
+    .optional()
+    .describe('images and weights of each loaded adapter, in their order, instead of those of one'),
+});
 
 /** What a loaded pipeline takes. */
 export const promptOptionsSchema = z.strictObject({
   ...subject,
-  adapters: z.array(z.strictObject(imagePrompt)).optional().describe(adaptersText),
   numImages: whole(1, 10_000).default(1).describe('images to generate; the n-th has the seed plus n, from 0'),
   ...drawOptionsSchema.shape,
+  adapters: z.array(z.strictObject(imagePrompt)).optional().describe(adaptersText),
 });
 
 /** Models and prompts together. */
@@ -120,7 +130,8 @@ export type ResolvedDrawOptions = z.output<typeof drawOptionsSchema>;
 /** A job whose images have their weights. */
 export interface ResolvedJob {
   prompt: string;
-  imagePrompts: readonly WeightedImage[];
+  /** A list for each adapter; empty where the adapter has no image. Jobs that share a list share its encoding. */
+  imagePrompts: readonly (readonly WeightedImage[])[];
   seed: number;
 }
 

@@ -99,19 +99,6 @@ export interface PromptOptions {
   images?: (string | RgbImage)[] | undefined;
   /** One weight for each reference image, in their order; default: equal weights. */
   weights?: number[] | undefined;
-  /** Several adapters, each with its own options, instead of the options of one. */
-  adapters?:
-    | {
-        /** Reference images, or .safetensors files of ip-adapter embed. */
-        images?: (string | RgbImage)[] | undefined;
-        /** One weight for each reference image, in their order; default: equal weights. */
-        weights?: number[] | undefined;
-        /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
-        scale?: number | undefined;
-        /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
-        range?: [number, number] | undefined;
-      }[]
-    | undefined;
   /** Images to generate; the n-th has the seed plus n, from 0. @default 1 */
   numImages?: number | undefined;
   /** Text that the images should be unlike; default: none. */
@@ -134,6 +121,19 @@ export interface PromptOptions {
   imageFit?: 'crop' | 'resize' | undefined;
   /** Images generated at the same time. @default 4 */
   batchSize?: number | undefined;
+  /** Several adapters, each with its own options, instead of the options of one. */
+  adapters?:
+    | {
+        /** Reference images, or .safetensors files of ip-adapter embed. */
+        images?: (string | RgbImage)[] | undefined;
+        /** One weight for each reference image, in their order; default: equal weights. */
+        weights?: number[] | undefined;
+        /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
+        scale?: number | undefined;
+        /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
+        range?: [number, number] | undefined;
+      }[]
+    | undefined;
 }
 
 /** What one image of `pipeline.generateEach` shows. */
@@ -146,6 +146,15 @@ export interface Job {
   images?: (string | RgbImage)[] | undefined;
   /** One weight for each reference image, in their order; default: equal weights. */
   weights?: number[] | undefined;
+  /** Images and weights of each loaded adapter, in their order, instead of those of one. */
+  adapters?:
+    | {
+        /** Reference images, or .safetensors files of ip-adapter embed. */
+        images?: (string | RgbImage)[] | undefined;
+        /** One weight for each reference image, in their order; default: equal weights. */
+        weights?: number[] | undefined;
+      }[]
+    | undefined;
 }
 
 /** How the images of `pipeline.generateEach` are generated. */
@@ -170,6 +179,15 @@ export interface DrawOptions {
   imageFit?: 'crop' | 'resize' | undefined;
   /** Images generated at the same time. @default 4 */
   batchSize?: number | undefined;
+  /** Scale and range of each loaded adapter, in their order, instead of those of one. */
+  adapters?:
+    | {
+        /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
+        scale?: number | undefined;
+        /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
+        range?: [number, number] | undefined;
+      }[]
+    | undefined;
 }
 
 /** The options of `embed`. */

@@ -95,7 +95,7 @@ export interface TrainOptions {
   dataloaderNumWorkers?: number | undefined;
   /** Seed of initial weights, noise, shuffling and dropped conditions. @default 0 */
   seed?: number | undefined;
-  /** Continue from this checkpoint; without a value, from the newest one in `outputDir`. */
+  /** Resume from this checkpoint; without a value or latest: from the newest one in `outputDir`; auto: likewise, or from the start where there is none. */
   resume?: true | string | undefined;
   /** Encode each row once and keep the result on disk: latents, text, image, or several. */
   cache?: string | string[] | undefined;

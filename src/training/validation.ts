@@ -16,7 +16,7 @@ import type { Backbone, LatentSpace } from '../diffusion/model.js';
 import { openDiffusionModel } from '../diffusion/open-model.js';
 import { type EncodedPrompts, encodePrompts, promptsOf, releaseTensors } from '../generation/conditions.js';
 import type { DenoiseSettings } from '../generation/denoise.js';
-import { drawPictures } from '../generation/draw.js';
+import { drawImages } from '../generation/draw.js';
 import { type RgbImage, readImage, type Size } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { contactSheet, encodePng } from '../images/png.js';
@@ -76,12 +76,11 @@ export async function openValidation(
   const imageEncoder = openImageEncoder(config.imageEncoder).load(context);
   const textEncoder = model.loadTextEncoder(context);
   const models = {
-    imageEncoder,
     textEncoder,
     tokenizer: model.tokenizer(),
     absentNegative: model.absentNegative,
     sizeConditioning: model.sizeConditioning,
-    adapter,
+    adapters: [{ ...adapter, imageEncoder }],
     device: context.device,
   };
   const batches: ValidationBatch[] = [];
@@ -90,7 +89,7 @@ export async function openValidation(
     for (let first = 0; first < config.numValidationImages; first += batchSize) {
       const count = Math.min(batchSize, config.numValidationImages - first);
       const seeds = Array.from({ length: count }, (_, k) => config.seed + first + k);
-      const jobs = seeds.map((seed) => ({ prompt: texts[i] as string, imagePrompts, seed }));
+      const jobs = seeds.map((seed) => ({ prompt: texts[i] as string, imagePrompts: [imagePrompts], seed }));
       batches.push({ seeds, prompts: await encodePrompts(models, jobs, settings) });
     }
   }
@@ -181,10 +180,10 @@ export class Validation implements Disposable {
     const drawn: RgbImage[] = [];
     for (const { seeds, prompts } of batches) {
       if (context.signal.aborted) return undefined;
-      const whole = promptsOf(models.adapter, prompts, { scale: settings.scale, range: [0, 1] });
+      const whole = promptsOf(prompts, [{ scale: settings.scale, range: [0, 1] }]);
       const sampler = createSampler(models.scheduler);
       try {
-        drawn.push(...(await drawPictures(models, sampler, whole, seeds, settings, context)));
+        drawn.push(...(await drawImages(models, sampler, whole, seeds, settings, context)));
       } catch (error) {
         if (context.signal.aborted) return undefined;
         throw error;
