@@ -6,14 +6,12 @@
  */
 
 import { IPAdapterPipeline } from '../src/index.js';
-import { listCheckpoints } from '../src/training/checkpoints/folder.js';
 import { compareScenes, readScene } from './world/read-scene.js';
 import { renderScene, SIDE } from './world/render.js';
 import { COLOUR_NAMES, type Colour, type Scene, sampleScenes } from './world/scene.js';
 
 const COUNT = 64;
-const adapter = process.argv[2] ?? listCheckpoints('demo-out/adapter').at(-1);
-if (adapter === undefined) throw new Error('Run `npm start` first, or name an adapter');
+const adapter = process.argv[2] ?? 'demo-out/adapter';
 const pipeline = await IPAdapterPipeline.load({
   model: 'demo/models',
   imageEncoder: 'demo/models/image_encoder',

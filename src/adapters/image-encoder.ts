@@ -1,8 +1,10 @@
 /** @file Image encoders as adapters see them: images in, features out. Today all are CLIP's vision models. */
+import { UserError } from '../base/errors.js';
 import { resolveModelPath } from '../hub/cache.js';
 import { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import { type Device, noGrad, type Tensor, tidy } from '../torch/index.js';
 import { type LoadOptions, loadImageEncoder, readImageEncoderConfig } from '../weights/load.js';
+import { openNamed } from '../weights/near-folder.js';
 import type { ImageFeature } from './kind.js';
 
 /** An image encoder of which only the small files have been read. */
@@ -30,9 +32,27 @@ export interface ImageEncoder extends Omit<ImageEncoderSource, 'load'>, Disposab
 /**
  * Opens CLIP's vision model in the layout of transformers.
  * @param nameOrPath a folder, or a name in the Hub's cache
+ * @param option that named it, for errors
  * @throws ConfigError, CheckpointError where it is none
  */
-export function openImageEncoder(nameOrPath: string): ImageEncoderSource {
+export function openImageEncoder(
+  nameOrPath: string,
+  option = '--image-encoder (imageEncoder)',
+): ImageEncoderSource {
+  return openNamed(option, nameOrPath, isImageEncoder, () => open(nameOrPath));
+}
+
+function isImageEncoder(folder: string): boolean {
+  try {
+    readImageEncoderConfig(folder);
+    return true;
+  } catch (error) {
+    if (error instanceof UserError) return false;
+    throw error;
+  }
+}
+
+function open(nameOrPath: string): ImageEncoderSource {
   const folder = resolveModelPath(nameOrPath);
   const { imageSize, hiddenSize, projectionDim } = readImageEncoderConfig(folder);
   const opened = {

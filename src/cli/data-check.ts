@@ -2,12 +2,12 @@
 import { writeFile } from 'node:fs/promises';
 import { Command } from '@commander-js/extra-typings';
 import { DatasetError } from '../base/errors.js';
+import { assertCanWrite } from '../base/out-file.js';
 import type { BucketReport, DatasetReport, ImagesReport, Spread } from '../dataset-check/report.js';
 import { checkOptionsSchema } from '../options/check-options.js';
 import { path } from '../options/options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
-import { assertFolderFor } from './out-folder.js';
 import { duration } from './progress.js';
 import { StepProgress } from './step-progress.js';
 
@@ -29,7 +29,7 @@ export function dataCommand(): Command {
 
 async function run(flags: Record<string, unknown>): Promise<void> {
   const { out, ...options } = resolveFlags(schema, flags);
-  if (out !== undefined) assertFolderFor(out, '--out (out)');
+  if (out !== undefined) assertCanWrite(out, '--out (out)');
   const progress = new StepProgress(process.stderr);
   await withCtrlC(async (signal) => {
     try {

@@ -1,12 +1,12 @@
 /** @file `ip-adapter evaluate`: scores as a table on stdout, and as JSON in a file. */
 import { writeFile } from 'node:fs/promises';
 import { Command } from '@commander-js/extra-typings';
+import { assertCanWrite } from '../base/out-file.js';
 import type { Evaluation } from '../evaluation/evaluate.js';
 import { evaluateOptionsSchema } from '../options/evaluate-options.js';
 import { path } from '../options/options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
-import { assertFolderFor } from './out-folder.js';
 import { StepProgress } from './step-progress.js';
 
 const schema = evaluateOptionsSchema.extend({
@@ -23,7 +23,7 @@ export function evaluateCommand(): Command {
 
 async function run(flags: Record<string, unknown>): Promise<void> {
   const { out, ...options } = resolveFlags(schema, flags);
-  assertFolderFor(out, '--out (out)');
+  assertCanWrite(out, '--out (out)');
   const progress = new StepProgress(process.stderr);
   await withCtrlC(async (signal) => {
     try {

@@ -2,13 +2,13 @@
 import { writeFile } from 'node:fs/promises';
 import { format, parse } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
+import { assertCanWrite } from '../base/out-file.js';
 import type { GeneratedImage } from '../generation/generated-image.js';
 import { contactSheet, encodePng } from '../images/png.js';
 import { generateOptionsSchema } from '../options/generate-options.js';
 import { path } from '../options/options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
-import { assertFolderFor } from './out-folder.js';
 import { StepProgress } from './step-progress.js';
 
 const schema = generateOptionsSchema.extend({
@@ -28,7 +28,7 @@ export function generateCommand(): Command {
 
 async function run(flags: Record<string, unknown>): Promise<void> {
   const { out, ...options } = resolveFlags(schema, flags);
-  assertFolderFor(out, '--out (out)');
+  assertCanWrite(out, '--out (out)');
   const progress = new StepProgress(process.stderr);
   await withCtrlC(async (signal) => {
     try {

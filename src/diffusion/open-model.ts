@@ -1,4 +1,7 @@
 /** @file Opens a diffusion model of any family. A new family is added here, and is one file beside this one. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { openNamed } from '../weights/near-folder.js';
 import type { DiffusionModel } from './model.js';
 import { openModelParts } from './model-parts.js';
 import { stableDiffusion } from './stable-diffusion.js';
@@ -9,6 +12,9 @@ import { stableDiffusionXL } from './stable-diffusion-xl.js';
  * @throws ConfigError, CheckpointError where it is none, or of a family that is not supported
  */
 export function openDiffusionModel(nameOrPath: string): DiffusionModel {
-  const parts = openModelParts(nameOrPath);
-  return parts.isXL() ? stableDiffusionXL(parts) : stableDiffusion(parts);
+  const hasUNet = (folder: string) => existsSync(join(folder, 'unet', 'config.json'));
+  return openNamed('--model (model)', nameOrPath, hasUNet, () => {
+    const parts = openModelParts(nameOrPath);
+    return parts.isXL() ? stableDiffusionXL(parts) : stableDiffusion(parts);
+  });
 }

@@ -34,16 +34,24 @@ export class ClipMetric implements Disposable {
   }
 
   /**
-   * @param folder a whole CLIP, or an image encoder alone
+   * @param nameOrPath a whole CLIP, or an image encoder alone
    * @param textFolder the text encoder that belongs to an image encoder, its tokenizer in the same folder or in
    * `../tokenizer`; default: the whole CLIP's own, or none
+   * @param option that named the encoder, for errors
    * @throws ConfigError, CheckpointError where a folder is neither, or the two do not go together
    */
-  static load(folder: string, textFolder: string | undefined, target: PartOptions): ClipMetric {
+  static load(
+    nameOrPath: string,
+    textFolder: string | undefined,
+    target: PartOptions,
+    option?: string,
+  ): ClipMetric {
+    const source = openImageEncoder(nameOrPath, option);
+    const { folder } = source;
     const { isWhole } = readCLIPConfig(folder, 'vision');
     if (isWhole && textFolder !== undefined)
       throw new ConfigError(`Expected no metric text encoder beside ${folder}, which has its own`);
-    const vision = openImageEncoder(folder).load(target);
+    const vision = source.load(target);
     const textSource = isWhole ? folder : textFolder;
     const text = textSource === undefined ? null : loadText(textSource, vision.widths.pooled, target);
     return new ClipMetric(vision, text, target.device);

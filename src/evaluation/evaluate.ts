@@ -69,9 +69,10 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
   const textEncoder = config.metricTextEncoder;
   await downloadModels({ imageEncoder: metricEncoder, textEncoder }, context);
   using metric = ClipMetric.load(
-    resolveModelPath(metricEncoder),
+    metricEncoder,
     textEncoder && resolveModelPath(textEncoder),
     resolveTarget(config),
+    config.metricEncoder === undefined ? undefined : '--metric-encoder (metricEncoder)',
   );
   using pipeline = await IPAdapterPipeline.load(
     { model, imageEncoder, adapter, device, dtype, threads },

@@ -13,6 +13,7 @@ import type { Backbone } from '../diffusion/model.js';
 import type { AutoencoderKL } from '../models/vae/autoencoder-kl.js';
 import type { NoiseSource, Sampler } from '../schedulers/sampler.js';
 import { cat, full, noGrad, type Tensor, tidy, zipTensors } from '../torch/index.js';
+import { assertFinitePixels } from './non-finite.js';
 
 /** What n images are to show, and what they are to be unlike. */
 export interface Prompts {
@@ -95,12 +96,17 @@ function activeIn(images: readonly ImagePrompt[], step: number, totalSteps: numb
   );
 }
 
-/** latents [n, latentChannels, h, w] → RGB bytes [n, 8h, 8w, 3]; one image at a time, so that memory does not grow with n */
+/**
+ * Returns RGB bytes [n, 8h, 8w, 3] of latents [n, latentChannels, h, w]; one image at a time, so that memory does not grow
+ * with n.
+ * @throws CheckpointError where the VAE's output is not finite
+ */
 export function decodeLatents(vae: AutoencoderKL, latents: Tensor): Tensor {
   using _ = noGrad();
   const decode = (one: Tensor): Tensor =>
     tidy(() => {
       const image = vae.decode(one.mul(1 / vae.config.scalingFactor)).to('float32');
+      assertFinitePixels(image);
       const shares = image.mul(0.5).add(0.5).clamp(0, 1).permute(0, 2, 3, 1);
       // Half is added since the conversion cuts off.
       return shares.mul(255).add(0.5).to('uint8').contiguous();

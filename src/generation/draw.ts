@@ -3,12 +3,13 @@ import type { RgbImage, Size } from '../images/image.js';
 import type { Sampler } from '../schedulers/sampler.js';
 import { Generator, randn, stack, type Tensor, tidy } from '../torch/index.js';
 import { type DenoiseHooks, type DenoiseSettings, decodeLatents, denoise, type Prompts } from './denoise.js';
+import { assertFiniteLatents } from './non-finite.js';
 import type { PipelineModels } from './pipeline-models.js';
 
 /**
  * Generates an image for each seed, in one batch.
  * @param prompts of as many images as there are seeds
- * @throws the signal's reason where it was aborted
+ * @throws CheckpointError where a part's output is not finite; the signal's reason where it was aborted
  */
 export async function drawImages(
   { backbone, vae, latents: space, device }: Pick<PipelineModels, 'backbone' | 'vae' | 'latents' | 'device'>,
@@ -25,8 +26,9 @@ export async function drawImages(
     tidy(() => stack(generators.map((generator) => randn(shape, { generator }))).to(device));
 
   const latents = await denoise(backbone, sampler, prompts, settings, noise, hooks);
+  using _ = { [Symbol.dispose]: () => latents.dispose() };
+  assertFiniteLatents(latents, prompts, backbone);
   const pixels = tidy(() => decodeLatents(vae, latents).toBytes());
-  latents.dispose();
   const bytes = width * height * 3;
   return seeds.map((_, i) => ({ data: pixels.slice(i * bytes, (i + 1) * bytes), width, height }));
 }

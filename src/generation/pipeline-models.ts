@@ -38,11 +38,10 @@ export interface ResolvedPipelineOptions
 }
 
 /** @throws ConfigError, CheckpointError where a file is missing or damaged, or parts do not go together */
-export function loadPipelineModels({
-  model: modelPath,
-  adapters: entries,
-  ...options
-}: ResolvedPipelineOptions): PipelineModels {
+export function loadPipelineModels(
+  { model: modelPath, adapters: entries, ...options }: ResolvedPipelineOptions,
+  onMessage?: (text: string) => void,
+): PipelineModels {
   const target = resolveTarget(options);
   // Cheap faults come first: the small files are read before the weights.
   const model = openDiffusionModel(modelPath);
@@ -53,7 +52,7 @@ export function loadPipelineModels({
   );
   const backbone = model.loadBackbone(target);
   const opened = entries.map(({ adapter }, i) => {
-    const one = openAdapter(adapterFileOf(adapter), backbone.sites);
+    const one = openAdapter(adapterFileOf(adapter, onMessage), backbone.sites);
     const source = sources[i];
     if (source !== undefined) assertFeaturesFit(one, source.widths[one.kind.feature], source.folder);
     one.module.to(target);

@@ -46,12 +46,12 @@ export class IPAdapterPipeline implements Disposable {
   static async load(options: PipelineOptions, context: RunContext = {}): Promise<IPAdapterPipeline> {
     const resolved = modelsOf(resolveOptions(pipelineOptionsSchema, options));
     const { model: stableDiffusion, adapters } = resolved;
-    await withContext(context, async (guarded) => {
+    return withContext(context, async (guarded) => {
       await downloadModels({ stableDiffusion }, guarded);
       for (const entry of adapters) await downloadModels(entry, guarded);
+      if (resolved.threads !== undefined) setNumThreads(resolved.threads);
+      return new IPAdapterPipeline(resolved, loadPipelineModels(resolved, guarded.onMessage));
     });
-    if (resolved.threads !== undefined) setNumThreads(resolved.threads);
-    return new IPAdapterPipeline(resolved, loadPipelineModels(resolved));
   }
 
   /** What was loaded, a line each: the adapters, the model, the device. */

@@ -8,7 +8,9 @@ import { count, number, path, seed, side, targetOptions, whole } from './options
 
 /** An adapter and what its images are encoded by. */
 const loadedAdapter = {
-  adapter: path.describe('IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub'),
+  adapter: path.describe(
+    'IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub',
+  ),
   imageEncoder: path
     .optional()
     .describe(

@@ -5,14 +5,14 @@ import type { RgbImage } from '../images/image.js';
 export interface GenerateOptions {
   /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
   model: string;
-  /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: none, text alone. */
+  /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub; default: none, text alone. */
   adapter?: string | undefined;
   /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
   imageEncoder?: string | undefined;
   /** Several adapters, each with its own options, instead of the options of one. */
   adapters?:
     | {
-        /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
+        /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
         adapter: string;
         /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
         imageEncoder?: string | undefined;
@@ -68,14 +68,14 @@ export interface GenerateOptions {
 export interface PipelineOptions {
   /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
   model: string;
-  /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: none, text alone. */
+  /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub; default: none, text alone. */
   adapter?: string | undefined;
   /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
   imageEncoder?: string | undefined;
   /** Several adapters, each with its own options, instead of the options of one. */
   adapters?:
     | {
-        /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
+        /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
         adapter: string;
         /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
         imageEncoder?: string | undefined;
@@ -212,7 +212,7 @@ export interface EmbedOptions {
 export interface EvaluateOptions {
   /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
   model: string;
-  /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
+  /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
   adapter: string;
   /** CLIP image encoder that the adapter was trained with: folder or name on the Hub. */
   imageEncoder: string;

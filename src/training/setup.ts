@@ -1,6 +1,5 @@
 /** @file What a run trains, what stays frozen and what it reads, made from its options. */
 
-import { adapterFileOf } from '../adapters/adapter-path.js';
 import { type ImageEncoderSource, openImageEncoder } from '../adapters/image-encoder.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
 import type { AdapterKind, SupportedKind } from '../adapters/kind.js';
@@ -79,7 +78,7 @@ export interface AdapterSurroundings {
 
 /**
  * Returns a new adapter, or one of the kind, sizes and weights of a file, ready to be trained.
- * @param startFrom an adapter's file or folder, or a name on the Hub
+ * @param startFrom an adapter's file
  * @throws CheckpointError where what is in the file does not fit the models or the options; ConfigError where the
  * options do not go together
  */
@@ -120,7 +119,7 @@ function openedAdapter(
   { kind: name, numTokens }: AdapterOptions,
   startFrom: string,
 ): { adapter: IPAdapter; kind: AdapterKind } {
-  const opened = openAdapter(adapterFileOf(startFrom), sites);
+  const opened = openAdapter(startFrom, sites);
   const { module: adapter, kind, file } = opened;
   try {
     if (name !== undefined && name !== kind.name)

@@ -11,7 +11,7 @@
 
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { adapterFile } from '../adapters/adapter-path.js';
+import { adapterFile, adapterFileOf } from '../adapters/adapter-path.js';
 import { Deferred } from '../base/deferred.js';
 import { TrainingError } from '../base/errors.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
@@ -119,13 +119,14 @@ export async function withRun<T>(
   const { model: stableDiffusion, imageEncoder } = config;
   const startFrom = resumed === undefined ? config.adapter : join(resumed, adapterFile);
   await downloadModels({ stableDiffusion, imageEncoder, adapter: startFrom }, context);
+  const startFile = startFrom && adapterFileOf(startFrom, context.onMessage);
   const partOptions = { ...target, onMessage: context.onMessage };
   const opened = openModels(stableDiffusion, imageEncoder, partOptions);
   deferred.add(() => {
     for (const part of [opened.backbone, opened.objective]) part[Symbol.dispose]();
   });
   const generator = new Generator(target.device, config.seed);
-  const { adapter, kind } = createAdapter(opened, config, startFrom, target.device);
+  const { adapter, kind } = createAdapter(opened, config, startFile, target.device);
   deferred.add(() => adapter[Symbol.dispose]());
   // What was chosen for the options that were left out.
   Object.assign(state.options, { kind: kind.name, numTokens: adapter.image_proj.numTokens ?? undefined });
