@@ -2,6 +2,7 @@
 
 import { openImageEncoder } from '../adapters/image-encoder.js';
 import { ConfigError } from '../base/errors.js';
+import { assertCanWrite } from '../base/out-file.js';
 import { type RunContext, withContext } from '../base/run-context.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import { readImage } from '../images/image.js';
@@ -27,6 +28,7 @@ export async function embed(options: EmbedOptions, context: RunContext = {}): Pr
   const saved = images.find(isFeaturesFile);
   if (saved !== undefined)
     throw new ConfigError(`images has ${saved}, which holds embeddings already; it must be image files`);
+  assertCanWrite(out, '--out (out)');
   const target = resolveTarget(device);
   if (threads !== undefined) setNumThreads(threads);
   const pictures = await Promise.all(images.map((file) => readImage(fileSource(file))));

@@ -8,7 +8,7 @@ import { type Tensor, tensorsOf, tidy } from '../torch/index.js';
 import type { Prompts } from './denoise.js';
 
 /** Returns whether all values are finite. */
-function isFinite(tensor: Tensor): boolean {
+function allFinite(tensor: Tensor): boolean {
   // The sum of finite float64 values of this size is finite, and one that is not makes it so.
   return tidy(() => Number.isFinite(tensor.to('float64').sum().item()));
 }
@@ -18,17 +18,17 @@ function isFinite(tensor: Tensor): boolean {
  * @throws CheckpointError that names the part where latents are not finite
  */
 export function assertFiniteLatents(latents: Tensor, prompts: Prompts, backbone: Backbone): void {
-  if (isFinite(latents)) return;
+  if (allFinite(latents)) return;
   const { positive, negative, images } = prompts;
-  if (![...tensorsOf(positive), ...tensorsOf(negative)].every(isFinite))
+  if (![...tensorsOf(positive), ...tensorsOf(negative)].every(allFinite))
     throw fault('the text encoder', 'its weights are damaged, or overflow in this precision');
   for (const { adapter, tokens, negativeTokens } of images) {
-    if (!adapter.parameters().every(isFinite))
+    if (!adapter.parameters().every(allFinite))
       throw fault('the adapter', 'its weights are not finite: the file is damaged, or its training failed');
-    if (![tokens, negativeTokens].every(isFinite))
+    if (![tokens, negativeTokens].every(allFinite))
       throw fault('the image encoder', 'its weights are damaged, or overflow in this precision');
   }
-  throw backbone.parameters().every(isFinite)
+  throw backbone.parameters().every(allFinite)
     ? fault(
         'the UNet',
         'its values overflow in this precision, or the guidance or image scale is far too high',
@@ -41,7 +41,7 @@ export function assertFiniteLatents(latents: Tensor, prompts: Prompts, backbone:
  * @throws CheckpointError where they are not finite
  */
 export function assertFinitePixels(pixels: Tensor): void {
-  if (!isFinite(pixels))
+  if (!allFinite(pixels))
     throw fault(
       'the VAE',
       'its weights are damaged, or overflow in this precision (the SDXL VAE does in float16)',

@@ -27,6 +27,7 @@ import type { DenoiseHooks } from './denoise.js';
 import { drawImages } from './draw.js';
 import { GeneratedImage, parametersOf } from './generated-image.js';
 import { loadPipelineModels, type PipelineModels, type ResolvedPipelineOptions } from './pipeline-models.js';
+import { truncationWarning } from './truncation-warning.js';
 
 /** Generates images that follow text and reference images. Calls may overlap: they take turns, step by step. */
 export class IPAdapterPipeline implements Disposable {
@@ -69,15 +70,27 @@ export class IPAdapterPipeline implements Disposable {
    * @throws ConfigError where an option is unknown or out of range; the signal's reason where it was aborted
    */
   async generate(options: PromptOptions = {}, context: RunContext = {}): Promise<GeneratedImage[]> {
+    return collect(this.generateBatches(options, context));
+  }
+
+  /** Does the same as `generate`, and yields each batch when it is finished: an interruption loses no finished image. */
+  async *generateBatches(
+    options: PromptOptions = {},
+    context: RunContext = {},
+  ): AsyncGenerator<GeneratedImage[]> {
     const { prompt, seed, numImages, ...rest } = resolveOptions(promptOptionsSchema, options);
     const entries = this.#entriesOf<ImagePromptOptions>(rest, ['images', 'weights', 'scale', 'range']);
     // One list for all jobs, which is then encoded once.
     const imagePrompts = entries.map(weighted);
     const jobs = Array.from({ length: numImages }, (_, i) => ({ prompt, imagePrompts, seed: seed + i }));
-    return this.#draw(jobs, rest, entries, context);
+    yield* this.#draw(jobs, rest, entries, context);
   }
 
-  /** Generates an image for each job, in the jobs' order; options and errors as for `generate`. */
+  /**
+   * Generates an image for each job, in the jobs' order; options and errors as for `generate`. In a batch an image may
+   * differ by one level of 255 from the same image in another batch: matrix products of another size are rounded
+   * differently.
+   */
   async generateEach(
     jobs: readonly Job[],
     options: DrawOptions = {},
@@ -90,7 +103,7 @@ export class IPAdapterPipeline implements Disposable {
       const lists = this.#entriesOf<ImagePromptOptions>(images, ['images', 'weights']);
       return { prompt, seed, imagePrompts: lists.map(weighted) };
     });
-    return this.#draw(resolved, draw, entries, context);
+    return collect(this.#draw(resolved, draw, entries, context));
   }
 
   /** Releases the models' memory now instead of at garbage collection; the pipeline cannot be used afterwards. */
@@ -120,25 +133,26 @@ export class IPAdapterPipeline implements Disposable {
     return [];
   }
 
-  async #draw(
+  async *#draw(
     jobs: readonly ResolvedJob[],
     draw: ResolvedDrawOptions,
     entries: readonly ImagePromptOptions[],
     context: RunContext,
-  ): Promise<GeneratedImage[]> {
+  ): AsyncGenerator<GeneratedImage[]> {
     const images = entries.map(({ scale = 1, range = [0, 1] }) => ({ scale, range }));
     const settings = { ...draw, ...this.#sizeOf(draw) };
     const batches = Math.ceil(jobs.length / draw.batchSize);
-    return withContext(context, async ({ signal, emit }) => {
-      const drawn: GeneratedImage[] = [];
-      for (let i = 0; i < batches; i++) {
-        const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
+    const texts = [...jobs.map(({ prompt }) => prompt), draw.negativePrompt ?? ''];
+    const warning = truncationWarning(this.#models.tokenizer, texts);
+    for (let i = 0; i < batches; i++) {
+      const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
+      yield await withContext(context, ({ signal, emit, onMessage }) => {
+        if (i === 0 && warning !== null) onMessage(warning);
         const onStep: DenoiseHooks['onStep'] = ({ step, totalSteps }) =>
           emit({ type: 'progress', done: i * totalSteps + step, total: batches * totalSteps });
-        drawn.push(...(await this.#drawBatch(batch, settings, images, { signal, onStep })));
-      }
-      return drawn;
-    });
+        return this.#drawBatch(batch, settings, images, { signal, onStep });
+      });
+    }
   }
 
   async #drawBatch(
@@ -177,6 +191,12 @@ export class IPAdapterPipeline implements Disposable {
         );
     return sides;
   }
+}
+
+async function collect(batches: AsyncIterable<GeneratedImage[]>): Promise<GeneratedImage[]> {
+  const all: GeneratedImage[] = [];
+  for await (const batch of batches) all.push(...batch);
+  return all;
 }
 
 function modelsOf(options: z.output<typeof pipelineOptionsSchema>): ResolvedPipelineOptions {

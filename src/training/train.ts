@@ -42,6 +42,7 @@ import { StepReporter } from './reports/step-reporter.js';
 import { createAdapter, createLoader, openModels, type TrainingModels, trainingModels } from './setup.js';
 import { gradientAdder, stepOrRestore, TornStepError, type Training } from './step.js';
 import { openValidation, type Validation } from './validation.js';
+import { warningsFor } from './warnings.js';
 
 export interface TrainResult {
   step: number;
@@ -125,6 +126,7 @@ export async function withRun<T>(
   deferred.add(() => {
     for (const part of [opened.backbone, opened.objective]) part[Symbol.dispose]();
   });
+  for (const text of warningsFor(config, opened.model.imageSize, rows.length)) context.onMessage(text);
   const generator = new Generator(target.device, config.seed);
   const { adapter, kind } = createAdapter(opened, config, startFile, target.device);
   deferred.add(() => adapter[Symbol.dispose]());

@@ -15,11 +15,15 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { cellOrigin } from '../../src/training/validation-sheet.js';
 import { readRun } from '../read-events.js';
 import { makeWorld, type World } from './world.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const command = join(root, 'dist', 'cli', 'main.js');
+
+/** What is generated here. */
+const square = { width: 64, height: 64 };
 
 interface Ended {
   code: number | null;
@@ -133,8 +137,9 @@ describe('ip-adapter train', () => {
     for (const [step, png] of drawn) {
       const file = join(out, 'validation', `step-${step}.png`);
       expect(readFileSync(file).equals(png)).toBe(true);
-      // Two prompts, each beside its drawing.
-      expect(await sharp(file).metadata()).toMatchObject({ format: 'png', width: 128, height: 128 });
+      // Two prompts, each beside the text alone and its image.
+      const height = cellOrigin(square, 1, 0).top + square.height;
+      expect(await sharp(file).metadata()).toMatchObject({ format: 'png', width: 192, height });
     }
 
     // The same picture by the other command, from the checkpoint of that step.
@@ -159,7 +164,7 @@ describe('ip-adapter train', () => {
       ],
     ]);
     expect(generated.code).toBe(0);
-    const cell = { left: 64, top: 64, width: 64, height: 64 };
+    const cell = { ...cellOrigin(square, 1, 2), ...square };
     const sheet = join(out, 'validation', 'step-2.png');
     expect(await sharp(sheet).extract(cell).raw().toBuffer()).toEqual(await sharp(again).raw().toBuffer());
   });
@@ -287,7 +292,7 @@ describe('ip-adapter train', () => {
     expect(killed.signal).toBe('SIGKILL');
     const again = await start(run('cached'));
     expect(again.err).toMatch(
-      /latents: complete, 0 newly[\s\S]*image: complete, 9 newly[\s\S]*text: complete, 9/,
+      /latents: complete, 0 newly[\s\S]*image: complete, 8 newly encoded and 1 for[\s\S]*text: complete, 8 newly encoded and 1/,
     );
     expect(again.out.trim()).toBe(join(world.root, 'cached', 'checkpoint-2'));
     const other = await start(run('cached too'));

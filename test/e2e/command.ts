@@ -8,7 +8,7 @@ export interface Ended {
   stderr: string;
 }
 
-/** @param onError sees what the program has written to stderr whenever there is more */
+/** @param onError sees what the program has written to stderr whenever there is more, and `onOutput` that of stdout */
 export function runProgram(
   file: string,
   args: readonly string[],
@@ -16,12 +16,19 @@ export function runProgram(
     cwd,
     env,
     onError,
-  }: { cwd: string; env?: NodeJS.ProcessEnv; onError?: (text: string, child: ChildProcess) => void },
+    onOutput,
+  }: {
+    cwd: string;
+    env?: NodeJS.ProcessEnv;
+    onError?: (text: string, child: ChildProcess) => void;
+    onOutput?: (text: string, child: ChildProcess) => void;
+  },
 ): Promise<Ended> {
   const child = spawn(file, args, { cwd, env });
   let [stdout, stderr] = ['', ''];
   child.stdout.on('data', (chunk) => {
     stdout += chunk;
+    onOutput?.(stdout, child);
   });
   child.stderr.on('data', (chunk) => {
     stderr += chunk;

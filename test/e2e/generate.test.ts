@@ -1,8 +1,9 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeChecksums } from '../../src/base/checksums.js';
 import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
 import { runProgram } from './command.js';
 
@@ -126,8 +127,9 @@ describe('ip-adapter generate', () => {
     ]);
     const entry = `{ adapter: ${world.bin}, image_encoder: ${world.imageEncoder} }`;
     writeFileSync(at('two.yaml'), `adapters: [${entry}, ${entry}]\nmodel: ${world.model}\n`);
-    const two = await run('generate', '--config', 'two.yaml');
-    expect([two.exitCode, two.stderr]).toEqual([2, expect.stringContaining('adapters has 2 entries')]);
+    const two = await run('generate', '--config', 'two.yaml', ...flags.slice(6), '--out', 'two-adapters.png');
+    expect([two.exitCode, two.stdout]).toEqual([0, 'two-adapters.png']);
+    expect(two.stderr.match(/IP-Adapter Plus: 16 image tokens/g)).toHaveLength(2);
     const help = await run('generate', '--help');
     expect(help.stdout).toContain('--range <number...>');
     expect(help.stdout).not.toMatch(/--(image|image-weight|start|end|adapters) /);
@@ -138,8 +140,8 @@ describe('ip-adapter generate', () => {
     [['--steps', 'many'], /--steps is "many"; it must be a whole number/],
     [['--images', 'none.png'], /ENOENT|none.png but the file is missing/],
     [['--weights', '1'], /--weights .* has 1 of them for 0 --images/],
-    [['--out', 'picture.jpg'], /--out .*must end in .png/],
-    [['--out', 'none/picture.png'], /folder for --out/],
+    [['--out', 'image.jpg'], /--out .*must end in .png/],
+    [['--out', 'none/image.png'], /folder for --out/],
     [['--threads', '100000000'], /--threads is 100000000; it must be a whole number from 1 to 1,024/],
     [['--width', '100000', '--height', '100000'], /--width is 100000; it must be/],
     [['--sacle', '1'], /unknown option '--sacle'/],
@@ -173,7 +175,110 @@ describe('ip-adapter generate', () => {
     expect(exitCode).toBe(2);
   });
 
-  it('ends with 130 on Ctrl-C, without a picture', async () => {
+  it('takes the output folder of a run as an adapter, and says which checkpoint it took', async () => {
+    mkdirSync(at('run'), { recursive: true });
+    cpSync(world.checkpoint, at('run/checkpoint-20'), { recursive: true });
+    writeChecksums(at('run/checkpoint-20'));
+    const took = /run: taking its newest checkpoint that is whole, checkpoint-20/;
+    const images = ['--images', world.picture(0)];
+    const generated = await run('generate', ...flags, ...images, '--adapter', 'run', '--out', 'run.png');
+    expect([generated.exitCode, generated.stderr]).toEqual([0, expect.stringMatching(took)]);
+    const inspected = await run('inspect', 'run');
+    expect([inspected.exitCode, inspected.stderr]).toEqual([0, expect.stringMatching(took)]);
+    const exported = await run('export', 'run', 'from-run.bin');
+    expect([exported.exitCode, exported.stderr]).toEqual([0, expect.stringMatching(took)]);
+    const none = await run('inspect', 'images');
+    expect([none.exitCode, none.stderr]).toEqual([
+      2,
+      expect.stringMatching(/Expected an adapter in the folder/),
+    ]);
+  });
+
+  it('names the option of a missing part, and the nearest folder that has it', async () => {
+    const encoder = await run('generate', ...flags, '--image-encoder', world.root);
+    expect([encoder.exitCode, encoder.stderr]).toEqual([
+      2,
+      expect.stringMatching(
+        new RegExp(`--image-encoder \\(imageEncoder\\) is .*config.json.*; ${world.imageEncoder} has one`),
+      ),
+    ]);
+    const model = await run('generate', ...flags, '--model', at('model/unet'));
+    expect([model.exitCode, model.stderr]).toEqual([
+      2,
+      expect.stringMatching(new RegExp(`--model \\(model\\) is .*; ${world.model} has one`)),
+    ]);
+  });
+
+  it('warns of a prompt that is too long, with how much has no effect', async () => {
+    const prompt = 'a '.repeat(100);
+    const { stderr, exitCode } = await run('generate', ...flags, '--prompt', prompt, '--out', 'long.png');
+    expect(exitCode).toBe(0);
+    expect(stderr).toMatch(/reads 77 tokens, so the last 25 of "a a .*…" have no effect/);
+    const short = await run('generate', ...flags, '--prompt', 'a '.repeat(75), '--out', 'long.png');
+    expect(short.stderr).not.toContain('too long');
+  });
+
+  it('keeps the images that were finished when it is stopped', async () => {
+    const args = ['--num-images', '3', '--batch-size', '1', '--steps', '300', '--out', at('kept.png')];
+    const first = at('kept-0.png');
+    let isSent = false;
+    const stopped = await runProgram(process.execPath, [command, 'generate', ...flags, ...args], {
+      cwd: world.root,
+      onOutput: (text, child) => {
+        if (!isSent && text.includes('kept-0.png')) isSent = child.kill('SIGINT');
+      },
+    });
+    expect(stopped.exitCode).toBe(130);
+    expect(stopped.stdout).toBe(first);
+    expect(stopped.stderr).toContain('1 of 3 images were finished.');
+    expect((await sharp(first).metadata()).width).toBe(64);
+    expect(readdirSync(world.root).filter((name) => name.startsWith('kept'))).toEqual(['kept-0.png']);
+  });
+
+  it.each<[string, string[]]>([
+    ['generate', ['--out', 'folder.png']],
+    ['generate', ['--num-images', '2', '--seed', '7', '--out', 'seeds.png']],
+    ['embed', ['images/0.png', '--image-encoder', 'image_encoder', '--out', 'folder.safetensors']],
+    ['evaluate', ['--dataset', 'data.json', '--out', 'folder.png']],
+    ['data check', ['--dataset', 'data.json', '--out', 'folder.png']],
+    ['export', ['adapter.bin', 'folder.safetensors', '--force']],
+  ])('%s %j says that a target is a folder before it loads anything', async (name, args) => {
+    for (const folder of ['folder.png', 'seeds-8.png', 'folder.safetensors'])
+      mkdirSync(at(folder), { recursive: true });
+    const common = name === 'generate' || name === 'evaluate' ? flags : [];
+    const { stderr, stdout, exitCode } = await run(...name.split(' '), ...common, ...args);
+    expect([exitCode, stdout]).toEqual([2, '']);
+    expect(stderr).toMatch(/is (folder|seeds-8)\.\w+, which is a folder; it must be the name of a file$/);
+  });
+
+  const least = '--steps 1 --width 8 --height 8 --scale 0 --guidance-scale 0 --range 0.5 0.5 --batch-size 1';
+  const most =
+    '--steps 999 --width 8 --height 8 --scale 10000 --guidance-scale 10000 --batch-size 1000000000 --weights 1000000000';
+  it.each<[string, number, RegExp[]]>([
+    [`--seed ${2 ** 52} --num-images 2`, 0, []],
+    [`${least} --scheduler ddim`, 0, []],
+    [`${most} --scheduler ddim`, 0, []],
+    ['--steps 1001', 2, [/1000 timesteps/]],
+    [
+      `--seed ${2 ** 52 + 1} --steps 0 --width 8200 --height 0 --num-images 10001 --batch-size 0 --guidance-scale -1`,
+      2,
+      [
+        /--seed is 4503599627370497/,
+        /--steps is 0/,
+        /--width is 8200/,
+        /--height is 0/,
+        /--num-images is 10001/,
+      ],
+    ],
+  ])('takes or refuses %s with exit code %i, without a stack trace', async (args, code, messages) => {
+    const all = [...flags, '--images', world.picture(0), ...args.split(' '), '--out', 'limit.png'];
+    const { stderr, exitCode } = await run('generate', ...all);
+    expect(stderr).not.toMatch(/\n {4}at /);
+    expect(exitCode, stderr).toBe(code);
+    for (const message of messages) expect(stderr).toMatch(message);
+  });
+
+  it('ends with 130 on Ctrl-C, without an image', async () => {
     const args = [command, 'generate', ...flags, '--steps', '900', '--out', at('never.png')];
     let isStopped = false;
     const { exitCode } = await runProgram(process.execPath, args, {

@@ -105,6 +105,7 @@ async function fill(
   const store = new EncodingStore(folder, storedDtype(part, target.dtype), onMessage);
   let encoder: FrozenEncoder | undefined;
   let encoded = 0;
+  let encodedForDrops = 0;
   const throttle = new Throttle();
 
   /** A sample for each entry that is not there. */
@@ -132,7 +133,9 @@ async function fill(
     for (const drop of cachedDrops) {
       // Again where a picture could not be read: another row may have the same one, and is bad as well.
       for (let samples = missing(drop); samples.length > 0; samples = missing(drop)) {
-        onMessage?.(`Cache of ${part}: ${samples.length} to encode, into ${folder}`);
+        const why = drop.dropImage ? `, for dropped ${part === 'text' ? 'captions' : 'images'}` : '';
+        onMessage?.(`Cache of ${part}: ${samples.length} to encode${why}, into ${folder}`);
+        if (drop.dropImage) encodedForDrops += samples.length;
         await encode(samples);
       }
     }
@@ -152,7 +155,8 @@ async function fill(
     encoder?.[Symbol.dispose]();
     trimMemory();
   }
-  onMessage?.(`Cache of ${part}: complete, ${encoded} newly encoded`);
+  const more = encodedForDrops === 0 ? '' : ` and ${encodedForDrops} for what is dropped`;
+  onMessage?.(`Cache of ${part}: complete, ${encoded - encodedForDrops} newly encoded${more}`);
   return store;
 }
 
