@@ -6,6 +6,7 @@ import { trainOptionsSchema } from '../options/train-options.js';
 import { type StoppedBySignal, withCtrlC } from './abort.js';
 import { dryRunTable } from './dry-run-table.js';
 import { addFlags, resolveFlags } from './flags.js';
+import { nextSteps } from './next-steps.js';
 import { TrainProgress } from './progress.js';
 
 const schema = trainOptionsSchema.extend({
@@ -22,7 +23,7 @@ const ignoredFlags = ['local-rank'];
 
 export function trainCommand(): Command {
   const command = new Command('train').description(
-    'Train an IP-Adapter Plus on captioned images. Flags may be written with hyphens or underscores.',
+    'Train an IP-Adapter on captioned images. Flags may be written with hyphens or underscores.',
   );
   addFlags(command as unknown as Command, schema);
   for (const flag of ignoredFlags)
@@ -49,20 +50,20 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       if (isDryRun) {
         const { dryRun } = await import('../training/dry-run/dry-run.js');
         const report = await dryRun(options, context);
-        tellSkipped(report.badRows);
+        reportSkipped(report.badRows);
         process.stdout.write(`${dryRunTable(report, options.validationImages.length > 0)}\n`);
         return;
       }
       const { train } = await import('../training/train.js');
       const { step, checkpoint, badRows } = await train(options, context);
       progress.stop();
-      tellSkipped(badRows);
+      reportSkipped(badRows);
       if (signal.aborted) {
         process.stderr.write(
           `Stopped after step ${step}. To resume: the same command with --resume ${checkpoint}\n`,
         );
         process.exitCode = (signal.reason as StoppedBySignal).exitCode;
-      }
+      } else process.stderr.write(`${nextSteps(options, checkpoint)}\n`);
       process.stdout.write(`${checkpoint}\n`);
     });
   } finally {
@@ -70,7 +71,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   }
 }
 
-function tellSkipped({ length }: readonly BadRow[]): void {
+function reportSkipped({ length }: readonly BadRow[]): void {
   if (length === 0) return;
   process.stderr.write(`${length === 1 ? '1 row was' : `${length} rows were`} skipped.\n`);
 }

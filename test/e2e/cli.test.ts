@@ -84,6 +84,8 @@ describe('ip-adapter train', () => {
     expect(err).toMatch(/step 3\/3 {2}loss \d\.\d{4} {2}lr 1\.00e-4 {2}[\d.]+ images\/s {2}0:00 left/);
     expect(code).toBe(0);
     expect(printed.trim()).toBe(join(out, 'checkpoint-3'));
+    for (const next of ['generate ', 'evaluate ', 'export ', 'pipe.load_ip_adapter'])
+      expect(err).toMatch(new RegExp(`\\n +\\w* +.*${next}.*${join(out, 'checkpoint-3')}`));
     expect(readdirSync(join(out, 'checkpoint-3')).sort()).toEqual([
       'SHA256SUMS',
       'ip_adapter.safetensors',
