@@ -16,7 +16,7 @@ it('has the commands for the adapter of the run, as a shell takes them', () => {
     "  evaluate   npx ip-adapter evaluate --model org/model --image-encoder org/encoders/vit --adapter out/checkpoint-5 --dataset 'my images'",
     '  export     npx ip-adapter export out/checkpoint-5 ip-adapter.bin',
     expect.stringContaining('copy out/checkpoint-5/ip_adapter.safetensors to ComfyUI/models/ipadapter/'),
-    expect.stringContaining('StableDiffusionPipeline.from_pretrained("org/model", image_encoder='),
+    expect.stringContaining('DiffusionPipeline.from_pretrained("org/model", image_encoder='),
     expect.stringContaining('pipe.load_ip_adapter("out/checkpoint-5", subfolder="", weight_name='),
   ]);
 });

@@ -35,7 +35,7 @@ export function nextSteps(
     ],
     [
       'diffusers',
-      `pipe = StableDiffusionPipeline.from_pretrained(${JSON.stringify(model)}, image_encoder=CLIPVisionModelWithProjection.from_pretrained(${JSON.stringify(imageEncoder)}))`,
+      `pipe = DiffusionPipeline.from_pretrained(${JSON.stringify(model)}, image_encoder=CLIPVisionModelWithProjection.from_pretrained(${JSON.stringify(imageEncoder)}))`,
     ],
     [
       '',

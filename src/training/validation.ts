@@ -223,6 +223,7 @@ export class Validation implements Disposable {
       // No image is worth a run, whose own guard looks for NaN.
       if (!(error instanceof CheckpointError)) throw error;
       context.onMessage(`No validation images after step ${step}: ${error.message}`);
+      this.#drawnAt = step;
       return undefined;
     }
   }
