@@ -1,4 +1,4 @@
-/** @file `ip-adapter embed`: images to embeddings, which `ip-adapter generate --images` takes in their place. */
+/** @file `ip-adapter embed`: writes embeddings of images, which `ip-adapter generate --images` takes in their place. */
 import { Command } from '@commander-js/extra-typings';
 import { embedOptionsSchema } from '../options/embed-options.js';
 import { withCtrlC } from './abort.js';

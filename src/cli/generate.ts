@@ -1,4 +1,4 @@
-/** @file `ip-adapter generate`: flags to options, images to PNG files, their names to stdout. */
+/** @file `ip-adapter generate`: writes each batch of images as PNG files when it is finished, and prints their names. */
 import { writeFile } from 'node:fs/promises';
 import { format, parse } from 'node:path';
 import { Command } from '@commander-js/extra-typings';

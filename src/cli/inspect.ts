@@ -1,4 +1,4 @@
-/** @file `ip-adapter inspect`: what kind of adapter a file is, and which tensors it holds. */
+/** @file `ip-adapter inspect`: shows the kind of adapter in a file, and its tensors. */
 import { Command } from '@commander-js/extra-typings';
 import { type AdapterDescription, describeAdapter, families } from '../adapters/kinds.js';
 

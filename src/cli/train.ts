@@ -1,4 +1,4 @@
-/** @file `ip-adapter train`: flags to options, progress to the terminal, Ctrl-C to a checkpoint. */
+/** @file `ip-adapter train`: shows progress, saves a checkpoint on Ctrl-C, and ends with commands that use the adapter. */
 import { Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import type { BadRow } from '../data/bad-rows.js';
@@ -18,7 +18,7 @@ const schema = trainOptionsSchema.extend({
     ),
 });
 
-/** Flags of the original that concern its launcher. */
+/** Flags of the original's launcher. */
 const ignoredFlags = ['local-rank'];
 
 export function trainCommand(): Command {
@@ -27,9 +27,7 @@ export function trainCommand(): Command {
   );
   addFlags(command as unknown as Command, schema);
   for (const flag of ignoredFlags)
-    command.addOption(
-      new Option(`--${flag} <value>`, 'accepted for scripts of the original, which does not use it either'),
-    );
+    command.addOption(new Option(`--${flag} <value>`, 'accepted for the original scripts; has no effect'));
   return command.action((options) => run(options)) as unknown as Command;
 }
 

@@ -2,8 +2,8 @@
  * @file The denoising loop (IP-Adapter, arXiv 2308.06721, section 3.2; diffusers StableDiffusionPipeline):
  *
  *     noise ─► latents ──┬─► UNet, text and image tokens ──┐
- *                ▲       └─► UNet, the unconditional ones ─┴─► guided prediction ─┐
- *                └──────────────── sampler, a step less noise ◄───────────────────┘
+ *                ▲       └─► UNet, unconditional tokens ──┴─► guided prediction ─┐
+ *                └────────────── sampler: latents with less noise ◄──────────────┘
  *              latents, after the last step ─► VAE decoder ─► image
  */
 import { setImmediate } from 'node:timers/promises';
@@ -15,7 +15,7 @@ import type { NoiseSource, Sampler } from '../schedulers/sampler.js';
 import { cat, full, noGrad, type Tensor, tidy, zipTensors } from '../torch/index.js';
 import { assertFinitePixels } from './non-finite.js';
 
-/** What n images are to show, and what they are to be unlike. */
+/** What n images should show, and what they should be unlike. */
 export interface Prompts {
   positive: Conditioning;
   negative: Conditioning;
@@ -24,7 +24,7 @@ export interface Prompts {
 
 export interface DenoiseSettings {
   steps: number;
-  /** How far the prediction goes from the unconditional one towards the conditional one and beyond; 1 and less: no guidance. */
+  /** Factor on the step from the unconditional to the conditional prediction; 1 and less: no guidance. */
   guidanceScale: number;
 }
 
@@ -88,7 +88,7 @@ export async function denoise(
   return latents;
 }
 
-/** The image prompts that act in a step, counted from 0. */
+/** Returns the image prompts that act in a step, counted from 0. */
 function activeIn(images: readonly ImagePrompt[], step: number, totalSteps: number): readonly ImagePrompt[] {
   return images.filter(
     ({ scale, range: [start, end] }) =>
@@ -108,7 +108,7 @@ export function decodeLatents(vae: AutoencoderKL, latents: Tensor): Tensor {
       const image = vae.decode(one.mul(1 / vae.config.scalingFactor)).to('float32');
       assertFinitePixels(image);
       const shares = image.mul(0.5).add(0.5).clamp(0, 1).permute(0, 2, 3, 1);
-      // Half is added since the conversion cuts off.
+      // The conversion truncates: adding half rounds.
       return shares.mul(255).add(0.5).to('uint8').contiguous();
     });
   return tidy(() => cat(latents.split(1).map(decode)));

@@ -1,4 +1,4 @@
-/** @file From conditions to images: noise by the images' seeds, the denoising loop, the VAE's decoder. */
+/** @file From prompts to images: noise from the images' seeds, the denoising loop, the VAE's decoder. */
 import type { RgbImage, Size } from '../images/image.js';
 import type { Sampler } from '../schedulers/sampler.js';
 import { Generator, randn, stack, type Tensor, tidy } from '../torch/index.js';

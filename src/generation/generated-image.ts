@@ -14,11 +14,11 @@ export class GeneratedImage implements RgbImage {
     readonly width: number,
     readonly height: number,
     readonly seed: number,
-    /** The settings in the layout that viewers of generated images read: prompt, negative prompt, names and values. */
+    /** The settings in the layout that viewers of generated images read: prompt, negative prompt, names with values. */
     readonly parameters: string,
   ) {}
 
-  /** The image as a PNG file's bytes, with `parameters` as its text. */
+  /** Returns the bytes of a PNG file, with `parameters` as its text. */
   toPng(): Promise<Buffer> {
     return encodePng(this, { parameters: this.parameters });
   }
@@ -30,7 +30,7 @@ export class GeneratedImage implements RgbImage {
 }
 
 /**
- * The settings of an image as text in AUTOMATIC1111's layout: prompt, negative prompt, then one line `Name: value, …`,
+ * Returns the settings of an image as text in AUTOMATIC1111's layout: prompt, negative prompt, then one line `Name: value, …`,
  * in which a value with commas, colons, quotes or line breaks stands in quotes.
  */
 export function parametersOf(

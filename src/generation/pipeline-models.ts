@@ -1,4 +1,4 @@
-/** @file The models of a pipeline, from the user's folders; what does not go together is found before the first image. */
+/** @file Loads the models of a pipeline; parts that do not go together are found before the first image. */
 import { realpathSync } from 'node:fs';
 import type { z } from 'zod';
 import { adapterFileOf } from '../adapters/adapter-path.js';
@@ -37,7 +37,10 @@ export interface ResolvedPipelineOptions
   adapters: readonly { adapter: string; imageEncoder?: string | undefined }[];
 }
 
-/** @throws ConfigError, CheckpointError where a file is missing or damaged, or parts do not go together */
+/**
+ * Loads the models.
+ * @throws ConfigError, CheckpointError where a file is missing or damaged, or parts do not go together
+ */
 export function loadPipelineModels(
   { model: modelPath, adapters: entries, ...options }: ResolvedPipelineOptions,
   onMessage?: (text: string) => void,

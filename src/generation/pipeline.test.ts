@@ -32,8 +32,8 @@ const draw = async (options: PromptOptions, of = pipeline) =>
   );
 
 describe('generate', () => {
-  it('draws RGB pictures of the size asked for, each with its seed', async () => {
-    const pictures = await pipeline.generate({
+  it('returns RGB images of the requested size, each with its seed', async () => {
+    const images = await pipeline.generate({
       ...quick,
       width: 72,
       images: [world.picture(0)],
@@ -41,15 +41,15 @@ describe('generate', () => {
       seed: 7,
       batchSize: 2,
     });
-    expect(pictures.map(({ seed, width, height }) => [seed, width, height])).toEqual(
+    expect(images.map(({ seed, width, height }) => [seed, width, height])).toEqual(
       [7, 8, 9].map((seed) => [seed, 72, 64]),
     );
-    for (const { data } of pictures) expect(data).toHaveLength(72 * 64 * 3);
-    expect(pictures[0]?.parameters).toMatch(/Steps: 3, .*Seed: 7, Size: 72x64/);
-    expect((await pictures[0]?.toPng())?.subarray(1, 4).toString()).toBe('PNG');
+    for (const { data } of images) expect(data).toHaveLength(72 * 64 * 3);
+    expect(images[0]?.parameters).toMatch(/Steps: 3, .*Seed: 7, Size: 72x64/);
+    expect((await images[0]?.toPng())?.subarray(1, 4).toString()).toBe('PNG');
   });
 
-  it('gives the same bytes for the same seed, others for another, and for another picture, text or scale', async () => {
+  it('gives the same bytes for the same seed, others for another seed, image, text or scale', async () => {
     const [first] = await draw({});
     expect(await draw({})).toEqual([first]);
     const others: PromptOptions[] = [
@@ -62,7 +62,7 @@ describe('generate', () => {
     for (const other of others) expect(await draw(other), JSON.stringify(other)).not.toEqual([first]);
   });
 
-  it('draws each picture of a batch as if it were alone, up to rounding', async () => {
+  it('generates each image of a batch as if it were alone, up to rounding', async () => {
     const [, second] = await pipeline.generate({ ...quick, images: [world.picture(0)], numImages: 2 });
     const [alone] = await pipeline.generate({ ...quick, images: [world.picture(0)], seed: 1 });
     const far = second?.data.filter((byte, i) => Math.abs(byte - (alone?.data[i] as number)) > 1);
@@ -77,7 +77,7 @@ describe('generate', () => {
     expect(await draw({ prompt: 'a' })).not.toEqual(expected);
   });
 
-  it('takes files, pictures in memory and embeddings alike', async () => {
+  it('takes files, images in memory and embeddings alike', async () => {
     const expected = await draw({});
     const image = await readImage(fileSource(world.picture(0)));
     expect(await draw({ images: [image] })).toEqual(expected);
@@ -91,7 +91,7 @@ describe('generate', () => {
     );
   });
 
-  it('mixes several pictures by weight', async () => {
+  it('mixes several images by weight', async () => {
     const [a, b] = [world.picture(0), world.picture(3)];
     const both = await draw({ images: [a, b] });
     expect(
@@ -102,7 +102,7 @@ describe('generate', () => {
     expect(await draw({ images: [a, b], weights: [3, 1] })).not.toEqual(both);
     expect(await draw({ images: [a, b], weights: [1, 0] })).toEqual(await draw({ images: [a] }));
     await expect(draw({ images: [a], weights: [0] })).rejects.toThrow(/weight above 0/);
-    // A file of embeddings is as many pictures as it has rows.
+    // A file of embeddings counts as many images as it has rows.
     const file = join(world.root, 'both.safetensors');
     await embed({ imageEncoder: world.imageEncoder, images: [a, b], out: file });
     expect(await draw({ images: [file] })).toEqual(both);
@@ -112,12 +112,12 @@ describe('generate', () => {
     expect(await draw({ imageFit: 'resize' })).not.toEqual(await draw({ imageFit: 'crop' }));
   });
 
-  it('draws a picture for each job', async () => {
+  it('generates an image for each job', async () => {
     const jobs = [0, 3, 0].map((i) => ({ images: [world.picture(i)], seed: i }));
-    const pictures = await pipeline.generateEach(jobs, { ...quick, batchSize: 3 });
-    expect(pictures.map(({ seed }) => seed)).toEqual([0, 3, 0]);
+    const images = await pipeline.generateEach(jobs, { ...quick, batchSize: 3 });
+    expect(images.map(({ seed }) => seed)).toEqual([0, 3, 0]);
     // The place in a batch may change a last bit (LibTorch 2's products do so), and with it a level of 255.
-    const [first, other, again] = pictures.map(({ data }) => data) as [Uint8Array, Uint8Array, Uint8Array];
+    const [first, other, again] = images.map(({ data }) => data) as [Uint8Array, Uint8Array, Uint8Array];
     const difference = (data: Uint8Array) =>
       Math.max(...Array.from(data, (level, i) => Math.abs(level - (first[i] as number))));
     expect(difference(again)).toBeLessThanOrEqual(1);

@@ -106,14 +106,14 @@ describe('ip-adapter train', () => {
     expect([again.code, again.err]).toEqual([2, expect.stringContaining('--force')]);
   });
 
-  it('draws as it goes, and leaves pictures and numbers to be read', async () => {
+  it('generates validation images, and logs numbers', async () => {
     const out = join(world.root, 'watched');
-    const pictures = ['0.png', '4.png'].map((name) => join(world.root, 'images', name));
+    const references = ['0.png', '4.png'].map((name) => join(world.root, 'images', name));
     const { code, err } = await start([
       'train',
       ...flags({ output_dir: out, report_to: 'tensorboard', logging_dir: 'events' }),
       ...['--max-steps', '3', '--save-steps', '2'],
-      ...['--validation_images', ...pictures, '--validation-prompts', 'a b'],
+      ...['--validation_images', ...references, '--validation-prompts', 'a b'],
       ...['--validation_steps', '2', '--num_validation_images', '1', '--validation-scale', '0.8'],
       ...['--validation-sampling-steps', '2'],
     ]);
@@ -144,12 +144,12 @@ describe('ip-adapter train', () => {
       expect(await sharp(file).metadata()).toMatchObject({ format: 'png', width: 192, height });
     }
 
-    // The same picture by the other command, from the checkpoint of that step.
+    // generate makes the same image from the checkpoint of that step.
     const again = join(world.root, 'again.png');
     const generated = await start([
       ...['generate', '--model', join(world.root, 'model'), '--adapter', join(out, 'checkpoint-2')],
       ...['--dtype', 'float32'],
-      ...['--image-encoder', join(world.root, 'image_encoder'), '--images', pictures[1] as string],
+      ...['--image-encoder', join(world.root, 'image_encoder'), '--images', references[1] as string],
       ...[
         '--prompt',
         'a b',
@@ -195,7 +195,7 @@ describe('ip-adapter train', () => {
     ]);
   });
 
-  it('dry, it tells what the run takes, writes nothing, and fails as the run does', async () => {
+  it('dry, it reports what the run needs, writes nothing, and fails as the run does', async () => {
     const out = join(world.root, 'dry', 'deep');
     const args = [
       'train',
@@ -223,7 +223,7 @@ describe('ip-adapter train', () => {
     expect(faulty).toEqual({ ...real, code: 2 });
   });
 
-  it('killed and resumed, it ends as if it had not been killed, to the bit', async () => {
+  it('killed and resumed, it ends bit-exactly as if it had not been killed', async () => {
     const run = (name: string): string[] => [
       'train',
       ...flags({ output_dir: join(world.root, name) }),
@@ -279,7 +279,7 @@ describe('ip-adapter train', () => {
     },
   );
 
-  it('keeps what it encoded: killed while it fills the cache it goes on, and the next run encodes nothing', async () => {
+  it('keeps what it encoded: killed while it fills the cache it continues, and the next run encodes nothing', async () => {
     const run = (name: string): string[] => [
       'train',
       ...flags({ output_dir: join(world.root, name), cache_dir: join(world.root, 'cache') }),
@@ -309,7 +309,7 @@ describe('ip-adapter train', () => {
     }
   });
 
-  it('skips a corrupt picture, counts it and names it', async () => {
+  it('skips a corrupt image, counts it and names it', async () => {
     const own = await makeWorld(6);
     try {
       truncateSync(join(own.root, 'images', '2.png'), 60);
@@ -323,7 +323,7 @@ describe('ip-adapter train', () => {
   });
 });
 
-describe('bad input: its own words, exit code 2, nothing written', () => {
+describe('bad input: an error message, exit code 2, nothing written', () => {
   /** A copy of a model folder that may be spoilt. */
   function spoilt(name: string, spoil: (folder: string) => void): string {
     const folder = join(world.root, `spoilt ${name}`);
@@ -403,26 +403,30 @@ describe('bad input: its own words, exit code 2, nothing written', () => {
       /CheckpointError: [\s\S]*misshaped[\s\S]*expected \[16, 40\] but received \[16, 32\]/,
     ],
     [
-      'another variant of adapter',
+      'another kind of adapter',
       () => ({ pretrained_ip_adapter_path: join(world.root, 'model', weights) }),
       /CheckpointError: Expected an IP-Adapter/,
     ],
     [
-      'a resolution that is no multiple of 8',
+      'a resolution that is not a multiple of 8',
       () => ({ resolution: '60' }),
       /ConfigError: --resolution is 60; it must be a multiple of 8/,
     ],
     [
-      'a part to cache that is none',
+      'an unknown part to cache',
       () => ({ cache: 'latents,vae' }),
       /ConfigError: --cache.* it must be one of latents, image, text/,
     ],
     [
-      'a tracker that has no client',
+      'a tracker without a client',
       () => ({ report_to: 'wandb' }),
       /ConfigError: .*--report-to .*"wandb".*@wandb\/sdk/,
     ],
-    ['a number that is none', () => ({ learning_rate: 'fast' }), /ConfigError: .*--learning-rate .*"fast"/],
+    [
+      'text instead of a number',
+      () => ({ learning_rate: 'fast' }),
+      /ConfigError: .*--learning-rate .*"fast"/,
+    ],
     [
       'a required flag left out',
       () => ({ image_encoder_path: undefined }),
@@ -446,7 +450,7 @@ describe('bad input: its own words, exit code 2, nothing written', () => {
     expect(existsSync(out)).toBe(false);
   });
 
-  it('a reader that goes away, as head does, is no fault', async () => {
+  it('a reader that closes the pipe, as head does, is not an error', async () => {
     const child = spawn(process.execPath, [command, 'train', '--help']);
     child.stdout.destroy();
     let err = '';
@@ -457,17 +461,25 @@ describe('bad input: its own words, exit code 2, nothing written', () => {
     expect({ code, err }).toEqual({ code: 0, err: '' });
   });
 
-  it.skipIf(!existsSync('/dev/full'))('a result that cannot be written is one, and says so', async () => {
-    const full = openSync('/dev/full', 'w');
-    const child = spawn(process.execPath, [command, 'train', '--help'], { stdio: ['ignore', full, 'pipe'] });
-    closeSync(full);
-    let err = '';
-    child.stderr?.on('data', (chunk) => {
-      err += chunk;
-    });
-    const code = await new Promise((resolve) => child.on('close', resolve));
-    expect({ code, err }).toEqual({ code: 2, err: expect.stringMatching(/^The result could not .*ENOSPC/) });
-  });
+  it.skipIf(!existsSync('/dev/full'))(
+    'a result that cannot be written is an error, with its reason',
+    async () => {
+      const full = openSync('/dev/full', 'w');
+      const child = spawn(process.execPath, [command, 'train', '--help'], {
+        stdio: ['ignore', full, 'pipe'],
+      });
+      closeSync(full);
+      let err = '';
+      child.stderr?.on('data', (chunk) => {
+        err += chunk;
+      });
+      const code = await new Promise((resolve) => child.on('close', resolve));
+      expect({ code, err }).toEqual({
+        code: 2,
+        err: expect.stringMatching(/^The result could not .*ENOSPC/),
+      });
+    },
+  );
 
   it('no command, an unknown one, and help', async () => {
     expect(await start(['sing'])).toMatchObject({
@@ -482,7 +494,7 @@ describe('bad input: its own words, exit code 2, nothing written', () => {
     expect(help.code).toBe(0);
     for (const flag of ['--model', '--num-tokens', '--save-steps', '--mixed-precision', '--resume'])
       expect(help.out).toContain(flag);
-    // Names of the original and of earlier versions are taken, and not listed.
+    // Names of the original and of earlier versions are accepted, and not listed.
     expect(help.out).not.toMatch(/--(pretrained|data-json|train-batch)/);
   });
 });

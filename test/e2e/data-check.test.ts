@@ -30,9 +30,9 @@ describe('ip-adapter data check', () => {
     expect(stderr).not.toContain('Error');
     expect(exitCode).toBe(0);
     expect(stdout).toMatch(/rows +8, bad 0, incomplete 0, left out 0/);
-    expect(stdout).toMatch(/as stored +nothing that a viewer shows otherwise/);
+    expect(stdout).toMatch(/as stored +as viewers show them/);
     expect(stdout).toMatch(/width +min 10, median 80, max 400/);
-    expect(stdout).toMatch(/enlarged +1 smaller/);
+    expect(stdout).toMatch(/upscaled +1 smaller/);
     expect(stdout).toMatch(/tokens +not counted: --model/);
     expect(stdout).toMatch(/epoch +3 steps, 1 of them smaller/);
     expect(stdout).toMatch(/reading +[\d.]+ rows\/s here; an epoch's images take 0:\d\d/);

@@ -514,7 +514,7 @@ describe('signals', () => {
       words(out('nohup'), '--max-steps', '4'),
       when('Training', (child) => child.kill('SIGHUP')),
     );
-    expect(stderr).toContain('SIGHUP: there is no terminal here');
+    expect(stderr).toContain('SIGHUP: ignored, because the run has no terminal');
     expect(exitCode).toBe(0);
   });
 });

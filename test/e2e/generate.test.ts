@@ -35,7 +35,7 @@ const run = (...args: string[]) => runProgram(process.execPath, [command, ...arg
 const at = (name: string) => join(world.root, name);
 
 describe('ip-adapter generate', () => {
-  it('writes a picture with its settings in it, the same bytes each time', async () => {
+  it('writes an image with its settings in it, the same bytes each time', async () => {
     const draw = (out: string) =>
       run('generate', ...flags, '--images', world.picture(0), '--prompt', 'a, b', '--out', out);
     const { stdout, stderr, exitCode } = await draw('one.png');
@@ -49,7 +49,7 @@ describe('ip-adapter generate', () => {
     expect(readFileSync(at('two.png'))).toEqual(readFileSync(at('one.png')));
   });
 
-  it('writes several pictures, named by their seeds, and a contact sheet', async () => {
+  it('writes several images, named by their seeds, and a contact sheet', async () => {
     const references = ['--images', world.picture(0), world.picture(3), '--weights', '1', '0.5'];
     const { stdout } = await run(
       'generate',
@@ -67,7 +67,7 @@ describe('ip-adapter generate', () => {
     expect([width, height]).toEqual([128, 128]);
   });
 
-  it('takes embeddings in place of pictures, without the encoder', async () => {
+  it('takes embeddings in place of images, without the encoder', async () => {
     const embedded = await run(
       'embed',
       world.picture(0),
@@ -85,11 +85,11 @@ describe('ip-adapter generate', () => {
       '--images',
       world.picture(0),
       '--out',
-      'picture.png',
+      'image.png',
     );
     await run(...rest, '--images', 'refs.safetensors', '--out', 'embedding.png');
     const pixels = (name: string) => sharp(at(name)).raw().toBuffer();
-    expect(await pixels('embedding.png')).toEqual(await pixels('picture.png'));
+    expect(await pixels('embedding.png')).toEqual(await pixels('image.png'));
   });
 
   it('takes the names of version 0.1 for its flags, and several adapters from a file', async () => {
@@ -352,7 +352,7 @@ describe('the library', () => {
     );
   });
 
-  it('draws a picture in the example, and prints nothing', async () => {
+  it('generates an image in the example, and prints nothing', async () => {
     const example = join(root, 'examples/generate.ts');
     expect(readFileSync(example, 'utf8').trimEnd().split('\n').length).toBeLessThanOrEqual(20);
     const args = [

@@ -1,4 +1,4 @@
-/** @file What caches would take: a few batches are encoded as in the filling of a cache, and nothing is written. */
+/** @file Estimates caches: encodes a few batches as filling a cache would, and writes nothing. */
 import { existsSync } from 'node:fs';
 import type { Examples } from '../../data/data-loader.js';
 import type { Rows } from '../../data/dataset.js';
@@ -22,14 +22,14 @@ type RehearsalOptions = Omit<EncoderOptions, 'loader' | 'onMessage' | 'signal'>;
 
 export interface CacheRehearsal {
   measures: CacheMeasures[];
-  /** In place of the encoders: the encodings of the batches, which are to come in the same order again. */
+  /** Replaces the encoders: returns the encodings of the batches, which must come in the same order again. */
   encode: Partial<Record<Part, Encode>>;
 }
 
 /**
- * Encodes the batches by each part that is cached; the last one is measured.
+ * Encodes the batches with each cached part, and measures the last one.
  * @param batches one or more, with all inputs
- * @param readSeconds what reading the images of a row takes, which the loader does while an encoder runs
+ * @param readSeconds time to read the images of a row, which the loader does while an encoder runs
  */
 export function rehearseCaches(
   models: CachedModels,
@@ -82,14 +82,14 @@ export function rehearseCaches(
   return rehearsal;
 }
 
-/** @param rowBytes of the encoding of `row` */
+/** Returns the entries of a cache and their bytes. @param rowBytes of the encoding of `row` */
 function sizeOnDisk(
   part: Part,
   rowBytes: number,
   row: number,
   { rows, buckets, randomFlip = false }: RehearsalOptions,
 ): { entries: number; diskBytes: number } {
-  // A cache knows images by their content, which is not read here: files stand for it.
+  // A cache recognizes images by their content, which is not read here; file names are used instead.
   const keyOf = entryKeys(fileNames(rows), buckets)[part];
   const areaOf = (index: number): number => area(buckets?.[index]);
   const keys = new Set<string>();

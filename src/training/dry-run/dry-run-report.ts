@@ -7,53 +7,53 @@ import type { Tensor } from '../../torch/index.js';
 import type { PhaseMeasures } from './phase-meter.js';
 
 export interface DryRunReport {
-  /** Steps that the run has in all, and those of them that the checkpoint has which it resumes. */
+  /** Steps of the whole run, and those of them that the resumed checkpoint has. */
   totalSteps: number;
   doneSteps: number;
-  /** Of the steps that were run; null where the batch was skipped for a NaN or infinity. */
+  /** Loss of each step that was run; null where the batch was skipped because of NaN or infinity. */
   losses: (number | null)[];
-  /** The measured step, the last of them. */
+  /** The measured step: the last one. */
   step: StepMeasures;
   /** Parts that are encoded once, before the first step. */
   caches: CacheMeasures[];
   memory: {
-    /** Bytes of all tensors in the steps, the most in use at a time; null on a GPU, see `PhaseMeasures`. */
+    /** Peak bytes of all tensors during the steps; null on a GPU, see `PhaseMeasures`. */
     tensors: number | null;
-    /** Bytes of the process in memory, mapped files included: after the last step, and the most since it was started. */
+    /** Resident bytes of the process, mapped files included: after the last step, and the peak since its start. */
     resident: number;
     mostResident: number;
   };
   checkpoint: {
-    /** Of one. */
+    /** Size of one. */
     bytes: number;
-    /** How many the rest of the run leaves in the output folder. */
+    /** Checkpoints that the rest of the run leaves in the output folder. */
     count: number;
   };
-  /** Of the rest of the run, filling the caches included; saving and validation images are not. */
+  /** Duration of the rest of the run with filling the caches, without saving and validation images. */
   seconds: number;
-  /** Rows that were skipped: incomplete ones, and those whose image could not be read on the way. */
+  /** Rows that were skipped: incomplete ones, and those whose image could not be read. */
   badRows: BadRow[];
 }
 
 export interface StepMeasures {
-  /** Images of the step, and their size: with buckets that whose batch has the most pixels. */
+  /** Images of the step, and their size: with buckets, the size whose batch has the most pixels. */
   images: number;
   size: Size;
-  /** In the order of a step: what it is made of, and what each takes. */
+  /** The parts of a step in their order, with the time and memory of each. */
   parts: PartMeasures[];
-  /** All of the step, waiting for its images included. */
+  /** Duration of the whole step, waiting for its images included. */
   seconds: number;
 }
 
 export interface PartMeasures extends Weights {
   name: string;
-  /** Null of what is not run in the step by itself. */
+  /** Null for a part that is not run by itself. */
   seconds: number | null;
-  /** Bytes of all tensors while it ran, the most in use at a time; null where it is not run, and on a GPU. */
+  /** Peak bytes of all tensors while it ran; null where it is not run by itself, and on a GPU. */
   tensorBytes: number | null;
 }
 
-/** Bytes of tensors that stay. */
+/** Bytes of tensors that stay in memory. */
 export interface Weights {
   /** In pages of the models' files: the system can drop them and read them again. */
   mappedBytes: number;
@@ -61,14 +61,14 @@ export interface Weights {
 }
 
 export interface CacheMeasures extends PartMeasures {
-  /** Where its encodings would be written. */
+  /** Folder that its encodings would be written to. */
   folder: string;
-  /** Whether the folder is there: what it holds is not encoded again. */
+  /** Whether the folder exists: its encodings are not made again. */
   exists: boolean;
-  /** Encodings to be made and their bytes on disk, where none is there yet. */
+  /** Encodings to make and their bytes on disk, if none existed yet. */
   entries: number;
   diskBytes: number;
-  /** Of making all of them. */
+  /** Duration of making all of them. */
   totalSeconds: number;
 }
 
@@ -78,14 +78,14 @@ export const encoderNames: Readonly<Record<Part, string>> = {
   image: 'image encoder',
 };
 
-/** Of frozen weights. Those that are trained are written to, and then no longer the file's. */
+/** Returns the bytes of frozen weights. Trained weights are written to, and then no longer backed by the file. */
 export function weightsOf(tensors: readonly Tensor[]): Weights {
   const sum = (some: readonly Tensor[]): number => some.reduce((total, { bytes }) => total + bytes, 0);
   const mappedBytes = sum(tensors.filter(({ isMapped }) => isMapped));
   return { mappedBytes, heldBytes: sum(tensors) - mappedBytes };
 }
 
-/** A part without weights, or with those. */
+/** Returns the measures of a part, with or without weights. */
 export function part(
   name: string,
   measures: PhaseMeasures | undefined,

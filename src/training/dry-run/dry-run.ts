@@ -1,6 +1,6 @@
 /**
- * @file A dry run: all of a training run up to its first steps, to the same errors and the same losses, and nothing
- * written. It tells what a step takes, part by part, and what the whole run will.
+ * @file A dry run: a training run up to its second step, with the same errors and the same losses, without writing
+ * anything. It reports the time and memory of a step, part by part, and of the whole run.
  */
 
 import { join } from 'node:path';
@@ -26,17 +26,17 @@ import { rehearsedBatches } from './rehearsed-batches.js';
 const encoderOrder = ['latents', 'text', 'image'] as const satisfies readonly Part[];
 
 /**
- * Does what `train` does with these options up to its second step, and writes nothing; a model that is not in the Hub's
- * cache yet is downloaded into it.
+ * Runs what `train` runs with these options up to its second step, and writes nothing; a model that is not in the Hub's
+ * cache is downloaded into it.
  * @throws what `train` would throw before its third step; ConfigError for a dataset from standard input
  */
 export async function dryRun(options: TrainOptions, context: RunContext = {}): Promise<DryRunReport> {
   if (resolveOptions(trainOptionsSchema, options).dataset.includes('-'))
     throw new ConfigError(
-      '--dataset (dataset) is -, which a dry run cannot read: a pipe can be read once, and the run itself needs it. Keep the tar in a file, and name it',
+      '--dataset (dataset) is -, which a dry run cannot read: a pipe can be read only once, and the run itself needs it. Save the tar as a file, and give its name',
     );
   return withContext(context, (guarded) =>
-    // Phases cannot be told apart in a graph.
+    // The phases of a graph cannot be measured separately.
     withRun({ ...options, cudaGraphs: false }, guarded, async (run) => {
       try {
         return await rehearse(run, guarded);
@@ -47,7 +47,7 @@ export async function dryRun(options: TrainOptions, context: RunContext = {}): P
   );
 }
 
-/** The caller may go on with the run itself, which needs the memory. */
+/** The caller may start the run itself next, which needs the memory. */
 function release({ training: { models, adapter, optimizer, ema } }: PreparedRun): void {
   const weights = [...models.backbone.parameters(), ...adapter.parameters()];
   const state = [...optimizer.stateDict().values(), ...(ema?.stateDict().values() ?? [])];
@@ -90,14 +90,14 @@ async function rehearse(run: PreparedRun, { signal }: GuardedContext): Promise<D
 const noCaches: CacheRehearsal = { measures: [], encode: {} };
 
 interface RehearsedStep {
-  /** Null where the batch was skipped. */
+  /** Null if the batch was skipped. */
   loss: number | null;
   measures: StepMeasures;
   tensorBytes: number | null;
   resident: number;
 }
 
-/** The steps, as `train` takes them. */
+/** Runs the steps as `train` does. */
 async function rehearseSteps(
   run: PreparedRun,
   loaded: ReadonlyMap<Part, FrozenEncoder>,
@@ -110,7 +110,7 @@ async function rehearseSteps(
   let start = performance.now();
   for await (const batch of rehearsedBatches(run, loader, inputs)) {
     const readSeconds = (performance.now() - start) / 1000;
-    // Here Ctrl-C is heard.
+    // Yield, so that signals are handled.
     await setImmediate();
     signal.throwIfAborted();
     const meter = new PhaseMeter(target.device);
@@ -139,13 +139,13 @@ function checkpointBytes({ training: { adapter, optimizer, ema, generator }, sta
   });
 }
 
-/** At each multiple of saveSteps, and at the end. */
+/** Returns the number of checkpoints: at each multiple of saveSteps, and at the end. */
 function checkpointsLeft({ training: { config }, state }: PreparedRun): number {
   const saves = Math.ceil(state.totalSteps / config.saveSteps) - Math.floor(state.step / config.saveSteps);
   return Math.min(saves, config.checkpointsTotalLimit ?? Number.POSITIVE_INFINITY);
 }
 
-/** Reads the batches of the steps with all that encoders take, which cached parts leave out in the steps themselves. */
+/** Reads the batches of the steps with the inputs of all encoders, which the steps themselves leave out for cached parts. */
 async function rehearseCachesOf(run: PreparedRun, signal: AbortSignal): Promise<CacheRehearsal> {
   const { training, dataset, target, buckets, loader } = run;
   const { config, models } = training;
@@ -156,7 +156,7 @@ async function rehearseCachesOf(run: PreparedRun, signal: AbortSignal): Promise<
   for await (const batch of rehearsedBatches(run, reader, inputs)) batches.push(batch);
   const count = batches.reduce((sum, { rows }) => sum + rows.length, 0);
   const readSeconds = (performance.now() - start) / 1000 / count;
-  // What cannot be read is found in filling a cache, and skipped in the steps.
+  // Rows that cannot be read are found while a cache is filled, and skipped in the steps.
   for (const [row, bad] of reader.badRows) loader.badRows.set(row, bad);
   signal.throwIfAborted();
   return rehearseCaches(models, batches, readSeconds, {
@@ -179,7 +179,7 @@ function meteredEncoders(
   return Object.fromEntries(metered);
 }
 
-/** The parts of a step that was just done. */
+/** Returns the measures of the step that was just done. */
 function measuresOf(
   { training: { adapter, models, optimizer, ema, config }, buckets }: PreparedRun,
   loaded: ReadonlyMap<Part, FrozenEncoder>,
@@ -205,7 +205,7 @@ function measuresOf(
     part('UNet', undefined, weightsOf(models.backbone.parameters())),
     part('adapter', undefined, held(parameters)),
     part('forward', meter.phase('forward')),
-    // The gradients are as large as what they are of, and go with the update.
+    // The gradients are as large as the parameters, and are released by the update.
     part('backward', meter.phase('backward'), held(parameters)),
     part('AdamW', meter.phase('update'), held(optimizer.stateDict().values())),
     ...(ema === null ? [] : [part('moving average', undefined, held(ema.stateDict().values()))]),

@@ -1,17 +1,17 @@
-/** @file Seconds and memory by the phases of a step. */
+/** @file Measures time and memory of the phases of a step. */
 import { type Device, memoryStats, resetMemoryPeak, synchronize } from '../../torch/index.js';
 
 export interface PhaseMeasures {
-  /** The sum, where a step has a phase several times. */
+  /** Sum over all runs of the phase. */
   seconds: number;
   /**
-   * Bytes of all tensors on the device, the most that were in use at a time (on the CPU in blocks of 64 KiB and more); null
-   * on a GPU where the addon was built without CUDA's headers.
+   * Peak bytes of all tensors on the device (on the CPU, of blocks of 64 KiB and more); null on a GPU where the addon was
+   * built without CUDA's headers.
    */
   tensorBytes: number | null;
 }
 
-/** Measures phases from its making on. The device is waited for at both ends of each. */
+/** Measures phases from its construction on. The device is synchronized before and after each phase. */
 export class PhaseMeter {
   readonly #device: Device;
   readonly #phases = new Map<string, PhaseMeasures>();
@@ -25,7 +25,7 @@ export class PhaseMeter {
     this.#start = performance.now();
   }
 
-  /** Runs `work` as a phase. Phases do not lie in one another. */
+  /** Runs `work` as a phase. Phases cannot be nested. */
   readonly around = <T>(phase: string, work: () => T): T => {
     this.#read();
     const start = performance.now();
@@ -39,18 +39,18 @@ export class PhaseMeter {
     return result;
   };
 
-  /** Undefined of a phase that was not run. */
+  /** Returns undefined for a phase that was not run. */
   phase(name: string): PhaseMeasures | undefined {
     return this.#phases.get(name);
   }
 
-  /** From the making until now, in the phases and between them. */
+  /** Returns the measures from construction until now, in the phases and between them. */
   total(): PhaseMeasures {
     this.#read();
     return { seconds: (performance.now() - this.#start) / 1000, tensorBytes: this.#mostBytes };
   }
 
-  /** The most bytes since the last reading. */
+  /** Returns the peak bytes since the last call. */
   #read(): number | null {
     synchronize(this.#device);
     const { cpuPeakBytes, gpuPeakBytes } = memoryStats(this.#device);

@@ -1,16 +1,16 @@
-/** @file The batches that a dry run takes its steps with. */
+/** @file Chooses the batches of a dry run. */
 import type { DataLoader, Examples, Input, Sample } from '../../data/data-loader.js';
 import type { DatasetRow } from '../../data/dataset.js';
 import type { Size } from '../../images/image.js';
 import { batchesFrom, type PreparedRun } from '../train.js';
 
-/** The first one warms up: pages come from the disk, blocks of memory from the system. The last one is measured. */
+/** The first one warms up (reads pages from the disk, takes memory from the system); the last one is measured. */
 const BATCHES = 2;
 
 /**
- * The two batches that the run comes to first; with buckets twice the batch of the most pixels, for that one must fit
- * into memory. The same ones at each call.
- * @param inputs what the loader's batches hold
+ * Yields the first two batches of the run; with buckets, the batch with the most pixels twice, because that one must fit
+ * into memory. Every call yields the same ones.
+ * @param inputs of the loader's batches
  * @throws DatasetError as the loader
  */
 export async function* rehearsedBatches(
@@ -20,7 +20,7 @@ export async function* rehearsedBatches(
 ): AsyncGenerator<Examples> {
   const batches =
     run.buckets === undefined
-      ? // A run may end before its second batch, and the measuring must not.
+      ? // A run may end before its second batch, which is measured here.
         batchesFrom(loader, run.state, Number.POSITIVE_INFINITY)
       : largestBatches(run, run.buckets, loader, inputs);
   let given = 0;
@@ -30,7 +30,7 @@ export async function* rehearsedBatches(
   }
 }
 
-/** The largest batch again and again. */
+/** Yields the largest batch repeatedly. */
 async function* largestBatches(
   { training: { config }, dataset }: PreparedRun,
   buckets: readonly Size[],
@@ -40,20 +40,20 @@ async function* largestBatches(
   const batchSize = config.batchSize * config.gradientAccumulationSteps;
   for (;;) {
     const rows = largestBatch(buckets, loader.badRows, batchSize);
-    // It throws: none can be read.
+    // This throws, because no row can be read.
     if (rows.length === 0) yield* loader.batches(0);
     const samples = rows.map((row): Sample => {
       const { captions } = dataset.rows.at(row) as DatasetRow;
       const drop = { dropImage: false, dropText: false };
       return { row, drop, caption: captions[0] as string, flip: false };
     });
-    // With a row less that cannot be read, another batch may be the largest.
+    // Without a row that cannot be read, another batch may be the largest.
     for await (const batch of loader.read(samples, inputs))
       if (batch.rows.length === rows.length) yield batch;
   }
 }
 
-/** Rows of one bucket that make the batch of the most pixels; none where all are bad. */
+/** Returns the rows of one bucket that make the batch with the most pixels; none where all are bad. */
 function largestBatch(
   buckets: readonly Size[],
   badRows: ReadonlyMap<number, unknown>,
