@@ -249,7 +249,7 @@ describe('load', () => {
     );
     await expect(load(vitH)).rejects.toThrow(CheckpointError);
     await expect(load(vitH)).rejects.toThrow(
-      /another image encoder than .*image_encoder: it takes image features 1280 wide, and these are 48 wide. Give .*ViT-H\/14/,
+      /another image encoder than .*image_encoder: it reads image features 1280 wide, and these are 48 wide. Give .*ViT-H\/14/,
     );
     const sdxl = rewritten('sdxl', (key) =>
       key === 'image_proj.proj_out.weight' ? [[32, 2048]] : undefined,

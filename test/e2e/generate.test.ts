@@ -253,7 +253,7 @@ describe('ip-adapter generate', () => {
 
   const least = '--steps 1 --width 8 --height 8 --scale 0 --guidance-scale 0 --range 0.5 0.5 --batch-size 1';
   const most =
-    '--steps 999 --width 8 --height 8 --scale 10000 --guidance-scale 10000 --batch-size 1000000000 --weights 1000000000';
+    '--steps 20 --width 8 --height 8 --scale 10000 --guidance-scale 10000 --batch-size 1000000000 --weights 1000000000';
   it.each<[string, number, RegExp[]]>([
     [`--seed ${2 ** 52} --num-images 2`, 0, []],
     [`${least} --scheduler ddim`, 0, []],
@@ -350,6 +350,19 @@ describe('the library', () => {
     expect(stdout.split(',')).toEqual(
       expect.arrayContaining(['ConfigError', 'IPAdapterPipeline', 'embed', 'evaluate', 'train']),
     );
+  });
+
+  it('trains in the example, and resumes there', async () => {
+    const args = [join(root, 'examples/train.ts'), world.model, world.imageEncoder];
+    const runExample = (dataset: string) =>
+      runProgram(join(root, 'node_modules/.bin/tsx'), [...args, dataset, at('example')], { cwd: root });
+    writeFileSync(at('images/data.json'), readFileSync(at('data.json')));
+    const first = await runExample(at('images/data.json'));
+    expect(first.stderr).toMatch(/step 4: loss \d\.\d{4}$/m);
+    expect([first.exitCode, first.stdout]).toEqual([0, `4 steps: ${at('example/checkpoint-4')}`]);
+    expect((await runExample(at('images/data.json'))).stderr).toContain('Nothing is left to do');
+    const wrong = await runExample('none.json');
+    expect([wrong.exitCode, wrong.stderr]).toEqual([2, expect.stringContaining('none.json')]);
   });
 
   it('generates an image in the example, and prints nothing', async () => {
