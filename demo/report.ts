@@ -15,7 +15,7 @@ export interface Column {
 }
 
 /** Images to show: the prompts in the first column. */
-export interface Columns {
+interface Columns {
   /** Files of the image prompts. */
   prompts: readonly string[];
   columns: readonly Column[];

@@ -94,7 +94,7 @@ describe('ClipMetric', () => {
     expect(() => ClipMetric.load(vision(), text(), target)).toThrow(/32 wide and the image embeddings 40/);
     expect(() => ClipMetric.load(at('clip'), at('text'), target)).toThrow(ConfigError);
     expect(() => ClipMetric.load(at('none'), undefined, target)).toThrow(
-      /model folder at .*none but it does not exist/,
+      /a model at .*none but there is no such folder or file/,
     );
     mkdirSync(at('empty'), { recursive: true });
     expect(() => ClipMetric.load(vision(), at('empty'), target)).toThrow(/empty/);

@@ -134,7 +134,7 @@ describe('evaluate', () => {
     const before = memoryStats().liveTensors;
     const wrong = new Error('mine');
     const onEvent = (event: RunEvent) => {
-      if (event.type === 'progress' && event.done === 7) throw wrong;
+      if (event.type === 'progress' && event.done === 5) throw wrong;
     };
     await expect(evaluate(options, { onEvent })).rejects.toBe(wrong);
     expect(memoryStats().liveTensors).toBe(before);

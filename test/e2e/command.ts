@@ -1,5 +1,6 @@
 /** @file Runs a program as a shell does, and waits for its end. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 
 export interface Ended {
   exitCode: number | null;
@@ -40,4 +41,32 @@ export function runProgram(
       resolve({ exitCode, stdout: stdout.trimEnd(), stderr: stderr.trimEnd() }),
     );
   });
+}
+
+/** The built command. */
+export const ipAdapter = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+
+interface Finished {
+  code: number | null;
+  signal: string | null;
+  out: string;
+  err: string;
+}
+
+/** Starts the built command, as a user's shell does. `onError` sees what it has written to stderr whenever there is more. */
+export function start(
+  args: readonly string[],
+  onError?: (text: string, child: ChildProcess) => void,
+): Promise<Finished> {
+  const child = spawn(process.execPath, [ipAdapter, ...args]);
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (chunk) => {
+    out += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    err += chunk;
+    onError?.(err, child);
+  });
+  return new Promise((resolve) => child.on('close', (code, signal) => resolve({ code, signal, out, err })));
 }
