@@ -33,7 +33,7 @@ describe('ip-adapter data check', () => {
     expect(stdout).toMatch(/as stored +as viewers show them/);
     expect(stdout).toMatch(/width +min 10, median 80, max 400/);
     expect(stdout).toMatch(/upscaled +1 smaller/);
-    expect(stdout).toMatch(/tokens +not counted: --model/);
+    expect(stdout).toMatch(/tokens +not counted: give --model/);
     expect(stdout).toMatch(/epoch +3 steps, 1 of them smaller/);
     expect(stdout).toMatch(/reading +[\d.]+ rows\/s here; an epoch's images take 0:\d\d/);
     expect(stdout).not.toContain('bucket');
@@ -90,6 +90,6 @@ describe('ip-adapter data check', () => {
     const help = await run('data', 'check', '--help');
     expect(help.exitCode).toBe(0);
     expect(help.stdout).toMatch(/--buckets +train on images in their own aspect/);
-    expect(help.stdout).toMatch(/Exit code: 0 where every image can be read; 2 where one cannot/);
+    expect(help.stdout).toMatch(/Exit code: 0 if every image can be read; 2 if one cannot/);
   });
 });
