@@ -183,5 +183,5 @@ The adapter: ${checkpoint}/ip_adapter.safetensors, and as a .bin beside the page
 Next:
    generate with it     ${generateCommand}
    train longer         npm start -- --steps 6000
-   your own images      the section "Train on your own files" in README.md
+   your own images      the section "Train on your own images" in README.md
 `);

@@ -2,7 +2,7 @@
  * @file A font of 5 × 7 pixels for labels in images: a server may have no fonts, and then sharp draws none. ASCII only;
  * every other character is a box.
  */
-import type { RgbImage } from './image.js';
+import type { RgbImage } from '../base/rgb-image.js';
 
 const [columns, rows] = [5, 7];
 /** A glyph with the space after it. */

@@ -2,7 +2,7 @@
 import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
 import { ConfigError } from '../base/errors.js';
-import type { RgbImage, Size } from './image.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
 
 /** Signature and header come first in every PNG: 8 bytes, and 25 of the IHDR chunk. */
 const HEADER_BYTES = 33;

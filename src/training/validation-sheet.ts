@@ -1,5 +1,5 @@
 /** @file The sheet of validation images: a row for each image prompt, with words that say what is seen. */
-import type { RgbImage, Size } from '../images/image.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
 import { drawText, fitText, lineHeight } from '../images/pixel-font.js';
 import { contactSheet } from '../images/png.js';
 

@@ -10,18 +10,18 @@ import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { writeFileAtomically } from '../base/atomic-file.js';
 import { CheckpointError, ConfigError, isSystemError } from '../base/errors.js';
 import { makeFolder } from '../base/make-folder.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
 import type { GuardedContext } from '../base/run-context.js';
-import type { Backbone, LatentSpace } from '../diffusion/model.js';
+import type { AutoencoderKL, Backbone, LatentSpace } from '../diffusion/model.js';
 import { openDiffusionModel } from '../diffusion/open-model.js';
 import { type EncodedPrompts, encodePrompts, promptsOf, releaseTensors } from '../generation/conditions.js';
 import type { DenoiseSettings } from '../generation/denoise.js';
 import { drawImages } from '../generation/draw.js';
 import { truncationWarning } from '../generation/truncation-warning.js';
-import { type RgbImage, readImage, type Size } from '../images/image.js';
+import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { encodePng } from '../images/png.js';
 import { trainCrop } from '../images/train-transform.js';
-import type { AutoencoderKL } from '../models/vae/autoencoder-kl.js';
 import { drawOptionsSchema } from '../options/generate-options.js';
 import { resolveOptions } from '../options/options.js';
 import type { ResolvedTrainOptions } from '../options/train-options.js';
@@ -82,7 +82,7 @@ export async function openValidation(
     steps,
     ...size,
   });
-  const settings = { ...drawing, ...size, scale: config.validationScale };
+  const settings = { ...drawing, ...size, scale: config.validationScale, clipSkip: config.clipSkip };
   const { batchSize } = drawing;
   // Without messages: the run reports its models itself.
   const target = { device: context.device, dtype: context.dtype };
@@ -193,7 +193,7 @@ export class Validation implements Disposable {
    */
   async draw(step: number, reporter: StepReporter): Promise<void> {
     if (step === this.#drawnAt) return;
-    await reporter.aside(async () => {
+    await reporter.untimed(async () => {
       try {
         const sheet = await this.#sheet(step);
         if (sheet !== undefined) await this.#show(sheet, step, reporter);

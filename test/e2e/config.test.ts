@@ -57,6 +57,7 @@ describe('ip-adapter train --config', { timeout: 240_000 }, () => {
       seed: 7,
       save_steps: 2,
       output_dir: 'first',
+      num_tokens: 16,
     });
     expect(kept).toMatchObject({ random_flip: true, use_ema: false });
     // What has no effect beside these is not there.

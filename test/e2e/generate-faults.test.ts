@@ -31,7 +31,7 @@ describe('ip-adapter generate, refused or interrupted', () => {
   it.each([
     [['--steps', 'many'], /--steps is "many"; it must be a whole number/],
     [['--images', 'none.png'], /ENOENT|none.png but the file is missing/],
-    [['--weights', '1'], /--weights .* has 1 of them for 0 --images/],
+    [['--weights', '1'], /--weights .* has 1 values for 0 --images/],
     [['--out', 'image.jpg'], /--out .*must end in .png/],
     [['--out', 'none/image.png'], /folder for --out/],
     [['--threads', '100000000'], /--threads is 100000000; it must be a whole number from 1 to 1,024/],
@@ -107,7 +107,7 @@ describe('ip-adapter generate, refused or interrupted', () => {
     [`--seed ${2 ** 52} --num-images 2`, 0, []],
     [`${least} --scheduler ddim`, 0, []],
     [`${most} --scheduler ddim`, 0, []],
-    ['--steps 1001', 2, [/1000 timesteps/]],
+    ['--steps 1001', 2, [/at most 1000 steps/]],
     [
       `--seed ${2 ** 52 + 1} --steps 0 --width 8200 --height 0 --num-images 10001 --batch-size 0 --guidance-scale -1`,
       2,

@@ -1,74 +1,77 @@
 /** @file The report of a dry run. */
-
-import type { BadRow } from '../../data/bad-rows.js';
-import type { Size } from '../../images/image.js';
+import type { BadRow } from '../../base/listing.js';
+import type { Size } from '../../base/rgb-image.js';
 import type { Part } from '../../options/train-options.js';
 import type { Tensor } from '../../torch/index.js';
 import type { PhaseMeasures } from './phase-meter.js';
 
 export interface DryRunReport {
-  /** Steps of the whole run, and those of them that the resumed checkpoint has. */
+  /** Steps of the whole run. */
   totalSteps: number;
+  /** Steps done in the checkpoint that the run resumes from. */
   doneSteps: number;
-  /** Loss of each step that was run; null where the batch was skipped because of NaN or infinity. */
+  /** The loss of each step that was taken; null where the batch was skipped because of a NaN or infinity. */
   losses: (number | null)[];
-  /** The measured step: the last one. */
+  /** The last step, which was measured. */
   step: StepMeasures;
   /** Parts that are encoded once, before the first step. */
   caches: CacheMeasures[];
   memory: {
-    /** Peak bytes of all tensors during the steps; null on a GPU, see `PhaseMeasures`. */
+    /** Peak bytes of all tensors during the steps; may be null on a GPU, see `PhaseMeasures`. */
     tensors: number | null;
-    /** Resident bytes of the process, mapped files included: after the last step, and the peak since its start. */
+    /** Resident bytes of the process after the last step, mapped files included. */
     resident: number;
+    /** Peak resident bytes since the process started. */
     mostResident: number;
   };
   checkpoint: {
-    /** Size of one. */
+    /** Bytes of one checkpoint. */
     bytes: number;
-    /** Checkpoints that the rest of the run leaves in the output folder. */
+    /** How many checkpoints the rest of the run leaves in the output folder. */
     count: number;
   };
-  /** Duration of the rest of the run with filling the caches, without saving and validation images. */
+  /** Estimate for the rest of the run, with the filling of caches, without saving and validation images. */
   seconds: number;
   /** Rows that were skipped: incomplete ones, and those whose image could not be read. */
   badRows: BadRow[];
 }
 
 export interface StepMeasures {
-  /** Images of the step, and their size: with buckets, the size whose batch has the most pixels. */
+  /** Images in the batch. */
   images: number;
+  /** Their size; with buckets, the size whose batch has the most pixels. */
   size: Size;
-  /** The parts of a step in their order, with the time and memory of each. */
+  /** The parts of the step, in their order. */
   parts: PartMeasures[];
-  /** Duration of the whole step, waiting for its images included. */
+  /** The whole step, including the wait for its images. */
   seconds: number;
 }
 
 export interface PartMeasures extends Weights {
   name: string;
-  /** Null for a part that is not run by itself. */
+  /** Null for a part that does not run by itself. */
   seconds: number | null;
-  /** Peak bytes of all tensors while it ran; null where it is not run by itself, and on a GPU. */
+  /** Peak bytes of all tensors while the part ran; null for a part that does not run by itself, and on a GPU. */
   tensorBytes: number | null;
 }
 
 /** Bytes of tensors that stay in memory. */
 export interface Weights {
-  /** In pages of the models' files: the system can drop them and read them again. */
+  /** Bytes in mapped files, which the system can drop and read again. */
   mappedBytes: number;
   heldBytes: number;
 }
 
 export interface CacheMeasures extends PartMeasures {
-  /** Folder that its encodings would be written to. */
+  /** The folder that the encodings would be written to. */
   folder: string;
-  /** Whether the folder exists: its encodings are not made again. */
+  /** Whether the folder exists; encodings that it holds are not made again. */
   exists: boolean;
-  /** Encodings to make and their bytes on disk, if none existed yet. */
+  /** Encodings of the whole dataset. */
   entries: number;
+  /** Bytes of all of them on disk. */
   diskBytes: number;
-  /** Duration of making all of them. */
+  /** Time to make all of them. */
   totalSeconds: number;
 }
 
@@ -78,14 +81,14 @@ export const encoderNames: Readonly<Record<Part, string>> = {
   image: 'image encoder',
 };
 
-/** Returns the bytes of frozen weights. Trained weights are written to, and then no longer backed by the file. */
+/** Returns the bytes of frozen weights, mapped and in memory. */
 export function weightsOf(tensors: readonly Tensor[]): Weights {
   const sum = (some: readonly Tensor[]): number => some.reduce((total, { bytes }) => total + bytes, 0);
   const mappedBytes = sum(tensors.filter(({ isMapped }) => isMapped));
   return { mappedBytes, heldBytes: sum(tensors) - mappedBytes };
 }
 
-/** Returns the measures of a part, with or without weights. */
+/** Returns the measures of a part, by default one without weights. */
 export function part(
   name: string,
   measures: PhaseMeasures | undefined,

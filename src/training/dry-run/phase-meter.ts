@@ -1,8 +1,8 @@
-/** @file Measures time and memory of the phases of a step. */
+/** @file Measures the time and memory of the phases of a step. */
 import { type Device, memoryStats, resetMemoryPeak, synchronize } from '../../torch/index.js';
 
 export interface PhaseMeasures {
-  /** Sum over all runs of the phase. */
+  /** The sum over all runs of the phase. */
   seconds: number;
   /**
    * Peak bytes of all tensors on the device (on the CPU, of blocks of 64 KiB and more); null on a GPU where the addon was
@@ -11,7 +11,7 @@ export interface PhaseMeasures {
   tensorBytes: number | null;
 }
 
-/** Measures phases from its construction on. The device is synchronized before and after each phase. */
+/** Measures phases, and the total since its construction. It waits for the device at the start and end of each phase. */
 export class PhaseMeter {
   readonly #device: Device;
   readonly #phases = new Map<string, PhaseMeasures>();
@@ -25,26 +25,26 @@ export class PhaseMeter {
     this.#start = performance.now();
   }
 
-  /** Runs `work` as a phase. Phases cannot be nested. */
-  readonly around = <T>(phase: string, work: () => T): T => {
+  /** Runs `work` as a phase and measures it. Phases must not be nested. */
+  readonly measure = <T>(phase: string, work: () => T): T => {
     this.#read();
     const start = performance.now();
     const result = work();
     const tensorBytes = this.#read();
-    const before = this.#phases.get(phase);
+    const earlier = this.#phases.get(phase);
     this.#phases.set(phase, {
-      seconds: (before?.seconds ?? 0) + (performance.now() - start) / 1000,
-      tensorBytes: larger(before?.tensorBytes ?? null, tensorBytes),
+      seconds: (earlier?.seconds ?? 0) + (performance.now() - start) / 1000,
+      tensorBytes: larger(earlier?.tensorBytes ?? null, tensorBytes),
     });
     return result;
   };
 
-  /** Returns undefined for a phase that was not run. */
+  /** Returns the measures of a phase; undefined if it was not run. */
   phase(name: string): PhaseMeasures | undefined {
     return this.#phases.get(name);
   }
 
-  /** Returns the measures from construction until now, in the phases and between them. */
+  /** Returns the measures from the construction until now, in the phases and between them. */
   total(): PhaseMeasures {
     this.#read();
     return { seconds: (performance.now() - this.#start) / 1000, tensorBytes: this.#mostBytes };

@@ -1,17 +1,18 @@
-/** @file Chooses the batches of a dry run. */
+/** @file The batches of a dry run. */
+
+import type { Size } from '../../base/rgb-image.js';
 import type { DataLoader, Examples, Input, Sample } from '../../data/data-loader.js';
 import type { DatasetRow } from '../../data/dataset.js';
-import type { Size } from '../../images/image.js';
-import { batchesFrom, type PreparedRun } from '../train.js';
+import { type PreparedRun, remainingBatches } from '../prepare.js';
 
-/** The first one warms up (reads pages from the disk, takes memory from the system); the last one is measured. */
+/** The first batch warms up: files are paged in, and memory is allocated. The last one is measured. */
 const BATCHES = 2;
 
 /**
- * Yields the first two batches of the run; with buckets, the batch with the most pixels twice, because that one must fit
- * into memory. Every call yields the same ones.
- * @param inputs of the loader's batches
- * @throws DatasetError as the loader
+ * Yields the first two batches of the run; with buckets, twice the batch with the most pixels, because that one must fit
+ * into memory. Each call yields the same batches.
+ * @param inputs the inputs that the loader's batches hold
+ * @throws DatasetError as the loader does
  */
 export async function* rehearsedBatches(
   run: PreparedRun,
@@ -20,17 +21,17 @@ export async function* rehearsedBatches(
 ): AsyncGenerator<Examples> {
   const batches =
     run.buckets === undefined
-      ? // A run may end before its second batch, which is measured here.
-        batchesFrom(loader, run.state, Number.POSITIVE_INFINITY)
+      ? // Without an end: a run of one batch is measured, too.
+        remainingBatches(loader, run.state, Number.POSITIVE_INFINITY)
       : largestBatches(run, run.buckets, loader, inputs);
-  let given = 0;
+  let yielded = 0;
   for await (const batch of batches) {
     yield batch;
-    if (++given === BATCHES) return;
+    if (++yielded === BATCHES) return;
   }
 }
 
-/** Yields the largest batch repeatedly. */
+/** Yields the batch with the most pixels, without end. */
 async function* largestBatches(
   { training: { config }, dataset }: PreparedRun,
   buckets: readonly Size[],
@@ -47,13 +48,13 @@ async function* largestBatches(
       const drop = { dropImage: false, dropText: false };
       return { row, drop, caption: captions[0] as string, flip: false };
     });
-    // Without a row that cannot be read, another batch may be the largest.
+    // If a row of it cannot be read, another batch may be the largest.
     for await (const batch of loader.read(samples, inputs))
       if (batch.rows.length === rows.length) yield batch;
   }
 }
 
-/** Returns the rows of one bucket that make the batch with the most pixels; none where all are bad. */
+/** Returns rows of one bucket that make the batch with the most pixels; none if all rows are bad. */
 function largestBatch(
   buckets: readonly Size[],
   badRows: ReadonlyMap<number, unknown>,
