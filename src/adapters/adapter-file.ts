@@ -6,6 +6,7 @@
 import { CheckpointError } from '../base/errors.js';
 import { readSafetensors, readTorchZip, writeSafetensors, writeTorchZip } from '../formats/index.js';
 import { Tensor } from '../torch/index.js';
+import { adapterMetadata } from './adapter-metadata.js';
 import { describeAdapter } from './kinds.js';
 import { adapterOfCheckpoint, isTrainedKey } from './training-checkpoint.js';
 
@@ -63,7 +64,7 @@ function flatten(path: string, content: unknown): Map<string, Tensor> {
 /** Writes the form that the name's ending asks for. */
 export function writeAdapter(path: string, tensors: ReadonlyMap<string, Tensor>): void {
   if (path.endsWith('.safetensors')) {
-    writeSafetensors(path, tensors, { format: 'pt' });
+    writeSafetensors(path, tensors, adapterMetadata(tensors));
     return;
   }
   const nested = parts.map((part) => {

@@ -12,6 +12,7 @@
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { adapterFile } from '../adapters/adapter-path.js';
+import { peerLimits } from '../adapters/peer-limits.js';
 import { Deferred } from '../base/deferred.js';
 import { TrainingError } from '../base/errors.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
@@ -127,6 +128,7 @@ export async function withRun<T>(
   const generator = new Generator(target.device, config.seed);
   const { adapter, kind } = createAdapter(opened, config, startFrom, target.device);
   deferred.add(() => adapter[Symbol.dispose]());
+  if (startFrom === undefined) peerLimits(adapter.namedParameters()).forEach(context.onMessage);
   // What was chosen for the options that were left out.
   Object.assign(state.options, { kind: kind.name, numTokens: adapter.image_proj.numTokens ?? undefined });
   const needsSizes = config.buckets || opened.model.sizeConditioning !== null;
