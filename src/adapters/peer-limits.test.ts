@@ -37,6 +37,13 @@ it('base with another number of tokens is loaded by neither', () => {
   expect(limits.map((limit) => limit.split(' ')[0])).toEqual(['ComfyUI', 'diffusers']);
 });
 
+it('full-face of SDXL, which is not published, is not loaded by ComfyUI', () => {
+  const sizes = { embeddingDim: 32, crossAttentionDim: 2048, numTokens: 0 };
+  expect(peerLimits(adapterOf(fullFace, sizes))).toEqual([
+    expect.stringMatching(/^ComfyUI .* expects 1280 channels of the image tokens, and there are 2048$/),
+  ]);
+});
+
 it('a narrow Plus has fewer heads than ComfyUI expects', () => {
   const [limit] = peerLimits(adapterOf(plus, { embeddingDim: 32, crossAttentionDim: 64, numTokens: 16 }));
   expect(limit).toMatch(/expects 12 attention heads of 64, and there are 1$/);

@@ -39,8 +39,10 @@ export function peerLimits(tensors: ReadonlyMap<string, Tensor>): string[] {
 function limitsOf({ kind, sizes, shapes }: AdapterDescription): Limit[] {
   if (kind.name === 'base')
     return [{ what: 'image tokens', value: sizes.numTokens, comfyUI: 4, diffusers: 4 }];
-  if (kind.name !== 'plus') return [];
   const isSDXL = sizes.crossAttentionDim === 2048;
+  if (kind.name === 'full-face' && isSDXL)
+    return [{ what: 'channels of the image tokens', value: sizes.crossAttentionDim, comfyUI: 1280 }];
+  if (kind.name !== 'plus') return [];
   const depths = [...shapes.keys()].map((key) => Number(/^layers\.(\d+)\./.exec(key)?.[1] ?? -1));
   return [
     { what: 'image tokens', value: sizes.numTokens, comfyUI: 16 },
