@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import process from 'node:process';
 
 const comfyUI = {
   repository: 'https://github.com/cubiq/ComfyUI_IPAdapter_plus',
@@ -24,7 +25,24 @@ export function checkOutComfyUI(folder: string): string {
   return path;
 }
 
-/** Runs a program to its end, with its messages on this one's. */
-export function run(program: string, args: readonly string[]): void {
-  execFileSync(program, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+/** Returns the versions of the peers' packages, such as 'torch 2.13.0'. */
+export function versionsOf(python: string): string[] {
+  const names = ['torch', 'diffusers', 'transformers', 'accelerate', 'safetensors'];
+  const words = names.map((name) => `'${name} ' + version('${name}')`).join(', ');
+  const code = `from importlib.metadata import version; print(${words}, sep='\\n')`;
+  return run(python, ['-c', code]).trim().split('\n');
+}
+
+/**
+ * Runs a program to its end and returns what it prints. It gets one thread, since the models are tiny.
+ * @throws an error with the program's messages where it fails
+ */
+export function run(program: string, args: readonly string[]): string {
+  const env = { ...process.env, OMP_NUM_THREADS: '1' };
+  return execFileSync(program, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    encoding: 'utf8',
+    maxBuffer: 2 ** 26,
+    env,
+  });
 }

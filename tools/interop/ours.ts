@@ -1,5 +1,4 @@
 /** @file Our side: models that peers have saved, adapters that our commands train, and what they compute. */
-import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeAdapter } from '../../src/adapters/adapter-file.js';
@@ -14,6 +13,7 @@ import type { TrainableKind } from '../../src/options/train-options.js';
 import { backward, cat, Generator, noGrad, randn, type Tensor, tensor, tidy } from '../../src/torch/index.js';
 import { type StepInputs, trainingLoss } from '../../src/training/loss.js';
 import { createAdapter } from '../../src/training/setup.js';
+import { run } from './environment.js';
 
 const target = { device: 'cpu', dtype: 'float32' } as const;
 const program = join(import.meta.dirname, '../../dist/cli/main.js');
@@ -35,7 +35,7 @@ const request = {
 };
 
 function ipAdapter(...words: (string | number)[]): void {
-  execFileSync(process.execPath, [program, ...words.map(String)], { stdio: ['ignore', 'ignore', 'inherit'] });
+  run(process.execPath, [program, ...words.map(String), '--threads', '1']);
 }
 
 /** Trains two steps, exports the adapter, and draws an image with it and one without. */
@@ -58,7 +58,7 @@ export function useCommands(work: string, { family, kind }: Case): void {
     out,
   );
   const adapter = at(kind, 'adapter.safetensors');
-  ipAdapter('export', join(out, 'checkpoint-2'), adapter);
+  run(process.execPath, [program, 'export', join(out, 'checkpoint-2'), adapter]);
   const image = join(work, 'data/0.png');
   writeFileSync(at(kind, 'request.json'), JSON.stringify({ ...request, image }));
   for (const [name, scale] of [
