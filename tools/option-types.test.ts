@@ -1,15 +1,15 @@
 import { join } from 'node:path';
 import { expect, expectTypeOf, it } from 'vitest';
 import type { z } from 'zod';
-import { checkOptionsSchema } from '../src/options/check-options.js';
+import type { checkOptionsSchema } from '../src/options/check-options.js';
 import { embedOptionsSchema } from '../src/options/embed-options.js';
 import { evaluateOptionsSchema } from '../src/options/evaluate-options.js';
 import {
-  drawOptionsSchema,
+  type drawOptionsSchema,
   generateOptionsSchema,
-  jobSchema,
-  pipelineOptionsSchema,
-  promptOptionsSchema,
+  type jobSchema,
+  type pipelineOptionsSchema,
+  type promptOptionsSchema,
 } from '../src/options/generate-options.js';
 import type {
   DrawOptions,
@@ -22,29 +22,12 @@ import type {
 } from '../src/options/generate-types.js';
 import { trainOptionsSchema } from '../src/options/train-options.js';
 import type { CheckOptions, TrainOptions } from '../src/options/train-types.js';
-import { optionTypes } from './option-types.js';
+import { typeFiles } from './option-types.js';
 
 const options = join(import.meta.dirname, '../src/options');
 
-it('the types of options are what the schemas say', async () => {
-  const training = optionTypes({
-    TrainOptions: ['The options of `train` and `dryRun`.', trainOptionsSchema],
-    CheckOptions: ['The options of `checkDataset`.', checkOptionsSchema],
-  });
-  await expect(training).toMatchFileSnapshot(join(options, 'train-types.ts'));
-  const generation = optionTypes(
-    {
-      GenerateOptions: ['The options of `generate`: models and prompts.', generateOptionsSchema],
-      PipelineOptions: ['The models of an `IPAdapterPipeline`.', pipelineOptionsSchema],
-      PromptOptions: ['The options of `pipeline.generate`.', promptOptionsSchema],
-      Job: ['What one image of `pipeline.generateEach` shows.', jobSchema],
-      DrawOptions: ['How the images of `pipeline.generateEach` are generated.', drawOptionsSchema],
-      EmbedOptions: ['The options of `embed`.', embedOptionsSchema],
-      EvaluateOptions: ['The options of `evaluate`.', evaluateOptionsSchema],
-    },
-    ["import type { RgbImage } from '../images/image.js';"],
-  );
-  await expect(generation).toMatchFileSnapshot(join(options, 'generate-types.ts'));
+it.each(Object.entries(typeFiles()))('%s is what the schemas say', async (file, content) => {
+  await expect(content).toMatchFileSnapshot(join(options, file));
 });
 
 it('the compiler agrees', () => {

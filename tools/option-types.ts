@@ -1,8 +1,21 @@
 /**
  * @file The types of options as TypeScript, from their schemas: an editor shows what an option is, which it cannot take
- * from a schema's descriptions. `npx vitest run tools/option-types.test.ts -u` writes them.
+ * from a schema's descriptions. `npm run types` writes them.
  */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { z } from 'zod';
+import { checkOptionsSchema } from '../src/options/check-options.js';
+import { embedOptionsSchema } from '../src/options/embed-options.js';
+import { evaluateOptionsSchema } from '../src/options/evaluate-options.js';
+import {
+  drawOptionsSchema,
+  generateOptionsSchema,
+  jobSchema,
+  pipelineOptionsSchema,
+  promptOptionsSchema,
+} from '../src/options/generate-options.js';
+import { trainOptionsSchema } from '../src/options/train-options.js';
 
 interface JsonSchema {
   type?: string;
@@ -21,8 +34,30 @@ interface JsonSchema {
 
 const LINE_WIDTH = 110;
 
+/** Returns the files of src/options that hold types, by name. */
+export function typeFiles(): Record<string, string> {
+  return {
+    'train-types.ts': optionTypes({
+      TrainOptions: ['The options of `train` and `dryRun`.', trainOptionsSchema],
+      CheckOptions: ['The options of `checkDataset`.', checkOptionsSchema],
+    }),
+    'generate-types.ts': optionTypes(
+      {
+        GenerateOptions: ['The options of `generate`: models and prompts.', generateOptionsSchema],
+        PipelineOptions: ['The models of an `IPAdapterPipeline`.', pipelineOptionsSchema],
+        PromptOptions: ['The options of `pipeline.generate`.', promptOptionsSchema],
+        Job: ['What one image of `pipeline.generateEach` shows.', jobSchema],
+        DrawOptions: ['How the images of `pipeline.generateEach` are generated.', drawOptionsSchema],
+        EmbedOptions: ['The options of `embed`.', embedOptionsSchema],
+        EvaluateOptions: ['The options of `evaluate`.', evaluateOptionsSchema],
+      },
+      ["import type { RgbImage } from '../base/rgb-image.js';"],
+    ),
+  };
+}
+
 /** A module with an interface for each schema. */
-export function optionTypes(
+function optionTypes(
   schemas: Readonly<Record<string, readonly [doc: string, schema: z.ZodObject]>>,
   imports: readonly string[] = [],
 ): string {
@@ -83,3 +118,7 @@ function docOf({ description = '', default: fallback }: JsonSchema): string {
     fallback !== undefined && !(Array.isArray(fallback) && fallback.length === 0) && fallback !== '';
   return isShown && !/default: /.test(text) ? `${sentence} @default ${JSON.stringify(fallback)}` : sentence;
 }
+
+if (import.meta.filename === process.argv[1])
+  for (const [file, content] of Object.entries(typeFiles()))
+    writeFileSync(join(import.meta.dirname, '../src/options', file), content);

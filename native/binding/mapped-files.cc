@@ -1,5 +1,5 @@
-// Tensors over the pages of a file. A file that others change meanwhile changes the tensors with it, and one that is
-// cut kills the process with SIGBUS at the next look at them: both are reported in words.
+// Tensors in mapped files. If another process changes such a file, the tensors change with it. If it truncates the file, the
+// next access raises SIGBUS, which is reported with the name of the file.
 #include "binding/addon.h"
 #include "binding/arguments.h"
 
@@ -16,36 +16,13 @@
 
 namespace {
 
-// What a file was like when it was mapped.
-struct FileState {
-  dev_t device;
-  ino_t inode;
-  off_t size;
-  int64_t modified;  // nanoseconds
-
-  explicit FileState(const struct stat& status)
-      : device(status.st_dev), inode(status.st_ino), size(status.st_size), modified(nanoseconds(status)) {}
-
- private:
-  static int64_t nanoseconds(const struct stat& status) {
-#ifdef __APPLE__
-    const timespec& time = status.st_mtimespec;
-#else
-    const timespec& time = status.st_mtim;
-#endif
-    return int64_t(time.tv_sec) * 1000000000 + time.tv_nsec;
-  }
-};
-
 struct Mapping {
-  std::string path;
-  FileState state;
   char* data;
   size_t size;
   std::string ending;  // what the signal handler writes
 };
 
-// A place in the list that the signal handler walks. Places are reused and never freed, so that it needs no lock.
+// A place in the list that the signal handler reads. Places are reused and never freed, so the handler needs no lock.
 struct Place {
   std::atomic<const Mapping*> mapping{nullptr};
   Place* next = nullptr;
@@ -55,7 +32,7 @@ std::mutex placesMutex;  // for all but the handler
 
 struct sigaction formerAction;
 
-// Only what a signal handler may do: read, write, end.
+// Does only what a signal handler may do: read, write, exit.
 void onBusError(int, siginfo_t* info, void*) {
   const char* address = static_cast<const char*>(info->si_addr);
   for (const Place* place = places.load(); place != nullptr; place = place->next) {
@@ -64,7 +41,8 @@ void onBusError(int, siginfo_t* info, void*) {
     if (write(STDERR_FILENO, mapping->ending.data(), mapping->ending.size()) < 0) _exit(2);
     _exit(2);
   }
-  // Not ours: the instruction runs again, and ends as it would have. A signal that was sent has no instruction.
+  // Not in our files: with the previous handler, the instruction runs again and fails as usual. A signal that was sent by a
+  // process has no instruction.
   sigaction(SIGBUS, &formerAction, nullptr);
   if (info->si_code <= 0) raise(SIGBUS);
 }
@@ -96,7 +74,7 @@ void unmap(Mapping* mapping) {
   delete mapping;
 }
 
-// A file that is open, until the end of its scope.
+// An open file, which is closed at the end of its scope.
 struct OpenFile {
   const std::string& path;
   const int descriptor;
@@ -126,7 +104,7 @@ std::shared_ptr<Mapping> mapFile(const OpenFile& file) {
                              " was truncated, or its disk failed, while the process was using it. "
                              "The process cannot continue. Restore the file, and do not change it during a run; "
                              "a training resumes from its latest checkpoint.\n";
-  auto* mapping = new Mapping{file.path, FileState(file.status), static_cast<char*>(data), static_cast<size_t>(file.size()), ending};
+  auto* mapping = new Mapping{static_cast<char*>(data), static_cast<size_t>(file.size()), ending};
   listMapping(mapping);
   return {mapping, unmap};
 }
@@ -144,23 +122,23 @@ void readAt(const OpenFile& file, uint64_t offset, void* target, uint64_t bytes)
   }
 }
 
-// Where files may change during a run, their tensors are copies.
+// Whether tensors map their files or are copies, for files that may change during a run.
 std::atomic<bool> isMappingOn{true};
 
-// setFileMapping(on): false has mapTensors copy what it reads from now on.
+// setFileMapping(on): with false, mapTensors copies the values from now on.
 Napi::Value setFileMapping(const Napi::CallbackInfo& info) {
   isMappingOn = info[0].As<Napi::Boolean>();
   return info.Env().Undefined();
 }
 
-// mapTensors(path, [[offset, dtype, shape], ...]): tensors over the file's own pages.
+// mapTensors(path, [[offset, dtype, shape], ...]) -> tensors in the mapped file.
 Napi::Value mapTensors(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     const std::string path = stringArgument(info[0], "the path");
     const Napi::Array wanted = arrayArgument(info[1], "the list of tensors");
     const OpenFile file(path);
     std::shared_ptr<Mapping> mapping;
-    // No handle is made before all tensors are there: an error would leave it behind.
+    // Handles are created only when all tensors exist, since an error would leave them behind.
     std::vector<at::Tensor> tensors;
     for (uint32_t i = 0; i < wanted.Length(); i++) {
       const Napi::Array entry = arrayArgument(wanted.Get(i), "an entry of the list of tensors");
@@ -172,7 +150,7 @@ Napi::Value mapTensors(const Napi::CallbackInfo& info) {
       for (const int64_t size : sizes)
         TORCH_CHECK(!__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes), "impossible shape in ", path);
       TORCH_CHECK(offset <= file.size() && bytes <= file.size() - offset, path, " ends before its tensor ", i);
-      // A file may have its values at any address; the engine may not.
+      // Values in a file may be unaligned, which operators do not support: copy those.
       if (bytes == 0 || offset % itemsize != 0 || !isMappingOn) {
         tensors.push_back(at::empty(sizes, at::dtype(dtype)));
         if (bytes > 0) readAt(file, offset, tensors.back().data_ptr(), bytes);
@@ -189,37 +167,9 @@ Napi::Value mapTensors(const Napi::CallbackInfo& info) {
   });
 }
 
-const char* changeOf(const Mapping& mapping) {
-  struct stat status;
-  if (stat(mapping.path.c_str(), &status) != 0) return "removed";
-  const FileState now(status);
-  if (now.device != mapping.state.device || now.inode != mapping.state.inode) return "replaced";
-  if (now.size != mapping.state.size) return "resized";
-  return now.modified != mapping.state.modified ? "modified" : nullptr;
-}
-
-// changedFiles() -> [[path, change], ...] of the files that tensors lie in; see MappedFileChange in runtime.ts.
-Napi::Value changedFiles(const Napi::CallbackInfo& info) {
-  return guarded(info, [&] {
-    const std::lock_guard<std::mutex> lock(placesMutex);
-    Napi::Array result = Napi::Array::New(info.Env());
-    for (const Place* place = places.load(); place != nullptr; place = place->next) {
-      const Mapping* mapping = place->mapping.load();
-      const char* change = mapping == nullptr ? nullptr : changeOf(*mapping);
-      if (change == nullptr) continue;
-      Napi::Array entry = Napi::Array::New(info.Env(), 2);
-      entry[0u] = Napi::String::New(info.Env(), mapping->path);
-      entry[1u] = Napi::String::New(info.Env(), change);
-      result[result.Length()] = entry;
-    }
-    return result;
-  });
-}
-
 }  // namespace
 
 void exportMappedFiles(Napi::Env env, Napi::Object exports) {
   exports["mapTensors"] = Napi::Function::New(env, mapTensors);
   exports["setFileMapping"] = Napi::Function::New(env, setFileMapping);
-  exports["changedFiles"] = Napi::Function::New(env, changedFiles);
 }

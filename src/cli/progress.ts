@@ -19,6 +19,7 @@ export class TrainProgress {
   #steps = 0;
   /** Steps of the group that is being told. */
   #unshown = 0;
+  #isBegun = false;
 
   constructor(out: WriteStream) {
     this.#out = out;
@@ -38,16 +39,23 @@ export class TrainProgress {
 
   #stepDone(event: StepEvent): void {
     this.#loss.add(event.loss);
-    this.#steps++;
     this.#unshown++;
     const { 'speed/images_per_second': rate } = event;
     // The last of a group has the speed of all of it.
     if (rate === undefined) return;
-    const seconds = this.#unshown * (event['speed/step_seconds']! + event['speed/data_seconds']!);
+    const steps = this.#unshown;
+    const seconds = steps * (event['speed/step_seconds']! + event['speed/data_seconds']!);
     this.#unshown = 0;
-    this.#seconds += seconds;
-    this.#images += rate * seconds;
+    // The first group has the loading of the first images and whatever is only done once: it is not what lies ahead.
+    const isFirst = !this.#isBegun;
+    this.#isBegun = true;
+    if (!isFirst) {
+      this.#steps += steps;
+      this.#seconds += seconds;
+      this.#images += rate * seconds;
+    }
     const { step, total_steps: totalSteps } = event;
+    const left = (totalSteps - step) * (this.#seconds / this.#steps);
     const rates = Object.entries(event).flatMap(([name, value]) =>
       name.startsWith('lr/') ? [Number(value)] : [],
     );
@@ -55,11 +63,11 @@ export class TrainProgress {
       loss: this.#loss.value.toFixed(4),
       // Groups often have the same.
       lr: [...new Set(rates)].map((one) => one.toExponential(2)).join(' '),
-      rate: (this.#images / this.#seconds).toFixed(2),
-      left: duration(((totalSteps - step) * this.#seconds) / this.#steps),
+      rate: (isFirst ? rate : this.#images / this.#seconds).toFixed(2),
+      left: isFirst && step < totalSteps ? '?' : duration(left || 0),
     };
     if (this.#out.isTTY) this.#draw(step, totalSteps, figures);
-    else if (this.#plain.isDue() || step === totalSteps)
+    else if (isFirst || this.#plain.isDue() || step === totalSteps)
       this.#out.write(
         `step ${step}/${totalSteps}  loss ${figures.loss}  lr ${figures.lr}  ${figures.rate} images/s  ${figures.left} left\n`,
       );

@@ -53,7 +53,7 @@ export interface ModelParts {
   sampleSize(): number;
   vaeConfig(): AutoencoderKLConfig;
   /** Where the weights of a part are: its folder, or the file that holds all parts. */
-  pathOf(part: 'vae' | 'text_encoder' | 'text_encoder_2'): string;
+  pathOf(part: 'unet' | 'vae' | 'text_encoder' | 'text_encoder_2'): string;
   /** Each of the models is loaded once at most. */
   loadUNet(options: LoadOptions): UNet2DConditionModel;
   loadVAE(options: LoadOptions): AutoencoderKL;

@@ -1,12 +1,13 @@
-/** @file Opens a diffusion model of any family. A new family is added here, and is one file beside this one. */
+/** @file Opens a diffusion model of any family. A new family is one file in this folder, and is added here. */
 import type { DiffusionModel } from './model.js';
 import { openModelParts } from './model-parts.js';
 import { stableDiffusion } from './stable-diffusion.js';
 import { stableDiffusionXL } from './stable-diffusion-xl.js';
 
 /**
+ * Opens a model and detects its family.
  * @param nameOrPath see `openModelParts`
- * @throws ConfigError, CheckpointError where it is none, or of a family that is not supported
+ * @throws ConfigError, CheckpointError where it is not a diffusion model, or of a family that is not supported
  */
 export function openDiffusionModel(nameOrPath: string): DiffusionModel {
   const parts = openModelParts(nameOrPath);

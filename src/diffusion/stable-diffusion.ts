@@ -1,6 +1,7 @@
-/** @file The family of Stable Diffusion 1.x and 2.x: one text encoder, whose last hidden state the UNet reads. */
+/** @file The Stable Diffusion 1.x and 2.x family: one text encoder, whose last hidden state the UNet reads. */
+import { ConfigError } from '../base/errors.js';
 import type { CLIPTextModel } from '../models/clip/clip-text-model.js';
-import { noGrad } from '../torch/index.js';
+import { noGrad, type Tensor, tidy } from '../torch/index.js';
 import type { DiffusionModel, TextEncoder } from './model.js';
 import type { ModelParts } from './model-parts.js';
 import { loadUNetBackbone, openCommonParts } from './unet-model.js';
@@ -21,11 +22,27 @@ export function stableDiffusion(parts: ModelParts): DiffusionModel {
 
 function textEncoder(model: CLIPTextModel): TextEncoder {
   return {
-    condition: (inputIds) => {
+    condition: (inputIds, clipSkip) => {
       using _ = noGrad();
-      return { text: model.call(inputIds).lastHiddenState };
+      return tidy(() => {
+        const { lastHiddenState, hiddenStates } = model.call(inputIds);
+        if (clipSkip === 0) return { text: lastHiddenState };
+        return { text: model.text_model.final_layer_norm.call(stateBefore(hiddenStates, clipSkip)) };
+      });
     },
     parameters: () => model.parameters(),
     [Symbol.dispose]: () => model[Symbol.dispose](),
   };
+}
+
+/**
+ * The state before the last `count` layers.
+ * @throws ConfigError where there are not so many
+ */
+export function stateBefore(hiddenStates: readonly Tensor[], count: number): Tensor {
+  const state = hiddenStates.at(-1 - count);
+  if (state !== undefined) return state;
+  throw new ConfigError(
+    `--clip-skip leaves out more layers than the text encoder's ${hiddenStates.length - 1}; give a smaller one`,
+  );
 }

@@ -1,4 +1,4 @@
-/** @file What the families with a UNet have in common. */
+/** @file The parts that all families with a UNet share. */
 import { ConfigError } from '../base/errors.js';
 import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
@@ -10,7 +10,7 @@ import { diffusionObjective } from './objective.js';
 
 type CommonParts = Pick<
   DiffusionModel,
-  'path' | 'latents' | 'imageSize' | 'objective' | 'schedulerFile' | 'vaePath'
+  'path' | 'latents' | 'imageSize' | 'objective' | 'schedulerFile' | 'backbonePath' | 'vaePath'
 >;
 
 export function openCommonParts(parts: ModelParts): CommonParts {
@@ -22,11 +22,12 @@ export function openCommonParts(parts: ModelParts): CommonParts {
     imageSize: parts.sampleSize() * downsample,
     objective: (device) => diffusionObjective(new DDPMScheduler(parts.noiseConfig(), device)),
     schedulerFile: parts.schedulerFile,
+    backbonePath: parts.pathOf('unet'),
     vaePath: parts.pathOf('vae'),
   };
 }
 
-/** @throws ConfigError where the UNet is not one that turns text into images */
+/** Loads the UNet. @throws ConfigError where it is not a text-to-image UNet */
 export function loadUNetBackbone(parts: ModelParts, options: PartOptions): Backbone {
   const unet = parts.loadUNet(options);
   const { inChannels, outChannels } = unet.config;

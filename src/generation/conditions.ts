@@ -7,8 +7,8 @@ import type { ImagePrompt } from '../adapters/image-prompt.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import { assertFeaturesFit, type OpenedAdapter } from '../adapters/open-adapter.js';
 import { ConfigError } from '../base/errors.js';
-import type { Conditioning } from '../diffusion/conditioning.js';
-import type { Size } from '../images/image.js';
+import type { Size } from '../base/rgb-image.js';
+import type { Conditioning, ImageSizes } from '../diffusion/conditioning.js';
 import type { ImageFit, ResolvedJob } from '../options/generate-options.js';
 import { cat, type DType, mapTensors, type Tensor, tensor, tensorsOf, tidy, zeros } from '../torch/index.js';
 import type { Prompts } from './denoise.js';
@@ -49,7 +49,14 @@ export interface PromptSettings extends Size {
   /** Undefined is not the empty text: some models take it for no text at all. */
   negativePrompt?: string | undefined;
   imageFit: ImageFit;
+  clipSkip: number;
+  /** Of SDXL, (height, width), (top, left) and (height, width), in pixels; default: an image that is not cut. */
+  originalSize?: Pair | undefined;
+  cropsCoordsTopLeft?: Pair | undefined;
+  targetSize?: Pair | undefined;
 }
+
+type Pair = readonly [number, number];
 
 /** How much image prompts count, and when. */
 export type ImageSettings = Pick<ImagePrompt, 'scale' | 'range'>;
@@ -77,7 +84,7 @@ export async function makePrompts(
 export async function encodePrompts(
   models: PromptModels,
   jobs: readonly ResolvedJob[],
-  { negativePrompt, imageFit: fit, width, height }: PromptSettings,
+  settings: PromptSettings,
 ): Promise<EncodedPrompts> {
   // Several images of one prompt share its list, which is then encoded once.
   const lists = [...new Set(jobs.map(({ imagePrompts }) => imagePrompts))];
@@ -88,9 +95,11 @@ export async function encodePrompts(
   );
   return tidy(() => {
     const { absentNegative, sizeConditioning, device } = models;
+    const { negativePrompt, imageFit: fit } = settings;
     const texts = encodeTexts(
       models,
       jobs.map(({ prompt }) => prompt),
+      settings.clipSkip,
     );
     const negativeTexts =
       negativePrompt === undefined && absentNegative === 'zeros'
@@ -98,11 +107,17 @@ export async function encodePrompts(
         : encodeTexts(
             models,
             jobs.map(() => negativePrompt ?? ''),
+            settings.clipSkip,
           );
-    const target = { width, height };
-    const sizes = jobs.map(() => ({ original: target, crop: { top: 0, left: 0 }, target }));
-    const positive = { ...texts, ...sizeConditioning?.(sizes, device) };
-    const negative = { ...negativeTexts, ...sizeConditioning?.(sizes, device) };
+    const size = imageSizes(settings, models);
+    const sizes = () =>
+      size &&
+      sizeConditioning?.(
+        jobs.map(() => size),
+        device,
+      );
+    const positive = { ...texts, ...sizes() };
+    const negative = { ...negativeTexts, ...sizes() };
     if (prompts.every((list) => list.length === 0)) return { positive, negative };
     if (prompts.some((list) => list.length === 0))
       throw new ConfigError('Expected image prompts for every image, or for none');
@@ -142,10 +157,34 @@ export function releaseTensors(record: unknown): void {
   for (const tensor of tensorsOf(record)) tensor.dispose();
 }
 
+/**
+ * What an image of a family that knows sizes is described by; null for the others.
+ * @throws ConfigError where sizes are given for one of the others
+ */
+function imageSizes(
+  { width, height, originalSize, cropsCoordsTopLeft, targetSize }: PromptSettings,
+  { sizeConditioning }: Pick<PromptModels, 'sizeConditioning'>,
+): ImageSizes | null {
+  if (sizeConditioning === null) {
+    const given = Object.entries({ originalSize, cropsCoordsTopLeft, targetSize }).find(([, pair]) => pair);
+    if (given !== undefined)
+      throw new ConfigError(`${given[0]} is for SDXL, and this model does not know sizes; leave it out`);
+    return null;
+  }
+  const sizeOf = ([height, width]: Pair): Size => ({ width, height });
+  const [top, left] = cropsCoordsTopLeft ?? [0, 0];
+  return {
+    original: originalSize ? sizeOf(originalSize) : { width, height },
+    crop: { top, left },
+    target: targetSize ? sizeOf(targetSize) : { width, height },
+  };
+}
+
 /** The conditioning of each text, a row each; equal texts are encoded once. */
 function encodeTexts(
   { textEncoder, tokenizer, device }: PromptModels,
   texts: readonly string[],
+  clipSkip: number,
 ): Conditioning {
   return tidy(() => {
     const distinct = [...new Set(texts)];
@@ -156,7 +195,7 @@ function encodeTexts(
       [texts.length],
       'int64',
     ).to(device);
-    return mapTensors(textEncoder.condition(inputIds), (states) => states.indexSelect(0, rows));
+    return mapTensors(textEncoder.condition(inputIds, clipSkip), (states) => states.indexSelect(0, rows));
   });
 }
 

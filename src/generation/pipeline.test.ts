@@ -203,10 +203,10 @@ describe('generate', () => {
     [{ steps: 0 }, /^steps is 0; it must be a whole number from 1 to 10,000$/],
     [{ width: 60 }, /width is 60; it must be a multiple of 8/],
     [{ range: [0, 2] }, /^range\[1\] is 2; it must be a number from 0 to 1$/],
-    [{ scheduler: 'heun' }, /^scheduler is "heun"; it must be one of /],
+    [{ scheduler: 'heun-2' }, /^scheduler is "heun-2"; it must be one of /],
     [{ sacle: 1 }, /Unknown option sacle/],
     [{ images: [{ path: 'a.png' }] }, /^images\[0\] is {"path":"a\.png"}; it must be a path, or an image/],
-    [{ steps: 2000 }, /knows 1000 timesteps/],
+    [{ steps: 2000 }, /at most 1000 steps/],
   ])('refuses %j', async (options, message) => {
     const attempt = draw(options as PromptOptions);
     await expect(attempt).rejects.toThrow(ConfigError);

@@ -1,5 +1,5 @@
 /** @file Written by tools/option-types.ts from the schemas; not to be edited. */
-import type { RgbImage } from '../images/image.js';
+import type { RgbImage } from '../base/rgb-image.js';
 
 /** The options of `generate`: models and prompts. */
 export interface GenerateOptions {
@@ -53,11 +53,74 @@ export interface GenerateOptions {
   /** Denoising steps. @default 30 */
   steps?: number | undefined;
   /** Sampler; default: the model's own. */
-  scheduler?: 'ddim' | 'pndm' | 'euler' | 'dpmpp-2m' | 'dpmpp-2m-karras' | 'ddpm' | undefined;
+  scheduler?:
+    | 'ddim'
+    | 'ddpm'
+    | 'pndm'
+    | 'euler-a'
+    | 'lcm'
+    | 'tcd'
+    | 'euler'
+    | 'heun'
+    | 'lms'
+    | 'dpm2'
+    | 'dpm2-a'
+    | 'dpmpp-2m'
+    | 'dpmpp-2m-sde'
+    | 'dpmpp-3m-sde'
+    | 'dpmpp-sde'
+    | 'dpmpp-singlestep'
+    | 'deis'
+    | 'unipc'
+    | 'euler-karras'
+    | 'euler-exponential'
+    | 'euler-beta'
+    | 'heun-karras'
+    | 'heun-exponential'
+    | 'heun-beta'
+    | 'lms-karras'
+    | 'lms-exponential'
+    | 'lms-beta'
+    | 'dpm2-karras'
+    | 'dpm2-exponential'
+    | 'dpm2-beta'
+    | 'dpm2-a-karras'
+    | 'dpm2-a-exponential'
+    | 'dpm2-a-beta'
+    | 'dpmpp-2m-karras'
+    | 'dpmpp-2m-exponential'
+    | 'dpmpp-2m-beta'
+    | 'dpmpp-2m-sde-karras'
+    | 'dpmpp-2m-sde-exponential'
+    | 'dpmpp-2m-sde-beta'
+    | 'dpmpp-3m-sde-karras'
+    | 'dpmpp-3m-sde-exponential'
+    | 'dpmpp-3m-sde-beta'
+    | 'dpmpp-sde-karras'
+    | 'dpmpp-sde-exponential'
+    | 'dpmpp-sde-beta'
+    | 'dpmpp-singlestep-karras'
+    | 'dpmpp-singlestep-exponential'
+    | 'dpmpp-singlestep-beta'
+    | 'deis-karras'
+    | 'deis-exponential'
+    | 'deis-beta'
+    | 'unipc-karras'
+    | 'unipc-exponential'
+    | 'unipc-beta'
+    | undefined;
   /** Width in pixels; default: the model's own size. */
   width?: number | undefined;
   /** Height in pixels; default: the model's own size. */
   height?: number | undefined;
+  /** Layers at the end of the text encoder to leave out, as diffusers' clip_skip. @default 0 */
+  clipSkip?: number | undefined;
+  /** SDXL: height and width that the image is to seem cut from, in pixels; default: its own. */
+  originalSize?: [number, number] | undefined;
+  /** SDXL: top and left of that cut, in pixels; default: 0 0. */
+  cropsCoordsTopLeft?: [number, number] | undefined;
+  /** SDXL: height and width of the cut, in pixels; default: its own. */
+  targetSize?: [number, number] | undefined;
   /** Reference images that are not square: crop keeps the middle, resize squeezes the whole. @default "crop" */
   imageFit?: 'crop' | 'resize' | undefined;
   /** Images generated at the same time. @default 4 */
@@ -125,11 +188,74 @@ export interface PromptOptions {
   /** Denoising steps. @default 30 */
   steps?: number | undefined;
   /** Sampler; default: the model's own. */
-  scheduler?: 'ddim' | 'pndm' | 'euler' | 'dpmpp-2m' | 'dpmpp-2m-karras' | 'ddpm' | undefined;
+  scheduler?:
+    | 'ddim'
+    | 'ddpm'
+    | 'pndm'
+    | 'euler-a'
+    | 'lcm'
+    | 'tcd'
+    | 'euler'
+    | 'heun'
+    | 'lms'
+    | 'dpm2'
+    | 'dpm2-a'
+    | 'dpmpp-2m'
+    | 'dpmpp-2m-sde'
+    | 'dpmpp-3m-sde'
+    | 'dpmpp-sde'
+    | 'dpmpp-singlestep'
+    | 'deis'
+    | 'unipc'
+    | 'euler-karras'
+    | 'euler-exponential'
+    | 'euler-beta'
+    | 'heun-karras'
+    | 'heun-exponential'
+    | 'heun-beta'
+    | 'lms-karras'
+    | 'lms-exponential'
+    | 'lms-beta'
+    | 'dpm2-karras'
+    | 'dpm2-exponential'
+    | 'dpm2-beta'
+    | 'dpm2-a-karras'
+    | 'dpm2-a-exponential'
+    | 'dpm2-a-beta'
+    | 'dpmpp-2m-karras'
+    | 'dpmpp-2m-exponential'
+    | 'dpmpp-2m-beta'
+    | 'dpmpp-2m-sde-karras'
+    | 'dpmpp-2m-sde-exponential'
+    | 'dpmpp-2m-sde-beta'
+    | 'dpmpp-3m-sde-karras'
+    | 'dpmpp-3m-sde-exponential'
+    | 'dpmpp-3m-sde-beta'
+    | 'dpmpp-sde-karras'
+    | 'dpmpp-sde-exponential'
+    | 'dpmpp-sde-beta'
+    | 'dpmpp-singlestep-karras'
+    | 'dpmpp-singlestep-exponential'
+    | 'dpmpp-singlestep-beta'
+    | 'deis-karras'
+    | 'deis-exponential'
+    | 'deis-beta'
+    | 'unipc-karras'
+    | 'unipc-exponential'
+    | 'unipc-beta'
+    | undefined;
   /** Width in pixels; default: the model's own size. */
   width?: number | undefined;
   /** Height in pixels; default: the model's own size. */
   height?: number | undefined;
+  /** Layers at the end of the text encoder to leave out, as diffusers' clip_skip. @default 0 */
+  clipSkip?: number | undefined;
+  /** SDXL: height and width that the image is to seem cut from, in pixels; default: its own. */
+  originalSize?: [number, number] | undefined;
+  /** SDXL: top and left of that cut, in pixels; default: 0 0. */
+  cropsCoordsTopLeft?: [number, number] | undefined;
+  /** SDXL: height and width of the cut, in pixels; default: its own. */
+  targetSize?: [number, number] | undefined;
   /** Reference images that are not square: crop keeps the middle, resize squeezes the whole. @default "crop" */
   imageFit?: 'crop' | 'resize' | undefined;
   /** Images generated at the same time. @default 4 */
@@ -161,11 +287,74 @@ export interface DrawOptions {
   /** Denoising steps. @default 30 */
   steps?: number | undefined;
   /** Sampler; default: the model's own. */
-  scheduler?: 'ddim' | 'pndm' | 'euler' | 'dpmpp-2m' | 'dpmpp-2m-karras' | 'ddpm' | undefined;
+  scheduler?:
+    | 'ddim'
+    | 'ddpm'
+    | 'pndm'
+    | 'euler-a'
+    | 'lcm'
+    | 'tcd'
+    | 'euler'
+    | 'heun'
+    | 'lms'
+    | 'dpm2'
+    | 'dpm2-a'
+    | 'dpmpp-2m'
+    | 'dpmpp-2m-sde'
+    | 'dpmpp-3m-sde'
+    | 'dpmpp-sde'
+    | 'dpmpp-singlestep'
+    | 'deis'
+    | 'unipc'
+    | 'euler-karras'
+    | 'euler-exponential'
+    | 'euler-beta'
+    | 'heun-karras'
+    | 'heun-exponential'
+    | 'heun-beta'
+    | 'lms-karras'
+    | 'lms-exponential'
+    | 'lms-beta'
+    | 'dpm2-karras'
+    | 'dpm2-exponential'
+    | 'dpm2-beta'
+    | 'dpm2-a-karras'
+    | 'dpm2-a-exponential'
+    | 'dpm2-a-beta'
+    | 'dpmpp-2m-karras'
+    | 'dpmpp-2m-exponential'
+    | 'dpmpp-2m-beta'
+    | 'dpmpp-2m-sde-karras'
+    | 'dpmpp-2m-sde-exponential'
+    | 'dpmpp-2m-sde-beta'
+    | 'dpmpp-3m-sde-karras'
+    | 'dpmpp-3m-sde-exponential'
+    | 'dpmpp-3m-sde-beta'
+    | 'dpmpp-sde-karras'
+    | 'dpmpp-sde-exponential'
+    | 'dpmpp-sde-beta'
+    | 'dpmpp-singlestep-karras'
+    | 'dpmpp-singlestep-exponential'
+    | 'dpmpp-singlestep-beta'
+    | 'deis-karras'
+    | 'deis-exponential'
+    | 'deis-beta'
+    | 'unipc-karras'
+    | 'unipc-exponential'
+    | 'unipc-beta'
+    | undefined;
   /** Width in pixels; default: the model's own size. */
   width?: number | undefined;
   /** Height in pixels; default: the model's own size. */
   height?: number | undefined;
+  /** Layers at the end of the text encoder to leave out, as diffusers' clip_skip. @default 0 */
+  clipSkip?: number | undefined;
+  /** SDXL: height and width that the image is to seem cut from, in pixels; default: its own. */
+  originalSize?: [number, number] | undefined;
+  /** SDXL: top and left of that cut, in pixels; default: 0 0. */
+  cropsCoordsTopLeft?: [number, number] | undefined;
+  /** SDXL: height and width of the cut, in pixels; default: its own. */
+  targetSize?: [number, number] | undefined;
   /** Reference images that are not square: crop keeps the middle, resize squeezes the whole. @default "crop" */
   imageFit?: 'crop' | 'resize' | undefined;
   /** Images generated at the same time. @default 4 */
@@ -223,11 +412,74 @@ export interface EvaluateOptions {
   /** Denoising steps. @default 30 */
   steps?: number | undefined;
   /** Sampler; default: the model's own. */
-  scheduler?: 'ddim' | 'pndm' | 'euler' | 'dpmpp-2m' | 'dpmpp-2m-karras' | 'ddpm' | undefined;
+  scheduler?:
+    | 'ddim'
+    | 'ddpm'
+    | 'pndm'
+    | 'euler-a'
+    | 'lcm'
+    | 'tcd'
+    | 'euler'
+    | 'heun'
+    | 'lms'
+    | 'dpm2'
+    | 'dpm2-a'
+    | 'dpmpp-2m'
+    | 'dpmpp-2m-sde'
+    | 'dpmpp-3m-sde'
+    | 'dpmpp-sde'
+    | 'dpmpp-singlestep'
+    | 'deis'
+    | 'unipc'
+    | 'euler-karras'
+    | 'euler-exponential'
+    | 'euler-beta'
+    | 'heun-karras'
+    | 'heun-exponential'
+    | 'heun-beta'
+    | 'lms-karras'
+    | 'lms-exponential'
+    | 'lms-beta'
+    | 'dpm2-karras'
+    | 'dpm2-exponential'
+    | 'dpm2-beta'
+    | 'dpm2-a-karras'
+    | 'dpm2-a-exponential'
+    | 'dpm2-a-beta'
+    | 'dpmpp-2m-karras'
+    | 'dpmpp-2m-exponential'
+    | 'dpmpp-2m-beta'
+    | 'dpmpp-2m-sde-karras'
+    | 'dpmpp-2m-sde-exponential'
+    | 'dpmpp-2m-sde-beta'
+    | 'dpmpp-3m-sde-karras'
+    | 'dpmpp-3m-sde-exponential'
+    | 'dpmpp-3m-sde-beta'
+    | 'dpmpp-sde-karras'
+    | 'dpmpp-sde-exponential'
+    | 'dpmpp-sde-beta'
+    | 'dpmpp-singlestep-karras'
+    | 'dpmpp-singlestep-exponential'
+    | 'dpmpp-singlestep-beta'
+    | 'deis-karras'
+    | 'deis-exponential'
+    | 'deis-beta'
+    | 'unipc-karras'
+    | 'unipc-exponential'
+    | 'unipc-beta'
+    | undefined;
   /** Width in pixels; default: the model's own size. */
   width?: number | undefined;
   /** Height in pixels; default: the model's own size. */
   height?: number | undefined;
+  /** Layers at the end of the text encoder to leave out, as diffusers' clip_skip. @default 0 */
+  clipSkip?: number | undefined;
+  /** SDXL: height and width that the image is to seem cut from, in pixels; default: its own. */
+  originalSize?: [number, number] | undefined;
+  /** SDXL: top and left of that cut, in pixels; default: 0 0. */
+  cropsCoordsTopLeft?: [number, number] | undefined;
+  /** SDXL: height and width of the cut, in pixels; default: its own. */
+  targetSize?: [number, number] | undefined;
   /** Images generated at the same time. @default 16 */
   batchSize?: number | undefined;
   /** Scales of the image prompt to compare; 0 is without adapter; default: 0 1. */

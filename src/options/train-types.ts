@@ -91,11 +91,13 @@ export interface TrainOptions {
   mixedPrecision?: 'no' | 'fp16' | 'bf16' | undefined;
   /** Record the kernels of a step as CUDA graphs, one for each shape; `dryRun` does not. @default false */
   cudaGraphs?: boolean | undefined;
+  /** Layers at the end of the text encoder to leave out, as diffusers' clip_skip. @default 0 */
+  clipSkip?: number | undefined;
   /** Batches to prepare ahead; 0: chosen automatically. @default 0 */
   dataloaderNumWorkers?: number | undefined;
   /** Seed of initial weights, noise, shuffling and dropped conditions. @default 0 */
   seed?: number | undefined;
-  /** Continue from this checkpoint; without a value, from the newest one in `outputDir`. */
+  /** Resume from this checkpoint; without a value or latest: from the newest one in `outputDir`; auto: likewise, or from the start where there is none. */
   resume?: true | string | undefined;
   /** Encode each row once and keep the result on disk: latents, text, image, or several. */
   cache?: string | string[] | undefined;

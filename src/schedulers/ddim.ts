@@ -1,24 +1,47 @@
 /** @file DDIM (Song et al., arXiv 2010.02502; diffusers DDIMScheduler): a step of first order, without noise. */
 import { type Tensor, tidy } from '../torch/index.js';
 import { alphasCumprodOf } from './betas.js';
-import type { SchedulerConfig } from './config.js';
-import { type NoiseSource, predict, type Sampler, spacedTimesteps } from './sampler.js';
+import { type ClipConfig, readClip, readSpacing, type SchedulerFile, type SpacingConfig } from './config.js';
+import {
+  alphaBarAt,
+  assertTrained,
+  type NoiseSource,
+  predict,
+  type Sampler,
+  spacedTimesteps,
+} from './sampler.js';
+
+export interface DDIMConfig extends SpacingConfig, ClipConfig {
+  /** Whether the last step goes to no noise at all, and not to the noise of timestep 0. */
+  set_alpha_to_one?: boolean;
+}
+
+/** @throws ConfigError for a key that DDIM does not support */
+export function readDDIM({ config, values }: SchedulerFile): DDIMConfig {
+  return {
+    ...config,
+    ...readSpacing(values),
+    ...readClip(values),
+    set_alpha_to_one: values.flag('set_alpha_to_one'),
+  };
+}
 
 export class DDIMScheduler implements Sampler {
   readonly initNoiseSigma = 1;
   timesteps: readonly number[] = [];
-  readonly #config: SchedulerConfig;
+  readonly #config: DDIMConfig;
   readonly #eta: number;
   readonly #alphaBars: readonly number[];
 
   /** @param eta how much noise each step adds: 0 none, 1 as much as DDPM (formula 16) */
-  constructor(config: SchedulerConfig, eta = 0) {
+  constructor(config: DDIMConfig, eta = 0) {
     this.#config = config;
     this.#eta = eta;
     this.#alphaBars = tidy(() => alphasCumprodOf(config).toNumbers());
   }
 
   setTimesteps(steps: number): void {
+    assertTrained(steps, this.#config);
     this.timesteps = spacedTimesteps(this.#config.timestep_spacing ?? 'leading', steps, this.#config);
   }
 
@@ -28,20 +51,18 @@ export class DDIMScheduler implements Sampler {
 
   step(modelOutput: Tensor, t: number, x: Tensor, noise: NoiseSource): Tensor {
     const config = this.#config;
-    const before = t - Math.floor(config.num_train_timesteps / this.timesteps.length);
-    const alphaBar = this.#alphaBars[t] as number;
+    const next = t - Math.floor(config.num_train_timesteps / this.timesteps.length);
     const last = (config.set_alpha_to_one ?? true) ? 1 : (this.#alphaBars[0] as number);
-    const alphaBarBefore = before >= 0 ? (this.#alphaBars[before] as number) : last;
-    const variance = ((1 - alphaBarBefore) / (1 - alphaBar)) * (1 - alphaBar / alphaBarBefore);
+    const alphaBar = alphaBarAt(this.#alphaBars, t, last);
+    const nextAlphaBar = alphaBarAt(this.#alphaBars, next, last);
+    const variance = ((1 - nextAlphaBar) / (1 - alphaBar)) * (1 - alphaBar / nextAlphaBar);
     const sigma = this.#eta * Math.sqrt(variance);
     return tidy(() => {
       const { x0, epsilon } = predict(config, modelOutput, x, alphaBar);
       const range = config.clip_sample_range ?? 1;
       const kept = (config.clip_sample ?? true) ? x0.clamp(-range, range) : x0;
-      const next = kept
-        .mul(Math.sqrt(alphaBarBefore))
-        .add(epsilon, Math.sqrt(1 - alphaBarBefore - sigma ** 2));
-      return sigma > 0 ? next.add(noise(), sigma) : next;
+      const moved = kept.mul(Math.sqrt(nextAlphaBar)).add(epsilon, Math.sqrt(1 - nextAlphaBar - sigma ** 2));
+      return sigma > 0 ? moved.add(noise(), sigma) : moved;
     });
   }
 

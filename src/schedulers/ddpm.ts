@@ -6,19 +6,48 @@
  */
 import { type Device, type Tensor, tidy } from '../torch/index.js';
 import { alphasCumprodOf } from './betas.js';
-import { readNoiseConfig, type SchedulerConfig } from './config.js';
-import { type NoiseSource, predict, type Sampler, spacedTimesteps } from './sampler.js';
+import {
+  type ClipConfig,
+  readClip,
+  readNoiseConfig,
+  readSpacing,
+  type SchedulerFile,
+  type SpacingConfig,
+} from './config.js';
+import {
+  alphaBarAt,
+  assertTrained,
+  type NoiseSource,
+  predict,
+  type Sampler,
+  spacedTimesteps,
+} from './sampler.js';
+
+export interface DDPMConfig extends SpacingConfig, ClipConfig {
+  /** The smaller or the larger of the two variances for which the reverse step is exact. */
+  variance_type?: 'fixed_small' | 'fixed_large';
+}
+
+/** @throws ConfigError for a key that DDPM does not support */
+export function readDDPM({ config, values }: SchedulerFile): DDPMConfig {
+  return {
+    ...config,
+    ...readSpacing(values),
+    ...readClip(values),
+    variance_type: values.oneOf('variance_type', ['fixed_small', 'fixed_large']),
+  };
+}
 
 export class DDPMScheduler implements Sampler {
   /** The share of signal variance left after each timestep, float32 [num_train_timesteps]. */
   readonly alphasCumprod: Tensor;
-  readonly config: SchedulerConfig;
+  readonly config: DDPMConfig;
   readonly initNoiseSigma = 1;
   timesteps: readonly number[] = [];
   readonly #alphaBars: readonly number[];
 
   /** @param device where the latents will be */
-  constructor(config: SchedulerConfig, device: Device = 'cpu') {
+  constructor(config: DDPMConfig, device: Device = 'cpu') {
     this.config = config;
     this.alphasCumprod = tidy(() => alphasCumprodOf(config).to(device));
     this.#alphaBars = this.alphasCumprod.toNumbers();
@@ -76,6 +105,7 @@ export class DDPMScheduler implements Sampler {
   }
 
   setTimesteps(steps: number): void {
+    assertTrained(steps, this.config);
     this.timesteps = spacedTimesteps(this.config.timestep_spacing ?? 'leading', steps, this.config);
   }
 
@@ -85,19 +115,19 @@ export class DDPMScheduler implements Sampler {
 
   /** Formulas 6 and 7 of the paper, over a stretch of timesteps as if it were one. */
   step(modelOutput: Tensor, t: number, x: Tensor, noise: NoiseSource): Tensor {
-    const { num_train_timesteps, clip_sample = true, clip_sample_range: range = 1 } = this.config;
-    const before = t - Math.floor(num_train_timesteps / this.timesteps.length);
-    const alphaBar = this.#alphaBars[t] as number;
-    const alphaBarBefore = before >= 0 ? (this.#alphaBars[before] as number) : 1;
-    const alpha = alphaBar / alphaBarBefore;
-    const small = Math.max(((1 - alphaBarBefore) / (1 - alphaBar)) * (1 - alpha), 1e-20);
+    const { clip_sample = true, clip_sample_range: range = 1 } = this.config;
+    const next = this.timesteps[this.timesteps.indexOf(t) + 1] ?? -1;
+    const alphaBar = alphaBarAt(this.#alphaBars, t, 1);
+    const nextAlphaBar = alphaBarAt(this.#alphaBars, next, 1);
+    const alpha = alphaBar / nextAlphaBar;
+    const small = Math.max(((1 - nextAlphaBar) / (1 - alphaBar)) * (1 - alpha), 1e-20);
     const variance = this.config.variance_type === 'fixed_large' ? 1 - alpha : small;
     return tidy(() => {
       const { x0 } = predict(this.config, modelOutput, x, alphaBar);
       const kept = clip_sample ? x0.clamp(-range, range) : x0;
       const mean = kept
-        .mul((Math.sqrt(alphaBarBefore) * (1 - alpha)) / (1 - alphaBar))
-        .add(x, (Math.sqrt(alpha) * (1 - alphaBarBefore)) / (1 - alphaBar));
+        .mul((Math.sqrt(nextAlphaBar) * (1 - alpha)) / (1 - alphaBar))
+        .add(x, (Math.sqrt(alpha) * (1 - nextAlphaBar)) / (1 - alphaBar));
       return t > 0 ? mean.add(noise(), Math.sqrt(variance)) : mean;
     });
   }

@@ -4,8 +4,20 @@
  */
 import { type Tensor, tidy } from '../torch/index.js';
 import { alphasCumprodOf } from './betas.js';
-import type { SchedulerConfig } from './config.js';
-import { type Sampler, spacedTimesteps } from './sampler.js';
+import { readSpacing, type SchedulerFile, type SpacingConfig } from './config.js';
+import { History, weightedSum } from './history.js';
+import { alphaBarAt, assertTrained, type Sampler, spacedTimesteps } from './sampler.js';
+
+export interface PNDMConfig extends SpacingConfig {
+  /** Whether the last step goes to no noise at all, and not to the noise of timestep 0. */
+  set_alpha_to_one?: boolean;
+}
+
+/** @throws ConfigError for a key that PNDM does not support */
+export function readPNDM({ config, values }: SchedulerFile): PNDMConfig {
+  values.only('skip_prk_steps', true);
+  return { ...config, ...readSpacing(values), set_alpha_to_one: values.flag('set_alpha_to_one') };
+}
 
 /** Adams-Bashforth: the weights of the newest outputs, newest first, by how many there are. */
 const WEIGHTS = [[1], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]];
@@ -13,21 +25,21 @@ const WEIGHTS = [[1], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -5
 export class PNDMScheduler implements Sampler {
   readonly initNoiseSigma = 1;
   timesteps: readonly number[] = [];
-  readonly #config: SchedulerConfig;
+  readonly #config: PNDMConfig;
   readonly #alphaBars: readonly number[];
   #stride = 0;
   #calls = 0;
-  /** Up to four model outputs, newest first. */
-  #outputs: Tensor[] = [];
+  readonly #outputs = new History(4);
   /** The latents at the start, from which the second call steps again. */
-  #start: Tensor | null = null;
+  readonly #start = new History(1);
 
-  constructor(config: SchedulerConfig) {
+  constructor(config: PNDMConfig) {
     this.#config = config;
     this.#alphaBars = tidy(() => alphasCumprodOf(config).toNumbers());
   }
 
   setTimesteps(steps: number): void {
+    assertTrained(steps, this.#config);
     this[Symbol.dispose]();
     this.#calls = 0;
     this.#stride = Math.floor(this.#config.num_train_timesteps / steps);
@@ -48,19 +60,17 @@ export class PNDMScheduler implements Sampler {
     const call = this.#calls++;
     let next: Tensor;
     if (call === 0) {
-      this.#outputs = [modelOutput.clone()];
-      this.#start = x.clone();
-      next = this.#walk(this.#start, modelOutput, t, t - this.#stride);
+      this.#outputs.push(modelOutput.clone());
+      this.#start.push(x.clone());
+      next = this.#walk(x, modelOutput, t, t - this.#stride);
     } else if (call === 1) {
-      const [first, start] = [this.#outputs[0] as Tensor, this.#start as Tensor];
+      const [first, start] = [this.#outputs.at(0), this.#start.at(0)];
       next = tidy(() => this.#walk(start, modelOutput.add(first).mul(0.5), t + this.#stride, t));
-      start.dispose();
-      this.#start = null;
+      this.#start[Symbol.dispose]();
     } else {
-      this.#outputs.unshift(modelOutput.clone());
-      for (const oldest of this.#outputs.splice(4)) oldest.dispose();
+      this.#outputs.push(modelOutput.clone());
       const weights = WEIGHTS[this.#outputs.length - 1] as number[];
-      next = tidy(() => this.#walk(x, weightedSum(this.#outputs, weights), t, t - this.#stride));
+      next = tidy(() => this.#walk(x, weightedSum(this.#outputs.all(), weights), t, t - this.#stride));
     }
     if (call === this.timesteps.length - 1) this[Symbol.dispose]();
     return next;
@@ -69,8 +79,8 @@ export class PNDMScheduler implements Sampler {
   /** Formula 9 of the paper: from timestep t to timestep `to`. */
   #walk(x: Tensor, output: Tensor, t: number, to: number): Tensor {
     const last = this.#config.set_alpha_to_one ? 1 : (this.#alphaBars[0] as number);
-    const a = this.#alphaBars[t] as number;
-    const b = to >= 0 ? (this.#alphaBars[to] as number) : last;
+    const a = alphaBarAt(this.#alphaBars, t, last);
+    const b = alphaBarAt(this.#alphaBars, to, last);
     return tidy(() => {
       const isVelocity = this.#config.prediction_type === 'v_prediction';
       const epsilon = isVelocity ? output.mul(Math.sqrt(a)).add(x, Math.sqrt(1 - a)) : output;
@@ -80,14 +90,7 @@ export class PNDMScheduler implements Sampler {
   }
 
   [Symbol.dispose](): void {
-    for (const tensor of this.#outputs) tensor.dispose();
-    this.#start?.dispose();
-    this.#outputs = [];
-    this.#start = null;
+    this.#outputs[Symbol.dispose]();
+    this.#start[Symbol.dispose]();
   }
-}
-
-function weightedSum(tensors: readonly Tensor[], weights: readonly number[]): Tensor {
-  const [first, ...rest] = tensors as [Tensor, ...Tensor[]];
-  return rest.reduce((sum, one, i) => sum.add(one, weights[i + 1]), first.mul(weights[0] as number));
 }

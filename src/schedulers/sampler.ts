@@ -2,22 +2,24 @@
  * @file What the samplers share: a walk from noise to latents in few of the trained timesteps, with one call of the
  * model at each.
  */
+
 import { ConfigError } from '../base/errors.js';
+import { roundHalfToEven } from '../base/round.js';
 import type { Tensor } from '../torch/index.js';
-import type { NoiseConfig, SchedulerConfig, TimestepSpacing } from './config.js';
+import type { NoiseConfig, SpacingConfig, TimestepSpacing } from './config.js';
 
 /** Gives standard normal noise of the latents' shape. Called only at the steps that add noise. */
 export type NoiseSource = () => Tensor;
 
 /**
- * A way back from noise. Use: `setTimesteps`, then for each of `timesteps` the model on `scaleModelInput(x, t)` and
+ * A walk from noise back to latents. Use: `setTimesteps`, then for each of `timesteps` the model on `scaleModelInput(x, t)` and
  * `x = step(output, t, x, noise)`, from x = noise · `initNoiseSigma` on.
  *
  * Some keep tensors from step to step. Do not call `step` inside a `tidy` that ends before the walk does; the kept
  * ones are released after the last step, and by `using`, after an early end.
  */
 export interface Sampler extends Disposable {
-  /** What the model is called with, from noise to picture; Euler's need not be whole. */
+  /** What the model is called with, from noise to image; they need not be whole. */
   readonly timesteps: readonly number[];
   /** The standard deviation of the latents at the start. */
   readonly initNoiseSigma: number;
@@ -33,42 +35,41 @@ export interface Sampler extends Disposable {
 }
 
 /**
- * `steps` of `total` timesteps, the noisiest first (Lin et al. 2023, table 2), rounded as NumPy does.
- * @throws ConfigError where they go beyond the trained ones
+ * Returns `steps` of the trained timesteps, the noisiest first (Lin et al. 2023, table 2), rounded as NumPy does.
+ * With an offset they may go one or more beyond the trained ones, as in diffusers: see `alphaBarAt` and `sigmaAt`.
  */
 export function spacedTimesteps(
   spacing: TimestepSpacing,
   steps: number,
-  { num_train_timesteps: total, steps_offset: offset = 0 }: SchedulerConfig,
+  { num_train_timesteps: total, steps_offset: offset = 0 }: SpacingConfig,
 ): number[] {
+  // NumPy's arange computes its stride as the difference of its first two elements, which decides some halves.
+  const trailingStride = total - (total - total / steps);
   const spaced = {
     leading: (i: number) => (steps - 1 - i) * Math.floor(total / steps) + offset,
     linspace: (i: number) => roundHalfToEven(linspace(0, total - 1, steps, steps - 1 - i)),
-    trailing: (i: number) => roundHalfToEven(total - i * (total / steps)) - 1,
+    trailing: (i: number) => roundHalfToEven(total - i * trailingStride) - 1,
   };
-  const timesteps = Array.from({ length: steps }, (_, i) => spaced[spacing](i));
-  assertTrained(timesteps, steps, total);
-  return timesteps;
+  return Array.from({ length: steps }, (_, i) => spaced[spacing](i));
 }
 
 /** @throws ConfigError where the model was not trained on so many timesteps */
-export function assertTrained(timesteps: readonly number[], steps: number, total: number): void {
-  if (steps > total || (timesteps[0] ?? 0) > total - 1)
+export function assertTrained(steps: number, { num_train_timesteps: total }: NoiseConfig): void {
+  if (steps > total)
     throw new ConfigError(
-      `Expected fewer steps: the model knows ${total} timesteps, too few for ${steps} steps`,
+      `Expected at most ${total} steps, as many as the model was trained on, but received ${steps}`,
     );
 }
 
-/** The i-th of n numbers from `start` to `end`, both included, in NumPy's order of operations; `start` where n is 1. */
+/** Returns the i-th of n numbers from `start` to `end`, both included, as NumPy does; `start` where n is 1. */
 export function linspace(start: number, end: number, n: number, i: number): number {
-  return n === 1 ? start : start + i * ((end - start) / (n - 1));
+  if (n === 1) return start;
+  return i === n - 1 ? end : start + i * ((end - start) / (n - 1));
 }
 
-/** NumPy's `round`: halves go to the even neighbour. */
-export function roundHalfToEven(x: number): number {
-  const floor = Math.floor(x);
-  if (x - floor !== 0.5) return Math.round(x);
-  return floor % 2 === 0 ? floor : floor + 1;
+/** Returns ᾱ at a timestep: beyond the last trained one it stays, and where all steps are done it is `last`. */
+export function alphaBarAt(alphaBars: readonly number[], t: number, last: number): number {
+  return t < 0 ? last : (alphaBars[Math.min(t, alphaBars.length - 1)] as number);
 }
 
 /** What a model's output says of the latents x = √ᾱ·x0 + √(1−ᾱ)·epsilon. */

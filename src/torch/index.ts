@@ -20,7 +20,6 @@ export { Generator } from './generator.js';
 export { assertGraphs, graphed, type Recorder, recordCuda } from './graphs.js';
 export { type FixedPointFilter, resampleBytes, resampleBytesAsync } from './resample.js';
 export {
-  changedMappedFiles,
   cudaDevices,
   memoryStats,
   resetMemoryPeak,

@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, renameSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { locateAddon } from '../../tools/build-native.mjs';
-import { changedMappedFiles, setFileMapping, Tensor } from './index.js';
+import { setFileMapping, Tensor } from './index.js';
 import { native } from './native.js';
 
 const SIZE = 1 << 20;
@@ -19,24 +19,6 @@ afterEach(() => rmSync(folder, { recursive: true }));
 
 const map = (): Tensor => new Tensor(native().mapTensors(path, [[0, 0, [SIZE]]])[0]!);
 
-describe('changedMappedFiles', () => {
-  it('names a file that was cut, overwritten, replaced or removed, while a tensor lies in it', () => {
-    const mapped = map();
-    expect(changedMappedFiles()).toEqual([]);
-    utimesSync(path, 1, 1);
-    expect(changedMappedFiles()).toEqual([{ path, change: 'modified' }]);
-    truncateSync(path, SIZE / 2);
-    expect(changedMappedFiles()).toEqual([{ path, change: 'resized' }]);
-    writeFileSync(join(folder, 'new'), new Uint8Array(SIZE));
-    renameSync(join(folder, 'new'), path);
-    expect(changedMappedFiles()).toEqual([{ path, change: 'replaced' }]);
-    rmSync(path);
-    expect(changedMappedFiles()).toEqual([{ path, change: 'removed' }]);
-    mapped.dispose();
-    expect(changedMappedFiles()).toEqual([]);
-  });
-});
-
 describe('setFileMapping', () => {
   afterEach(() => setFileMapping(true));
 
@@ -45,7 +27,6 @@ describe('setFileMapping', () => {
     const copy = map();
     expect(copy.isMapped).toBe(false);
     writeFileSync(path, new Uint8Array(SIZE));
-    expect(changedMappedFiles()).toEqual([]);
     expect(copy.toArray().every((value) => value === 1)).toBe(true);
   });
 });

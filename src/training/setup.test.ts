@@ -10,6 +10,7 @@ import { Resampler, type ResamplerConfig } from '../adapters/resampler.js';
 import { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import { parseUNetConfig } from '../models/unet/unet-config.js';
 import { initParameters } from '../nn/init.js';
+import type { TrainableKind } from '../options/train-options.js';
 import { Generator, type Tensor } from '../torch/index.js';
 import { loadUNet } from '../weights/load.js';
 import { createAdapter } from './setup.js';
@@ -18,13 +19,23 @@ const folder = mkdtempSync(join(tmpdir(), 'parts-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const unet = loadUNet(golden('unet/unet') as string);
-const create = (startFrom?: string, { numTokens = 16, width = 48, model = unet } = {}): IPAdapter =>
+interface Changes {
+  numTokens?: number;
+  width?: number;
+  model?: UNet2DConditionModel;
+  kind?: TrainableKind;
+}
+
+const create = (
+  startFrom?: string,
+  { numTokens = 16, width = 48, model = unet, kind }: Changes = {},
+): IPAdapter =>
   createAdapter(
     {
       backbone: { sites: model.sites() },
       imageEncoder: { folder: 'encoder', widths: { tokens: width, pooled: 40 } },
     },
-    { numTokens, seed: 3 },
+    { numTokens, seed: 3, kind },
     startFrom,
     'cpu',
   ).adapter;
@@ -94,7 +105,11 @@ it('refuses a file that does not fit, each in its own words', () => {
     new Generator('cpu', 1),
   );
   writeAdapter(base, new IPAdapter(unet.sites(), projection).init(new Generator('cpu', 1)).namedParameters());
-  expect(() => create(base)).toThrow(
-    /base.safetensors is an IP-Adapter \(base\), which cannot be trained yet/,
+  expect(() => create(base)).toThrow(/base.safetensors was trained with another image encoder/);
+  expect(() => create(file, { kind: 'base' })).toThrow(
+    /plus.safetensors is an IP-Adapter Plus, and --kind is base; leave --kind out/,
+  );
+  expect(() => create(undefined, { kind: 'full-face' })).toThrow(
+    /--num-tokens is 16, but an IP-Adapter Full Face/,
   );
 });

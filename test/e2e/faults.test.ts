@@ -1,8 +1,8 @@
 /**
- * @file What can happen to a run in a night: kills, full disks, spoilt files, NaN, a second run, a closed terminal.
+ * @file What can happen to a run in a night: kills, full disks, spoilt files, NaN.
  * `KILLS=30 npx vitest run test/e2e/faults.test.ts` kills more often than the 8 times of a usual test run.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   cpSync,
@@ -18,18 +18,13 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { verifyCheckpoint } from '../../src/training/checkpoints/checkpoint.js';
 import { listCheckpoints } from '../../src/training/checkpoints/folder.js';
-import { lockFile } from '../../src/training/checkpoints/run-lock.js';
 import { target } from '../golden.js';
 import { type Change, type Fault, KillSweep } from '../long/kill-sweep.js';
-import { type Ended, runProgram } from './command.js';
+import { command, expectSame, leftIn, stepsToldIn, train, when, words as wordsIn } from './faulty-run.js';
 import { makeWorld, type World } from './world.js';
-
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const command = join(root, 'dist', 'cli', 'main.js');
 
 // Each test starts a program several times, which takes a second, or ten where other work is going on.
 vi.setConfig({ testTimeout: 180_000 });
@@ -41,72 +36,7 @@ beforeAll(async () => {
 afterAll(() => world.remove());
 
 const out = (name: string): string => join(world.root, name);
-
-/** `ip-adapter train` in the world, for longer than any test takes; later flags replace earlier ones. */
-function words(outputDir: string, ...more: string[]): string[] {
-  return [
-    command,
-    'train',
-    ...world.flags,
-    '--output-dir',
-    outputDir,
-    ...['--epochs', '100000', '--max-steps', '5000'],
-    ...more,
-  ];
-}
-
-function train(args: string[], onError?: (text: string, child: ChildProcess) => void): Promise<Ended> {
-  return runProgram(process.execPath, args, { cwd: root, ...(onError && { onError }) });
-}
-
-/** Calls `work` when a program has written `text`, once. */
-function when(
-  text: string,
-  work: (child: ChildProcess) => void,
-): (written: string, child: ChildProcess) => void {
-  let isDone = false;
-  return (written, child) => {
-    if (isDone || !written.includes(text)) return;
-    isDone = true;
-    work(child);
-  };
-}
-
-/** What a run has left, but for what is written at its start. */
-function leftIn(folder: string): string[] {
-  return readdirSync(folder)
-    .filter((name) => name !== 'config.yaml' && name !== 'logs')
-    .sort();
-}
-
-/** The losses of each step; speed and memory, told beside them, are another in each run. */
-function lossesOf(folder: string): unknown[] {
-  const lines = readFileSync(join(folder, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
-  return lines.map((line) => {
-    const { step, loss, grad_norm } = JSON.parse(line);
-    return { step, loss, grad_norm };
-  });
-}
-
-/** Checks that two runs have written the same weights, to the byte, and the same losses. */
-function expectSame(a: string, b: string, step: number): void {
-  const files = ['ip_adapter', 'optimizer'].map((name) => `checkpoint-${step}/${name}.safetensors`);
-  for (const file of files) {
-    const [one, other] = [a, b].map((folder) => readFileSync(join(folder, file))) as [Buffer, Buffer];
-    expect(Buffer.compare(one, other), file).toBe(0);
-  }
-  expect(lossesOf(a)).toEqual(lossesOf(b));
-}
-
-// The lock is a link to nowhere, which existsSync says is not there.
-function isLocked(folder: string): boolean {
-  return readdirSync(folder).includes(lockFile);
-}
-
-function stepsToldIn(folder: string): number[] {
-  const lines = readFileSync(join(folder, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
-  return lines.map((line) => JSON.parse(line).step);
-}
+const words = (outputDir: string, ...more: string[]): string[] => wordsIn(world, outputDir, ...more);
 
 /** Numbers in [0, 1) that are the same in every test run (Mulberry32). */
 function seeded(seed: number): () => number {
@@ -393,128 +323,5 @@ describe('corrupt pictures', () => {
     const many = await train([...flags(), '--output-dir', join(large.root, 'many')]);
     expect(many.exitCode).toBe(2);
     expect(many.stderr).toMatch(/DatasetError: .* 9 of 40 are bad so far \(at most 8 are skipped\)/);
-  });
-});
-
-describe('another run', () => {
-  it('in the same folder is refused, naming process, host and start; when it has ended, the folder is free', async () => {
-    const folder = out('shared');
-    let first: Promise<Ended> | undefined;
-    await new Promise((resolve) => {
-      first = train(words(folder), when('Training', resolve));
-    });
-    const refused = await train(words(folder));
-    const owner = /is in use by process (\d+) on (\S+), since (\d{4}-\S+Z)\. Wait for its end/.exec(
-      refused.stderr,
-    );
-    expect(refused.exitCode).toBe(2);
-    process.kill(Number(owner?.[1]), 'SIGTERM');
-    const ended = (await first) as Ended;
-    expect(ended.exitCode).toBe(143);
-    expect(isLocked(folder)).toBe(false);
-    const step = Number(/\d+$/.exec(ended.stdout)?.[0]);
-    const third = await train(words(folder, '--resume', '--max-steps', String(step + 1)));
-    expect(third.stdout).toBe(join(folder, `checkpoint-${step + 1}`));
-  });
-
-  it('with other options or another dataset does not resume, and says what is different', async () => {
-    const folder = out('options');
-    await train(words(folder, '--max-steps', '1'));
-    const data = out('changed.json');
-    const rows = JSON.parse(readFileSync(out('data.json'), 'utf8'));
-    writeFileSync(data, JSON.stringify(rows.slice(1)));
-    const refused = await train(
-      words(folder, '--resume', '--seed', '5', '--resolution', '128', '--data_json_file', data),
-    );
-    expect(refused.exitCode).toBe(2);
-    expect(refused.stderr.split('\n').slice(1)).toEqual([
-      expect.stringMatching(/^ConfigError: --resolution is 128 but \S+checkpoint-1 was trained with 64;/),
-      expect.stringMatching(/^--seed is 5 but \S+checkpoint-1 was trained with 0;/),
-      expect.stringMatching(/^The dataset is not the one .*: it had 8 rows and has 7;/),
-    ]);
-    const allowed = await train(words(folder, '--resume', '--max-steps', '2', '--learning-rate', '1e-3'));
-    expect(allowed.exitCode).toBe(0);
-    expect(allowed.stderr).toMatch(
-      /--learning-rate is 0\.001 but .* trained with 0\.0001; going on with 0\.001/,
-    );
-  });
-});
-
-describe('signals', () => {
-  it('while it starts: exit code 143, and nothing that is half written', async () => {
-    const folder = out('early');
-    const { exitCode } = await train(
-      words(folder),
-      when('UNet2DConditionModel', (child) => child.kill('SIGTERM')),
-    );
-    expect(exitCode).toBe(143);
-    // A first step may have begun by then, and is ended.
-    for (const name of existsSync(folder) ? leftIn(folder) : [])
-      expect(name).toMatch(/^(checkpoint-\d+|metrics\.jsonl)$/);
-    for (const path of listCheckpoints(folder)) verifyCheckpoint(path);
-  });
-
-  it('while the cache is filled: exit code 143, no half-written file, and what is done is kept', async () => {
-    const [folder, cache] = [out('filling'), out('cache')];
-    const flags = ['--cache', 'latents,text,image', '--cache-dir', cache, '--max-steps', '1'];
-    const stopped = await train(
-      words(folder, ...flags),
-      when('Cache of image: 8 to encode', (child) => child.kill('SIGTERM')),
-    );
-    expect(stopped.exitCode).toBe(143);
-    expect(existsSync(folder)).toBe(false);
-    const files = readdirSync(cache, { recursive: true }).map(String);
-    expect(files.filter((file) => file.endsWith('.partial'))).toEqual([]);
-    const again = await train(words(folder, ...flags));
-    expect(again.exitCode).toBe(0);
-    expect(again.stderr).not.toContain('damaged');
-    expect(again.stderr).toContain('Cache of latents: complete, 0 newly encoded');
-  });
-
-  it.each([
-    ['SIGUSR1', 138],
-    ['SIGUSR2', 140],
-    ['SIGXCPU', 152],
-    ['SIGQUIT', 131],
-  ] as const)(
-    '%s, which a scheduler sends before it kills: a checkpoint is written, exit code %d',
-    async (name, code) => {
-      const folder = out(name);
-      const { exitCode, stderr, stdout } = await train(
-        words(folder),
-        when('Training', (child) => {
-          child.kill(name);
-          // A limit of CPU time is told every second.
-          if (name !== 'SIGQUIT') setTimeout(() => child.kill(name), 5);
-        }),
-      );
-      expect(exitCode, stderr).toBe(code);
-      verifyCheckpoint(stdout);
-      expect(stderr).toContain(`--resume ${stdout}`);
-    },
-  );
-
-  it('SIGHUP of a terminal that is closed: the step is ended and a checkpoint written', async ({ skip }) => {
-    if (spawnSync('script', ['--version']).status !== 0)
-      return skip('there is no script(1) to make a terminal with');
-    const folder = out('terminal');
-    const line = [process.execPath, ...words(folder)].map((word) => `'${word}'`).join(' ');
-    const terminal = spawn('script', ['-qec', line, '/dev/null'], { stdio: ['pipe', 'ignore', 'ignore'] });
-    while (!existsSync(join(folder, 'metrics.jsonl'))) await sleep(20);
-    terminal.kill('SIGKILL');
-    while (isLocked(folder)) await sleep(20);
-    const [path, ...more] = listCheckpoints(folder);
-    expect(more).toEqual([]);
-    verifyCheckpoint(path as string);
-    expect(path).toBe(join(folder, `checkpoint-${stepsToldIn(folder).at(-1)}`));
-  });
-
-  it('SIGHUP without a terminal, as under nohup: the run goes on to its end', async () => {
-    const { exitCode, stderr } = await train(
-      words(out('nohup'), '--max-steps', '4'),
-      when('Training', (child) => child.kill('SIGHUP')),
-    );
-    expect(stderr).toContain('SIGHUP: there is no terminal here');
-    expect(exitCode).toBe(0);
   });
 });

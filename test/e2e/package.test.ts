@@ -86,7 +86,7 @@ it('has types that compile in a strict project without types of Node', async () 
 });
 
 it('trains in a folder with a space in its path, and its command runs there, without building the addon again', async () => {
-  const options = { ...world.optionsFor('out'), maxTrainSteps: 2, trainBatchSize: 3 };
+  const options = { ...world.optionsFor('out'), maxSteps: 2, batchSize: 3 };
   writeFileSync(
     join(project, 'train.mjs'),
     `import { train } from 'ip-adapter';

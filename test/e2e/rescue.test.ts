@@ -1,5 +1,17 @@
 /** @file Errors in the middle of a run that are not about its weights: what was trained is saved before they are told. */
-import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  cpSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { TorchError } from '../../src/base/errors.js';
@@ -157,18 +169,13 @@ describe('no memory in a step', () => {
 
 it('an error of the caller’s own function is passed on as it is, and the steps are saved', async () => {
   const own = new RangeError('own');
-  const { messages, onEvent } = new Recorder();
   const throwing = after(4, () => {
     throw own;
-  }).onEvent;
-  const context = {
-    onEvent: (event: RunEvent) => {
-      onEvent(event);
-      throwing(event);
-    },
-  };
-  expect(await failureOf({ ...optionsFor('own'), maxSteps: 100_000 }, context)).toBe(own);
-  savedBy('own', messages.at(-1) ?? '');
+  });
+  expect(await failureOf({ ...optionsFor('own'), maxSteps: 100_000 }, throwing)).toBe(own);
+  const [path = '', ...others] = listCheckpoints(out('own'));
+  expect(others).toEqual([]);
+  verifyCheckpoint(path);
 });
 
 describe('--resume', () => {
@@ -208,7 +215,7 @@ it('NaN in the adapter to start from, or in a model, is not blamed on the learni
   const weights = readFileSync(file);
   for (let at = weights.length - 4000; at < weights.length; at += 4) weights.writeFloatLE(Number.NaN, at);
   writeFileSync(file, weights);
-  const ofModel = await failureOf({ ...optionsFor('NaN model run'), model: model });
+  const ofModel = await failureOf({ ...optionsFor('NaN model run'), model });
   expect(ofModel.message).toMatch(/in step 1;.*not the learning rate/s);
   expect(ofModel.message).not.toMatch(/lower --learning-rate/);
 });
@@ -223,4 +230,76 @@ it('a checkpoint that a kill has left under its hidden name is resumed, and a fr
   const { step } = await train({ ...optionsFor('replaced'), maxSteps: 3, resume: true });
   expect(step).toBe(3);
   expect(listCheckpoints(folder)).toEqual([checkpoint, join(folder, 'checkpoint-3')]);
+});
+
+describe('a file that is in use', () => {
+  /** A model of its own whose files a test may change. */
+  const modelOf = (name: string): string => {
+    cpSync(out('model'), out(name), { recursive: true });
+    return out(name);
+  };
+  const unetOf = (model: string): string => join(model, 'unet', 'diffusion_pytorch_model.safetensors');
+
+  it.each(['unet', 'vae', 'cache'])(
+    '%s overwritten in place: nothing of what came after is saved',
+    async (what) => {
+      const model = modelOf(`model of ${what}`);
+      const options = {
+        ...optionsFor(`overwritten ${what}`),
+        model,
+        maxSteps: 100_000,
+        saveSteps: 5,
+        ...(what === 'cache' ? { cache: 'latents', cacheDir: out('cache to overwrite') } : {}),
+      };
+      const overwrite = after(6, () => {
+        let file = join(model, what, 'diffusion_pytorch_model.safetensors');
+        if (what === 'cache') {
+          const [name = ''] = readdirSync(options.cacheDir as string, {
+            recursive: true,
+            encoding: 'utf8',
+          }).filter((name) => name.endsWith('.safetensors'));
+          file = join(out('cache to overwrite'), name);
+        }
+        const bytes = readFileSync(file);
+        const handle = openSync(file, 'r+');
+        writeSync(handle, bytes.subarray(0, 100), 0, 100, 0);
+        closeSync(handle);
+      });
+      const { message } = await failureOf(options, overwrite);
+      expect(message).toMatch(
+        /Expected \S.*\.safetensors to stay as it was but it was overwritten while this run used it/,
+      );
+      const saved = listCheckpoints(out(`overwritten ${what}`));
+      expect(message).toContain(`; resume with --resume ${saved.at(-1)}`);
+      // It may have come between a save and the next look.
+      expect(saved.length).toBeGreaterThan(0);
+    },
+  );
+
+  it('replaced by another: all steps are saved', async () => {
+    const model = modelOf('replaced model');
+    const options = {
+      ...optionsFor('replaced file'),
+      model,
+      maxSteps: 100_000,
+      saveSteps: 5,
+    };
+    const replace = after(3, () => {
+      cpSync(unetOf(model), `${unetOf(model)}.new`);
+      renameSync(`${unetOf(model)}.new`, unetOf(model));
+    });
+    const { message } = await failureOf(options, replace);
+    expect(message).toMatch(/another file was put in its place .* All steps are saved/);
+    expect(message).toContain(`; resume with --resume ${listCheckpoints(out('replaced file')).at(-1)}`);
+  });
+
+  it('deleted: the run goes on to its end', async () => {
+    const model = modelOf('deleted model');
+    const options = { ...optionsFor('deleted file'), model, saveSteps: 2 };
+    const { step } = await train(
+      options,
+      after(1, () => rmSync(unetOf(model))),
+    );
+    expect(step).toBe(12);
+  });
 });

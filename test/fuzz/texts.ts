@@ -144,12 +144,11 @@ export function schedulerTarget(folder: string): Target {
     JSON.stringify({ _class_name: 'DDIMScheduler', trained_betas: [0.1, 0.2, 0.3], num_train_timesteps: 3 }),
     '{"_class_name": "DDPMScheduler", "beta_start": 0.1, "beta_schedule": "linear", "lambda_min_clipped": -1e999}',
   ];
+  let turn = 0;
   const read = () => {
-    const config = readSchedulerConfig(folder);
-    for (const name of samplerNames) {
-      using sampler = createSampler(config, name);
-      sampler.setTimesteps(3);
-    }
+    const name = samplerNames[turn++ % samplerNames.length];
+    using sampler = createSampler(readSchedulerConfig(folder), name);
+    sampler.setTimesteps(3);
   };
   return { file, make: (random) => mutateJson(seeds, random), read: () => tidy(read) };
 }

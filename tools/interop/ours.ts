@@ -90,7 +90,7 @@ export function runModels(folder: string): Map<string, Tensor> {
     const ids = ['a red circle on a blue square', ''].map((text) =>
       tensor(words.encode(text), [1, ...words.shape], 'int64'),
     );
-    const conditioning = textEncoder.condition(cat(ids));
+    const conditioning = textEncoder.condition(cat(ids), 0);
     const recorded = recordedConditioning(io);
     return new Map<string, Tensor>([
       ['input_ids', words.shape.length > 1 ? cat(ids).select(1, 0) : cat(ids)],

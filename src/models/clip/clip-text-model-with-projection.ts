@@ -18,11 +18,11 @@ export class CLIPTextModelWithProjection extends CLIPTextModel {
     return tidy(() => this.encode(inputIds).textEmbeds);
   }
 
-  /** Returns the text embeddings beside the hidden states before the last layer, which SDXL takes. */
-  encode(inputIds: Tensor): { textEmbeds: Tensor; penultimateHiddenState: Tensor } {
+  /** Returns the text embeddings [batch, projectionDim] beside `CLIPTextOutput.hiddenStates`. */
+  encode(inputIds: Tensor): { textEmbeds: Tensor; hiddenStates: Tensor[] } {
     return tidy(() => {
-      const { poolerOutput, penultimateHiddenState } = this.call(inputIds);
-      return { textEmbeds: this.text_projection.call(poolerOutput), penultimateHiddenState };
+      const { poolerOutput, hiddenStates } = this.call(inputIds);
+      return { textEmbeds: this.text_projection.call(poolerOutput), hiddenStates };
     });
   }
 }

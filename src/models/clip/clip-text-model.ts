@@ -1,14 +1,9 @@
 /** @file CLIP's text encoder (transformers `src/transformers/models/clip/modeling_clip.py`, CLIPTextModel). */
 import { Embedding, LayerNorm } from '../../nn/layers.js';
+import { ConfigReader } from '../../nn/model-config.js';
 import { Module } from '../../nn/module.js';
 import { arange, type Tensor } from '../../torch/index.js';
-import { ConfigReader } from '../config.js';
-import {
-  CLIPEncoder,
-  type CLIPEncoderConfig,
-  type CLIPEncoderLayer,
-  readCLIPEncoderConfig,
-} from './clip-encoder.js';
+import { CLIPEncoder, type CLIPEncoderConfig, readCLIPEncoderConfig } from './clip-encoder.js';
 
 export interface CLIPTextConfig extends CLIPEncoderConfig {
   vocabSize: number;
@@ -39,8 +34,11 @@ export function parseCLIPTextConfig(json: unknown, where: string): CLIPTextConfi
 export interface CLIPTextOutput {
   /** [batch, n, hiddenSize], after the final normalisation; the UNet of SD 1.x attends to it */
   lastHiddenState: Tensor;
-  /** [batch, n, hiddenSize], the hidden state before the last layer, not normalised; the UNet of SDXL attends to it */
-  penultimateHiddenState: Tensor;
+  /**
+   * [batch, n, hiddenSize] each, not normalised: the embeddings, then the state after each layer. The UNet of SDXL attends
+   * to the last but one.
+   */
+  hiddenStates: Tensor[];
   /** [batch, hiddenSize], the last hidden state at the end-of-text token */
   poolerOutput: Tensor;
 }
@@ -57,13 +55,14 @@ export class CLIPTextModel extends Module<[inputIds: Tensor], CLIPTextOutput> {
   }
 
   protected forward(inputIds: Tensor): CLIPTextOutput {
-    const { last: lastHiddenState, penultimate } = this.text_model.call(inputIds);
+    const hiddenStates = this.text_model.call(inputIds);
+    const lastHiddenState = this.text_model.final_layer_norm.call(hiddenStates.at(-1) as Tensor);
     const [batch = 0, n = 0, channels = 0] = lastHiddenState.shape;
     const row = arange(0, batch, 1, { dtype: 'int64', device: inputIds.device }).mul(n);
     const ends = row.add(this.#endOfText(inputIds));
     return {
       lastHiddenState,
-      penultimateHiddenState: penultimate,
+      hiddenStates,
       poolerOutput: lastHiddenState.reshape(batch * n, channels).indexSelect(0, ends),
     };
   }
@@ -78,8 +77,8 @@ export class CLIPTextModel extends Module<[inputIds: Tensor], CLIPTextOutput> {
   }
 }
 
-/** Ids [batch, n] → [batch, n, hiddenSize], before and after the last layer */
-class CLIPTextTransformer extends Module<[inputIds: Tensor], { penultimate: Tensor; last: Tensor }> {
+/** Ids [batch, n] → `CLIPTextOutput.hiddenStates` */
+class CLIPTextTransformer extends Module<[inputIds: Tensor], Tensor[]> {
   readonly embeddings: CLIPTextEmbeddings;
   readonly encoder: CLIPEncoder;
   readonly final_layer_norm: LayerNorm;
@@ -91,11 +90,10 @@ class CLIPTextTransformer extends Module<[inputIds: Tensor], { penultimate: Tens
     this.final_layer_norm = new LayerNorm(config.hiddenSize, config.eps);
   }
 
-  protected forward(inputIds: Tensor): { penultimate: Tensor; last: Tensor } {
-    const { layers } = this.encoder;
-    const penultimate = this.encoder.call(this.embeddings.call(inputIds), layers.length - 1);
-    const last = this.final_layer_norm.call((layers.at(-1) as CLIPEncoderLayer).call(penultimate));
-    return { penultimate, last };
+  protected forward(inputIds: Tensor): Tensor[] {
+    const states = [this.embeddings.call(inputIds)];
+    for (const layer of this.encoder.layers) states.push(layer.call(states.at(-1) as Tensor));
+    return states;
   }
 }
 

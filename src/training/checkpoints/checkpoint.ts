@@ -77,7 +77,7 @@ export function saveCheckpoint(
   return path;
 }
 
-/** Bytes of the checkpoint that `saveCheckpoint` would write, but for the few of its checksums. */
+/** Returns the size in bytes of the checkpoint that `saveCheckpoint` would write, without its checksums. */
 export function checkpointSize({ state, adapter, ema, optimizer, generator }: Checkpoint): number {
   const averages = ema === undefined ? 0 : safetensorsSize(ema, adapterMetadata(ema));
   const ofState = JSON.stringify(state, null, 2).length + generator.length;
@@ -85,7 +85,7 @@ export function checkpointSize({ state, adapter, ema, optimizer, generator }: Ch
 }
 
 /**
- * All but the adapter and its moving average, which are read like any adapter file.
+ * Loads all but the adapter and its moving average, which are read like any adapter file.
  * @throws CheckpointError where a file is missing or of another kind.
  */
 export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter' | 'ema'> {

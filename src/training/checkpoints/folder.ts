@@ -1,6 +1,6 @@
 /**
- * @file The folders `checkpoint-N` of an output folder. Whatever the moment of a kill, a folder of that name is whole:
- * it comes and goes by a rename, and all that is half done has a name that begins with a dot.
+ * @file The folders `checkpoint-N` of an output folder. A folder of that name is whole, whatever the moment of a
+ * kill: it appears and disappears by a rename, and whatever is incomplete has a name that begins with a dot.
  *
  *     .checkpoint-N.partial    being written
  *     .checkpoint-N.replaced   whole, until the new one of the same name has taken its place
@@ -37,7 +37,7 @@ export function listCheckpoints(outputDir: string): string[] {
 }
 
 /**
- * Has `write` fill a folder, and gives it the name `path`; one of that name is replaced. Where `write` throws, nothing
+ * Creates or replaces the folder `path` with what `write` puts into it. Where `write` throws, nothing
  * has changed.
  */
 export function writeFolder(path: string, write: (folder: string) => void): void {
@@ -61,12 +61,12 @@ export function writeFolder(path: string, write: (folder: string) => void): void
 }
 
 /**
- * Deletes checkpoints until `limit` are left of those up to `newest`, which is never deleted. Later ones are left alone:
- * they are there where a run was resumed from an earlier checkpoint than its last.
+ * Deletes checkpoints until `limit` are left of those up to `newest`, which is never deleted. Later ones, of a
+ * run that was resumed from an earlier checkpoint than its last, are left alone.
  */
 export function deleteOldest(newest: string, limit: number): void {
-  const before = listCheckpoints(dirname(newest)).filter((path) => stepOf(path) < stepOf(newest));
-  for (const path of before.slice(0, Math.max(0, before.length + 1 - limit))) {
+  const older = listCheckpoints(dirname(newest)).filter((path) => stepOf(path) < stepOf(newest));
+  for (const path of older.slice(0, Math.max(0, older.length + 1 - limit))) {
     const deleted = hidden(path, 'deleted');
     rmSync(deleted, { recursive: true, force: true });
     renameSync(path, deleted);

@@ -1,12 +1,12 @@
 /**
- * @file When a checkpoint may be written, which older ones go, and what happens where it cannot be written.
+ * @file Writes checkpoints, deletes older ones, and decides what happens where one cannot be written.
  *
- * A disk that is full at one of the saves on the way does not end the run: the weights are in memory, the checkpoint
- * before is whole, and by the next save there may be room again. At the end of a run there is no next save, and it fails.
+ * A disk that is full at a save in the middle does not end the run: the weights are in memory, the previous checkpoint
+ * is whole, and by the next save there may be room again. At the end of a run there is no next save, and it fails.
  */
 import { basename } from 'node:path';
 import { CheckpointError, isSystemError, TorchError, TrainingError, UserError } from '../../base/errors.js';
-import { firstNonFinite } from '../../optim/finite.js';
+import { firstNonFinite } from '../../torch/finite.js';
 import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
 import { clearLeftovers, deleteOldest, listCheckpoints, stepOf } from './folder.js';
 
