@@ -1,6 +1,6 @@
 /**
  * @file The interface between families of diffusion models and the code that uses them. Training and generation use a
- * `DiffusionModel`; each family is one file in this folder that opens one (docs/adding-a-family.md).
+ * `DiffusionModel`; each family is one file in this folder that opens one (docs/adding-a-model-family.md).
  */
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import type { AttentionSite, SiteAddition } from '../models/layers/attention-site.js';
@@ -63,7 +63,7 @@ export interface TextEncoder extends Disposable {
   /**
    * Encodes text.
    * @param inputIds int64 [batch, …tokenizer.shape], on the encoder's device
-   * @param clipSkip the number of layers at the end to leave out, as diffusers' `clip_skip`; 0 as published
+   * @param clipSkip how many of the last layers to leave out, as diffusers' `clip_skip`; 0 for the published output
    */
   condition(inputIds: Tensor, clipSkip: number): Conditioning;
   parameters(): Tensor[];

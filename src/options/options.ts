@@ -30,7 +30,7 @@ export function number(least: number, most: number): z.ZodNumber {
 export const count = whole(1);
 /** The side of an image. The limit is above what fits into the memory of any machine. */
 export const side = whole(1, 8192);
-/** Layers of the text encoder. */
+/** How many of the text encoder's last layers are left out. */
 export const clipSkip = whole(0, 100)
   .default(0)
   .describe("layers at the end of the text encoder to leave out, as diffusers' clip_skip");

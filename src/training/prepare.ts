@@ -89,7 +89,8 @@ export async function withPreparedRun<T>(
   const { adapter, kind } = createAdapter(opened, config, startFrom, device);
   release.add(() => adapter[Symbol.dispose]());
   // The values that were chosen where these options are unset.
-  Object.assign(state.options, { kind: kind.name, numTokens: adapter.image_proj.numTokens ?? undefined });
+  const chosen = { kind: kind.name, numTokens: adapter.image_proj.numTokens ?? undefined };
+  for (const options of [config, state.options]) Object.assign(options, chosen);
 
   const needsSizes = config.buckets || opened.model.sizeConditioning !== null;
   const sizes = needsSizes ? await readRowSizes(rows, context) : [];
