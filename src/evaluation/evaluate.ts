@@ -166,20 +166,20 @@ export function measure(
   imagesPerRow: number,
 ): Omit<Scores, 'scale'> {
   const rows = prompts.shape[0] as number;
-  const pictures = rows * imagesPerRow;
+  const imageCount = rows * imagesPerRow;
   const own = (i: number): number => Math.floor(i / imagesPerRow);
   const toPrompts = drawn.matmul(prompts.transpose(0, 1));
   const cosines = toPrompts.toNumbers();
-  const toOwn = Array.from({ length: pictures }, (_, i) => cosines[i * rows + own(i)] as number);
+  const toOwn = Array.from({ length: imageCount }, (_, i) => cosines[i * rows + own(i)] as number);
   const nearest = toPrompts.argmax(1).toNumbers();
   const toCaptions = captions && drawn.matmul(captions.transpose(0, 1)).toNumbers();
   const toCaption = toCaptions && toOwn.map((_, i) => toCaptions[i * rows + own(i)] as number);
   return {
-    clipI: sum(toOwn) / pictures,
-    clipIOthers: (sum(cosines) - sum(toOwn)) / (pictures * (rows - 1)),
-    clipT: toCaption && sum(toCaption) / pictures,
-    clipScore: toCaption && (2.5 * sum(toCaption.map((cosine) => Math.max(cosine, 0)))) / pictures,
-    retrievalTop1: nearest.filter((row, i) => row === own(i)).length / pictures,
+    clipI: sum(toOwn) / imageCount,
+    clipIOthers: (sum(cosines) - sum(toOwn)) / (imageCount * (rows - 1)),
+    clipT: toCaption && sum(toCaption) / imageCount,
+    clipScore: toCaption && (2.5 * sum(toCaption.map((cosine) => Math.max(cosine, 0)))) / imageCount,
+    retrievalTop1: nearest.filter((row, i) => row === own(i)).length / imageCount,
   };
 }
 
