@@ -24,6 +24,7 @@ import { maxBadRows } from './bad-rows.js';
 import { captionsOf } from './captions.js';
 import { type Dataset, ListHash, lazyRows } from './dataset.js';
 import { PackedList } from './packed-list.js';
+import { assertPages, type ColumnChunk, MAX_VALUES } from './parquet-pages.js';
 
 interface ParquetFile {
   readonly path: string;
@@ -121,7 +122,7 @@ async function openFile(path: string): Promise<ParquetFile> {
     // Its mark at either end, and the length of its footer.
     if (buffer.byteLength < 12) throw new Error(`it has ${buffer.byteLength} bytes`);
     metadata = await parquetMetadataAsync(buffer);
-    assertColumnsKnown(metadata);
+    assertFooter(metadata);
   } catch (cause) {
     throw new DatasetError(`Expected a Parquet file at ${path} but ${(cause as Error).message}.`, { cause });
   }
@@ -161,17 +162,41 @@ async function compressorsFor(path: string, metadata: FileMetaData): Promise<Com
   }
 }
 
-/** Checks what hyparquet would notice only after it has started to read other columns, whose errors nobody would catch. */
-function assertColumnsKnown(metadata: FileMetaData): void {
+/**
+ * Checks what hyparquet would notice only after it has started to read other columns, whose errors nobody would catch, and
+ * the numbers that it allocates memory for.
+ */
+function assertFooter(metadata: FileMetaData): void {
+  for (const [group, { num_rows }] of metadata.row_groups.entries()) {
+    const chunks = chunksOf(metadata, group, ['image', 'prompt_image', 'text']);
+    for (const { meta } of chunks)
+      if (!(num_rows >= 0 && num_rows <= meta.num_values))
+        throw new Error(`it has ${meta.num_values} values in the ${num_rows} rows of row group ${group}`);
+    const most = chunks.reduce((most, { meta }) => Math.max(most, Number(meta.num_values)), 0);
+    if (most > MAX_VALUES)
+      throw new Error(
+        `it has ${most} values in row group ${group}; write row groups of a thousand rows, ${MAX_VALUES} at most`,
+      );
+  }
+}
+
+/** Returns the chunks of some columns in a row group, as hyparquet reads them. */
+function chunksOf(metadata: FileMetaData, group: number, columns: readonly string[]): ColumnChunk[] {
   const schema = parquetSchema(metadata);
-  for (const { columns } of metadata.row_groups)
-    for (const { meta_data } of columns) {
-      let place: SchemaTree | undefined = schema;
-      for (const name of meta_data?.path_in_schema ?? [])
-        place = place?.children.find(({ element }) => element.name === name);
+  const chunks = metadata.row_groups[group]?.columns ?? [];
+  return chunks.flatMap(({ meta_data: meta }) => {
+    const path = meta?.path_in_schema ?? [];
+    const schemaPath: SchemaTree[] = [schema];
+    for (const name of path) {
+      const place = schemaPath.at(-1)?.children.find(({ element }) => element.name === name);
       if (place === undefined)
-        throw new Error(`it has a column ${shown(meta_data?.path_in_schema)} that its schema does not have`);
+        throw new Error(`it has a column ${shown(path)} that its schema does not have`);
+      schemaPath.push(place);
     }
+    if (meta === undefined || !columns.includes(path[0] as string)) return [];
+    const start = Number(meta.dictionary_page_offset || meta.data_page_offset);
+    return [{ start, end: start + Number(meta.total_compressed_size), meta, schemaPath }];
+  });
 }
 
 /** A file as hyparquet reads it. */
@@ -183,13 +208,28 @@ function bufferOf(path: string): AsyncBuffer {
       throw new Error(`it names bytes ${start} to ${end} of ${byteLength}`);
     return (await readSlice(path, start, end - start)).buffer as ArrayBuffer;
   };
-  const slice = (start: number, end = byteLength): Promise<ArrayBuffer> => {
+  return { byteLength, slice: quiet(read, byteLength) };
+}
+
+/** hyparquet reads ahead. Nobody awaits what it does not use, and Node ends the process at an unhandled rejection. */
+function quiet(read: (start: number, end: number) => Promise<ArrayBuffer>, byteLength: number) {
+  return (start: number, end = byteLength): Promise<ArrayBuffer> => {
     const bytes = read(start, end);
-    // hyparquet reads ahead. Nobody awaits what it does not use, and Node ends the process at an unhandled rejection.
     bytes.catch(() => {});
     return bytes;
   };
-  return { byteLength, slice };
+}
+
+/** A file whose pages are checked before hyparquet has them. It reads each chunk as a whole, perhaps together with others. */
+function checked({ buffer, compressors }: ParquetFile, chunks: readonly ColumnChunk[]): AsyncBuffer {
+  const read = async (start: number, end: number): Promise<ArrayBuffer> => {
+    const bytes = await buffer.slice(start, end);
+    for (const chunk of chunks)
+      if (chunk.start >= start && chunk.end <= end)
+        assertPages(new Uint8Array(bytes, chunk.start - start, chunk.end - chunk.start), chunk, compressors);
+    return bytes;
+  };
+  return { byteLength: buffer.byteLength, slice: quiet(read, buffer.byteLength) };
 }
 
 type Row = Record<string, unknown>;
@@ -197,7 +237,7 @@ type Row = Record<string, unknown>;
 async function readGroup(file: ParquetFile, group: number, columns: readonly string[]): Promise<Row[]> {
   try {
     return await parquetReadObjects({
-      file: file.buffer,
+      file: checked(file, chunksOf(file.metadata, group, columns)),
       metadata: file.metadata,
       columns: [...columns],
       rowStart: file.starts[group] as number,
