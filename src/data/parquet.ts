@@ -1,9 +1,9 @@
 /**
  * @file Parquet files as Hugging Face's `datasets` writes them: a column `image` of {bytes, path}, a column `text` of a
- * string or strings, and perhaps a column `prompt_image` like `image`.
+ * string or a list of strings, and optionally a column `prompt_image` like `image`.
  *
- * A row group is the least that can be decoded. Rows come shuffled, so an image may cost its whole group: groups of some
- * hundred rows, `datasets`' default, do well.
+ * Only whole row groups can be decoded. Since rows are shuffled, one image may cost the decoding of its group: groups of a
+ * few hundred rows, the default of `datasets`, work well.
  */
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -33,17 +33,17 @@ interface ParquetFile {
   readonly compressors: Compressors | undefined;
   /** The first row of each row group, and the end of the last. */
   readonly starts: readonly number[];
-  /** Those with images. */
+  /** The columns that hold images. */
   readonly imageColumns: readonly string[];
 }
 
-/** A row's place, and its captions. */
+/** The place of a row, and its captions. */
 type Packed = [file: number, group: number, rowInGroup: number, ...captions: string[]];
 
 /**
  * Opens files, in their order, and reads their captions.
- * @param signal ends it between two row groups, by throwing its reason
- * @param cachedBytes decoded row groups take so much memory at most, or are one
+ * @param signal is checked between two row groups; its reason is thrown
+ * @param cachedBytes the memory for decoded row groups; one of them is kept in any case
  * @throws DatasetError where a file is not a Parquet file, a column is missing, or too many rows have no caption
  */
 export async function openParquet(
@@ -102,7 +102,7 @@ export async function openParquet(
           throw new Error(`its row group ${group} cannot be read: ${cause.message}`, { cause });
         });
         const row = rows[rowInGroup] ?? {};
-        // Not every row has a prompt image of its own.
+        // A row without a prompt image uses its image.
         return bytesOf(column === 'prompt_image' && isNone(row[column]) ? row.image : row[column]);
       },
     });
@@ -119,7 +119,7 @@ async function openFile(path: string): Promise<ParquetFile> {
   let metadata: FileMetaData;
   try {
     buffer = bufferOf(path);
-    // Its mark at either end, and the length of its footer.
+    // The smallest file: a magic number at either end, and the length of the footer.
     if (buffer.byteLength < 12) throw new Error(`it has ${buffer.byteLength} bytes`);
     metadata = await parquetMetadataAsync(buffer);
     assertFooter(metadata);
@@ -139,9 +139,9 @@ async function openFile(path: string): Promise<ParquetFile> {
 }
 
 /**
- * What undoes the compression of a file, loaded only where there is any: it makes a WebAssembly instance at once, and that
- * reserves gigabytes of addresses.
- * @throws DatasetError where there is no room for it
+ * Loads the decompressors for a file, or none if it is not compressed: importing them creates a WebAssembly instance, which
+ * reserves gigabytes of virtual memory.
+ * @throws DatasetError where there is not enough virtual memory
  */
 async function compressorsFor(path: string, metadata: FileMetaData): Promise<Compressors | undefined> {
   const codecs = metadata.row_groups.flatMap(({ columns }) =>
@@ -152,10 +152,10 @@ async function compressorsFor(path: string, metadata: FileMetaData): Promise<Com
   try {
     return (await import('hyparquet-compressors')).compressors;
   } catch (cause) {
-    // hyparquet itself has Snappy without WebAssembly, which takes longer.
+    // hyparquet itself decompresses Snappy without WebAssembly, more slowly.
     if (codecs.every((codec) => codec === 'UNCOMPRESSED' || codec === 'SNAPPY')) return undefined;
     throw new DatasetError(
-      `Expected room for WebAssembly, which undoes the ${codec} compression of ${path}, but ${(cause as Error).message}. ` +
+      `Expected enough virtual memory for WebAssembly, which decompresses ${codec} in ${path}, but ${(cause as Error).message}. ` +
         'Allow more virtual memory (ulimit -v, about 20 GB), or write the file without compression.',
       { cause },
     );
@@ -199,11 +199,11 @@ function chunksOf(metadata: FileMetaData, group: number, columns: readonly strin
   });
 }
 
-/** A file as hyparquet reads it. */
+/** Returns a file in the form that hyparquet reads. */
 function bufferOf(path: string): AsyncBuffer {
   const byteLength = statSync(regularFile(path)).size;
   const read = async (start: number, end: number): Promise<ArrayBuffer> => {
-    // A damaged footer must not make us allocate memory for bytes that are not there.
+    // Without this check, a damaged footer could allocate memory for bytes beyond the end of the file.
     if (!(start >= 0 && start <= end && end <= byteLength))
       throw new Error(`it names bytes ${start} to ${end} of ${byteLength}`);
     return (await readSlice(path, start, end - start)).buffer as ArrayBuffer;
@@ -211,10 +211,11 @@ function bufferOf(path: string): AsyncBuffer {
   return { byteLength, slice: quiet(read, byteLength) };
 }
 
-/** hyparquet reads ahead. Nobody awaits what it does not use, and Node ends the process at an unhandled rejection. */
+/** Makes a `slice` of a `read` whose errors count only where they are awaited. */
 function quiet(read: (start: number, end: number) => Promise<ArrayBuffer>, byteLength: number) {
   return (start: number, end = byteLength): Promise<ArrayBuffer> => {
     const bytes = read(start, end);
+    // hyparquet reads ahead and does not await bytes that it does not use: an unhandled rejection would end the process.
     bytes.catch(() => {});
     return bytes;
   };
@@ -243,7 +244,7 @@ async function readGroup(file: ParquetFile, group: number, columns: readonly str
       rowStart: file.starts[group] as number,
       rowEnd: file.starts[group + 1] as number,
       ...(file.compressors && { compressors: file.compressors }),
-      // Byte arrays that are not said to be text stay bytes.
+      // Byte arrays that are not declared as text stay bytes.
       utf8: false,
     });
   } catch (cause) {
@@ -254,20 +255,20 @@ async function readGroup(file: ParquetFile, group: number, columns: readonly str
   }
 }
 
-/** Whether a value is Python's None, in either form that `datasets` writes. */
+/** Returns whether a value is Python's None, in either of the forms that `datasets` writes. */
 function isNone(value: unknown): boolean {
   const { bytes, path } = (value ?? {}) as { bytes?: unknown; path?: unknown };
   return !(value instanceof Uint8Array) && (bytes ?? path ?? null) === null;
 }
 
-/** Returns a copy, so that the row group can be released. */
+/** Returns a copy of an image's bytes, so that the row group can be released. */
 function bytesOf(value: unknown): Uint8Array {
   const bytes = value instanceof Uint8Array ? value : (value as { bytes?: unknown } | null)?.bytes;
   if (bytes instanceof Uint8Array) return bytes.slice();
   throw new Error('its bytes are not in the Parquet file (datasets: push_to_hub embeds them)');
 }
 
-/** A cache of the row groups used last. They are decoded one at a time: otherwise each image in flight would hold one. */
+/** Caches the row groups used last. It decodes one at a time: otherwise each image in flight could hold one. */
 class RowGroups {
   readonly #decoded = new Map<string, { rows: Row[]; bytes: number }>();
   readonly #cachedBytes: number;
@@ -286,12 +287,12 @@ class RowGroups {
 
   async #decode(file: ParquetFile, group: number): Promise<Row[]> {
     const key = `${group} ${file.path}`;
-    const found = this.#decoded.get(key);
-    if (found !== undefined) {
-      // The oldest are removed first: move it to the end.
+    const cached = this.#decoded.get(key);
+    if (cached !== undefined) {
+      // Move it to the end, since the first ones are removed first.
       this.#decoded.delete(key);
-      this.#decoded.set(key, found);
-      return found.rows;
+      this.#decoded.set(key, cached);
+      return cached.rows;
     }
     const bytes = Number(file.metadata.row_groups[group]?.total_byte_size);
     for (const [oldest, { bytes: freed }] of this.#decoded) {

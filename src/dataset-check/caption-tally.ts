@@ -1,4 +1,4 @@
-/** @file What is counted of a dataset's captions. */
+/** @file Counts the captions of a dataset and their tokens. */
 import type { PromptTokenizer } from '../diffusion/model.js';
 import { type CaptionsReport, spreadOf } from './report.js';
 

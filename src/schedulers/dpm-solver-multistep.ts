@@ -2,7 +2,6 @@
  * @file DPM-Solver++, multistep of first to third order, with noise or without (Lu et al., arXiv 2211.01095, algorithm 2;
  * diffusers DPMSolverMultistepScheduler): 2M, which needs few steps; 2M SDE and 3M SDE, which add noise.
  */
-
 import { type Tensor, tidy } from '../torch/index.js';
 import type { SchedulerFile } from './config.js';
 import { type Derivatives, type DPMSolverConfig, dpmSolverStep, readDPMSolver } from './dpm-solver-step.js';
