@@ -49,7 +49,7 @@ const adaptersText = 'several adapters, each with its own options, instead of th
 
 export const pipelineOptionsSchema = z.strictObject({
   model: path.describe(
-    'Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub',
+    'Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x or XL, or name on the Hub',
   ),
   adapter: loadedAdapter.adapter
     .optional()

@@ -3,7 +3,7 @@ import type { RgbImage } from '../base/rgb-image.js';
 
 /** The options of `generate`: models and prompts. */
 export interface GenerateOptions {
-  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
+  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x or XL, or name on the Hub. */
   model: string;
   /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: none, text alone. */
   adapter?: string | undefined;
@@ -129,7 +129,7 @@ export interface GenerateOptions {
 
 /** The models of an `IPAdapterPipeline`. */
 export interface PipelineOptions {
-  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
+  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x or XL, or name on the Hub. */
   model: string;
   /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: none, text alone. */
   adapter?: string | undefined;
@@ -381,7 +381,7 @@ export interface EmbedOptions {
 
 /** The options of `evaluate`. */
 export interface EvaluateOptions {
-  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
+  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x or XL, or name on the Hub. */
   model: string;
   /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
   adapter: string;
