@@ -1,4 +1,7 @@
 /** @file Opens a diffusion model of any family. A new family is one file in this folder, and is added here. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { openNamed } from '../weights/near-folder.js';
 import { assertPartsFit } from './check-parts.js';
 import type { DiffusionModel } from './model.js';
 import { openModelParts } from './model-parts.js';
@@ -12,7 +15,10 @@ import { stableDiffusionXL } from './stable-diffusion-xl.js';
  * each other
  */
 export function openDiffusionModel(nameOrPath: string): DiffusionModel {
-  const parts = openModelParts(nameOrPath);
-  assertPartsFit(parts);
-  return parts.isXL() ? stableDiffusionXL(parts) : stableDiffusion(parts);
+  const hasUNet = (folder: string) => existsSync(join(folder, 'unet', 'config.json'));
+  return openNamed('--model (model)', nameOrPath, hasUNet, () => {
+    const parts = openModelParts(nameOrPath);
+    assertPartsFit(parts);
+    return parts.isXL() ? stableDiffusionXL(parts) : stableDiffusion(parts);
+  });
 }
