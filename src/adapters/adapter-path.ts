@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { verifyChecksums } from '../base/checksums.js';
 import { CheckpointError } from '../base/errors.js';
 import { resolveModelPath } from '../hub/cache.js';
+import { trainingCheckpointFiles } from './training-checkpoint.js';
 
 /** The adapter's file in a checkpoint folder. */
 export const adapterFile = 'ip_adapter.safetensors';
@@ -17,13 +18,17 @@ export const adapterFile = 'ip_adapter.safetensors';
 export function adapterFileOf(nameOrPath: string, onMessage?: (text: string) => void): string {
   const path = resolveModelPath(nameOrPath);
   if (!statSync(path).isDirectory()) return path;
-  if (existsSync(join(path, adapterFile))) return join(path, adapterFile);
+  const file = adapterIn(path);
+  if (file !== undefined) return file;
   const checkpoints = listCheckpoints(path);
   if (checkpoints.length === 0) throw noAdapterIn(path);
   const faults: string[] = [];
   for (const checkpoint of checkpoints.reverse()) {
+    const file = adapterIn(checkpoint);
+    // The original's checkpoints have no checksums.
+    const isOurs = file === undefined || basename(file) === adapterFile;
     try {
-      verifyChecksums(checkpoint, [adapterFile], true);
+      if (isOurs) verifyChecksums(checkpoint, [adapterFile], true);
     } catch (error) {
       if (!(error instanceof CheckpointError)) throw error;
       faults.push(error.message);
@@ -31,11 +36,18 @@ export function adapterFileOf(nameOrPath: string, onMessage?: (text: string) => 
     }
     const skipped = faults.map((fault) => `; skipped: ${fault}`).join('');
     onMessage?.(`${path}: taking its newest checkpoint that is whole, ${basename(checkpoint)}${skipped}`);
-    return join(checkpoint, adapterFile);
+    return file ?? join(checkpoint, adapterFile);
   }
   throw new CheckpointError(
     `Expected a checkpoint that is whole in ${path} but there is none: ${faults.join('; ')}`,
   );
+}
+
+/** Returns the adapter's file in a checkpoint of this package or of the original's training. */
+function adapterIn(folder: string): string | undefined {
+  return [adapterFile, ...trainingCheckpointFiles]
+    .map((name) => join(folder, name))
+    .find((file) => existsSync(file));
 }
 
 /** Returns the checkpoints of an output folder, oldest first; none where the folder does not exist. */
@@ -60,7 +72,7 @@ function noAdapterIn(folder: string): CheckpointError {
     const inner = join(folder, name);
     return (
       statSync(inner, { throwIfNoEntry: false })?.isDirectory() &&
-      (existsSync(join(inner, adapterFile)) || listCheckpoints(inner).length > 0)
+      (adapterIn(inner) !== undefined || listCheckpoints(inner).length > 0)
     );
   });
   const remedy =

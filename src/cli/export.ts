@@ -1,5 +1,6 @@
 /** @file `ip-adapter export`: writes an adapter in the form that the target's name asks for. */
 import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
 import { ConfigError } from '../base/errors.js';
 import { assertCanWrite } from '../base/out-file.js';
@@ -13,6 +14,7 @@ export function exportCommand(): Command {
     .action(async (source, target, { force }) => {
       if (!/\.(safetensors|bin)$/.test(target))
         throw new ConfigError(`The target is ${target}; it must end in .safetensors or .bin`);
+      assertSafeName(target);
       assertCanWrite(target, 'the target');
       if (existsSync(target) && !force)
         throw new ConfigError(`${target} exists; give --force to replace it, or another name`);
@@ -22,4 +24,13 @@ export function exportCommand(): Command {
       writeAdapter(target, readAdapter(file));
       process.stdout.write(`${target}\n`);
     }) as unknown as Command;
+}
+
+/** @throws ConfigError for a name by which ComfyUI_IPAdapter_plus would take the file for another kind (its utils.py) */
+function assertSafeName(target: string): void {
+  const part = ['unnorm', 'plusv2'].find((name) => basename(target).toLowerCase().includes(name));
+  if (part !== undefined)
+    throw new ConfigError(
+      `The target ${target} has '${part}' in its name, by which ComfyUI takes the file for a FaceID adapter; give it another name`,
+    );
 }

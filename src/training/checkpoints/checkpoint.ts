@@ -11,6 +11,8 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
+import { writeAdapter } from '../../adapters/adapter-file.js';
+import { adapterMetadata } from '../../adapters/adapter-metadata.js';
 import { adapterFile, listCheckpoints } from '../../adapters/adapter-path.js';
 import { verifyChecksums, writeChecksums } from '../../base/checksums.js';
 import { CheckpointError, ConfigError } from '../../base/errors.js';
@@ -63,9 +65,8 @@ export function saveCheckpoint(
   const generatorState = tensor(generator, [generator.length]);
   try {
     writeFolder(path, (folder) => {
-      // Loaders of PyTorch files look for this mark.
-      writeSafetensors(join(folder, adapterFile), adapter, { format: 'pt' });
-      if (ema !== undefined) writeSafetensors(join(folder, emaFile), ema, { format: 'pt' });
+      writeAdapter(join(folder, adapterFile), adapter);
+      if (ema !== undefined) writeAdapter(join(folder, emaFile), ema);
       writeSafetensors(join(folder, optimizerFile), new Map([...optimizer, [generatorKey, generatorState]]));
       writeFileSync(join(folder, stateFile), `${JSON.stringify(state, null, 2)}\n`, { flush: true });
       writeChecksums(folder);
@@ -78,9 +79,9 @@ export function saveCheckpoint(
 
 /** Returns the size in bytes of the checkpoint that `saveCheckpoint` would write, without its checksums. */
 export function checkpointSize({ state, adapter, ema, optimizer, generator }: Checkpoint): number {
-  const averages = ema === undefined ? 0 : safetensorsSize(ema, { format: 'pt' });
+  const averages = ema === undefined ? 0 : safetensorsSize(ema, adapterMetadata(ema));
   const ofState = JSON.stringify(state, null, 2).length + generator.length;
-  return safetensorsSize(adapter, { format: 'pt' }) + averages + safetensorsSize(optimizer) + ofState;
+  return safetensorsSize(adapter, adapterMetadata(adapter)) + averages + safetensorsSize(optimizer) + ofState;
 }
 
 /**
