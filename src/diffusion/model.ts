@@ -63,7 +63,7 @@ export interface TextEncoder extends Disposable {
   /**
    * Encodes text.
    * @param inputIds int64 [batch, …tokenizer.shape], on the encoder's device
-   * @param clipSkip how many of the last layers to leave out, as diffusers' `clip_skip`; 0 for the published output
+   * @param clipSkip the number of layers at the end to leave out, as diffusers' `clip_skip`; 0 as published
    */
   condition(inputIds: Tensor, clipSkip: number): Conditioning;
   parameters(): Tensor[];

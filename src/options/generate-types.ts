@@ -3,16 +3,16 @@ import type { RgbImage } from '../base/rgb-image.js';
 
 /** The models of an `IPAdapterPipeline`. */
 export interface PipelineOptions {
-  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
+  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x or XL, or name on the Hub. */
   model: string;
-  /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: none, text alone. */
+  /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub; default: none, text alone. */
   adapter?: string | undefined;
   /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
   imageEncoder?: string | undefined;
   /** Several adapters, each with its own options, instead of the options of one. */
   adapters?:
     | {
-        /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
+        /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
         adapter: string;
         /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
         imageEncoder?: string | undefined;
@@ -36,6 +36,15 @@ export interface Job {
   images?: (string | RgbImage)[] | undefined;
   /** One weight for each reference image, in their order; default: equal weights. */
   weights?: number[] | undefined;
+  /** Images and weights of each loaded adapter, in their order, instead of those of one. */
+  adapters?:
+    | {
+        /** Reference images, or .safetensors files of ip-adapter embed. */
+        images?: (string | RgbImage)[] | undefined;
+        /** One weight for each reference image, in their order; default: equal weights. */
+        weights?: number[] | undefined;
+      }[]
+    | undefined;
 }
 
 /** How the images of `pipeline.generateEach` are generated. */
@@ -123,10 +132,21 @@ export interface DrawOptions {
   imageFit?: 'crop' | 'resize' | undefined;
   /** Images generated at the same time. @default 4 */
   batchSize?: number | undefined;
+  /** Scale and range of each loaded adapter, in their order, instead of those of one. */
+  adapters?:
+    | {
+        /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
+        scale?: number | undefined;
+        /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
+        range?: [number, number] | undefined;
+      }[]
+    | undefined;
 }
 
 /** The options of `pipeline.generate`. */
-export interface PromptOptions extends Job, DrawOptions {
+export interface PromptOptions extends Omit<Job, 'adapters'>, Omit<DrawOptions, 'adapters'> {
+  /** Images to generate; the n-th has the seed plus n, from 0. @default 1 */
+  numImages?: number | undefined;
   /** Several adapters, each with its own options, instead of the options of one. */
   adapters?:
     | {
@@ -140,8 +160,6 @@ export interface PromptOptions extends Job, DrawOptions {
         range?: [number, number] | undefined;
       }[]
     | undefined;
-  /** Images to generate; the n-th has the seed plus n, from 0. @default 1 */
-  numImages?: number | undefined;
 }
 
 /** The options of `generate`: models and prompts. */
@@ -149,7 +167,7 @@ export interface GenerateOptions extends Omit<PipelineOptions, 'adapters'>, Omit
   /** Several adapters, each with its own options, instead of the options of one. */
   adapters?:
     | {
-        /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
+        /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
         adapter: string;
         /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
         imageEncoder?: string | undefined;
@@ -186,8 +204,8 @@ export interface EmbedOptions {
 /** The options of `evaluate`. */
 export interface EvaluateOptions
   extends Omit<PipelineOptions, 'adapter' | 'imageEncoder' | 'adapters'>,
-    Omit<DrawOptions, 'scale' | 'imageFit' | 'batchSize'> {
-  /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
+    Omit<DrawOptions, 'scale' | 'imageFit' | 'batchSize' | 'adapters'> {
+  /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
   adapter: string;
   /** CLIP image encoder that the adapter was trained with: folder or name on the Hub. */
   imageEncoder: string;

@@ -11,13 +11,13 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { adapterFile } from '../../adapters/adapter-path.js';
+import { adapterFile, listCheckpoints } from '../../adapters/adapter-path.js';
 import { verifyChecksums, writeChecksums } from '../../base/checksums.js';
 import { CheckpointError, ConfigError } from '../../base/errors.js';
 import { regularFile } from '../../base/regular-file.js';
 import { readSafetensors, safetensorsSize, writeSafetensors } from '../../formats/index.js';
 import { type Tensor, tensor } from '../../torch/index.js';
-import { checkpointPath, listCheckpoints, writeFolder } from './folder.js';
+import { checkpointPath, writeFolder } from './folder.js';
 
 const stateSchema = z.strictObject({
   /** The number of steps done. */

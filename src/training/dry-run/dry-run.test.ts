@@ -278,7 +278,7 @@ describe('a dry run with caches', () => {
     expect((await dryRun(optionsFor('apart'))).step.parts.length).toBe(names.length + 2);
   });
 
-  it('skips a image that cannot be read, as the filling of the cache would', async () => {
+  it('skips an image that cannot be read, as filling the cache would', async () => {
     const bad = await makeWorld(8);
     try {
       writeFileSync(
