@@ -1,21 +1,27 @@
 /**
- * @file The published tensor names and shapes of a single file of Stable Diffusion 1.x, derived from the modules of the
+ * @file The published tensor names and shapes of a single file of Stable Diffusion 1.x or XL, derived from the modules of the
  * original code (CompVis/stable-diffusion `ldm/modules/diffusionmodules/{openaimodel,model}.py`,
- * `ldm/modules/attention.py`, `ldm/models/{autoencoder,diffusion/ddpm}.py`) not from this package's loader.
+ * `ldm/modules/attention.py`, `ldm/models/{autoencoder,diffusion/ddpm}.py`; Stability-AI/generative-models
+ * `sgm/modules/encoders/modules.py`; mlfoundations/open_clip) not from this package's loader.
  */
 type Shapes = Map<string, number[]>;
 
-/** The sizes of `configs/stable-diffusion/v1-inference.yaml`, or smaller ones. */
+/** The sizes of `configs/stable-diffusion/v1-inference.yaml`, of `configs/inference/sd_xl_base.yaml`, or smaller ones. */
 export interface LdmSizes {
   unet: {
     modelChannels: number;
     channelMult: number[];
     resBlocks: number;
     contextDim: number;
-    withAttention: boolean[];
+    /** Transformer blocks of each level's layers. */
+    transformerDepth: number[];
+    /** SDXL: width of the pooled text and the sizes. */
+    admChannels?: number;
   };
   vae: { ch: number; chMult: number[]; resBlocks: number };
   text: { width: number; layers: number; vocab: number };
+  /** SDXL's second text encoder, whose projection is square. */
+  openCLIP?: { width: number; layers: number; vocab: number };
 }
 
 export const v1: LdmSizes = {
@@ -24,10 +30,24 @@ export const v1: LdmSizes = {
     channelMult: [1, 2, 4, 4],
     resBlocks: 2,
     contextDim: 768,
-    withAttention: [true, true, true, false],
+    transformerDepth: [1, 1, 1, 0],
   },
   vae: { ch: 128, chMult: [1, 2, 4, 4], resBlocks: 2 },
   text: { width: 768, layers: 12, vocab: 49408 },
+};
+
+export const xl: LdmSizes = {
+  unet: {
+    modelChannels: 320,
+    channelMult: [1, 2, 4],
+    resBlocks: 2,
+    contextDim: 2048,
+    transformerDepth: [0, 2, 10],
+    admChannels: 2816,
+  },
+  vae: v1.vae,
+  text: v1.text,
+  openCLIP: { width: 1280, layers: 32, vocab: 49408 },
 };
 
 const part = (name: string, weight: number[], bias = true): [string, number[]][] => [
@@ -46,7 +66,8 @@ export function ldmUNet({
   channelMult,
   resBlocks,
   contextDim,
-  withAttention,
+  transformerDepth,
+  admChannels,
 }: LdmSizes['unet']): Shapes {
   const embed = modelChannels * 4;
   const resBlock = (name: string, input: number, output: number) => [
@@ -63,23 +84,28 @@ export function ldmUNet({
     ...linear(`${name}.to_v`, context, dim, false),
     ...linear(`${name}.to_out.0`, dim, dim),
   ];
-  const transformer = (name: string, dim: number) => {
-    const block = `${name}.transformer_blocks.0`;
-    return [
-      ...norm(`${name}.norm`, dim),
-      ...conv(`${name}.proj_in`, dim, dim, 1),
+  // SDXL's projections are linear layers (`use_linear_in_transformer`).
+  const projection = (name: string, dim: number) =>
+    admChannels === undefined ? conv(name, dim, dim, 1) : linear(name, dim, dim);
+  const transformer = (name: string, dim: number, depth: number) => [
+    ...norm(`${name}.norm`, dim),
+    ...projection(`${name}.proj_in`, dim),
+    ...Array.from({ length: depth }, (_, i) => `${name}.transformer_blocks.${i}`).flatMap((block) => [
       ...attention(`${block}.attn1`, dim, dim),
       ...linear(`${block}.ff.net.0.proj`, dim, dim * 8),
       ...linear(`${block}.ff.net.2`, dim * 4, dim),
       ...attention(`${block}.attn2`, dim, contextDim),
       ...[1, 2, 3].flatMap((i) => norm(`${block}.norm${i}`, dim)),
-      ...conv(`${name}.proj_out`, dim, dim, 1),
-    ];
-  };
+    ]),
+    ...projection(`${name}.proj_out`, dim),
+  ];
 
   const shapes = [
     ...linear('time_embed.0', modelChannels, embed),
     ...linear('time_embed.2', embed, embed),
+    ...(admChannels === undefined
+      ? []
+      : [...linear('label_emb.0.0', admChannels, embed), ...linear('label_emb.0.2', embed, embed)]),
     ...conv('input_blocks.0.0', 4, modelChannels),
   ];
   const channels = [modelChannels];
@@ -89,7 +115,8 @@ export function ldmUNet({
       const name = `input_blocks.${channels.length}`;
       shapes.push(...resBlock(`${name}.0`, current, mult * modelChannels));
       current = mult * modelChannels;
-      if (withAttention[level]) shapes.push(...transformer(`${name}.1`, current));
+      const depth = transformerDepth[level] as number;
+      if (depth > 0) shapes.push(...transformer(`${name}.1`, current, depth));
       channels.push(current);
     }
     if (level === channelMult.length - 1) continue;
@@ -98,7 +125,7 @@ export function ldmUNet({
   }
   shapes.push(
     ...resBlock('middle_block.0', current, current),
-    ...transformer('middle_block.1', current),
+    ...transformer('middle_block.1', current, transformerDepth.at(-1) || 1),
     ...resBlock('middle_block.2', current, current),
   );
   let block = 0;
@@ -110,7 +137,8 @@ export function ldmUNet({
         ...resBlock(`${name}.${layer++}`, current + (channels.pop() as number), mult * modelChannels),
       );
       current = mult * modelChannels;
-      if (withAttention[level]) shapes.push(...transformer(`${name}.${layer++}`, current));
+      const depth = transformerDepth[level] as number;
+      if (depth > 0) shapes.push(...transformer(`${name}.${layer++}`, current, depth));
       if (level > 0 && i === resBlocks) shapes.push(...conv(`${name}.${layer}.conv`, current, current));
     }
   shapes.push(...norm('out.0', current), ...conv('out.2', modelChannels, 4));
@@ -175,10 +203,32 @@ export function ldmText({ width, layers, vocab }: LdmSizes['text']): Shapes {
   return new Map([...shapes, ...norm('text_model.final_layer_norm', width)]);
 }
 
-/** Returns the names and shapes of a whole file, those of `LatentDiffusion`. */
+/** Returns the shapes of open_clip's text model in `FrozenOpenCLIPEmbedder2`. */
+export function ldmOpenCLIP({ width, layers, vocab }: NonNullable<LdmSizes['openCLIP']>): Shapes {
+  const shapes: [string, number[]][] = [
+    ['positional_embedding', [77, width]],
+    ['text_projection', [width, width]],
+    ['logit_scale', []],
+    ['token_embedding.weight', [vocab, width]],
+  ];
+  for (let i = 0; i < layers; i++) {
+    const name = `transformer.resblocks.${i}`;
+    shapes.push(
+      [`${name}.attn.in_proj_weight`, [width * 3, width]],
+      [`${name}.attn.in_proj_bias`, [width * 3]],
+      ...linear(`${name}.attn.out_proj`, width, width),
+      ...norm(`${name}.ln_1`, width),
+      ...linear(`${name}.mlp.c_fc`, width, width * 4),
+      ...linear(`${name}.mlp.c_proj`, width * 4, width),
+      ...norm(`${name}.ln_2`, width),
+    );
+  }
+  return new Map([...shapes, ...norm('ln_final', width)]);
+}
+
+/** Returns the names and shapes of a whole file, those of `LatentDiffusion` or generative-models' `DiffusionEngine`. */
 export function ldmFile(sizes: LdmSizes): Shapes {
-  const prefixed = (prefix: string, shapes: Shapes) =>
-    Array.from(shapes, ([name, shape]) => [prefix + name, shape] as const);
+  const { openCLIP } = sizes;
   const schedule = [
     'betas',
     'alphas_cumprod',
@@ -193,10 +243,20 @@ export function ldmFile(sizes: LdmSizes): Shapes {
     'posterior_mean_coef1',
     'posterior_mean_coef2',
   ];
+  const text = ldmText(sizes.text);
   return new Map([
-    ...schedule.map((name) => [name, [1000]] as const),
+    ...(openCLIP ? ['denoiser.sigmas'] : schedule).map((name) => [name, [1000]] as const),
     ...prefixed('model.diffusion_model.', ldmUNet(sizes.unet)),
     ...prefixed('first_stage_model.', ldmVAE(sizes.vae)),
-    ...prefixed('cond_stage_model.transformer.', ldmText(sizes.text)),
+    ...(openCLIP
+      ? [
+          ...prefixed('conditioner.embedders.0.transformer.', text),
+          ...prefixed('conditioner.embedders.1.model.', ldmOpenCLIP(openCLIP)),
+        ]
+      : prefixed('cond_stage_model.transformer.', text)),
   ] as [string, number[]][]);
+}
+
+function prefixed<T>(prefix: string, entries: ReadonlyMap<string, T>): [string, T][] {
+  return Array.from(entries, ([name, value]) => [prefix + name, value]);
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { golden } from '../../test/golden.js';
-import { ldmFile, v1 } from '../../test/ldm-layout.js';
+import { ldmFile, v1, xl } from '../../test/ldm-layout.js';
 import { writeSparse } from '../../test/model-files.js';
 import { openImageEncoder } from '../adapters/image-encoder.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
@@ -91,10 +91,76 @@ describe('a file of Stable Diffusion 1.x', () => {
   });
 });
 
-it('refuses a file of SDXL without a tokenizer for being SDXL', () => {
-  const sdxl = join(root, 'sdxl.safetensors');
-  writeSafetensors(sdxl, new Map([['conditioner.embedders.0.transformer.text_model.a', zeros([1])]]));
-  expect(() => openModelParts(sdxl).tokenizer()).toThrow(/Stable Diffusion 1\.x in .* but it is SDXL/);
+describe('a file of SDXL', () => {
+  const published = (...markers: string[]): string => {
+    const shapes = ldmFile(xl);
+    for (const marker of markers) shapes.set(marker, [0]);
+    writeSparse(join(root, 'sd_xl_base_1.0.safetensors'), shapes, 'float16');
+    return join(root, 'sd_xl_base_1.0.safetensors');
+  };
+
+  it('is opened as SDXL, and gives its models', () => {
+    const messages: string[] = [];
+    const options = { device: 'cpu', onMessage: (message: string) => messages.push(message) } as const;
+    const path = published();
+    copyTokenizer(join(root, 'tokenizer'));
+    copyTokenizer(join(root, 'tokenizer_2'));
+    const model = openDiffusionModel(path);
+    expect(model).toMatchObject({
+      family: 'Stable Diffusion XL',
+      imageSize: 1024,
+      latents: { channels: 4, downsample: 8, scale: 0.13025 },
+      absentNegative: 'zeros',
+      textEncoderPaths: [path, path],
+    });
+    expect(model.tokenizer().shape).toEqual([2, 77]);
+    expect(model.loadTextEncoder(options).parameters()).toHaveLength(196 + 517);
+    expect(model.loadVAE({ ...options, dtype: 'float16' }).encoder.conv_in.weight.dtype).toBe('float32');
+    expect(model.loadBackbone(options).sites).toHaveLength(70);
+    expect(messages).toEqual([
+      `Stable Diffusion XL in the LDM layout: ${path}; not used: denoiser.sigmas`,
+      `CLIPTextModel: 196 tensors, float16, from ${path}; not used: text_model.embeddings.position_ids`,
+      `CLIPTextModelWithProjection: 517 tensors, float16, from ${path}; not used: logit_scale`,
+      `AutoencoderKL: 248 tensors, float16, from ${path}`,
+      `UNet2DConditionModel: 1680 tensors, float16, from ${path}`,
+    ]);
+  });
+
+  it.each([
+    [[], { prediction_type: 'epsilon', rescale_betas_zero_snr: false, timestep_spacing: 'leading' }],
+    [['v_pred'], { prediction_type: 'v_prediction', rescale_betas_zero_snr: false }],
+    [
+      ['v_pred', 'ztsnr'],
+      { prediction_type: 'v_prediction', rescale_betas_zero_snr: true, timestep_spacing: 'trailing' },
+    ],
+  ])('with the keys %j has this scheduler', (markers, expected) => {
+    const { className, config } = openModelParts(published(...markers)).schedulerFile();
+    const betas = { beta_start: 0.00085, beta_end: 0.012, beta_schedule: 'scaled_linear', steps_offset: 1 };
+    expect(className).toBe('EulerDiscreteScheduler');
+    expect(config).toMatchObject({ ...betas, ...expected });
+  });
+
+  it('takes a second tokenizer beside it, or the first one with another padding token', () => {
+    const parts = openModelParts(published());
+    const vocabulary = {
+      ...Object.fromEntries([...'!abcdefgh'].map((character, id) => [character, id])),
+      ...{ 'a</w>': 9, '!</w>': 10, '<|startoftext|>': 11, '<|endoftext|>': 12 },
+    };
+    mkdirSync(join(root, 'tokenizer'));
+    writeFileSync(join(root, 'tokenizer', 'vocab.json'), JSON.stringify(vocabulary));
+    writeFileSync(join(root, 'tokenizer', 'merges.txt'), '#version: 0.2\n');
+    const padded = (ids: number[], pad: number) => [...ids, ...Array<number>(77 - ids.length).fill(pad)];
+    expect(parts.tokenizer().encode('a!')).toEqual(padded([11, 9, 10, 12], 12));
+    expect(parts.tokenizer('tokenizer_2').encode('a!')).toEqual(padded([11, 9, 0, 12], 0));
+    copyTokenizer(join(root, 'tokenizer_2'));
+    expect(parts.tokenizer('tokenizer_2').encode('a!').at(-1)).toBe(73);
+  });
+});
+
+it('refuses a file of another model without a tokenizer for what it is', () => {
+  const refiner = join(root, 'refiner.safetensors');
+  writeSafetensors(refiner, new Map([['conditioner.embedders.0.model.ln_final.bias', zeros([1])]]));
+  expect(() => openModelParts(refiner).tokenizer()).toThrow(/ but it is the refiner of SDXL/);
 });
 
 describe('sample_size', () => {

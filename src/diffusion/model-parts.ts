@@ -8,11 +8,8 @@ import type { CLIPTextModel } from '../models/clip/clip-text-model.js';
 import type { CLIPTextModelWithProjection } from '../models/clip/clip-text-model-with-projection.js';
 import { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
 import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
-import {
-  type AutoencoderKL,
-  type AutoencoderKLConfig,
-  parseVAEConfig,
-} from '../models/vae/autoencoder-kl.js';
+import type { UNet2DConditionConfig } from '../models/unet/unet-config.js';
+import type { AutoencoderKL, AutoencoderKLConfig } from '../models/vae/autoencoder-kl.js';
 import {
   type NoiseConfig,
   parseSchedulerConfig,
@@ -27,11 +24,15 @@ import {
   loadTextEncoderWithProjection,
   loadUNet,
   loadVAE,
+  readTextEncoderSizes,
+  readUNetConfig,
   readVAEConfig,
+  type TextEncoderSizes,
 } from '../weights/load.js';
 import { summarizeKeys } from '../weights/published-keys.js';
 import { sd15 } from '../weights/sd15.js';
 import { openSingleFile, type SingleFileCheckpoint } from '../weights/single-file.js';
+import { schedulerFor, sd15Scheduler, sdxlScheduler } from './published-schedulers.js';
 
 /**
  * Each method reads what it gives, so that the cheap parts can be read, and found faulty, before the weights.
@@ -51,7 +52,9 @@ export interface ModelParts {
   forcesZeros(): boolean;
   /** Side of the latents that it was trained on. */
   sampleSize(): number;
+  unetConfig(): UNet2DConditionConfig;
   vaeConfig(): AutoencoderKLConfig;
+  textEncoderSizes(part: 'text_encoder' | 'text_encoder_2'): TextEncoderSizes;
   /** Where the weights of a part are: its folder, or the file that holds all parts. */
   pathOf(part: 'unet' | 'vae' | 'text_encoder' | 'text_encoder_2'): string;
   /** Each of the models is loaded once at most. */
@@ -63,7 +66,7 @@ export interface ModelParts {
 }
 
 /**
- * @param nameOrPath a folder in the layout of diffusers, a file of Stable Diffusion 1.x (`.safetensors`, `.ckpt`), or the
+ * @param nameOrPath a folder in the layout of diffusers, a file of Stable Diffusion 1.x or XL (`.safetensors`, `.ckpt`), or the
  * name of a model in the Hub's cache, with or without a file in it
  * @throws CheckpointError where there is no such thing
  */
@@ -79,11 +82,12 @@ function inFolder(path: string): ModelParts {
     noiseConfig: () => readNoiseConfig(part('scheduler')),
     schedulerFile: () => readSchedulerConfig(part('scheduler')),
     tokenizer: (name = 'tokenizer') => ClipTokenizer.load(part(name)),
-    isXL: () =>
-      readDiffusersConfig(part('unet'), 'UNet2DConditionModel').json.addition_embed_type === 'text_time',
+    isXL: () => readUNetConfig(part('unet')).textTime !== null,
     forcesZeros: () => forcesZerosIn(path),
     sampleSize: () => sampleSizeIn(part('unet')),
+    unetConfig: () => readUNetConfig(part('unet')),
     vaeConfig: () => readVAEConfig(part('vae')),
+    textEncoderSizes: (name) => readTextEncoderSizes(part(name)),
     pathOf: part,
     loadUNet: (options) => loadUNet(part('unet'), options),
     loadVAE: (options) => loadVAE(part('vae'), options),
@@ -120,62 +124,66 @@ function sampleSizeIn(unetFolder: string): number {
 
 function inFile(path: string): ModelParts {
   let opened: SingleFileCheckpoint | undefined;
-  const open = ({ onMessage }: LoadOptions): SingleFileCheckpoint => {
-    if (opened !== undefined) return opened;
-    opened = openSingleFile(path);
-    const { unused } = opened;
-    onMessage?.(
-      `Stable Diffusion 1.x in the LDM layout: ${path}${unused.length === 0 ? '' : `; not used: ${summarizeKeys(unused)}`}`,
-    );
+  // Once: the parts that were not loaded yet are kept.
+  const open = (): SingleFileCheckpoint => {
+    opened ??= openSingleFile(path);
     return opened;
   };
-  const scheduler = () =>
-    parseSchedulerConfig(JSON.stringify(sd15Scheduler), `Stable Diffusion 1.x (${path})`);
+  let isAnnounced = false;
+  const announced = ({ onMessage }: LoadOptions): SingleFileCheckpoint => {
+    const { family, unused } = open();
+    if (!isAnnounced)
+      onMessage?.(
+        `${family.name} in the LDM layout: ${path}${unused.length === 0 ? '' : `; not used: ${summarizeKeys(unused)}`}`,
+      );
+    isAnnounced = true;
+    return open();
+  };
+  const scheduler = () => {
+    const { family, prediction } = open();
+    const config = schedulerFor(family.isXL ? sdxlScheduler : sd15Scheduler, prediction);
+    return parseSchedulerConfig(JSON.stringify(config), `${family.name} (${path})`);
+  };
   return {
     path,
     noiseConfig: () => scheduler().config,
     schedulerFile: scheduler,
-    tokenizer: () => ClipTokenizer.load(tokenizerFor(path)),
-    isXL: () => false,
-    forcesZeros: () => false,
-    sampleSize: () => sd15.unet.sample_size,
-    vaeConfig: () => parseVAEConfig(sd15.vae, `the vae of ${path}`),
+    tokenizer: (part) => tokenizerFor(path, part),
+    isXL: () => open().family.isXL,
+    forcesZeros: () => open().family.isXL,
+    sampleSize: () => open().configs.unet?.sample_size as number,
+    unetConfig: () => readUNetConfig(open()),
+    vaeConfig: () => readVAEConfig(open()),
+    textEncoderSizes: (part) => readTextEncoderSizes(open(), singleFileParts[part]),
     pathOf: () => path,
-    loadUNet: (options) => loadUNet(open(options), options),
-    loadVAE: (options) => loadVAE(open(options), options),
-    loadTextEncoder: (options) => loadTextEncoder(open(options), options),
-    loadSecondTextEncoder: () => {
-      throw new CheckpointError(`${path} is not SDXL: it has one text encoder`);
-    },
+    loadUNet: (options) => loadUNet(announced(options), options),
+    loadVAE: (options) => loadVAE(announced(options), options),
+    loadTextEncoder: (options) => loadTextEncoder(announced(options), options),
+    loadSecondTextEncoder: (options) =>
+      loadTextEncoderWithProjection(announced(options), options) as CLIPTextModelWithProjection,
   };
 }
 
-/** The published scheduler_config.json of Stable Diffusion 1.5. */
-const sd15Scheduler = {
-  _class_name: 'PNDMScheduler',
-  beta_end: 0.012,
-  beta_schedule: 'scaled_linear',
-  beta_start: 0.00085,
-  clip_sample: false,
-  num_train_timesteps: 1000,
-  set_alpha_to_one: false,
-  skip_prk_steps: true,
-  steps_offset: 1,
-  trained_betas: null,
-};
+const singleFileParts = { text_encoder: 'textEncoder', text_encoder_2: 'textEncoder2' } as const;
 
 /** The model whose tokenizer the original code takes (CompVis/stable-diffusion `ldm/modules/encoders/modules.py`). */
 export const tokenizerRepo = 'openai/clip-vit-large-patch14';
 
-/** A file of weights has no vocabulary: the folder `tokenizer` beside it, its own folder, or the Hub's cache has. */
-function tokenizerFor(file: string): string {
-  const found = tokenizerBeside(file) ?? cachedSnapshot(tokenizerRepo);
-  if (found !== null && hasTokenizer(found)) return found;
-  // A file of another model, such as SDXL, is refused for that reason, not for its tokenizer.
+/**
+ * Loads a tokenizer for a file of weights, which has no vocabulary: from a folder of the part's name beside it, its own folder
+ * or the Hub's cache. SDXL's second tokenizer is the first one with another padding token.
+ */
+function tokenizerFor(file: string, part: 'tokenizer' | 'tokenizer_2' = 'tokenizer'): ClipTokenizer {
+  const second = join(dirname(file), 'tokenizer_2');
+  if (part === 'tokenizer_2' && hasTokenizer(second)) return ClipTokenizer.load(second);
+  const first = tokenizerBeside(file) ?? cachedSnapshot(tokenizerRepo);
+  if (first !== null && hasTokenizer(first))
+    return ClipTokenizer.load(first, part === 'tokenizer_2' ? { pad: '!' } : {});
+  // A file of another model, such as Flux, is refused for that reason, not for its tokenizer.
   openSingleFile(file)[Symbol.dispose]();
   throw new CheckpointError(
     `Expected a tokenizer for ${file} but there is none: a checkpoint file has no vocabulary. Put vocab.json and merges.txt ` +
-      `of ${tokenizerRepo}, or of any Stable Diffusion 1.x in the layout of diffusers, into ${join(dirname(file), 'tokenizer')}; or let the Hub's ` +
+      `of ${tokenizerRepo}, or of any Stable Diffusion 1.x or XL in the layout of diffusers, into ${join(dirname(file), 'tokenizer')}; or let the Hub's ` +
       `cache have them: hf download ${tokenizerRepo} vocab.json merges.txt`,
   );
 }

@@ -1,5 +1,4 @@
 /** @file The parts that all families with a UNet share. */
-import { ConfigError } from '../base/errors.js';
 import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
 import type { Tensor } from '../torch/index.js';
@@ -27,15 +26,9 @@ export function openCommonParts(parts: ModelParts): CommonParts {
   };
 }
 
-/** Loads the UNet. @throws ConfigError where it is not a text-to-image UNet */
+/** Loads the UNet. */
 export function loadUNetBackbone(parts: ModelParts, options: PartOptions): Backbone {
-  const unet = parts.loadUNet(options);
-  const { inChannels, outChannels } = unet.config;
-  if (inChannels !== outChannels)
-    throw new ConfigError(
-      `The UNet of ${parts.path} takes ${inChannels} channels, as for inpainting; take a text-to-image model, whose UNet takes ${outChannels}`,
-    );
-  return unetBackbone(unet);
+  return unetBackbone(parts.loadUNet(options));
 }
 
 export function unetBackbone(unet: UNet2DConditionModel): Backbone {

@@ -81,9 +81,15 @@ describe('which files', () => {
   const put = (...paths: string[]) => {
     for (const path of paths) hub.add('org/name', path, Buffer.from(path));
   };
+  const part = ['transformers', 'CLIPTextModel'];
+  const putIndex = (index: Record<string, unknown>) =>
+    hub.add('org/name', 'model_index.json', Buffer.from(JSON.stringify(index)));
 
   it('of a Stable Diffusion: each part’s config and one form of its weights', async () => {
-    put('model_index.json', 'README.md', 'v1-5-pruned.ckpt', 'v1-5-pruned.safetensors');
+    putIndex({ text_encoder: part, unet: ['diffusers', 'UNet2DConditionModel'] });
+    put('README.md', 'v1-5-pruned.ckpt', 'v1-5-pruned.safetensors');
+    // Not its own, as the index says.
+    put(...['config.json', 'model.safetensors'].map((name) => `text_encoder_2/${name}`));
     put('scheduler/scheduler_config.json', 'feature_extractor/preprocessor_config.json');
     put(...['vocab.json', 'merges.txt', 'tokenizer_config.json'].map((name) => `tokenizer/${name}`));
     put(...['config.json', 'model.safetensors'].map((name) => `safety_checker/${name}`));
@@ -106,6 +112,56 @@ describe('which files', () => {
       'vae/diffusion_pytorch_model.safetensors',
     ]);
     expect(hub.transfers.at(-1)?.path).toBe('unet/diffusion_pytorch_model.safetensors');
+  });
+
+  const putXL = (index: Record<string, unknown>) => {
+    putIndex(index);
+    put('scheduler/scheduler_config.json', 'sd_xl_base_1.0.safetensors', 'vae_1_0/config.json');
+    for (const ending of ['', '_2']) {
+      put(...['vocab.json', 'merges.txt'].map((name) => `tokenizer${ending}/${name}`));
+      put(...['config.json', 'model.fp16.safetensors'].map((name) => `text_encoder${ending}/${name}`));
+    }
+    for (const name of ['unet', 'vae'])
+      put(`${name}/config.json`, `${name}/diffusion_pytorch_model.safetensors`);
+  };
+  const xlIndex = { text_encoder: part, text_encoder_2: part, tokenizer: part, tokenizer_2: part };
+
+  it('of SDXL: both text encoders and tokenizers too, the small files first', async () => {
+    putXL(xlIndex);
+    await ensureDownloaded('org/name', 'stableDiffusion');
+    expect(hub.transfers.map(({ path }) => path)).toEqual([
+      'model_index.json',
+      'scheduler/scheduler_config.json',
+      'tokenizer/vocab.json',
+      'tokenizer/merges.txt',
+      'tokenizer_2/vocab.json',
+      'tokenizer_2/merges.txt',
+      'text_encoder/config.json',
+      'text_encoder_2/config.json',
+      'vae/config.json',
+      'unet/config.json',
+      'text_encoder/model.fp16.safetensors',
+      'text_encoder_2/model.fp16.safetensors',
+      'vae/diffusion_pytorch_model.safetensors',
+      'unet/diffusion_pytorch_model.safetensors',
+    ]);
+    // Complete: nothing is asked for.
+    hub.requests.length = 0;
+    await ensureDownloaded('org/name', 'stableDiffusion');
+    expect(hub.requests).toEqual([]);
+    rmSync(join(resolveModelPath('org/name'), 'text_encoder_2/model.fp16.safetensors'));
+    await ensureDownloaded('org/name', 'stableDiffusion');
+    expect(existsSync(join(resolveModelPath('org/name'), 'text_encoder_2/model.fp16.safetensors'))).toBe(
+      true,
+    );
+  });
+
+  it('of the refiner of SDXL: none but its index, which says so', async () => {
+    putXL({ ...xlIndex, text_encoder: [null, null], tokenizer: [null, null] });
+    await expect(ensureDownloaded('org/name', 'stableDiffusion')).rejects.toThrow(
+      /has the second text encoder of SDXL and not the first, as the refiner of SDXL; take the base model/,
+    );
+    expect(hub.served).toEqual(['model_index.json']);
   });
 
   it('of an image encoder in a large repository: its folder', async () => {

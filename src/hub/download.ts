@@ -10,11 +10,20 @@ import {
   cachedCommit,
   cachedSnapshot,
   cacheFolder,
+  type HubName,
   linkBlob,
   parseHubName,
   snapshotFolder,
 } from './cache.js';
-import { chosenGroup, isComplete, type ModelKind, type Need, neededFiles, shardsIn } from './model-files.js';
+import {
+  chosenGroup,
+  indexFile,
+  isComplete,
+  type ModelKind,
+  type Need,
+  neededFiles,
+  shardsIn,
+} from './model-files.js';
 import { DownloadProgress } from './progress.js';
 import { type HubFile, HubRepository, hubUrl } from './repository.js';
 
@@ -38,14 +47,13 @@ export async function ensureDownloaded(
   const hubName = existsSync(name) ? null : parseHubName(name);
   if (hubName === null) return;
   const { repo, inside } = hubName;
-  const needs = neededFiles(kind, inside);
   const snapshot = cachedSnapshot(repo);
-  if (snapshot !== null && isComplete(snapshot, needs)) return;
+  if (snapshot !== null && isComplete(snapshot, neededFiles(kind, inside, snapshot))) return;
   const expected = `Expected a model at ${name} but there is no such folder or file, and the Hub's cache (${cacheFolder()}) does not have all of its files`;
   if (/^(1|on|yes|true)$/i.test(process.env.HF_HUB_OFFLINE ?? ''))
     throw new CheckpointError(`${expected}; unset HF_HUB_OFFLINE to download it, or correct the path`);
   try {
-    await download(repo, needs, hooks);
+    await download(hubName, kind, hooks);
   } catch (cause) {
     hooks.signal?.throwIfAborted();
     const why =
@@ -54,7 +62,7 @@ export async function ensureDownloaded(
   }
 }
 
-async function download(repo: string, needs: readonly Need[], hooks: DownloadHooks): Promise<void> {
+async function download({ repo, inside }: HubName, kind: ModelKind, hooks: DownloadHooks): Promise<void> {
   const repository = await HubRepository.open(repo, hooks.signal);
   // A cached commit is kept, so that all files of a model belong to one commit and runs can be repeated.
   let commit = cachedCommit(repo);
@@ -64,9 +72,14 @@ async function download(repo: string, needs: readonly Need[], hooks: DownloadHoo
   }
   const remoteFiles = await repository.files(commit);
   const snapshot = snapshotFolder(repo, commit);
+  const source = { repo, commit, snapshot, repository };
+  const fetchAll = (names: readonly string[], reported = hooks): Promise<void> =>
+    fetchFiles(source, lookUp(names, remoteFiles, repo), reported);
+  const index = indexFile(kind, inside);
+  // A few hundred bytes, which are not worth a message.
+  if (index !== null && remoteFiles.has(index)) await fetchAll([index], { signal: hooks.signal });
+  const needs = neededFiles(kind, inside, snapshot);
   const paths = needs.flatMap((need) => groupOf(need, remoteFiles, repo));
-  const fetchAll = (names: readonly string[]): Promise<void> =>
-    fetchFiles({ repo, commit, snapshot, repository }, lookUp(names, remoteFiles, repo), hooks);
   await fetchAll(paths);
   // The shards are known once their index is downloaded.
   const shards = paths.flatMap((path) => shardsIn(snapshot, path));

@@ -1,6 +1,8 @@
 /** @file The files that each kind of model needs from a repository. */
 import { existsSync } from 'node:fs';
 import { posix } from 'node:path';
+import { CheckpointError } from '../base/errors.js';
+import { readJsonObject } from '../base/json.js';
 import { diffusersWeights, shardsOf, transformersWeights, weightForms } from '../weights/weight-files.js';
 
 /** Alternative groups of files; the first complete group is used. An empty group means that the files are optional. */
@@ -12,19 +14,30 @@ const weights = (names: Parameters<typeof weightForms>[0]): Need => weightForms(
 const within = (folder: string, needs: readonly Need[]): Need[] =>
   needs.map((need) => need.map((group) => group.map((name) => posix.join(folder, name))));
 
+const modelIndex = 'model_index.json';
+
 const tokenizerSettings = [optional('tokenizer_config.json'), optional('special_tokens_map.json')];
 const vocabulary: Need = [['tokenizer.json'], ['vocab.json', 'merges.txt']];
 const tokenizer: readonly Need[] = [...tokenizerSettings, vocabulary];
 
-// Weights are last, so that an interrupted download has the small files.
-const stableDiffusion: readonly Need[] = [
-  optional('model_index.json'),
-  one('scheduler/scheduler_config.json'),
-  ...within('tokenizer', tokenizer),
-  ...['text_encoder', 'vae', 'unet'].map((part) => one(`${part}/config.json`)),
-  ...within('text_encoder', [weights(transformersWeights)]),
-  ...['vae', 'unet'].flatMap((part) => within(part, [weights(diffusersWeights)])),
-];
+/**
+ * Weights are last, so that an interrupted download has the small files.
+ * @param isXL whether it has SDXL's second text encoder
+ */
+function stableDiffusion(isXL: boolean): readonly Need[] {
+  const second = isXL ? ['_2'] : [];
+  const [tokenizers, textEncoders] = ['tokenizer', 'text_encoder'].map((part) =>
+    ['', ...second].map((ending) => part + ending),
+  ) as [string[], string[]];
+  return [
+    optional(modelIndex),
+    one('scheduler/scheduler_config.json'),
+    ...tokenizers.flatMap((part) => within(part, tokenizer)),
+    ...[...textEncoders, 'vae', 'unet'].map((part) => one(`${part}/config.json`)),
+    ...textEncoders.flatMap((part) => within(part, [weights(transformersWeights)])),
+    ...['vae', 'unet'].flatMap((part) => within(part, [weights(diffusersWeights)])),
+  ];
+}
 
 // A whole CLIP model has a tokenizer, which evaluation needs.
 const imageEncoder: readonly Need[] = [
@@ -45,13 +58,46 @@ const textEncoder: readonly Need[] = [
 
 const adapter = one('ip_adapter.safetensors');
 
-const kinds = { stableDiffusion, imageEncoder, textEncoder, tokenizer, adapter: [adapter] };
+const kinds = { imageEncoder, textEncoder, tokenizer, adapter: [adapter] };
 
-export type ModelKind = keyof typeof kinds;
+export type ModelKind = keyof typeof kinds | 'stableDiffusion';
 
-/** Returns the files to download. @param inside the model's folder in its repository, '' for the whole, or a weights file */
-export function neededFiles(kind: ModelKind, inside: string): Need[] {
-  return /\.(safetensors|ckpt|bin)$/.test(inside) ? [one(inside)] : within(inside, kinds[kind]);
+const isFile = (inside: string): boolean => /\.(safetensors|ckpt|bin)$/.test(inside);
+
+/** Returns the file to download first, which says what others are needed; null where a model needs the same files always. */
+export function indexFile(kind: ModelKind, inside: string): string | null {
+  return kind === 'stableDiffusion' && !isFile(inside) ? posix.join(inside, modelIndex) : null;
+}
+
+/**
+ * Returns the files to download.
+ * @param inside the model's folder in its repository, '' for the whole, or a weights file
+ * @param snapshot the folder with the files that are here, where the index file is read; null where nothing is here
+ * @throws CheckpointError where the index file is damaged, or is one of a model that is not supported
+ */
+export function neededFiles(kind: ModelKind, inside: string, snapshot: string | null): Need[] {
+  if (isFile(inside)) return [one(inside)];
+  if (kind !== 'stableDiffusion') return within(inside, kinds[kind]);
+  return within(inside, stableDiffusion(snapshot !== null && isXL(posix.join(snapshot, inside, modelIndex))));
+}
+
+function isXL(indexFile: string): boolean {
+  if (!existsSync(indexFile)) return false;
+  const parts = readJsonObject(indexFile, CheckpointError);
+  // diffusers writes a part as [library, class], and [null, null] for one that a pipeline was saved without.
+  const [has, lacks] = [
+    isPart(parts.text_encoder_2),
+    Array.isArray(parts.text_encoder) && !isPart(parts.text_encoder),
+  ];
+  if (has && lacks)
+    throw new CheckpointError(
+      `${indexFile} has the second text encoder of SDXL and not the first, as the refiner of SDXL; take the base model`,
+    );
+  return has;
+}
+
+function isPart(value: unknown): boolean {
+  return Array.isArray(value) && value.every((name) => typeof name === 'string');
 }
 
 /** Returns the first group of which `has` reports every file; undefined where none is complete. */

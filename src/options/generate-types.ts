@@ -3,16 +3,16 @@ import type { RgbImage } from '../base/rgb-image.js';
 
 /** The options of `generate`: models and prompts. */
 export interface GenerateOptions {
-  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
+  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x or XL, or name on the Hub. */
   model: string;
-  /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: none, text alone. */
+  /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub; default: none, text alone. */
   adapter?: string | undefined;
   /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
   imageEncoder?: string | undefined;
   /** Several adapters, each with its own options, instead of the options of one. */
   adapters?:
     | {
-        /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
+        /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
         adapter: string;
         /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
         imageEncoder?: string | undefined;
@@ -129,16 +129,16 @@ export interface GenerateOptions {
 
 /** The models of an `IPAdapterPipeline`. */
 export interface PipelineOptions {
-  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
+  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x or XL, or name on the Hub. */
   model: string;
-  /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: none, text alone. */
+  /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub; default: none, text alone. */
   adapter?: string | undefined;
   /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
   imageEncoder?: string | undefined;
   /** Several adapters, each with its own options, instead of the options of one. */
   adapters?:
     | {
-        /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
+        /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
         adapter: string;
         /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
         imageEncoder?: string | undefined;
@@ -162,19 +162,6 @@ export interface PromptOptions {
   images?: (string | RgbImage)[] | undefined;
   /** One weight for each reference image, in their order; default: equal weights. */
   weights?: number[] | undefined;
-  /** Several adapters, each with its own options, instead of the options of one. */
-  adapters?:
-    | {
-        /** Reference images, or .safetensors files of ip-adapter embed. */
-        images?: (string | RgbImage)[] | undefined;
-        /** One weight for each reference image, in their order; default: equal weights. */
-        weights?: number[] | undefined;
-        /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
-        scale?: number | undefined;
-        /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
-        range?: [number, number] | undefined;
-      }[]
-    | undefined;
   /** Images to generate; the n-th has the seed plus n, from 0. @default 1 */
   numImages?: number | undefined;
   /** Text that the images should be unlike; default: none. */
@@ -260,6 +247,19 @@ export interface PromptOptions {
   imageFit?: 'crop' | 'resize' | undefined;
   /** Images generated at the same time. @default 4 */
   batchSize?: number | undefined;
+  /** Several adapters, each with its own options, instead of the options of one. */
+  adapters?:
+    | {
+        /** Reference images, or .safetensors files of ip-adapter embed. */
+        images?: (string | RgbImage)[] | undefined;
+        /** One weight for each reference image, in their order; default: equal weights. */
+        weights?: number[] | undefined;
+        /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
+        scale?: number | undefined;
+        /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
+        range?: [number, number] | undefined;
+      }[]
+    | undefined;
 }
 
 /** What one image of `pipeline.generateEach` shows. */
@@ -272,6 +272,15 @@ export interface Job {
   images?: (string | RgbImage)[] | undefined;
   /** One weight for each reference image, in their order; default: equal weights. */
   weights?: number[] | undefined;
+  /** Images and weights of each loaded adapter, in their order, instead of those of one. */
+  adapters?:
+    | {
+        /** Reference images, or .safetensors files of ip-adapter embed. */
+        images?: (string | RgbImage)[] | undefined;
+        /** One weight for each reference image, in their order; default: equal weights. */
+        weights?: number[] | undefined;
+      }[]
+    | undefined;
 }
 
 /** How the images of `pipeline.generateEach` are generated. */
@@ -359,6 +368,15 @@ export interface DrawOptions {
   imageFit?: 'crop' | 'resize' | undefined;
   /** Images generated at the same time. @default 4 */
   batchSize?: number | undefined;
+  /** Scale and range of each loaded adapter, in their order, instead of those of one. */
+  adapters?:
+    | {
+        /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
+        scale?: number | undefined;
+        /** Start and end of the steps in which the image prompt acts, as fractions; default: 0 1. */
+        range?: [number, number] | undefined;
+      }[]
+    | undefined;
 }
 
 /** The options of `embed`. */
@@ -381,9 +399,9 @@ export interface EmbedOptions {
 
 /** The options of `evaluate`. */
 export interface EvaluateOptions {
-  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
+  /** Stable Diffusion: folder in the diffusers layout, .safetensors or .ckpt file of 1.x or XL, or name on the Hub. */
   model: string;
-  /** IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub. */
+  /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
   adapter: string;
   /** CLIP image encoder that the adapter was trained with: folder or name on the Hub. */
   imageEncoder: string;

@@ -33,7 +33,7 @@ export type TrainableKind = (typeof trainableKinds)[number];
 
 export const trainOptionsSchema = z.strictObject({
   model: path.describe(
-    'Stable Diffusion to train for: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub',
+    'Stable Diffusion to train for: folder in the diffusers layout, .safetensors or .ckpt file of 1.x or XL, or name on the Hub',
   ),
   imageEncoder: path.describe(
     'CLIP image encoder: folder in the transformers layout, or name on the Hub with the folder in it',

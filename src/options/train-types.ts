@@ -2,7 +2,7 @@
 
 /** The options of `train` and `dryRun`. */
 export interface TrainOptions {
-  /** Stable Diffusion to train for: folder in the diffusers layout, .safetensors or .ckpt file of 1.x, or name on the Hub. */
+  /** Stable Diffusion to train for: folder in the diffusers layout, .safetensors or .ckpt file of 1.x or XL, or name on the Hub. */
   model: string;
   /** CLIP image encoder: folder in the transformers layout, or name on the Hub with the folder in it. */
   imageEncoder: string;

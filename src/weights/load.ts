@@ -1,6 +1,6 @@
 /**
- * @file Loads models from the folders that diffusers and transformers write, or from a single file of Stable Diffusion 1.x.
- * Loading is strict: every tensor of a file is either used or reported as unused.
+ * @file Loads models from the folders that diffusers and transformers write, or from a single file of Stable Diffusion 1.x
+ * or XL. Loading is strict: every tensor of a file is either used or reported as unused.
  */
 import { CheckpointError } from '../base/errors.js';
 import { type CLIPTextConfig, CLIPTextModel, parseCLIPTextConfig } from '../models/clip/clip-text-model.js';
@@ -11,12 +11,13 @@ import {
   parseCLIPVisionConfig,
 } from '../models/clip/clip-vision-model.js';
 import { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
-import { parseUNetConfig } from '../models/unet/unet-config.js';
+import { parseUNetConfig, type UNet2DConditionConfig } from '../models/unet/unet-config.js';
 import { AutoencoderKL, type AutoencoderKLConfig, parseVAEConfig } from '../models/vae/autoencoder-kl.js';
 import type { Module } from '../nn/module.js';
 import { type Device, type DType, tidy } from '../torch/index.js';
 import { type ModelConfig, readCLIPConfig, readDiffusersConfig } from './config-file.js';
 import { ldmUNetKeys, ldmVAEKeys } from './ldm-keys.js';
+import { adaptOpenCLIPText } from './open-clip.js';
 import {
   type Adapt,
   adaptCLIPText,
@@ -26,7 +27,8 @@ import {
   summarizeKeys,
   textProjectionDim,
 } from './published-keys.js';
-import type { SingleFileCheckpoint, SingleFilePart } from './single-file.js';
+import type { SingleFileCheckpoint } from './single-file.js';
+import type { SingleFilePart } from './single-file-family.js';
 import { diffusersWeights, readWeights, transformersWeights, type WeightNames } from './weight-files.js';
 
 export interface LoadOptions {
@@ -41,38 +43,61 @@ export interface LoadOptions {
 /** A model's folder, or an open single file that contains the model. */
 type Source = string | SingleFileCheckpoint;
 
-/** Loads a UNet. @throws ConfigError, CheckpointError where the source is another model, or incomplete */
-export function loadUNet(source: Source, options: LoadOptions = {}): UNet2DConditionModel {
-  const build = ({ json, where }: ModelConfig) => new UNet2DConditionModel(parseUNetConfig(json, where));
-  if (typeof source !== 'string') {
-    const model = build(configIn(source, 'unet'));
-    return loadPart(
-      model,
-      source,
-      'unet',
-      ldmUNetKeys(model.namedParameters().keys(), model.config),
-      options,
-    );
-  }
-  const model = build(readDiffusersConfig(source, 'UNet2DConditionModel'));
-  return loadFolder(model, source, diffusersWeights, asPublished, options);
+/** Reads a UNet's config, without its weights. @throws as loadUNet */
+export function readUNetConfig(source: Source): UNet2DConditionConfig {
+  const { json, where } =
+    typeof source === 'string'
+      ? readDiffusersConfig(source, 'UNet2DConditionModel')
+      : configIn(source, 'unet');
+  return parseUNetConfig(json, where);
 }
 
-/** Reads the config of a folder's VAE, without its weights. @throws as loadVAE */
-export function readVAEConfig(folder: string): AutoencoderKLConfig {
-  const { json, where } = readDiffusersConfig(folder, 'AutoencoderKL');
+/** Loads a UNet. @throws ConfigError, CheckpointError where the source is another model, or incomplete */
+export function loadUNet(source: Source, options: LoadOptions = {}): UNet2DConditionModel {
+  const model = new UNet2DConditionModel(readUNetConfig(source));
+  if (typeof source === 'string') return loadFolder(model, source, diffusersWeights, asPublished, options);
+  return loadPart(model, source, 'unet', ldmUNetKeys(model.namedParameters().keys(), model.config), options);
+}
+
+/** Reads a VAE's config, without its weights. @throws as loadVAE */
+export function readVAEConfig(source: Source): AutoencoderKLConfig {
+  const { json, where } =
+    typeof source === 'string' ? readDiffusersConfig(source, 'AutoencoderKL') : configIn(source, 'vae');
   return parseVAEConfig(json, where);
 }
 
 /** Loads a VAE. @throws ConfigError, CheckpointError where the source is another model, or incomplete */
 export function loadVAE(source: Source, options: LoadOptions = {}): AutoencoderKL {
-  if (typeof source !== 'string') {
-    const { json, where } = configIn(source, 'vae');
-    const model = new AutoencoderKL(parseVAEConfig(json, where));
-    return loadPart(model, source, 'vae', ldmVAEKeys(model.namedParameters().keys(), model.config), options);
-  }
   const model = new AutoencoderKL(readVAEConfig(source));
-  return loadFolder(model, source, diffusersWeights, adaptVAE, options);
+  if (typeof source === 'string') return loadFolder(model, source, diffusersWeights, adaptVAE, options);
+  return loadPart(model, source, 'vae', ldmVAEKeys(model.namedParameters().keys(), model.config), options);
+}
+
+/** The sizes of a text encoder that a UNet depends on. */
+export interface TextEncoderSizes {
+  hiddenSize: number;
+  /** Width of the text embeddings of a CLIPTextModelWithProjection. */
+  projectionDim: number;
+  /** Whether the config says that there is no text projection. */
+  lacksProjection: boolean;
+  /** The config's file, for errors. */
+  where: string;
+}
+
+/** Reads the sizes of a text encoder, without its weights. @throws as loadTextEncoder */
+export function readTextEncoderSizes(
+  source: Source,
+  part: 'textEncoder' | 'textEncoder2' = 'textEncoder',
+): TextEncoderSizes {
+  const config = typeof source === 'string' ? readCLIPConfig(source, 'text') : configIn(source, part);
+  // 512 is transformers' default.
+  const { projection_dim: projectionDim = 512, architectures } = config.json;
+  return {
+    hiddenSize: parseText(config).hiddenSize,
+    projectionDim: projectionDim as number,
+    lacksProjection: Array.isArray(architectures) && architectures.join() === 'CLIPTextModel',
+    where: config.where,
+  };
 }
 
 /**
@@ -83,7 +108,7 @@ export function loadVAE(source: Source, options: LoadOptions = {}): AutoencoderK
 export function loadTextEncoder(source: Source, options: LoadOptions = {}): CLIPTextModel {
   if (typeof source !== 'string') {
     const model = new CLIPTextModel(parseText(configIn(source, 'textEncoder')));
-    // A single file of SD 1.x has transformers' names.
+    // Single files have transformers' names here.
     return loadPart(model, source, 'textEncoder', new Map(), options);
   }
   const config = readCLIPConfig(source, 'text');
@@ -92,20 +117,26 @@ export function loadTextEncoder(source: Source, options: LoadOptions = {}): CLIP
 }
 
 /**
- * Loads CLIP's text model with its projection from a folder of a CLIPTextModelWithProjection or a whole CLIPModel.
+ * Loads CLIP's text model with its projection from a folder of a CLIPTextModelWithProjection or a whole CLIPModel, or the
+ * second text encoder of a single file.
  * @returns null where the folder holds a text model without projection
  * @throws as loadTextEncoder
  */
 export function loadTextEncoderWithProjection(
-  folder: string,
+  source: Source,
   options: LoadOptions = {},
 ): CLIPTextModelWithProjection | null {
-  const config = readCLIPConfig(folder, 'text');
-  const projectionDim = tidy(() => textProjectionDim(readWeights(folder, transformersWeights).tensors));
+  if (typeof source !== 'string') {
+    const { projectionDim } = readTextEncoderSizes(source, 'textEncoder2');
+    const model = new CLIPTextModelWithProjection(parseText(configIn(source, 'textEncoder2')), projectionDim);
+    return loadPart(model, source, 'textEncoder2', new Map(), options);
+  }
+  const config = readCLIPConfig(source, 'text');
+  const projectionDim = tidy(() => textProjectionDim(readWeights(source, transformersWeights).tensors));
   if (projectionDim === null) return null;
   const model = new CLIPTextModelWithProjection(parseText(config), projectionDim);
   const adapt = adaptCLIPText({ ...config, projection: true });
-  return loadFolder(model, folder, transformersWeights, adapt, options);
+  return loadFolder(model, source, transformersWeights, adapt, options);
 }
 
 function parseText({ json, where }: ModelConfig): CLIPTextConfig {
@@ -153,9 +184,18 @@ function loadFolder<M extends AnyModel>(
   return fill(model, adapted, file, notes, options);
 }
 
-function configIn({ configs, path }: SingleFileCheckpoint, part: SingleFilePart): ModelConfig {
-  return { json: configs[part], where: `the ${part} of ${path}` };
+function configIn({ configs, path, family }: SingleFileCheckpoint, part: SingleFilePart): ModelConfig {
+  const json = configs[part];
+  if (json === undefined) throw new Error(`${path} is ${family.name}, which has no ${part}`);
+  return { json, where: `the ${part} of ${path}` };
 }
+
+const singleFileAdapts: Record<SingleFilePart, Adapt> = {
+  unet: asPublished,
+  vae: adaptVAE,
+  textEncoder: adaptCLIPText({ isWhole: false }),
+  textEncoder2: adaptOpenCLIPText,
+};
 
 /** @param ldmKeys the file's name of each parameter that is named differently there */
 function loadPart<M extends AnyModel>(
@@ -166,7 +206,7 @@ function loadPart<M extends AnyModel>(
   options: LoadOptions,
 ): M {
   const names = new Map(Array.from(ldmKeys, ([key, ldmKey]) => [ldmKey, key]));
-  const adapt = { unet: asPublished, vae: adaptVAE, textEncoder: adaptCLIPText({ isWhole: false }) }[part];
+  const adapt = singleFileAdapts[part];
   const published = file.take(part);
   const adapted = tidy(() =>
     adapt(new Map(Array.from(published, ([ldmKey, tensor]) => [names.get(ldmKey) ?? ldmKey, tensor]))),

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { code } from '../../test/craft-torch-zip.js';
-import { ldmFile, v1 } from '../../test/ldm-layout.js';
+import { ldmFile, v1, xl } from '../../test/ldm-layout.js';
 import { writeBin, writeSparse } from '../../test/model-files.js';
 import { CheckpointError } from '../base/errors.js';
 import { full, memoryStats } from '../torch/index.js';
@@ -17,15 +17,15 @@ const path = join(root, 'model.safetensors');
 type Shapes = Map<string, number[]>;
 
 /** Writes the published file with a change. */
-function published(change: (shapes: Shapes) => void): string {
-  const shapes = ldmFile(v1);
+function published(change: (shapes: Shapes) => void, sizes = v1): string {
+  const shapes = ldmFile(sizes);
   change(shapes);
   writeSparse(path, shapes);
   return path;
 }
 
-const refuses = (message: RegExp, change: (shapes: Shapes) => void) => {
-  const file = published(change);
+const refuses = (message: RegExp, change: (shapes: Shapes) => void, sizes = v1) => {
+  const file = published(change, sizes);
   expect(() => openSingleFile(file)).toThrow(CheckpointError);
   expect(() => openSingleFile(file)).toThrow(message);
 };
@@ -39,7 +39,12 @@ describe('a file of another kind is named', () => {
       'cond_stage_model.model.token_embedding.weight',
       /it is Stable Diffusion 2\.x, whose text encoder is .* open_clip layout; use a model folder/,
     ],
-    ['conditioner.embedders.0.transformer.text_model.final_layer_norm.weight', /it is SDXL/],
+    [
+      'conditioner.embedders.0.model.ln_final.weight',
+      /it is the refiner of SDXL, which has one text encoder/,
+    ],
+    ['edm_mean', /it is Playground v2\.5/],
+    ['edm_vpred.sigma_max', /it is a model that was trained with the noise of EDM, such as CosXL/],
     [
       'model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias',
       /it is Stable Diffusion 3/,
@@ -51,9 +56,16 @@ describe('a file of another kind is named', () => {
     refuses(message, (shapes) => shapes.set(key, [1]));
   });
 
-  it('by its shape: inpainting', () => {
-    refuses(/it is an inpainting model, whose UNet has 9 input channels/, (shapes) =>
-      shapes.set('model.diffusion_model.input_blocks.0.0.weight', [320, 9, 3, 3]),
+  it.each([
+    [v1, 9, 'for inpainting'],
+    [xl, 9, 'for inpainting'],
+    [v1, 8, 'for editing by instructions'],
+  ])('by its shape: %o with %i channels', (sizes, channels, use) => {
+    const message = new RegExp(`it is a model ${use}, whose UNet has ${channels} input channels`);
+    refuses(
+      message,
+      (shapes) => shapes.set('model.diffusion_model.input_blocks.0.0.weight', [320, channels, 3, 3]),
+      sizes,
     );
   });
 
@@ -73,6 +85,19 @@ describe('an incomplete file', () => {
         drop(shapes, 'first_stage_model.');
         drop(shapes, 'cond_stage_model.');
       },
+    );
+  });
+
+  it('is SDXL without text encoders, or without one', () => {
+    refuses(
+      /Expected all parts of Stable Diffusion XL in .* but there is no conditioner\.embedders\.0\.transformer\.\*, conditioner\.embedders\.1\.model\.\*; use a file with .* both text encoders/,
+      (shapes) => drop(shapes, 'conditioner.'),
+      xl,
+    );
+    refuses(
+      /there is no conditioner\.embedders\.1\.model\.\*; use/,
+      (shapes) => drop(shapes, 'conditioner.embedders.1.'),
+      xl,
     );
   });
 

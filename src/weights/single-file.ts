@@ -1,41 +1,56 @@
 /**
- * @file Opens a single file of Stable Diffusion 1.x in the layout of the original code (CompVis/stable-diffusion, "LDM"), such
- * as `v1-5-pruned-emaonly.safetensors` or a `.ckpt` of PyTorch Lightning.
+ * @file Opens a single file of Stable Diffusion 1.x or XL in the layout of the original code (CompVis/stable-diffusion and
+ * Stability-AI/generative-models, "LDM"), such as `v1-5-pruned-emaonly.safetensors`, `sd_xl_base_1.0.safetensors` or a
+ * `.ckpt` of PyTorch Lightning.
  */
 import { CheckpointError } from '../base/errors.js';
-import type { JsonObject } from '../base/json.js';
 import { readSafetensors } from '../formats/index.js';
 import { type Tensor, tidy } from '../torch/index.js';
 import { summarizeKeys } from './published-keys.js';
-import { sd15 } from './sd15.js';
+import {
+  familyOf,
+  type PartConfigs,
+  type SingleFileFamily,
+  type SingleFilePart,
+} from './single-file-family.js';
 import { readTensorBin } from './weight-files.js';
 
-export type SingleFilePart = 'unet' | 'vae' | 'textEncoder';
+interface SplitFile {
+  family: SingleFileFamily;
+  /** The tensors of each part, by their names without the part's prefix. */
+  parts: Map<SingleFilePart, Map<string, Tensor>>;
+  /** Names of the tensors that belong to no part, such as `model_ema.*`. */
+  unused: readonly string[];
+  /** See `SingleFileCheckpoint`. */
+  prediction: Prediction;
+}
 
-const prefixes: Record<SingleFilePart, string> = {
-  unet: 'model.diffusion_model.',
-  vae: 'first_stage_model.',
-  textEncoder: 'cond_stage_model.transformer.',
-};
+/** What a file was trained to predict, as far as it says. */
+export interface Prediction {
+  /** Whether it is the velocity, not the noise. */
+  isVelocity: boolean;
+  /** Whether the last timestep is pure noise. */
+  hasZeroTerminalSnr: boolean;
+}
 
 /** The tensors of an open file. Each model's part can be taken once; the model then owns the tensors. */
 export class SingleFileCheckpoint {
   readonly path: string;
+  readonly family: SingleFileFamily;
   /** The config.json that each part would have in a folder. */
-  readonly configs: Record<SingleFilePart, JsonObject>;
+  readonly configs: PartConfigs;
   /** Names of the tensors that belong to no part, such as `model_ema.*`. */
   readonly unused: readonly string[];
+  /** Told by the keys `v_pred` and `ztsnr`, which ComfyUI reads and writes (`comfy/supported_models.py`). */
+  readonly prediction: Prediction;
   readonly #parts: Map<SingleFilePart, Map<string, Tensor>>;
 
-  constructor(
-    path: string,
-    configs: Record<SingleFilePart, JsonObject>,
-    parts: Map<SingleFilePart, Map<string, Tensor>>,
-    unused: readonly string[],
-  ) {
+  constructor(path: string, { family, parts, unused, prediction }: SplitFile, configs: PartConfigs) {
     this.path = path;
+    this.family = family;
     this.configs = configs;
     this.unused = unused;
+    this.prediction = prediction;
     this.#parts = parts;
   }
 
@@ -55,79 +70,60 @@ export class SingleFileCheckpoint {
 }
 
 /**
- * Opens a file of Stable Diffusion 1.x in the LDM layout: `.safetensors`, or else a torch file. Objects that PyTorch Lightning
- * saved beside the weights are skipped, never executed.
- * @param configs the models' configs, for tests with small models
+ * Opens a file in the LDM layout: `.safetensors`, or else a torch file. Objects that PyTorch Lightning saved beside the weights
+ * are skipped, never executed.
+ * @param configs the models' configs, for tests with small models; default: the family's
  * @throws CheckpointError where the file cannot be read, contains another model or layout (the message says which), has no
  *   UNet, VAE or text encoder, or contains unknown tensors
  */
-export function openSingleFile(
-  path: string,
-  configs: Record<SingleFilePart, JsonObject> = sd15,
-): SingleFileCheckpoint {
-  const { parts, unused } = tidy(() => split(path));
-  return new SingleFileCheckpoint(path, configs, parts, unused);
+export function openSingleFile(path: string, configs?: PartConfigs): SingleFileCheckpoint {
+  const split = tidy(() => splitFile(path));
+  return new SingleFileCheckpoint(path, split, configs ?? split.family.configs);
 }
 
-function split(path: string): { parts: Map<SingleFilePart, Map<string, Tensor>>; unused: string[] } {
+function splitFile(path: string): SplitFile {
   const tensors = path.endsWith('.safetensors') ? readSafetensors(path).tensors : readTensorBin(path, 'skip');
-  refuseOthers(path, tensors);
-  const names = Object.keys(prefixes) as SingleFilePart[];
-  const parts = new Map(names.map((name) => [name, new Map<string, Tensor>()]));
+  const family = familyOf(path, tensors);
+  const prefixes = Object.entries(family.prefixes) as [SingleFilePart, string][];
+  const parts = new Map(prefixes.map(([name]) => [name, new Map<string, Tensor>()]));
   const others: string[] = [];
   for (const [key, tensor] of tensors) {
-    const part = names.find((name) => key.startsWith(prefixes[name]) && !isUnused.test(key));
-    if (part === undefined) others.push(key);
-    else parts.get(part)?.set(key.slice(prefixes[part].length), tensor);
+    const [name, prefix] = prefixes.find(([, start]) => key.startsWith(start) && !isUnused.test(key)) ?? [];
+    if (name === undefined || prefix === undefined) others.push(key);
+    else parts.get(name)?.set(key.slice(prefix.length), tensor);
   }
-  const unknown = others.filter((key) => !isUnused.test(key));
+  const unknown = others.filter((key) => !isUnused.test(key) && !isMarker.test(key));
   if (unknown.length > 0)
     throw new CheckpointError(
-      `Expected only tensors of Stable Diffusion 1.x in ${path} but found others: ${summarizeKeys(unknown)}`,
+      `Expected only tensors of ${family.name} in ${path} but found others: ${summarizeKeys(unknown)}`,
     );
-  const missing = names.filter((name) => parts.get(name)?.size === 0);
+  const missing = prefixes.filter(([name]) => parts.get(name)?.size === 0);
   if (missing.length > 0)
     throw new CheckpointError(
-      `Expected all parts of Stable Diffusion 1.x in ${path} but there is no ${missing.map((name) => `${prefixes[name]}*`).join(', ')}; use a file with UNet, VAE and text encoder`,
+      `Expected all parts of ${family.name} in ${path} but there is no ${missing.map(([, prefix]) => `${prefix}*`).join(', ')}; use a file with UNet, VAE and ${family.isXL ? 'both text encoders' : 'text encoder'}`,
     );
-  return { parts, unused: others };
+  const isVelocity = tensors.has('v_pred');
+  return {
+    family,
+    parts,
+    unused: others.filter((key) => !isMarker.test(key)),
+    prediction: { isVelocity, hasZeroTerminalSnr: isVelocity && tensors.has('ztsnr') },
+  };
 }
 
+/** Empty tensors whose names say something. */
+const isMarker = /^(v_pred|ztsnr)$/;
+
 // The EMA weights; the noise schedule, which the scheduler's config determines (`register_schedule` in
-// ldm/models/diffusion/ddpm.py); and CLIP's projection, which some tools save although Stable Diffusion 1.x does not use it.
+// ldm/models/diffusion/ddpm.py, `denoiser.sigmas` in generative-models); and CLIP's projection, which some tools save although
+// the first text encoder's is not used.
 const isUnused = new RegExp(
   [
     '^model_ema\\.',
-    '^(betas|logvar|scale_factor)$',
+    '^(betas|logvar|scale_factor|denoiser\\.sigmas)$',
     '^alphas_cumprod(_prev)?$',
     '^(sqrt|sqrt_recip|sqrt_recipm1|sqrt_one_minus|log_one_minus)_alphas_cumprod$',
     '^posterior_(variance|log_variance_clipped|mean_coef[12])$',
-    '^cond_stage_model\\.(logit_scale|text_projection|transformer\\.text_projection\\.weight)$',
+    '^(cond_stage_model|conditioner\\.embedders\\.0)\\.(logit_scale|text_projection|transformer\\.text_projection\\.weight)$',
   ].join('|'),
 );
-
-/** Other kinds of files, by a prefix of their tensors' names. */
-const otherKinds: [start: string, what: string][] = [
-  ['cond_stage_model.model.', 'Stable Diffusion 2.x, whose text encoder is in the open_clip layout'],
-  ['conditioner.embedders.', 'SDXL'],
-  ['model.diffusion_model.joint_blocks.', 'Stable Diffusion 3'],
-  ['model.diffusion_model.double_blocks.', 'Flux'],
-  ['down_blocks.', 'a UNet in the diffusers layout, where the parent of its folder is the model'],
-  ['control_model.', 'a ControlNet'],
-  ['lora_', 'a LoRA'],
-  ['ip_adapter.', 'an IP-Adapter'],
-];
-
-function refuseOthers(path: string, tensors: ReadonlyMap<string, Tensor>): void {
-  const refuse = (what: string): never => {
-    throw new CheckpointError(
-      `Expected Stable Diffusion 1.x in ${path} but it is ${what}; use a model folder in the diffusers layout, or a file of Stable Diffusion 1.x`,
-    );
-  };
-  const keys = [...tensors.keys()];
-  for (const [start, what] of otherKinds) if (keys.some((key) => key.startsWith(start))) refuse(what);
-  const channels = tensors.get('model.diffusion_model.input_blocks.0.0.weight')?.shape[1];
-  if (channels === 9) refuse('an inpainting model, whose UNet has 9 input channels');
-  if (!keys.some((key) => Object.values(prefixes).some((prefix) => key.startsWith(prefix))))
-    refuse(`another file, with the tensors ${summarizeKeys(keys)}`);
-}

@@ -4,8 +4,8 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { listCheckpoints } from '../../src/adapters/adapter-path.js';
 import { verifyCheckpoint } from '../../src/training/checkpoints/checkpoint.js';
-import { listCheckpoints } from '../../src/training/checkpoints/folder.js';
 import type { Ended } from './command.js';
 import { isLocked, leftIn, stepsToldIn, train, when, words as wordsIn } from './faulty-run.js';
 import { makeWorld, type World } from './world.js';
@@ -140,7 +140,7 @@ describe('signals', () => {
       words(out('nohup'), '--max-steps', '4'),
       when('Training', (child) => child.kill('SIGHUP')),
     );
-    expect(stderr).toContain('SIGHUP: there is no terminal here');
+    expect(stderr).toContain('SIGHUP: ignored, because the run has no terminal');
     expect(exitCode).toBe(0);
   });
 });

@@ -120,6 +120,23 @@ describe('ClipTokenizer', () => {
     expect(tokens('a')).toEqual([BOS, 'a</w>', EOS, EOS]);
   });
 
+  it('pads with another token on request, in both forms of files', () => {
+    const padded = () => ClipTokenizer.load(dir, { pad: '!' }).encode('a!');
+    write();
+    const expected = [vocab[BOS], vocab['a</w>'], vocab['!'], vocab[EOS], ...Array(4).fill(vocab['!'])];
+    expect(padded()).toEqual(expected);
+    const whole = {
+      added_tokens: [],
+      normalizer: null,
+      pre_tokenizer: { type: 'WhitespaceSplit' },
+      post_processor: null,
+      decoder: null,
+      model: { type: 'BPE', unk_token: EOS, end_of_word_suffix: '</w>', vocab, merges: [] },
+    };
+    write({ 'tokenizer.json': whole });
+    expect(padded()).toEqual(expected);
+  });
+
   it('uses CLIP’s names and 77 positions where the folder holds no configuration', () => {
     write({ 'tokenizer_config.json': undefined });
     const result = tokens('a');

@@ -76,12 +76,20 @@ export class ClipTokenizer implements PromptTokenizer {
   /**
    * The tokenizer of a folder with `tokenizer.json`, or else `vocab.json` and `merges.txt`;
    * `tokenizer_config.json` and `special_tokens_map.json` are read where they are present.
+   * @param pad the padding token, instead of the folder's
    * @throws CheckpointError naming the file, when one is missing or broken
    */
-  static load(dir: string): ClipTokenizer {
-    const settings = readSettings(dir);
+  static load(dir: string, { pad }: { pad?: string } = {}): ClipTokenizer {
+    const settings = { ...readSettings(dir), ...(pad !== undefined && { pad }) };
     const whole = join(dir, 'tokenizer.json');
-    if (existsSync(whole)) return new ClipTokenizer(readJson(whole), settings, whole);
+    if (existsSync(whole)) {
+      const description = readJson(whole);
+      return new ClipTokenizer(
+        pad === undefined ? description : withSpecial(description, pad),
+        settings,
+        whole,
+      );
+    }
     const vocabulary = join(dir, 'vocab.json');
     return new ClipTokenizer(describe(dir, settings), settings, vocabulary);
   }
@@ -113,6 +121,15 @@ export class ClipTokenizer implements PromptTokenizer {
     while (sequence.length < this.maxLength) sequence.push(this.#padId);
     return sequence;
   }
+}
+
+/** Makes a token of the vocabulary special, as transformers does with a padding token: in a caption it stands for itself. */
+function withSpecial(description: Json, content: string): Json {
+  const added = Array.isArray(description.added_tokens) ? (description.added_tokens as Json[]) : [];
+  const vocab = (description.model as Json | undefined)?.vocab as Json | undefined;
+  if (added.some((token) => token.content === content) || vocab?.[content] === undefined) return description;
+  const token = { id: vocab[content], content, special: true, normalized: true };
+  return { ...description, added_tokens: [...added, token] };
 }
 
 function jsonOf(origin: [description: Json, settings: Settings], file: string): string {

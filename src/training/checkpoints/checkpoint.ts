@@ -13,13 +13,13 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { writeAdapter } from '../../adapters/adapter-file.js';
 import { adapterMetadata } from '../../adapters/adapter-metadata.js';
-import { adapterFile } from '../../adapters/adapter-path.js';
+import { adapterFile, listCheckpoints } from '../../adapters/adapter-path.js';
 import { verifyChecksums, writeChecksums } from '../../base/checksums.js';
 import { CheckpointError, ConfigError } from '../../base/errors.js';
 import { regularFile } from '../../base/regular-file.js';
 import { readSafetensors, safetensorsSize, writeSafetensors } from '../../formats/index.js';
 import { type Tensor, tensor } from '../../torch/index.js';
-import { checkpointPath, listCheckpoints, writeFolder } from './folder.js';
+import { checkpointPath, writeFolder } from './folder.js';
 
 const stateSchema = z.strictObject({
   /** Steps done, of all that the run is to have. */

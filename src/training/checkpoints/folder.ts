@@ -17,23 +17,11 @@ import {
   rmSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { listCheckpoints, stepOf } from '../../adapters/adapter-path.js';
 import { makeFolder } from '../../base/make-folder.js';
 
 export function checkpointPath(outputDir: string, step: number): string {
   return join(outputDir, `checkpoint-${step}`);
-}
-
-export function stepOf(path: string): number {
-  return Number(basename(path).slice('checkpoint-'.length));
-}
-
-/** The checkpoints of an output folder, oldest first; none where the folder is not there. */
-export function listCheckpoints(outputDir: string): string[] {
-  if (!existsSync(outputDir)) return [];
-  return readdirSync(outputDir)
-    .filter((name) => /^checkpoint-\d+$/.test(name))
-    .sort((a, b) => stepOf(a) - stepOf(b))
-    .map((name) => join(outputDir, name));
 }
 
 /**

@@ -5,10 +5,11 @@
  * is whole, and by the next save there may be room again. At the end of a run there is no next save, and it fails.
  */
 import { basename } from 'node:path';
+import { listCheckpoints, stepOf } from '../../adapters/adapter-path.js';
 import { CheckpointError, isSystemError, TorchError, TrainingError, UserError } from '../../base/errors.js';
 import { firstNonFinite } from '../../torch/finite.js';
 import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
-import { clearLeftovers, deleteOldest, listCheckpoints, stepOf } from './folder.js';
+import { clearLeftovers, deleteOldest } from './folder.js';
 
 export class CheckpointKeeper {
   /** The newest checkpoint of this run, or the one that it was resumed from. */
