@@ -11,21 +11,24 @@ export const adapterFile = 'ip_adapter.safetensors';
 
 /**
  * Returns the file of an adapter: of an output folder, that of the newest checkpoint that is whole.
- * @param nameOrPath a file, a checkpoint of ours or of the original's training, an output folder of `train`, or a name on the Hub
+ * @param nameOrPath a file, a checkpoint, an output folder of `train`, or a name on the Hub
  * @param onMessage is told which checkpoint of an output folder was chosen
  * @throws CheckpointError where there is no adapter
  */
 export function adapterFileOf(nameOrPath: string, onMessage?: (text: string) => void): string {
   const path = resolveModelPath(nameOrPath);
   if (!statSync(path).isDirectory()) return path;
-  const name = [adapterFile, ...trainingCheckpointFiles].find((file) => existsSync(join(path, file)));
-  if (name !== undefined) return join(path, name);
+  const file = adapterIn(path);
+  if (file !== undefined) return file;
   const checkpoints = listCheckpoints(path);
   if (checkpoints.length === 0) throw noAdapterIn(path);
   const faults: string[] = [];
   for (const checkpoint of checkpoints.reverse()) {
+    const file = adapterIn(checkpoint);
+    // The original's checkpoints have no checksums.
+    const isOurs = file === undefined || basename(file) === adapterFile;
     try {
-      verifyChecksums(checkpoint, [adapterFile], true);
+      if (isOurs) verifyChecksums(checkpoint, [adapterFile], true);
     } catch (error) {
       if (!(error instanceof CheckpointError)) throw error;
       faults.push(error.message);
@@ -33,11 +36,18 @@ export function adapterFileOf(nameOrPath: string, onMessage?: (text: string) => 
     }
     const skipped = faults.map((fault) => `; skipped: ${fault}`).join('');
     onMessage?.(`${path}: taking its newest checkpoint that is whole, ${basename(checkpoint)}${skipped}`);
-    return join(checkpoint, adapterFile);
+    return file ?? join(checkpoint, adapterFile);
   }
   throw new CheckpointError(
     `Expected a checkpoint that is whole in ${path} but there is none: ${faults.join('; ')}`,
   );
+}
+
+/** Returns the adapter's file in a checkpoint of this package or of the original's training. */
+function adapterIn(folder: string): string | undefined {
+  return [adapterFile, ...trainingCheckpointFiles]
+    .map((name) => join(folder, name))
+    .find((file) => existsSync(file));
 }
 
 /** Returns the checkpoints of an output folder, oldest first; none where the folder does not exist. */
@@ -62,7 +72,7 @@ function noAdapterIn(folder: string): CheckpointError {
     const inner = join(folder, name);
     return (
       statSync(inner, { throwIfNoEntry: false })?.isDirectory() &&
-      (existsSync(join(inner, adapterFile)) || listCheckpoints(inner).length > 0)
+      (adapterIn(inner) !== undefined || listCheckpoints(inner).length > 0)
     );
   });
   const remedy =

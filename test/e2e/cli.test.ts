@@ -36,7 +36,9 @@ describe('ip-adapter train', () => {
       '0',
     ]);
     expect(err).toContain('--local-rank has no effect');
-    expect(err).toContain('ComfyUI (ComfyUI_IPAdapter_plus) cannot load this adapter: it expects 12 attention');
+    expect(err).toContain(
+      'ComfyUI (ComfyUI_IPAdapter_plus) cannot load this adapter: it expects 12 attention',
+    );
     expect(err).toMatch(/step 3\/3 {2}loss \d\.\d{4} {2}lr 1\.00e-4 {2}[\d.]+ images\/s {2}0:00 left/);
     expect(code).toBe(0);
     expect(printed.trim()).toBe(join(out, 'checkpoint-3'));

@@ -30,7 +30,7 @@ describe('another run', () => {
       first = train(words(folder), when('Training', resolve));
     });
     const refused = await train(words(folder));
-    const owner = /is in use by process (\d+) on (\S+), since (\d{4}-\S+Z)\. Wait for its end/.exec(
+    const owner = /is in use by process (\d+) on (\S+), since (\d{4}-\S+Z)\. Wait until it ends/.exec(
       refused.stderr,
     );
     expect(refused.exitCode).toBe(2);
@@ -61,7 +61,7 @@ describe('another run', () => {
     const allowed = await train(words(folder, '--resume', '--max-steps', '2', '--learning-rate', '1e-3'));
     expect(allowed.exitCode).toBe(0);
     expect(allowed.stderr).toMatch(
-      /--learning-rate is 0\.001 but .* trained with 0\.0001; going on with 0\.001/,
+      /--learning-rate is 0\.001 but .* trained with 0\.0001; continuing with 0\.001/,
     );
   });
 });
