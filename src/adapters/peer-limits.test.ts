@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { Generator, type Tensor, zeros } from '../torch/index.js';
+import { type Tensor, zeros } from '../torch/index.js';
 import { base } from './base.js';
 import { fullFace } from './full-face.js';
 import type { AdapterKind, ProjectionSizes } from './kind.js';
@@ -8,7 +8,7 @@ import { plus } from './plus.js';
 
 function adapterOf(kind: AdapterKind, sizes: ProjectionSizes): Map<string, Tensor> {
   const projection = (kind.projection as NonNullable<typeof kind.projection>).create(sizes);
-  const tensors = projection.init(new Generator('cpu', 0)).namedParameters();
+  const tensors = projection.namedParameters();
   return new Map([
     ...Array.from(tensors, ([key, value]) => [`image_proj.${key}`, value] as const),
     ['ip_adapter.1.to_k_ip.weight', zeros([8, sizes.crossAttentionDim])],
