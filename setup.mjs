@@ -1,7 +1,6 @@
 /**
- * @file Makes a checkout ready: packages, system libraries, the addon, dist/. Each part does nothing where
- * nothing has changed, so `npm start` and `npm test` simply run it first. Plain Node: it runs before any
- * package is installed.
+ * @file Sets up a checkout: packages, system libraries, the addon, dist/. Each part does nothing if nothing has changed, so
+ * `npm start` and `npm test` run it first. It uses only Node, since it runs before any package is installed.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -15,7 +14,7 @@ import { blasWarning, install, missingPackages } from './tools/system-packages.m
 const ROOT = dirname(fileURLToPath(import.meta.url));
 const say = (line) => console.log(`setup: ${line}`);
 
-/** Runs one part, and says how long it took if it had something to do. */
+/** Runs one part, and prints how long it took if it had something to do. */
 async function timed(work) {
   const start = Date.now();
   if (await work()) say(`  done in ${((Date.now() - start) / 1000).toFixed(1)} s`);
@@ -24,14 +23,14 @@ async function timed(work) {
 function npmPackages() {
   if (packagesMatchLock()) return false;
   say('installing the packages of package-lock.json');
-  // No package here needs an install script; without them nothing foreign runs at set-up.
+  // No package needs an install script, so no foreign code runs during the set-up.
   const args = ['ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund'];
   const { status } = spawnSync('npm', args, { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
   if (status !== 0) throw new SetupError(`\`npm ${args.join(' ')}\` failed; its messages are above.`);
   return true;
 }
 
-/** Whether node_modules holds what the lock file says (optional packages of other platforms may lack). */
+/** Returns whether node_modules matches the lock file (optional packages of other platforms may be missing). */
 function packagesMatchLock() {
   const installedLock = join(ROOT, 'node_modules/.package-lock.json');
   if (!existsSync(installedLock)) return false;

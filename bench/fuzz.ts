@@ -16,8 +16,10 @@ import type { Outcome } from '../test/fuzz/target.js';
 import { kinds } from '../test/fuzz/targets.js';
 
 const worker = fileURLToPath(new URL('../test/fuzz/worker.ts', import.meta.url));
-/** A process that says nothing for so long hangs. Its processor time is measured inside, and allowed less. */
-const HANG_MS = 20_000;
+/** A process that says nothing for so long hangs, on a busy machine too. Its processor time is measured inside, and allowed less. */
+const HANG_MS = 60_000;
+/** The same before its first line: the sources are compiled, and models made. */
+const START_MS = 300_000;
 /** Inputs of one process, so that a slow leak of one does not hide another. */
 const PER_PROCESS = 5000;
 const SHOWN_FINDINGS = 5;
@@ -50,12 +52,12 @@ async function runWorker(kind: string, first: number, count: number, tally: Tall
     child.on('close', (code, signal) => resolve(signal ?? `exit code ${code}`));
   });
   let hung = false;
-  const watch = () =>
+  const watch = (limit: number) =>
     setTimeout(() => {
       hung = true;
       child.kill('SIGKILL');
-    }, HANG_MS);
-  let timer = watch();
+    }, limit);
+  let timer = watch(START_MS);
   let file = '';
   let done = 0;
   const record = (what: string): void => {
@@ -66,7 +68,7 @@ async function runWorker(kind: string, first: number, count: number, tally: Tall
   };
   for await (const line of createInterface(child.stdout)) {
     clearTimeout(timer);
-    timer = watch();
+    timer = watch(HANG_MS);
     const told = JSON.parse(line) as { file: string } | Outcome;
     if ('file' in told) {
       file = told.file;

@@ -119,5 +119,5 @@ The adapter: ${checkpoint}/ip_adapter.safetensors, and as a .bin beside the page
 Next:
    draw with it         npx ip-adapter generate ${models.join(' ')} --adapter ${checkpoint} --images ${prompts[0]} --out out.png
    train longer         npm start -- --steps 6000
-   your own pictures    the section "Train on your own files" in README.md
+   your own images      the section "Train on your own images" in README.md
 `);

@@ -10,6 +10,8 @@ export {
   TrainingError,
   UserError,
 } from './base/errors.js';
+export type { BadRow } from './base/listing.js';
+export type { RgbImage } from './base/rgb-image.js';
 export type {
   CheckpointEvent,
   ImageEvent,
@@ -19,7 +21,6 @@ export type {
   RunEvent,
   StepEvent,
 } from './base/run-context.js';
-export type { BadRow } from './data/bad-rows.js';
 export { checkDataset } from './dataset-check/check-dataset.js';
 export type { DatasetReport } from './dataset-check/report.js';
 export { type Evaluation, evaluate, type Scores } from './evaluation/evaluate.js';
@@ -27,7 +28,6 @@ export { embed } from './generation/embed.js';
 export { generate } from './generation/generate.js';
 export type { GeneratedImage } from './generation/generated-image.js';
 export { IPAdapterPipeline } from './generation/pipeline.js';
-export type { RgbImage } from './images/image.js';
 export { contactSheet, encodePng } from './images/png.js';
 export type { ImageFit } from './options/generate-options.js';
 export type {

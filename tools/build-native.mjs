@@ -1,10 +1,10 @@
 /**
- * @file Builds the addon from `native/`, with one compiler call a file and one to link. Plain Node and a C++ compiler
- * are all it needs, so that it works in a checkout and in an installed package alike.
+ * @file Builds the addon from `native/`, with one compiler call per file and one for linking. It needs only Node and a C++
+ * compiler, so it works in a checkout and in an installed package.
  *
- * The addon is kept per user, in a folder named after LibTorch's version and a hash of all that goes into the build:
- * every checkout and every installed package with the same sources share one. The object files beside it are shared
- * in the same way. Each file is written under a name of its own and renamed, so that two builds at once do no harm.
+ * The addon is cached per user, in a folder named after LibTorch's version and a hash of everything that the build depends
+ * on: checkouts and installed packages with the same sources share it. Object files are shared in the same way. Each file
+ * is written under a temporary name and renamed, so that two builds can run at the same time.
  */
 import { execFile } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
@@ -34,7 +34,7 @@ const KEEP_OBJECTS_DAYS = 30;
 /** An error that the user can fix: shown without a stack trace. */
 export class SetupError extends Error {}
 
-/** The folder that built addons are kept in: $IP_ADAPTER_CACHE, else the user's cache folder. */
+/** Returns the folder of built addons: $IP_ADAPTER_CACHE, else the user's cache folder. */
 export function cacheFolder(env = process.env) {
   if (env.IP_ADAPTER_CACHE) return env.IP_ADAPTER_CACHE;
   if (MACOS) return join(homedir(), 'Library/Caches/ip-adapter');
@@ -42,7 +42,7 @@ export function cacheFolder(env = process.env) {
 }
 
 /**
- * Finds the addon for this machine's LibTorch, without building it.
+ * Finds the addon for this machine's LibTorch. Does not build it.
  * @returns {{ path: string, isBuilt: boolean, libtorch: import('./find-libtorch.mjs').LibTorch }}
  * @throws {SetupError} where there is no LibTorch
  */
@@ -53,7 +53,7 @@ export function locateAddon() {
 }
 
 /**
- * Builds what is out of date and nothing else.
+ * Builds the addon. Compiles only files that have changed.
  * @param {(progress: import('./build-native.d.mts').BuildProgress) => void} report called at the start and after each file
  * @param {{ force?: boolean }} options `force` compiles every file again
  * @returns {Promise<{ path: string, built: boolean, libtorch: import('./find-libtorch.mjs').LibTorch }>}
@@ -80,7 +80,7 @@ export async function buildNative(report, { force = false } = {}) {
 }
 
 /**
- * Returns a reporter that writes one line on a stream: rewritten in place on a terminal, else at most every ten seconds.
+ * Returns a reporter that writes its progress to a stream: in one line on a terminal, else a line every ten seconds.
  * @param {NodeJS.WriteStream} stream
  * @param {string} prefix such as 'First use: '
  */
@@ -115,19 +115,19 @@ function makeFolder(folder) {
   }
 }
 
-/** Gives an object file today's date, and tells whether it exists. */
+/** Sets the date of an object file to now, and returns whether it exists. */
 function markUsed(object) {
   if (!existsSync(object)) return false;
   utimesSync(object, new Date(), new Date());
   return true;
 }
 
-/** The compiler: $CXX, else the platform's usual one. */
+/** Returns the compiler: $CXX, else the platform's default. */
 export function compiler() {
   return process.env.CXX || (MACOS ? 'clang++' : 'g++');
 }
 
-/** All commands of a build, and where its results belong. */
+/** Returns all commands of a build, and the paths of its results. */
 function makePlan(libtorch) {
   const require = createRequire(import.meta.url);
   const headerPackages = [
@@ -138,7 +138,7 @@ function makePlan(libtorch) {
     version: JSON.parse(readFileSync(manifest, 'utf8')).version,
   }));
   const [addonApi, apiHeaders] = headerPackages;
-  // Linking to a LibTorch's OpenMP of another name would give our loops a second pool of threads.
+  // Link to the OpenMP library of LibTorch, whatever its name: another one would have a second pool of threads.
   const sharesOpenMP = libtorch.version.startsWith('1.') || existsSync(join(libtorch.lib, 'libgomp.so.1'));
   const threads = !MACOS && sharesOpenMP ? ['-fopenmp'] : [];
   const sanitizers = process.env.IP_ADAPTER_SANITIZE;
@@ -156,21 +156,21 @@ function makePlan(libtorch) {
     '-fPIC',
     '-fvisibility=hidden',
     '-Wall',
-    // GCC 12 sees an overflow in LibTorch 1.13's inlined IValue that is none; clang knows no such warning.
+    // GCC 12 reports an overflow in LibTorch 1.13's inlined IValue that does not exist. clang does not have this warning.
     '-Wno-stringop-overflow',
     '-Wno-unknown-warning-option',
     '-DNAPI_VERSION=8',
     '-DNAPI_CPP_EXCEPTIONS',
-    // A worker that is terminated during a call cannot be given the call's error any more.
+    // If a worker is terminated during a call, the error of the call cannot be thrown in it any more.
     '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
     ...(MACOS ? [] : [`-D_GLIBCXX_USE_CXX11_ABI=${libtorch.cxx11Abi ? 1 : 0}`]),
     ...threads,
     ...sanitize,
     ...(libtorch.cudaInclude ? ['-DIP_ADAPTER_CUDA'] : []),
-    // As system headers: their warnings are not ours to fix.
+    // System headers, so that their warnings are not shown.
     ...libtorchIncludes.map((folder) => `-isystem${folder}`),
   ];
-  // Where this package is installed makes no difference to the result, so these stay out of the hash.
+  // The result does not depend on where this package is installed, so these paths are not in the hash.
   const local = [
     `-I${NATIVE}`,
     `-isystem${addonApi.folder}`,
@@ -223,14 +223,14 @@ function makePlan(libtorch) {
   };
 }
 
-/** `-isystem /usr/include` would reorder the compiler's own search and break libstdc++'s #include_next. */
+/** `-isystem /usr/include` would reorder the compiler's search path and break libstdc++'s #include_next. */
 function systemFree(folders) {
   return folders.filter(
     (folder) => folder !== '/usr/include' && folder !== '/usr/local/include' && existsSync(folder),
   );
 }
 
-/** Runs the compiler into a temporary name and renames: an interrupted build leaves nothing half-made. */
+/** Runs the compiler with a temporary output and renames it, so that an interrupted build leaves no partial file. */
 async function produce(file, args) {
   const temporary = `${file}.${randomUUID()}.tmp`;
   try {
@@ -284,7 +284,7 @@ function hash(parts) {
   return sha.digest('hex');
 }
 
-// The library starts this file where the addon is missing.
+// The library runs this file if the addon is missing.
 if (fileURLToPath(import.meta.url) === realpathSync(process.argv[1] ?? '.')) {
   try {
     await buildNative(progressLine(process.stderr, 'First use: '));

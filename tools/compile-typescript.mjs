@@ -1,4 +1,4 @@
-/** @file Compiles `src/` to `dist/` when something in it has changed since the last time. */
+/** @file Compiles `src/` to `dist/` if it has changed since the last time. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,9 +9,10 @@ const STAMP = 'build/dist.sha256';
 const COMMAND = 'dist/cli/main.js';
 
 /**
+ * Compiles `src/` if it has changed.
  * @param {string} root the project's folder
- * @param {(line: string) => void} called when there is something to compile
- * @returns {boolean} whether there was
+ * @param {(line: string) => void} log called before compiling
+ * @returns {boolean} whether it was compiled
  * @throws {SetupError} with the compiler's messages
  */
 export function compileTypeScript(root, log) {
@@ -20,7 +21,7 @@ export function compileTypeScript(root, log) {
   const built = existsSync(join(root, COMMAND)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === state;
   if (built) return false;
   log('compiling src/ to dist/');
-  // Beside dist/, which stays as it is until the new one is whole.
+  // Compile into a temporary folder, so that dist/ stays complete until it is replaced.
   const fresh = join(root, `build/dist.${process.pid}`);
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
   const { status, stdout } = spawnSync(

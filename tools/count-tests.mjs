@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 
 const [file = ''] = process.argv.slice(2);
-// No report means that vitest itself did not get through: one failure, not none.
+// Without a report, vitest itself has failed: that counts as one failure.
 const { passed, failed } = existsSync(file)
   ? count(JSON.parse(readFileSync(file, 'utf8')))
   : { passed: 0, failed: 1 };
@@ -10,7 +10,7 @@ console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = passed > 0 && failed === 0 ? 0 : 1;
 
 function count(report) {
-  // A file that fails before its first test (a bad import, say) has no failed test to count.
+  // A file that fails before its first test (because of an import, for example) has no failed test, and counts as one.
   const broken = report.testResults.filter(
     ({ status, assertionResults }) =>
       status === 'failed' && assertionResults.every((result) => result.status !== 'failed'),

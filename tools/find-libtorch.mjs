@@ -1,6 +1,6 @@
 /**
- * @file Finds the LibTorch to build against, by looking at files only: torch is never imported or run,
- * so that this works for any version, with or without CUDA, in a few milliseconds.
+ * @file Finds the LibTorch to build with, from files alone: torch is never imported or run, so this works for every
+ * version, with or without CUDA, in a few milliseconds.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
@@ -8,23 +8,23 @@ import { join } from 'node:path';
 
 const OLDEST = [1, 13];
 const SUFFIX = process.platform === 'darwin' ? 'dylib' : 'so';
-/** How Debian names the folders of this processor, e.g. x86_64-linux-gnu. */
+/** Debian's name of this platform in folders, such as x86_64-linux-gnu. */
 export const TRIPLET = `${{ x64: 'x86_64', arm64: 'aarch64' }[process.arch] ?? process.arch}-linux-gnu`;
 
 /**
  * @typedef {object} LibTorch
- * @property {string} source where it was found, in words
+ * @property {string} source a description of where it was found
  * @property {string} include folder that holds `ATen/ATen.h`
  * @property {string} lib folder that holds `libtorch_cpu`
- * @property {string} version as its `version.h` says
- * @property {boolean} cuda whether `libtorch_cuda` is there
- * @property {string | null} cudaInclude folder of CUDA's own headers, which its graphs take; null where there is none
- * @property {boolean} cxx11Abi whether its std::string is the C++11 one (pip wheels before 2.6: not)
- * @property {number} cxxStandard the C++ standard its headers ask for, at least 17
+ * @property {string} version the version in its `version.h`
+ * @property {boolean} cuda whether it has `libtorch_cuda`
+ * @property {string | null} cudaInclude folder of CUDA's headers, needed for CUDA graphs; null if there is none
+ * @property {boolean} cxx11Abi whether it uses the C++11 ABI of std::string (pip wheels before 2.6 do not)
+ * @property {number} cxxStandard the C++ standard that its headers require, at least 17
  */
 
 /**
- * The LibTorch of this machine: env LIBTORCH, else python3's torch, else Homebrew's, else the system's.
+ * Finds the LibTorch of this machine: env LIBTORCH, else python3's torch, else Homebrew's, else the system's.
  * @returns {{ libtorch: LibTorch | null, tried: { place: string, why: string }[] }}
  */
 export function findLibTorch(env = process.env) {
@@ -42,7 +42,7 @@ export function findLibTorch(env = process.env) {
   return { libtorch: null, tried };
 }
 
-/** The message for a machine on which {@link findLibTorch} found none: what was tried, and how to fix it. */
+/** Returns the message for a machine on which {@link findLibTorch} found none: what was tried, and how to fix it. */
 export function notFoundMessage(tried) {
   return [
     `Expected LibTorch ${OLDEST.join('.')} or newer but found none. Tried, in this order:`,
@@ -55,7 +55,7 @@ export function notFoundMessage(tried) {
   ].join('\n');
 }
 
-/** The places to look in, in order. A set LIBTORCH is the only one: another engine is not what was asked for. */
+/** Returns the places to search, in order. If LIBTORCH is set, it is the only place: the user wants that one. */
 function* places(env) {
   if (env.LIBTORCH) yield { place: 'env LIBTORCH', prefixes: [env.LIBTORCH], final: true };
   else yield { place: 'env LIBTORCH', prefixes: [], why: 'not set' };
@@ -64,7 +64,7 @@ function* places(env) {
   yield { place: 'the system', prefixes: ['/usr', '/usr/local'] };
 }
 
-/** The folder of python3's torch, by asking where the import would come from. */
+/** Returns the folder of python3's torch, by asking Python where the import would come from. */
 function pythonTorch() {
   const ask =
     'import importlib.util as u; s = u.find_spec("torch"); print((list(s.submodule_search_locations or [""]) if s else [""])[0])';
@@ -86,11 +86,11 @@ function homebrew() {
     '/usr/local/opt/pytorch',
     '/home/linuxbrew/.linuxbrew/opt/pytorch',
   ];
-  const found = prefixes.filter((prefix) => existsSync(prefix));
-  return found.length > 0 ? { prefixes: found } : { prefixes: [], why: 'no formula pytorch installed' };
+  const existing = prefixes.filter((prefix) => existsSync(prefix));
+  return existing.length > 0 ? { prefixes: existing } : { prefixes: [], why: 'no formula pytorch installed' };
 }
 
-/** Describes the LibTorch under a prefix, or says why there is none to use. */
+/** Describes the LibTorch under a prefix, or explains why there is none to use. */
 function inspect(prefix, place, env) {
   const include = join(prefix, 'include');
   if (!existsSync(join(include, 'ATen/ATen.h'))) return `no ${join(include, 'ATen/ATen.h')}`;
@@ -117,7 +117,7 @@ function inspect(prefix, place, env) {
   };
 }
 
-/** CUDA's headers: of $CUDA_HOME, as pip installs them beside torch, or in the toolkit's usual place. */
+/** Returns the folder of CUDA's headers: $CUDA_HOME, those that pip installs with torch, or the toolkit's default folder. */
 function cudaHeaders(prefix, env) {
   const pip = join(prefix, '..', 'nvidia');
   const packages = existsSync(pip) ? readdirSync(pip).sort() : [];
@@ -125,14 +125,14 @@ function cudaHeaders(prefix, env) {
     [env.CUDA_HOME ?? '', ...packages.map((name) => join(pip, name)), '/usr/local/cuda']
       .filter((folder) => folder !== '')
       .map((folder) => join(folder, 'include'))
-      // pip's package for running programs lacks the second.
+      // pip's runtime package does not have the second header.
       .find((folder) =>
         ['cuda_runtime.h', 'crt/host_config.h'].every((file) => existsSync(join(folder, file))),
       ) ?? null
   );
 }
 
-/** The version that the headers state; the file has moved over the years. */
+/** Returns the version in the headers. The file's place depends on the version. */
 function readVersion(include) {
   for (const file of [
     'torch/headeronly/version.h',
@@ -150,13 +150,13 @@ function readVersion(include) {
   return null;
 }
 
-/** Which std::string LibTorch speaks, from the mangled name of c10::Error's constructor. */
+/** Returns the ABI of std::string in LibTorch, from the mangled name of c10::Error's constructor. */
 function hasCxx11Abi(lib) {
   if (SUFFIX !== 'so') return true;
   return !readFileSync(join(lib, 'libc10.so')).includes('_ZN3c105ErrorC1ENS_14SourceLocationESs');
 }
 
-/** ATen's own header names the standard under which it refuses to compile. */
+/** Returns the C++ standard that ATen's header requires. */
 function cxxStandard(include) {
   const asked = /C\+\+(\d\d) or later/.exec(readFileSync(join(include, 'ATen/ATen.h'), 'utf8'))?.[1];
   return Math.max(17, Number(asked ?? 17));

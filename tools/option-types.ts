@@ -51,7 +51,7 @@ export function typeFiles(): Record<string, string> {
         EmbedOptions: ['The options of `embed`.', embedOptionsSchema],
         EvaluateOptions: ['The options of `evaluate`.', evaluateOptionsSchema],
       },
-      ["import type { RgbImage } from '../images/image.js';"],
+      ["import type { RgbImage } from '../base/rgb-image.js';"],
     ),
   };
 }

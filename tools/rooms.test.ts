@@ -12,7 +12,6 @@ const rooms = [
   'optim',
   'schedulers',
   'images',
-  'models',
   'models/layers',
   'models/unet',
   'models/vae',
@@ -41,22 +40,34 @@ const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((fi
 const sources = files.filter((file) => !file.endsWith('.test.ts'));
 const roomOf = (file: string): string => dirname(file).replace(/^\.$/, '');
 
-/** Returns the files of `src/` that a file imports, including type imports. */
+/** The scripts outside of `src/` that a room may import: they also run before anything is compiled. */
+const scripts: Readonly<Record<string, readonly string[]>> = {
+  torch: ['../tools/build-native.mjs'],
+  cli: ['../tools/build-native.mjs', '../tools/find-libtorch.mjs', '../tools/system-packages.mjs'],
+};
+
+/** Returns the files that a file imports, relative to `src/`, including type imports. */
 function importsOf(file: string): string[] {
   const specifiers = readFileSync(join(src, file), 'utf8').matchAll(/\b(?:from|import)\s*\(?\s*'(\.[^']+)'/g);
   return Array.from(specifiers, ([, path = '']) => relative('.', normalize(join(dirname(file), path))));
 }
 
+function mayImport(file: string, imported: string): boolean {
+  const [from, to] = [roomOf(file), roomOf(imported)];
+  if (to.startsWith('..')) return scripts[from]?.includes(imported) ?? false;
+  return from === to || (rooms.includes(to) && rooms.indexOf(to) < rooms.indexOf(from));
+}
+
 it('every file is in a room, and the root contains only index.ts', () => {
-  expect(sources.map(roomOf).filter((room) => !rooms.includes(room))).toEqual([]);
+  expect(new Set(sources.map(roomOf))).toEqual(new Set(rooms));
   expect(sources.filter((file) => roomOf(file) === '')).toEqual(['index.ts']);
+  expect(rooms.length).toBeLessThanOrEqual(30);
 });
 
 it('imports point to earlier rooms', () => {
   const backwards = sources.flatMap((file) =>
     importsOf(file)
-      .filter((imported) => roomOf(imported) !== roomOf(file))
-      .filter((imported) => rooms.indexOf(roomOf(imported)) >= rooms.indexOf(roomOf(file)))
+      .filter((imported) => !mayImport(file, imported))
       .map((imported) => `${file} imports ${imported}`),
   );
   expect(backwards).toEqual([]);
@@ -70,5 +81,5 @@ it('few arrows connect the rooms', () => {
       .filter(([from, to]) => from !== to)
       .map(([from, to]) => `${from} → ${to}`),
   );
-  expect(arrows.size).toBeLessThanOrEqual(150);
+  expect(arrows.size).toBeLessThanOrEqual(130);
 });

@@ -1,6 +1,6 @@
 /**
- * @file What the operating system must bring (a C++ compiler, LibTorch, a fast BLAS), and how it is
- * installed on Debian and Ubuntu. On other systems a message says what to install.
+ * @file The system packages that are needed (a C++ compiler, LibTorch, a fast BLAS), and their installation on Debian and
+ * Ubuntu. On other systems a message says what to install.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
@@ -10,13 +10,13 @@ import { findLibTorch, notFoundMessage, TRIPLET } from './find-libtorch.mjs';
 const SYSTEM_LIBRARIES = `/usr/lib/${TRIPLET}`;
 const MACOS = process.platform === 'darwin';
 
-/** The Debian packages that this machine lacks; a LibTorch from elsewhere needs none of the system's. */
+/** Returns the Debian packages that are missing. With a LibTorch from elsewhere, the system's is not needed. */
 export function missingPackages() {
   const missing = [];
   if (spawnSync(compiler(), ['--version'], { stdio: 'ignore' }).error) missing.push('g++');
   const { libtorch, tried } = findLibTorch();
   if (!libtorch) {
-    // LIBTORCH names a folder without LibTorch: installing a package would not fix that.
+    // LIBTORCH is set to a folder without LibTorch, which installing a package would not fix.
     if (process.env.LIBTORCH) throw new SetupError(notFoundMessage(tried));
     missing.push('libtorch-dev');
   }
@@ -30,8 +30,8 @@ export function missingPackages() {
 /**
  * Installs Debian packages as root or through sudo.
  * @param {string[]} packages
- * @param {(line: string) => void} called before it begins
- * @throws {SetupError} with the command to run by hand, where that is not possible or fails
+ * @param {(line: string) => void} log called before the installation
+ * @throws {SetupError} with the command to run by hand, if the installation is not possible or fails
  */
 export function install(packages, log) {
   if (spawnSync('apt-get', ['--version'], { stdio: 'ignore' }).error) throw new SetupError(byHand());
@@ -56,7 +56,7 @@ export function install(packages, log) {
   }
 }
 
-/** A warning where OpenBLAS's own threads would fight LibTorch's; that costs a factor of two and more. */
+/** Returns a warning if OpenBLAS's threads compete with LibTorch's, which makes it two or more times slower; else null. */
 export function blasWarning(libtorch) {
   const name = `libblas.so.3-${TRIPLET}`;
   const active = `${SYSTEM_LIBRARIES}/libblas.so.3`;

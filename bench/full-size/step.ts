@@ -29,7 +29,7 @@ import {
   tidy,
 } from '../../src/torch/index.js';
 import { resolveTarget } from '../../src/torch/target.js';
-import { gradientAdder } from '../../src/training/step.js';
+import { createForwardBackward } from '../../src/training/step.js';
 import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/weights/load.js';
 import { matmulRate } from './matmul-rate.js';
 import { flop, type Measured, type Phase, type Throughput } from './measured.js';
@@ -58,11 +58,11 @@ inputs.set('text', input('text').to(target.dtype));
 
 /** Runs a phase; measurePhases replaces it to measure seconds. */
 let timed = <T>(_: Phase, work: () => T): T => work();
-const addGradients = recorded(
-  gradientAdder({
+const forwardBackward = recorded(
+  createForwardBackward({
     ...{ models: { backbone, objective }, adapter },
     config: { gradientCheckpointing: modes.includes('checkpointing') },
-    around: (phase, work) => timed(phase === 'forward' ? 'UNet forward' : 'backward', work),
+    measure: (phase, work) => timed(phase === 'forward' ? 'UNet forward' : 'backward', work),
   }),
 );
 const encode = modes.includes('cached') ? cachedEncoders() : encoders();
@@ -161,7 +161,7 @@ function step(): Tensor {
     ...{ noise: input('noise'), timesteps: input('timesteps') },
   };
   const weight = ones([], { device });
-  const { loss } = addGradients({ rows, weight });
+  const { loss } = forwardBackward({ rows, weight });
   timed('AdamW', () => {
     optimizer.step();
     optimizer.zeroGrad({ setToNone: !isGraphed });

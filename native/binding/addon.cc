@@ -1,4 +1,4 @@
-// The export table, and what concerns the process as a whole: versions, threads, how GPUs compute.
+// The export table, and the settings of the whole process: version, threads, CUDA.
 #include "binding/addon.h"
 #include "binding/arguments.h"
 
@@ -9,7 +9,7 @@
 
 namespace {
 
-// More than any machine has; OpenMP itself would try to start 100 million.
+// A limit above the cores of any machine. Without it, OpenMP would try to start 100 million threads.
 constexpr int kMaxThreads = 1024;
 
 Napi::Value setNumThreads(const Napi::CallbackInfo& info) {
@@ -30,8 +30,8 @@ Napi::Value cudaDevices(const Napi::CallbackInfo& info) {
   });
 }
 
-// tuneCuda(allowTF32) -> what holds now. The fastest of cuDNN's convolutions for each shape; where TF32 is allowed, matrix
-// products and convolutions of float32 with 10 bits of mantissa.
+// tuneCuda(allowTF32) -> the current settings. Chooses the fastest of cuDNN's algorithms for each shape of a convolution.
+// With TF32, matrix products and convolutions of float32 use 10 bits of mantissa.
 Napi::Value tuneCuda(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     at::Context& context = at::globalContext();

@@ -1,8 +1,7 @@
-// What the parts of the addon share: the handle tables, the per-environment state, one error boundary.
+// Shared by all parts of the addon: the handle tables, the state of an environment, and the error boundary.
 //
-// A tensor crosses into JS as a number (a slot plus a generation), not as an object: that makes a call
-// cheap, lets a scope release thousands at once, and turns a use after release into an error instead of
-// a crash. Generators work the same way.
+// JavaScript holds a tensor as a number (a slot plus a generation), not as an object. So calls are cheap, a scope releases
+// thousands of tensors at once, and a use after release is an error instead of a crash. Generators work the same way.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +16,7 @@
 template <typename T>
 class HandleTable {
  public:
-  // Handles start above 2^28, so that a plain number passed by mistake is never taken for one.
+  // Handles start at 2^28, so that a small number that is passed by mistake is never a valid handle.
   static constexpr uint64_t kSlots = uint64_t(1) << 28;
 
   double add(T value) {
@@ -35,7 +34,7 @@ class HandleTable {
     return static_cast<double>(entry.generation * kSlots + slot);
   }
 
-  // nullptr where the number is no handle or the handle was released.
+  // Returns nullptr if the number is not a handle or the handle was released.
   T* find(double handle) {
     if (!(handle >= static_cast<double>(kSlots)) || handle > 9007199254740991.0) return nullptr;
     const uint64_t bits = static_cast<uint64_t>(handle);
@@ -66,7 +65,7 @@ class HandleTable {
   std::vector<uint32_t> free_;
 };
 
-// One argument of an operator, with its type resolved once.
+// An argument of an operator, with its type resolved.
 struct Argument {
   enum class Kind { Tensor, Int, Float, Bool, Scalar, String, Device, Generator, List };
   Kind kind;
@@ -91,7 +90,7 @@ struct Addon {
   HandleTable<std::shared_ptr<void>> graphs;  // at::cuda::CUDAGraph, which not every LibTorch has
   std::vector<Operator> operators;
   torch::jit::Stack stack;
-  int64_t reportedBytes = 0;  // memory reported to V8, so that its collector knows our weight
+  int64_t reportedBytes = 0;  // the external memory that was reported to V8's garbage collector
   bool usesCuda = false;      // whether an operator has returned a tensor on a GPU
 
   static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
@@ -99,7 +98,7 @@ struct Addon {
   at::Tensor& tensor(const Napi::Value& value);
 };
 
-// Runs `body` and turns every C++ exception into a JS one; nothing may leave the addon as an abort.
+// Runs `body` and converts every C++ exception into a JavaScript error, so that none aborts the process.
 template <typename Body>
 Napi::Value guarded(const Napi::CallbackInfo& info, Body body) {
   try {
@@ -111,13 +110,13 @@ Napi::Value guarded(const Napi::CallbackInfo& info, Body body) {
   } catch (const std::exception& error) {
     throw Napi::Error::New(info.Env(), error.what());
   } catch (...) {
-    throw Napi::Error::New(info.Env(), "LibTorch threw something that is no std::exception");
+    throw Napi::Error::New(info.Env(), "LibTorch threw an object that is not a std::exception");
   }
 }
 
 // binding/convert.cc
 Argument describeArgument(const c10::Argument& argument);
-// Throws where fromIValue could not convert it: after the call it would be too late for the handles made already.
+// Throws where fromIValue could not convert the type. It is checked before the call, so that no handles are left behind.
 void checkReturn(const c10::Argument& result);
 c10::IValue toIValue(Napi::Env env, Addon& addon, napi_value value, const Argument& argument);
 Napi::Value fromIValue(Napi::Env env, Addon& addon, const c10::IValue& value);
@@ -134,7 +133,7 @@ void exportResample(Napi::Env env, Napi::Object exports);
 void exportReadLater(Napi::Env env, Napi::Object exports);
 void exportCuda(Napi::Env env, Napi::Object exports);
 
-// cuda/cuda.cc: bytes of the tensors on the current GPU; 0 where the addon was built without CUDA's headers.
+// cuda/cuda.cc: returns the bytes of tensors on the current GPU; 0 if the addon was built without CUDA's headers.
 int64_t gpuAllocatedBytes();
 
 // memory/cpu-allocator.cc

@@ -1,15 +1,15 @@
-// The switches of autograd that are no operators: grad mode, requires_grad, .grad.
+// The parts of autograd that are not operators: grad mode, requires_grad, .grad.
 #include "binding/addon.h"
 
 #include <c10/core/GradMode.h>
 
 namespace {
 
-// setGradEnabled(on) -> what it was
+// setGradEnabled(on) -> the previous setting
 Napi::Value setGradEnabled(const Napi::CallbackInfo& info) {
-  const bool before = c10::GradMode::is_enabled();
+  const bool previous = c10::GradMode::is_enabled();
   c10::GradMode::set_enabled(info[0].As<Napi::Boolean>());
-  return Napi::Boolean::New(info.Env(), before);
+  return Napi::Boolean::New(info.Env(), previous);
 }
 
 Napi::Value isGradEnabled(const Napi::CallbackInfo& info) {

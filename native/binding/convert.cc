@@ -1,4 +1,4 @@
-// JS values to IValues and back, as the operator's schema says.
+// Converts JavaScript values to IValues and back, by the types of an operator's schema.
 #include "binding/addon.h"
 #include "binding/arguments.h"
 
@@ -9,7 +9,7 @@ namespace {
 
 using Kind = Argument::Kind;
 
-// dtype, layout and memory format are ints in a schema and names in TypeScript.
+// dtype, layout and memory format are integers in a schema and names in TypeScript.
 const std::unordered_map<std::string, int64_t>& namedInts() {
   static const std::unordered_map<std::string, int64_t> names = {
       {"uint8", int64_t(at::kByte)},       {"int8", int64_t(at::kChar)},
@@ -77,8 +77,8 @@ c10::IValue toElement(Napi::Env env, Addon& addon, const Napi::Value& value, con
         const double number = value.As<Napi::Number>().DoubleValue();
         if (number == std::floor(number) && std::abs(number) <= kMaxSafeInteger) return static_cast<int64_t>(number);
       } else if (value.IsString()) {
-        const auto found = namedInts().find(value.As<Napi::String>().Utf8Value());
-        if (found != namedInts().end()) return found->second;
+        const auto named = namedInts().find(value.As<Napi::String>().Utf8Value());
+        if (named != namedInts().end()) return named->second;
       }
       break;
     case Kind::Float:
@@ -91,7 +91,7 @@ c10::IValue toElement(Napi::Env env, Addon& addon, const Napi::Value& value, con
       if (value.IsBoolean()) return at::Scalar(value.As<Napi::Boolean>().Value());
       if (value.IsNumber()) {
         const double number = value.As<Napi::Number>().DoubleValue();
-        // JS has one kind of number; whole ones keep an integer tensor an integer tensor.
+        // JavaScript has only one type of number. A whole number is passed as an integer, so that integer tensors stay so.
         if (number == std::floor(number) && std::abs(number) <= kMaxSafeInteger)
           return at::Scalar(static_cast<int64_t>(number));
         return at::Scalar(number);
@@ -105,7 +105,7 @@ c10::IValue toElement(Napi::Env env, Addon& addon, const Napi::Value& value, con
       break;
     case Kind::Generator:
       if (value.IsNumber())
-        if (at::Generator* found = addon.generators.find(value.As<Napi::Number>().DoubleValue())) return *found;
+        if (at::Generator* generator = addon.generators.find(value.As<Napi::Number>().DoubleValue())) return *generator;
       break;
     case Kind::List: break;
   }
@@ -220,7 +220,7 @@ Napi::Array toArray(Napi::Env env, c10::IntArrayRef values) {
 }
 
 at::Tensor& Addon::tensor(const Napi::Value& value) {
-  at::Tensor* found = value.IsNumber() ? tensors.find(value.As<Napi::Number>().DoubleValue()) : nullptr;
-  if (found == nullptr) throw Napi::TypeError::New(value.Env(), "Expected a live Tensor but this one was disposed already");
-  return *found;
+  at::Tensor* tensor = value.IsNumber() ? tensors.find(value.As<Napi::Number>().DoubleValue()) : nullptr;
+  if (tensor == nullptr) throw Napi::TypeError::New(value.Env(), "Expected a live Tensor but this one was disposed already");
+  return *tensor;
 }

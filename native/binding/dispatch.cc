@@ -1,5 +1,5 @@
-// Calls LibTorch's operators through its dispatcher: an operator is found by name and called boxed, so that every ATen
-// operator works, with autograd, and none needs a wrapper.
+// Calls LibTorch's operators through its dispatcher. An operator is found by name and called boxed, so every ATen operator
+// works, with autograd, without a wrapper.
 #include "binding/addon.h"
 
 #include <sstream>
@@ -9,7 +9,7 @@ namespace {
 constexpr size_t kMaxArguments = 40;
 constexpr int64_t kReportStep = int64_t(256) << 20;
 
-// operator(name, overload) -> [index, schema], or null where this LibTorch does not have it.
+// findOperator(name, overload) -> [index, schema], or null if this LibTorch does not have the operator.
 Napi::Value findOperator(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const Napi::Env env = info.Env();
@@ -17,12 +17,12 @@ Napi::Value findOperator(const Napi::CallbackInfo& info) {
     const auto handle = c10::Dispatcher::singleton().findSchema(name);
     if (!handle) return env.Null();
     const c10::FunctionSchema& schema = handle->schema();
-    Operator found{*handle, {}, schema.returns().size()};
+    Operator entry{*handle, {}, schema.returns().size()};
     for (const c10::Argument& result : schema.returns()) checkReturn(result);
-    for (const c10::Argument& argument : schema.arguments()) found.arguments.push_back(describeArgument(argument));
-    TORCH_CHECK(found.arguments.size() < kMaxArguments, "too many arguments");
+    for (const c10::Argument& argument : schema.arguments()) entry.arguments.push_back(describeArgument(argument));
+    TORCH_CHECK(entry.arguments.size() < kMaxArguments, "too many arguments");
     Addon& addon = Addon::of(env);
-    addon.operators.push_back(std::move(found));
+    addon.operators.push_back(std::move(entry));
     std::ostringstream text;
     text << schema;
     Napi::Array result = Napi::Array::New(env, 2);
@@ -32,7 +32,7 @@ Napi::Value findOperator(const Napi::CallbackInfo& info) {
   });
 }
 
-// Reported now and then only: each report may start a garbage collection.
+// Reports memory to V8, but only after larger changes: each report may start a garbage collection.
 void reportMemory(Napi::Env env, Addon& addon) {
   const int64_t bytes = cpuMemory().allocated + (addon.usesCuda ? gpuAllocatedBytes() : 0);
   if (std::abs(bytes - addon.reportedBytes) < kReportStep) return;
@@ -40,7 +40,7 @@ void reportMemory(Napi::Env env, Addon& addon) {
   addon.reportedBytes = bytes;
 }
 
-// call(index, ...arguments); trailing ones may be left out where the schema has defaults.
+// call(index, ...arguments). Trailing arguments may be omitted if the schema has defaults for them.
 Napi::Value call(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const Napi::Env env = info.Env();

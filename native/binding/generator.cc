@@ -17,9 +17,9 @@ Napi::Value createGenerator(const Napi::CallbackInfo& info) {
 }
 
 at::Generator& generatorOf(const Napi::CallbackInfo& info) {
-  at::Generator* found = Addon::of(info.Env()).generators.find(info[0].As<Napi::Number>().DoubleValue());
-  TORCH_CHECK(found != nullptr, "this Generator was released already");
-  return *found;
+  at::Generator* generator = Addon::of(info.Env()).generators.find(info[0].As<Napi::Number>().DoubleValue());
+  TORCH_CHECK(generator != nullptr, "this Generator was released already");
+  return *generator;
 }
 
 Napi::Value getGeneratorState(const Napi::CallbackInfo& info) {

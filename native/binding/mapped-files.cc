@@ -1,5 +1,5 @@
-// Tensors over the pages of a file. A file that others change meanwhile changes the tensors with it, and one that is
-// cut kills the process with SIGBUS at the next look at them: both are reported in words.
+// Tensors in mapped files. If another process changes such a file, the tensors change with it. If it truncates the file, the
+// next access raises SIGBUS, which is reported with the name of the file.
 #include "binding/addon.h"
 #include "binding/arguments.h"
 
@@ -22,7 +22,7 @@ struct Mapping {
   std::string ending;  // what the signal handler writes
 };
 
-// A place in the list that the signal handler walks. Places are reused and never freed, so that it needs no lock.
+// A place in the list that the signal handler reads. Places are reused and never freed, so the handler needs no lock.
 struct Place {
   std::atomic<const Mapping*> mapping{nullptr};
   Place* next = nullptr;
@@ -32,7 +32,7 @@ std::mutex placesMutex;  // for all but the handler
 
 struct sigaction formerAction;
 
-// Only what a signal handler may do: read, write, end.
+// Does only what a signal handler may do: read, write, exit.
 void onBusError(int, siginfo_t* info, void*) {
   const char* address = static_cast<const char*>(info->si_addr);
   for (const Place* place = places.load(); place != nullptr; place = place->next) {
@@ -41,7 +41,8 @@ void onBusError(int, siginfo_t* info, void*) {
     if (write(STDERR_FILENO, mapping->ending.data(), mapping->ending.size()) < 0) _exit(2);
     _exit(2);
   }
-  // Not ours: the instruction runs again, and ends as it would have. A signal that was sent has no instruction.
+  // Not in our files: with the previous handler, the instruction runs again and fails as usual. A signal that was sent by a
+  // process has no instruction.
   sigaction(SIGBUS, &formerAction, nullptr);
   if (info->si_code <= 0) raise(SIGBUS);
 }
@@ -73,7 +74,7 @@ void unmap(Mapping* mapping) {
   delete mapping;
 }
 
-// A file that is open, until the end of its scope.
+// An open file, which is closed at the end of its scope.
 struct OpenFile {
   const std::string& path;
   const int descriptor;
@@ -121,23 +122,23 @@ void readAt(const OpenFile& file, uint64_t offset, void* target, uint64_t bytes)
   }
 }
 
-// Where files may change during a run, their tensors are copies.
+// Whether tensors map their files or are copies, for files that may change during a run.
 std::atomic<bool> isMappingOn{true};
 
-// setFileMapping(on): false has mapTensors copy what it reads from now on.
+// setFileMapping(on): with false, mapTensors copies the values from now on.
 Napi::Value setFileMapping(const Napi::CallbackInfo& info) {
   isMappingOn = info[0].As<Napi::Boolean>();
   return info.Env().Undefined();
 }
 
-// mapTensors(path, [[offset, dtype, shape], ...]): tensors over the file's own pages.
+// mapTensors(path, [[offset, dtype, shape], ...]) -> tensors in the mapped file.
 Napi::Value mapTensors(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     const std::string path = stringArgument(info[0], "the path");
     const Napi::Array wanted = arrayArgument(info[1], "the list of tensors");
     const OpenFile file(path);
     std::shared_ptr<Mapping> mapping;
-    // No handle is made before all tensors are there: an error would leave it behind.
+    // Handles are created only when all tensors exist, since an error would leave them behind.
     std::vector<at::Tensor> tensors;
     for (uint32_t i = 0; i < wanted.Length(); i++) {
       const Napi::Array entry = arrayArgument(wanted.Get(i), "an entry of the list of tensors");
@@ -149,7 +150,7 @@ Napi::Value mapTensors(const Napi::CallbackInfo& info) {
       for (const int64_t size : sizes)
         TORCH_CHECK(!__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes), "impossible shape in ", path);
       TORCH_CHECK(offset <= file.size() && bytes <= file.size() - offset, path, " ends before its tensor ", i);
-      // A file may have its values at any address; the engine may not.
+      // Values in a file may be unaligned, which operators do not support: copy those.
       if (bytes == 0 || offset % itemsize != 0 || !isMappingOn) {
         tensors.push_back(at::empty(sizes, at::dtype(dtype)));
         if (bytes > 0) readAt(file, offset, tensors.back().data_ptr(), bytes);

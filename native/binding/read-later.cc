@@ -11,7 +11,7 @@
 
 namespace {
 
-// Until the event, the host's copy is on its way.
+// A copy to the host, which is complete after the event.
 struct PendingRead {
   at::Tensor host;
   std::unique_ptr<c10::Event> copied;
@@ -19,7 +19,7 @@ struct PendingRead {
 
 using Result = Napi::External<PendingRead>;
 
-// readLater(handle) -> what finishRead takes. On the CPU the values are copied at once.
+// readLater(handle) -> an object for finishRead. On the CPU, the values are copied at once.
 Napi::Value readLater(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     const at::Tensor source = Addon::of(info.Env()).tensor(info[0]).detach();
@@ -33,7 +33,7 @@ Napi::Value readLater(const Napi::CallbackInfo& info) {
       pending->copied->record(c10::impl::VirtualGuardImpl(source.device().type()).getStream(source.device()));
     }
     const Result result = Result::New(info.Env(), pending.get(), [](Napi::Env, PendingRead* gone) { delete gone; });
-    pending.release();  // JavaScript owns it from here on
+    pending.release();  // now JavaScript owns it
     return result;
   });
 }
@@ -42,7 +42,7 @@ Napi::Value readLater(const Napi::CallbackInfo& info) {
 Napi::Value finishRead(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     const PendingRead& pending = *info[0].As<Result>().Data();
-    // LibTorch 1.13 cannot wait for an event, only look.
+    // LibTorch 1.13 can only query an event, not wait for it.
     while (pending.copied != nullptr && !pending.copied->query()) std::this_thread::sleep_for(std::chrono::microseconds(20));
     Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), pending.host.nbytes());
     if (pending.host.nbytes() > 0) std::memcpy(buffer.Data(), pending.host.data_ptr(), pending.host.nbytes());

@@ -1,4 +1,4 @@
-// Tensors by handle: what they are, and their bytes in and out.
+// The properties of tensors, and conversions from and to bytes.
 #include "binding/addon.h"
 #include "binding/arguments.h"
 
@@ -24,7 +24,7 @@ Napi::Value device(const Napi::CallbackInfo& info) {
   return guarded(info, [&] { return Napi::String::New(info.Env(), Addon::of(info.Env()).tensor(info[0]).device().str()); });
 }
 
-// isMapped(handle): whether the values lie in the pages of a file. Only storage over foreign memory has no allocator.
+// isMapped(handle): whether the values are in a mapped file. Only storage in foreign memory has no allocator.
 Napi::Value isMapped(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     const at::Tensor& tensor = Addon::of(info.Env()).tensor(info[0]);
@@ -32,7 +32,7 @@ Napi::Value isMapped(const Napi::CallbackInfo& info) {
   });
 }
 
-// release(handles: number[]): handles released already are passed over.
+// release(handles: number[]): ignores handles that were released already.
 Napi::Value release(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     Addon& addon = Addon::of(info.Env());
@@ -59,7 +59,7 @@ Napi::Value fromBytes(const Napi::CallbackInfo& info) {
   });
 }
 
-// toBytes(handle): a copy of the values, row-major, from any device.
+// toBytes(handle) -> a copy of the values, row-major, from any device.
 Napi::Value toBytes(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     const at::Tensor tensor = Addon::of(info.Env()).tensor(info[0]).detach().cpu().contiguous();

@@ -1,6 +1,5 @@
-// What only a CUDA GPU has: graphs of kernels, and its own memory. Built with the headers of CUDA's runtime where
-// there are any (IP_ADAPTER_CUDA, see tools/build-native.mjs); without them the rest of the addon runs on a GPU all the
-// same.
+// CUDA graphs, and the memory of GPUs. Built with the headers of CUDA's runtime if there are any (IP_ADAPTER_CUDA, see
+// tools/build-native.mjs); without them, the rest of the addon still runs on a GPU.
 #include "binding/addon.h"
 
 #ifdef IP_ADAPTER_CUDA
@@ -15,7 +14,7 @@ namespace {
 
 using Graph = at::cuda::CUDAGraph;
 
-// A capture under way: what is launched is recorded, not run. CUDA records no default stream.
+// A running capture: kernels are recorded, not run. It needs a stream of its own, since CUDA cannot record the default one.
 struct Capture {
   c10::cuda::CUDAStreamGuard stream;
   std::shared_ptr<Graph> graph = std::make_shared<Graph>();
@@ -24,7 +23,7 @@ struct Capture {
 
 std::unique_ptr<Capture> capture;
 
-// Graphs share their memory: no two run at the same time, and the results of one are copied before the next one runs.
+// All graphs share one memory pool: they never run at the same time, and results are copied before the next graph runs.
 c10::MempoolId_t pool() {
   static const auto shared = at::cuda::graph_pool_handle();
   return shared;
@@ -35,7 +34,7 @@ c10::DeviceIndex deviceIndex(const Napi::Value& device) {
   return wanted.has_index() ? wanted.index() : c10::cuda::current_device();
 }
 
-// beginCapture(device): releases unused memory first, since a capture cannot ask for it.
+// beginCapture(device): releases unused memory first, because that is not possible during a capture.
 Napi::Value beginCapture(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     TORCH_CHECK(capture == nullptr, "a capture is under way");
@@ -58,7 +57,7 @@ Napi::Value endCapture(const Napi::CallbackInfo& info) {
   });
 }
 
-// abandonCapture(): after an error inside it. That error is the one to report, so none is thrown here.
+// abandonCapture(): ends a capture after an error. It never throws, since that first error is the one to report.
 Napi::Value abandonCapture(const Napi::CallbackInfo& info) {
   const std::unique_ptr<Capture> abandoned = std::move(capture);
   if (abandoned != nullptr) {
@@ -79,11 +78,11 @@ Napi::Value replay(const Napi::CallbackInfo& info) {
   });
 }
 
-// gpuMemory(device) -> bytes of the tensors on it
+// gpuMemory(device) -> the bytes of tensors on the device, and their peak
 Napi::Value gpuMemory(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(deviceIndex(info[0]));
-    const auto& bytes = stats.allocated_bytes[0];  // of all pools together
+    const auto& bytes = stats.allocated_bytes[0];  // the sum over all pools
     Napi::Object result = Napi::Object::New(info.Env());
     result["gpuAllocatedBytes"] = Napi::Number::New(info.Env(), static_cast<double>(bytes.current));
     result["gpuPeakBytes"] = Napi::Number::New(info.Env(), static_cast<double>(bytes.peak));

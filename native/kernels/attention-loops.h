@@ -9,17 +9,17 @@
 
 namespace {
 
-// Of a block: so many rows, under so many panels at most.
+// The size of a block: rows, and panels at most.
 constexpr int kRows = 6, kPanels = PANELS;
-// Widths are multiples of it.
+// Widths are multiples of this number.
 constexpr int64_t kLeast = 8;
 typedef Lanes<kLeast>::Floats Narrow;
 
-// A tile of scores: so many queries and keys.
+// The size of a tile of scores: queries and keys.
 constexpr int64_t kQueries = 96, kKeys = 256;
 
-// C = (C +) A B over `depth` terms. A's element (r, k) is at a[r * aRow + k * aDepth]; B is panels, one `bPanel` floats after
-// the other.
+// C = (C +) A B over `depth` terms. Element (r, k) of A is a[r * aRow + k * aDepth]. B consists of panels, `bPanel` floats
+// apart.
 struct Product {
   int64_t depth;
   const float* a;
@@ -30,7 +30,7 @@ struct Product {
   int64_t cStride;
 };
 
-// R rows and a few columns of C, in registers.
+// Computes R rows and a few columns of C in registers.
 template <int R, int64_t kColumns, bool kAdd>
 void block(const Product& product) {
   constexpr int64_t lanes = std::min(kLanes, kColumns), inPanel = std::min(kPanel, kColumns) / lanes;
@@ -59,7 +59,7 @@ void block(const Product& product) {
     for (int v = 0; v < V; v++) store(c + r * cStride + v * lanes, sum[r][v]);
 }
 
-// All rows of C, a few columns of it.
+// Computes all rows and a few columns of C.
 template <int64_t kColumns, bool kAdd>
 void column(int64_t rows, Product product) {
   for (; rows >= kRows; rows -= kRows) {
@@ -73,7 +73,7 @@ void column(int64_t rows, Product product) {
   if (rows > 0) rest[rows](product);
 }
 
-// The product with `count` panels side by side, at most `most`.
+// Computes the product with `count` adjacent panels, at most `most`.
 template <int most, bool kAdd>
 void multiplyBlock(int64_t count, int64_t rows, const Product& product) {
   if (count == most)
@@ -82,12 +82,12 @@ void multiplyBlock(int64_t count, int64_t rows, const Product& product) {
     multiplyBlock<most - 1, kAdd>(count, rows, product);
 }
 
-// The product with all panels, a block of them at a time.
+// Computes the product with all panels, one block at a time.
 template <bool kAdd>
 void multiplyPanels(int64_t count, int64_t rows, Product product) {
   while (count > 0) {
     int64_t now = std::min<int64_t>(count, kPanels);
-    // One alone at the end would be too few sums at a time.
+    // A single panel at the end would have too few independent sums.
     if (now > 2 && count == now + 1) now--;
     multiplyBlock<kPanels, kAdd>(now, rows, product);
     product.b += now * product.bPanel;
@@ -96,7 +96,7 @@ void multiplyPanels(int64_t count, int64_t rows, Product product) {
   }
 }
 
-// C[rows, columns] += A B; B is the rows from `first` on of panels of `all` rows.
+// C[rows, columns] += A B, where B is the rows from `first` on of panels with `all` rows.
 void addProduct(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t aRow, int64_t aDepth,
                 const float* panels, int64_t all, int64_t first, Rows c) {
   const int64_t whole = columns / kPanel;
@@ -106,7 +106,7 @@ void addProduct(int64_t rows, int64_t columns, int64_t depth, const float* a, in
                                 c.data + whole * kPanel, c.stride});
 }
 
-// A tile of A Bᵀ, in panels; columns are rounded up to whole ones.
+// Computes a tile of A Bᵀ in panels. Columns are rounded up to whole panels.
 void scores(int64_t rows, int64_t columns, int64_t depth, Rows a, const float* panels, float* tile) {
   const int64_t count = (columns + kPanel - 1) / kPanel;
   multiplyPanels<false>(count, rows, {depth, a.data, a.stride, 1, panels, depth * kPanel, tile, kKeys});
@@ -120,17 +120,17 @@ INLINE float total(const V& x) {
 }
 
 float largest(const float* x, int64_t count) {
-  Vector found = load(x);
+  Vector lanes = load(x);
   for (int64_t i = kLanes; i < count; i += kLanes) {
     const Vector next = load(x + i);
-    found = next > found ? next : found;
+    lanes = next > lanes ? next : lanes;
   }
-  float result = found[0];
-  for (int i = 1; i < kLanes; i++) result = std::max(result, found[i]);
+  float result = lanes[0];
+  for (int i = 1; i < kLanes; i++) result = std::max(result, lanes[i]);
   return result;
 }
 
-// x = e^(x - top), and their sum.
+// Replaces x by e^(x - top) and returns the sum.
 float exponentials(float* x, int64_t count, float top) {
   Vector sum{};
   for (int64_t i = 0; i < count; i += kLanes) {
@@ -153,7 +153,7 @@ void multiplyRow(float* row, int64_t count, float factor) {
 
 int64_t roundUp(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
 
-// The scores of keys that fill the last panel up: e^-∞ = 0.
+// Sets the scores of the keys that pad the last panel to -∞, so that their weight e^-∞ is 0.
 void maskFill(float* tile, int64_t rows, int64_t count) {
   for (int64_t r = 0; r < rows; r++)
     std::fill(tile + r * kKeys + count, tile + r * kKeys + roundUp(count, kPanel),
@@ -175,12 +175,12 @@ void forwardRows(const AttentionForward& head, int64_t row, int64_t rows) {
     scores(rows, count, head.width, from(head.queries, row), head.keysTransposed + key * head.width, tile);
     maskFill(tile, rows, count);
     for (int64_t r = 0; r < rows; r++) {
-      const float before = top[r];
-      top[r] = std::max(before, largest(tile + r * kKeys, filled));
-      // What was summed up to here was relative to the largest up to here.
-      const float factor = key == 0 ? 0.0f : std::exp(before - top[r]);
+      const float oldTop = top[r];
+      top[r] = std::max(oldTop, largest(tile + r * kKeys, filled));
+      // The sums so far are relative to the largest score so far: rescale them to the new one.
+      const float factor = key == 0 ? 0.0f : std::exp(oldTop - top[r]);
       sum[r] = sum[r] * factor + exponentials(tile + r * kKeys, filled, top[r]);
-      if (key > 0 && before != top[r]) multiplyRow(out[r], head.valueWidth, factor);
+      if (key > 0 && oldTop != top[r]) multiplyRow(out[r], head.valueWidth, factor);
     }
     addProduct(rows, head.valueWidth, count, tile, kKeys, 1, head.values, head.keyCount, key, out);
   }

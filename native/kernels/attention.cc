@@ -1,6 +1,6 @@
-// Attention for a LibTorch without a fused one for the CPU (before 2.0), as an operator of our own that the
-// dispatcher knows like any other: ip_adapter::attention. Neither direction ever holds the probabilities [n, m] of a
-// head; backward computes them again, tile by tile (attention-loops.h has the loops). Sums are in float32.
+// Fused attention on the CPU, which LibTorch lacks before 2.0, registered with the dispatcher as ip_adapter::attention. The
+// probabilities [n, m] of a head are never in memory as a whole; backward recomputes them tile by tile (the loops are in
+// attention-loops.h). Sums are in float32.
 #include "kernels/kernels.h"
 
 #include <ATen/ATen.h>
@@ -10,7 +10,7 @@
 
 namespace {
 
-// x in float32, with a width that is a multiple of 8 and its numbers side by side.
+// Returns x in float32, with contiguous rows whose width is padded to a multiple of 8.
 at::Tensor prepared(const at::Tensor& x) {
   const int64_t missing = -x.size(3) & 7;
   const at::Tensor floats = x.to(at::kFloat);
@@ -18,18 +18,18 @@ at::Tensor prepared(const at::Tensor& x) {
   return floats.stride(3) == 1 ? floats : floats.contiguous();
 }
 
-// [batch, heads, n, width], each width in memory beside those of the other heads, as the layers around take it.
+// Returns an empty tensor [batch, heads, n, width] in the memory order [batch, n, heads, width], which the next layer reads.
 at::Tensor emptyLike(const at::Tensor& x, int64_t width) {
   return at::empty({x.size(0), x.size(2), x.size(1), width}, x.options()).transpose(1, 2);
 }
 
-// Of head i of all heads of the batch.
+// Returns the rows of head i, counted over the whole batch.
 Rows rowsOf(const at::Tensor& x, int64_t i) {
   const int64_t heads = x.size(1);
   return {x.data_ptr<float>() + i / heads * x.stride(0) + i % heads * x.stride(1), x.stride(2)};
 }
 
-// On all threads.
+// Runs the body on all threads.
 template <typename Body>
 void forEach(int64_t count, Body body) {
   at::parallel_for(0, count, 1, [&](int64_t from, int64_t to) {
@@ -37,7 +37,7 @@ void forEach(int64_t count, Body body) {
   });
 }
 
-// Calls body(head, part, begin, end) for the queries of all heads, a head's in `parts` pieces.
+// Calls body(head, part, begin, end) for the queries of all heads, those of each head in `parts` parts.
 template <typename Body>
 void forEachPart(int64_t heads, int64_t n, int64_t parts, Body body) {
   const int64_t rows = (n + parts - 1) / parts;
@@ -49,7 +49,7 @@ void forEachPart(int64_t heads, int64_t n, int64_t parts, Body body) {
 
 float* start(const at::Tensor& x, int64_t i) { return x.data_ptr<float>() + i * x.stride(0); }
 
-// The panels of each head (kernels.h): [batch, heads, count, width] -> [batch * heads, count * width]
+// Returns the panels (see kernels.h) of each head: [batch, heads, count, width] -> [batch * heads, count * width]
 at::Tensor panelsOf(const at::Tensor& x) {
   const int64_t heads = x.size(0) * x.size(1), count = x.size(2), width = x.size(3);
   const at::Tensor result = at::empty({heads, count * width}, x.options());
@@ -64,7 +64,7 @@ at::Tensor panelsOf(const at::Tensor& x) {
   return result;
 }
 
-// Those of the transpose, multiplied: -> [batch * heads, width * count rounded up to a multiple of 16]
+// Returns the panels of the transpose, times a factor: -> [batch * heads, width * count rounded up to a multiple of 16]
 at::Tensor transposedPanelsOf(const at::Tensor& x, float factor) {
   const int64_t heads = x.size(0) * x.size(1), count = x.size(2), width = x.size(3);
   const int64_t panels = (count + kPanel - 1) / kPanel;
@@ -81,7 +81,7 @@ at::Tensor transposedPanelsOf(const at::Tensor& x, float factor) {
   return result;
 }
 
-// What backward needs of forward, beside q, k and v.
+// The results of forward that backward needs besides q, k and v.
 struct Result {
   at::Tensor out;        // [batch, heads, n, e], of q's dtype
   at::Tensor logSumExp;  // [batch * heads, n]
@@ -133,8 +133,8 @@ struct Attention : torch::autograd::Function<Attention> {
     const at::Tensor queryPanels = panelsOf(queries), keyPanels = panelsOf(keys), gradOutPanels = panelsOf(gradOut);
     const at::Tensor keysTransposed = transposedPanelsOf(keys, scale), valuesTransposed = transposedPanelsOf(values, 1);
     const int64_t heads = q.size(0) * q.size(1), n = q.size(2);
-    // Where there are fewer heads than threads, the queries of a head are split into parts; each part has its own sums for
-    // the keys and values.
+    // With fewer heads than threads, the queries of a head are split into parts. Each part has its own sums for the
+    // gradients of keys and values.
     const int64_t parts = std::max<int64_t>(1, std::min((at::get_num_threads() + heads - 1) / heads, n / 64));
     const at::Tensor gradQ = emptyLike(queries, queries.size(3)).zero_();
     std::vector<at::Tensor> gradK, gradV;

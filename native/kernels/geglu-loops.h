@@ -1,4 +1,4 @@
-// a · gelu(b) and its gradients in one pass each.
+// Computes a · gelu(b) and its gradients, each in one pass.
 #include "kernels/kernels.h"
 #include "kernels/vectors.h"
 
@@ -11,9 +11,9 @@ struct Normal {
   Vector density, cumulative;
 };
 
-// Φ(-t) = e^(-t²/2) r(t) for t ≥ 0, where r falls so smoothly that a polynomial of u = 1 / (1 + 0.26 t) is within 3e-8 of
-// it (relatively, t ≤ 14, a fit of ours; the substitution is that of Abramowitz & Stegun 7.1.26). No difference of near
-// numbers, so that small results are as good as large ones.
+// Φ(-t) = e^(-t²/2) r(t) for t ≥ 0. r is so smooth that a polynomial of u = 1 / (1 + 0.26 t), fitted for this purpose,
+// approximates it with a relative error of 3e-8 for t ≤ 14 (the substitution is from Abramowitz & Stegun 7.1.26). There is no
+// difference of similar numbers, so small results are as accurate as large ones.
 INLINE Normal normal(const Vector& x) {
   const Vector t = x < Vector{} ? -x : x;
   const Vector e = exponential(t * t * -0.5f);
@@ -27,7 +27,7 @@ INLINE Normal normal(const Vector& x) {
   return {e * 0.398942280f, x < Vector{} ? tail : 1 - tail};
 }
 
-// Calls body(i, count) for each vector of a row; the last may be of fewer numbers.
+// Calls body(i, count) for each vector of a row. The last vector may be shorter.
 template <typename Body>
 INLINE void forEachVector(int64_t width, Body body) {
   for (int64_t i = 0; i < width; i += kLanes) body(i, std::min(kLanes, width - i));

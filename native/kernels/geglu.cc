@@ -1,5 +1,5 @@
-// a · gelu(b) as one operator, ip_adapter::geglu, for float32 on the CPU: LibTorch goes over these largest of a
-// transformer's tensors three times, and keeps one of them for backward that can be computed again.
+// a · gelu(b) as one operator, ip_adapter::geglu, for float32 on the CPU. These are the largest tensors of a transformer:
+// LibTorch's operators read them three times, and keep one for backward that can be recomputed.
 #include "kernels/kernels.h"
 
 #include <ATen/ATen.h>
@@ -9,7 +9,7 @@
 
 namespace {
 
-// Calls body(from, rows) for pieces of all rows, on all threads.
+// Calls body(from, rows) for parts of all rows, on all threads.
 template <typename Body>
 void forRows(int64_t rows, int64_t width, Body body) {
   const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width));
@@ -58,7 +58,7 @@ at::Tensor withGradient(const at::Tensor& x) { return Geglu::apply(x); }
 
 }  // namespace
 
-// Only where it has threads: on many cores LibTorch's operators on all of them are faster than this on one.
+// Used only if this file has threads: on many cores, LibTorch's operators on all of them are faster than this on one.
 #ifdef INTRA_OP_PARALLEL
 TORCH_LIBRARY_FRAGMENT(ip_adapter, library) { library.def("geglu(Tensor x) -> Tensor"); }
 TORCH_LIBRARY_IMPL(ip_adapter, CPU, library) { library.impl("geglu", forward); }

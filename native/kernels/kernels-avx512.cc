@@ -1,6 +1,6 @@
 // The loops for x86-64 with AVX-512.
 #if defined(__x86_64__) && !defined(__clang__)
-// Before the target: what the standard library defines is shared by all files, and must run on every processor.
+// Included before the target is set: functions of the standard library are shared by all files and must run on every CPU.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

@@ -1,5 +1,5 @@
 // The loops for every processor, and the choice among them.
-// Vectors are passed between inlined functions alone, whatever registers there are.
+// Vectors are passed only between inlined functions, so the calling convention for them does not matter.
 #pragma GCC diagnostic ignored "-Wpsabi"
 #define LANES 8
 #define PANELS 1
@@ -13,7 +13,7 @@ extern const Kernels kernelsAvx2, kernelsAvx512;
 
 const Kernels& kernels() {
   static const Kernels& chosen = [&]() -> const Kernels& {
-    // The variable is LibTorch's, and means the same there: the best instructions that may be used.
+    // ATEN_CPU_CAPABILITY is LibTorch's variable and has the same meaning: the best instruction set that may be used.
     const char* most = std::getenv("ATEN_CPU_CAPABILITY");
     const auto isMost = [&](const char* name) { return most != nullptr && std::strcmp(most, name) == 0; };
     const bool hasAvx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");

@@ -1,20 +1,19 @@
-// Loops in float32 that are compiled for each instruction set that is worth it.
+// The float32 loops, which are compiled for several instruction sets.
 #pragma once
 
 #include <cstdint>
 
-// Attention over one head. Widths are multiples of 8; what fills them up is zero.
+// Attention of one head. Widths are multiples of 8, padded with zeros.
 
-// Rows of a head inside a larger tensor: so many floats from each to the next.
+// The rows of a head inside a larger tensor, `stride` floats apart.
 struct Rows {
   float* data;
   int64_t stride;
   float* operator[](int64_t i) const { return data + i * stride; }
 };
 
-// Products read their right side in panels: its columns, 16 at a time and 8 at the end if need be, each panel with
-// its rows one after another. Of x [count, width] that is [width / 16][count][16], of its transpose
-// [ceil(count / 16)][width][16].
+// The right side of a product is stored in panels of 16 columns (8 in the last one if that is enough), each with its rows
+// one after another: x [count, width] as [width / 16][count][16], its transpose as [ceil(count / 16)][width][16].
 constexpr int64_t kPanel = 16;
 
 struct AttentionForward {
@@ -39,20 +38,20 @@ struct AttentionBackward {
   Rows out, gradOut;  // [n, valueWidth]
   const float* gradOutPanels;
   const float* logSumExp;  // [n]
-  // All three are added to.
+  // The gradients are added to these.
   Rows gradQueries;  // [n, width]
   Rows gradKeys;     // [keyCount, width]
   Rows gradValues;   // [keyCount, valueWidth]
 };
 
 struct Kernels {
-  // Both work on the queries from `begin` up to `end`.
+  // Both compute the queries from `begin` up to `end`.
   void (*attention)(const AttentionForward& head, int64_t begin, int64_t end);
   void (*attentionBackward)(const AttentionBackward& head, int64_t begin, int64_t end);
-  // a · gelu(b), of rows [a, b] of twice the width.
+  // a · gelu(b) of rows [a, b], which have twice the width.
   void (*geglu)(const float* x, float* out, int64_t rows, int64_t width);
   void (*gegluBackward)(const float* x, const float* gradOut, float* gradX, int64_t rows, int64_t width);
 };
 
-// The best for this machine.
+// Returns the best kernels for this CPU.
 const Kernels& kernels();

@@ -1,5 +1,5 @@
-// All loops, for the instruction set that whoever includes this compiles for. LANES: floats of a register. PANELS: how many
-// panels a block of a product takes, so that its sums fill most registers.
+// Includes all loops, compiled for the instruction set of the including file. LANES: floats in a register. PANELS: panels in a
+// block of a product, chosen so that its sums fill most registers.
 #include "kernels/attention-loops.h"
 #include "kernels/geglu-loops.h"
 

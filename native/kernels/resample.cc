@@ -1,12 +1,12 @@
-// The two passes of src/images/resample.ts over the pixels: fixed-point sums of weighted bytes. In C++ since JavaScript
-// takes three times as long, and every image of an epoch is resampled here.
+// The two passes of src/images/resample.ts over the pixels: fixed-point sums of weighted bytes. In C++, because JavaScript
+// takes three times as long, and every image of an epoch is resampled.
 #include "binding/addon.h"
 #include "binding/arguments.h"
 
 #include <algorithm>
 #include <cstdint>
 
-// The compiler makes a version for each kind of processor, and the right one is chosen when the addon loads.
+// The compiler creates a version for each kind of CPU, and one is chosen when the addon is loaded.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
 #define FOR_EACH_CPU __attribute__((target_clones("avx2", "default"), optimize("O3")))
 #else
@@ -17,10 +17,10 @@ namespace {
 
 constexpr int kPrecisionBits = 22;
 constexpr int32_t kHalf = int32_t(1) << (kPrecisionBits - 1);
-// All positive, and all negative, weights of a pixel: their sums over bytes fit in 32 bits.
+// The sums of positive and of negative weights are limited so that sums over bytes fit in 32 bits.
 constexpr int64_t kMaxWeights = (int64_t(INT32_MAX) - kHalf) / 255;
 
-// For each output position its first input position and number of taps, and `taps` weights.
+// For each output position: the first input position, the number of taps, and `taps` weights.
 struct Coefficients {
   const int32_t *first, *count, *weights;
   size_t outputs, taps;
@@ -50,7 +50,7 @@ struct Coefficients {
 
 inline uint8_t clip(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kPrecisionBits, 0, 255)); }
 
-// One row of `outputs` pixels.
+// Resamples one row to `outputs` pixels.
 FOR_EACH_CPU
 void resampleRow(const uint8_t* row, const Coefficients& columns, uint8_t* out) {
   for (size_t x = 0; x < columns.outputs; x++) {
@@ -68,7 +68,7 @@ void resampleRow(const uint8_t* row, const Coefficients& columns, uint8_t* out) 
   }
 }
 
-// One row of `stride` bytes from `count` rows that lie below one another. `sums` is memory for as many numbers.
+// Computes one row of `stride` bytes from `count` adjacent rows. `sums` is memory for `stride` numbers.
 FOR_EACH_CPU
 void resampleColumns(const uint8_t* rows, size_t stride, const int32_t* weights, int32_t count, int32_t* sums, uint8_t* out) {
   std::fill(sums, sums + stride, kHalf);
@@ -80,7 +80,7 @@ void resampleColumns(const uint8_t* rows, size_t stride, const int32_t* weights,
   for (size_t x = 0; x < stride; x++) out[x] = clip(sums[x]);
 }
 
-// The work on one image. It holds pointers into JavaScript's arrays, which have to outlive it.
+// The resampling of one image. It has pointers into JavaScript's arrays, which must outlive it.
 class Resampling {
  public:
   explicit Resampling(const Napi::CallbackInfo& info)
@@ -89,7 +89,7 @@ class Resampling {
         columns_(info[2], width_),
         rows_(info[3], heightOf(info[0].As<Napi::Uint8Array>().ByteLength(), width_)) {}
 
-  // Where the result goes.
+  // The result.
   Napi::Uint8Array allocate(Napi::Env env) {
     Napi::Uint8Array result = Napi::Uint8Array::New(env, rows_.outputs * stride());
     out_ = result.Data();
@@ -98,7 +98,7 @@ class Resampling {
 
   void run() const {
     if (rows_.outputs * stride() == 0) return;
-    // Only the rows that are read below need the pass along them.
+    // Only the rows that the second pass reads need the first pass.
     const size_t begin = *std::min_element(rows_.first, rows_.first + rows_.outputs);
     size_t end = begin;
     for (size_t y = 0; y < rows_.outputs; y++) end = std::max<size_t>(end, rows_.first[y] + rows_.count[y]);
@@ -125,7 +125,7 @@ class Resampling {
   uint8_t* out_ = nullptr;
 };
 
-// Resamples in one of Node's threads while JavaScript continues, which must not write to the arrays meanwhile.
+// Resamples in one of Node's threads. JavaScript must not write to the arrays meanwhile.
 class ResamplingWorker : public Napi::AsyncWorker {
  public:
   explicit ResamplingWorker(const Napi::CallbackInfo& info)
@@ -147,7 +147,7 @@ class ResamplingWorker : public Napi::AsyncWorker {
 
  private:
   Resampling resampling_;
-  // The result, then all that the pointers lead to.
+  // References to the result and to the arrays that the pointers point into.
   Napi::ObjectReference arrays_;
 };
 
@@ -161,7 +161,7 @@ Napi::Value resample(const Napi::CallbackInfo& info) {
   });
 }
 
-// The same as a promise.
+// resampleAsync(…) -> a promise of the same.
 Napi::Value resampleAsync(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     auto worker = std::make_unique<ResamplingWorker>(info);

@@ -1,7 +1,7 @@
-// A caching CPU allocator. LibTorch's own returns every large block to the kernel on free, and then the
-// page faults of the next step cost more than its arithmetic. This one keeps freed blocks by size class,
-// asks for huge pages, and holds what it keeps under a limit. Where a control group limits the process's memory, kept
-// blocks are given back before a new one would exceed that limit: the kernel kills a process that does.
+// A caching CPU allocator. LibTorch's allocator returns every freed large block to the kernel, and then the page faults of
+// the next step cost more than its arithmetic. This one caches freed blocks by size class, uses huge pages, and limits its
+// cache. If a control group limits the memory of the process, it returns cached blocks before a new one would exceed that
+// limit, because the kernel kills a process that does.
 #include "binding/addon.h"
 #include "binding/arguments.h"
 #include "memory/group-usage.h"
@@ -22,21 +22,21 @@
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kCached = size_t(64) << 10;   // smaller blocks: malloc is good at those
+constexpr size_t kCached = size_t(64) << 10;   // malloc handles smaller blocks well
 constexpr size_t kHugePage = size_t(2) << 20;
 
-// No machine has more, and the arithmetic of sizes cannot overflow below it.
+// A limit above the memory of any machine, below which sizes cannot overflow.
 constexpr size_t kMaxBytes = size_t(1) << 47;
-// Of the memory that may be used, at most this part is kept in free blocks.
+// At most this part of the usable memory is cached in free blocks.
 constexpr size_t kKeptPart = 4;
-// This part of a control group's limit stays free, for all that is not allocated here.
+// This part of a control group's limit stays free for memory that is not allocated here.
 constexpr size_t kReservePart = 16;
 
 size_t machineMemory() {
   return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
 }
 
-// Eight classes to each power of two: at most an eighth of a block is wasted.
+// Eight classes for each power of two: at most an eighth of a block is wasted.
 size_t sizeClass(size_t bytes) {
   size_t step = kCached / 8;
   while (step * 16 <= bytes) step *= 2;
@@ -45,7 +45,7 @@ size_t sizeClass(size_t bytes) {
 
 class CachingCpuAllocator final : public c10::Allocator {
  public:
-  // LibTorch declares this const up to 2.x and not const after; whichever it is, one of the two overrides.
+  // Whether LibTorch declares this function const depends on its version. One of the two overrides it.
   c10::DataPtr allocate(size_t bytes) const { return const_cast<CachingCpuAllocator*>(this)->take(bytes); }
   c10::DataPtr allocate(size_t bytes) { return take(bytes); }
   void copy_data(void* target, const void* source, std::size_t bytes) const { std::memcpy(target, source, bytes); }
@@ -100,7 +100,7 @@ class CachingCpuAllocator final : public c10::Allocator {
 
   void* takeLarge(size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    // The smallest kept block that fits, unless it is so big that much of it would lie idle.
+    // Takes the smallest cached block that fits, unless much of it would be unused.
     const auto kept = free_.lower_bound(bytes);
     void* data;
     size_t size;
@@ -113,7 +113,7 @@ class CachingCpuAllocator final : public c10::Allocator {
       size = sizeClass(bytes);
       makeRoom(size);
       data = map(size);
-      if (data == nullptr) {  // what is kept may be what is missing
+      if (data == nullptr) {  // the cache may have taken the memory
         evict(0);
         data = map(size);
       }
@@ -126,7 +126,7 @@ class CachingCpuAllocator final : public c10::Allocator {
     return data;
   }
 
-  // Keeps a large block that is not used any more; false where it is none.
+  // Caches a freed large block; returns false for other blocks.
   bool keep(void* data) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto used = used_.find(data);
@@ -140,8 +140,8 @@ class CachingCpuAllocator final : public c10::Allocator {
     return true;
   }
 
-  // Returns kept blocks to the system until `bytes` more fit in the control group's limit. Blocks that are new count as used before
-  // the kernel knows of them, since it does so at the first write.
+  // Returns cached blocks to the system until `bytes` more fit in the control group's limit. New blocks count as used, although
+  // the kernel counts a page only at its first write.
   void makeRoom(size_t bytes) {
     if (group_.limit == GroupUsage::kUnlimited || cached_ == 0) return;
     const size_t used = std::max(group_.bytesInUse(), allocated_ + cached_);
@@ -149,7 +149,7 @@ class CachingCpuAllocator final : public c10::Allocator {
     if (wanted > group_.limit) evict(cached_ - std::min(cached_, wanted - group_.limit));
   }
 
-  // Largest first: they are the costliest to keep and the rarest to fit.
+  // Largest first: those take the most memory and fit the fewest requests.
   void evict(size_t limit) {
     while (cached_ > limit) {
       const auto last = std::prev(free_.end());
@@ -164,7 +164,7 @@ class CachingCpuAllocator final : public c10::Allocator {
       void* data = nullptr;
       return posix_memalign(&data, 4096, size) == 0 ? data : nullptr;
     }
-    // Huge pages need their own alignment: map more and unmap both ends.
+    // Huge pages need alignment: map more than needed, and unmap both ends.
     const size_t padded = size + kHugePage;
     void* raw = mmap(nullptr, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (raw == MAP_FAILED) return nullptr;
@@ -226,7 +226,7 @@ Napi::Value trimCpuMemory(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// setCpuCacheLimit(bytes): of the blocks that are kept.
+// setCpuCacheLimit(bytes): limits the cached blocks.
 Napi::Value setCpuCacheLimit(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     const int64_t bytes = integerArgument(info[0], "the limit of kept memory", 0, kMaxSafeInteger);
@@ -235,7 +235,7 @@ Napi::Value setCpuCacheLimit(const Napi::CallbackInfo& info) {
   });
 }
 
-// setMemoryLimit(bytes, usageFile, statFile): of the process's control group; see src/torch/memory-limit.ts.
+// setMemoryLimit(bytes, usageFile, statFile): sets the limit of the process's control group; see src/torch/memory-limit.ts.
 Napi::Value setMemoryLimit(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     GroupUsage group;

@@ -8,7 +8,7 @@ size_t GroupUsage::bytesInUse() const {
   if (!(std::ifstream(usageFile) >> used)) return 0;
   std::ifstream statistics(statFile);
   std::string name;
-  // Version 1 counts a group alone as well as with the groups inside, as "total_…"; the larger is the latter.
+  // Version 1 lists the values of the group alone, and with its subgroups as "total_…". The larger value is the latter.
   size_t active = 0, inactive = 0, bytes;
   while (statistics >> name >> bytes) {
     if (name == "active_file" || name == "total_active_file") active = std::max(active, bytes);

@@ -1,4 +1,4 @@
-// How much of a control group's memory is in use (Linux).
+// The memory usage of a control group (Linux).
 #pragma once
 
 #include <cstddef>
@@ -11,6 +11,6 @@ struct GroupUsage {
   std::string usageFile;  // one number: bytes
   std::string statFile;   // lines of a name and a number
 
-  // Bytes that the kernel cannot take back; pages of files do not count. 0 where the files cannot be read.
+  // Returns the bytes that the kernel cannot reclaim, so without pages of files; 0 if the files cannot be read.
   size_t bytesInUse() const;
 };

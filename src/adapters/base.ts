@@ -1,5 +1,5 @@
 /**
- * @file The first kind, `ip-adapter_sd15` and `ip-adapter_sdxl`: four tokens from the image's embedding
+ * @file The base kind, `ip-adapter_sd15` and `ip-adapter_sdxl`: four image tokens from the pooled image embedding
  * (tencent-ailab/IP-Adapter ip_adapter/ip_adapter.py). Fields are named as the keys of the official files.
  */
 import { initParameters } from '../nn/init.js';
@@ -8,7 +8,7 @@ import { Module } from '../nn/module.js';
 import type { Generator, Tensor } from '../torch/index.js';
 import type { AdapterKind, ImageProjection, ProjectionShapes, ProjectionSizes } from './kind.js';
 
-/** One image embedding [batch, embeddingDim] → [batch, numTokens, crossAttentionDim] */
+/** Projects an image embedding [batch, embeddingDim] to image tokens [batch, numTokens, crossAttentionDim]. */
 export class ImageProjModel extends Module<[imageEmbeds: Tensor]> implements ImageProjection {
   proj: Linear;
   norm: LayerNorm;

@@ -1,6 +1,6 @@
 /**
- * @file The FaceID kinds (tencent-ailab/IP-Adapter ip_adapter/ip_adapter_faceid.py). They read a face recogniser, not
- * CLIP, and come with a LoRA in every attention: they are recognised, so that a file can be refused by its name.
+ * @file The FaceID kinds (tencent-ailab/IP-Adapter ip_adapter/ip_adapter_faceid.py). They need a face recognition model in
+ * place of CLIP, and a LoRA in every attention. They are not supported, but detected, so that errors can name them.
  */
 import type { AdapterKind } from './kind.js';
 

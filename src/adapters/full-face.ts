@@ -1,5 +1,5 @@
 /**
- * @file The kind of `ip-adapter-full-face_sd15`: a token for each of the image encoder's hidden states
+ * @file The full-face kind, `ip-adapter-full-face_sd15`: one image token for each hidden state of the image encoder
  * (tencent-ailab/IP-Adapter ip_adapter/ip_adapter.py). Fields are named as the keys of the official file.
  */
 import { gelu } from '../nn/functional.js';
@@ -9,7 +9,7 @@ import { Module, Sequential } from '../nn/module.js';
 import type { Generator, Tensor } from '../torch/index.js';
 import type { AdapterKind, ImageProjection, ProjectionShapes } from './kind.js';
 
-/** Every hidden state [batch, n, embeddingDim] → a token each [batch, n, crossAttentionDim] */
+/** Projects every hidden state to an image token: [batch, n, embeddingDim] → [batch, n, crossAttentionDim]. */
 export class MLPProjModel extends Module<[imageFeatures: Tensor]> implements ImageProjection {
   proj: Sequential;
   readonly numTokens = null;

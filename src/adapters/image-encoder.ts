@@ -1,16 +1,18 @@
-/** @file Image encoders as adapters see them: images in, features out. Today all are CLIP's vision models. */
+/** @file The interface of image encoders. All of them are CLIP vision models today. */
 import { resolveModelPath } from '../hub/cache.js';
 import { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import { type Device, noGrad, type Tensor, tidy } from '../torch/index.js';
 import { type LoadOptions, loadImageEncoder, readImageEncoderConfig } from '../weights/load.js';
 import type { ImageFeature } from './kind.js';
 
-/** An image encoder of which only the small files have been read. */
+export type { ClipImageProcessor };
+
+/** An image encoder of which only the small files have been read. The weights are read by `load`. */
 export interface ImageEncoderSource {
   folder: string;
-  /** Images → pixel values as the encoder takes them. */
+  /** Turns images into the pixel values that the encoder takes. */
   preprocess: ClipImageProcessor;
-  /** The width of each feature. */
+  /** The width of each output. */
   widths: Readonly<Record<ImageFeature, number>>;
   /** @throws CheckpointError where the weights are missing or incomplete */
   load(options: LoadOptions & { device: Device }): ImageEncoder;
@@ -19,8 +21,8 @@ export interface ImageEncoderSource {
 export interface ImageEncoder extends Omit<ImageEncoderSource, 'load'>, Disposable {
   device: Device;
   /**
-   * Returns a feature of images, in the encoder's dtype: 'tokens' [n, patches + 1, widths.tokens], 'pooled'
-   * [n, widths.pooled].
+   * Returns one output for images, in the encoder's dtype: 'tokens' are the penultimate hidden states
+   * [n, patches + 1, widths.tokens], 'pooled' the projected embeddings [n, widths.pooled].
    * @param pixels [n, 3, size, size], on the encoder's device
    */
   encode(pixels: Tensor, feature: ImageFeature): Tensor;
@@ -28,9 +30,9 @@ export interface ImageEncoder extends Omit<ImageEncoderSource, 'load'>, Disposab
 }
 
 /**
- * Opens CLIP's vision model in the layout of transformers.
+ * Opens a CLIP vision model in the transformers layout.
  * @param nameOrPath a folder, or a name in the Hub's cache
- * @throws ConfigError, CheckpointError where it is none
+ * @throws ConfigError, CheckpointError where it is not such a model
  */
 export function openImageEncoder(nameOrPath: string): ImageEncoderSource {
   const folder = resolveModelPath(nameOrPath);

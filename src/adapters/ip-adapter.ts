@@ -1,6 +1,6 @@
 /**
- * @file The adapter as a whole: the image projection, and new keys and values for each site of a backbone. The backbone
- * is never changed: it takes `addition(…)` with each call.
+ * @file The whole adapter: the image projection, and new key and value projections for each site of a backbone. The
+ * backbone itself is not changed: each call of it takes the result of `addition(…)`.
  */
 import type { AttentionSite, SiteAddition } from '../models/layers/attention-site.js';
 import { Module } from '../nn/module.js';
@@ -8,10 +8,10 @@ import { type Generator, noGrad, type Tensor, tidy } from '../torch/index.js';
 import { IPAttnProcessor } from './decoupled-attention.js';
 import type { ImageProjection } from './kind.js';
 
-/** Image features, as `image_proj` takes them, → image tokens [batch, numTokens, contextDim]. */
+/** Turns image features, as `image_proj` takes them, into image tokens [batch, numTokens, contextDim]. */
 export class IPAdapter extends Module<[imageFeatures: Tensor]> {
   image_proj: ImageProjection;
-  /** By the site's `keyIndex`; null at the numbers of self-attention. */
+  /** The processors by the `keyIndex` of their site; null at the indices of self-attention. */
   ip_adapter: (IPAttnProcessor | null)[];
 
   readonly #sites: readonly AttentionSite[];
@@ -28,7 +28,7 @@ export class IPAdapter extends Module<[imageFeatures: Tensor]> {
     this.#sites = sites;
   }
 
-  /** Fills a new adapter: a random projection, and each site's `to_k`, `to_v` as the start of `to_k_ip`, `to_v_ip`. */
+  /** Fills in the values of a new adapter: a random projection; `to_k_ip`, `to_v_ip` start as copies of the site's `to_k`, `to_v`. */
   init(generator: Generator): this {
     using _ = noGrad();
     this.image_proj.init(generator);
@@ -42,8 +42,8 @@ export class IPAdapter extends Module<[imageFeatures: Tensor]> {
 
   /**
    * Returns what the adapter adds at the sites of its backbone.
-   * @param tokens [batch, numTokens, contextDim], of the batch that the backbone is called with
-   * @param scale how strongly the image counts beside the text: 0 not at all, 1 as in training
+   * @param tokens image tokens [batch, numTokens, contextDim] for the batch that the backbone is called with
+   * @param scale the strength of the image prompt beside the text: 0 none, 1 as in training
    */
   addition(tokens: Tensor, scale = 1): SiteAddition & { tokens: Tensor } {
     const processors = this.ip_adapter;

@@ -1,33 +1,32 @@
-/** @file What the kinds of adapter have in common. Each kind is one file beside this one, listed in kinds.ts. */
-
+/** @file The interface of adapter kinds. Each kind is one file in this folder, listed in kinds.ts. */
 import type { Module } from '../nn/module.js';
 import type { TrainableKind } from '../options/train-options.js';
 import type { Generator, Tensor } from '../torch/index.js';
 
 /**
- * What an image encoder says of an image: 'tokens' are its last hidden states but one [batch, n, width], 'pooled' is the
+ * The outputs of an image encoder: 'tokens' are its penultimate hidden states [batch, n, width], 'pooled' is the projected
  * embedding [batch, width] that CLIP compares with texts.
  */
 export type ImageFeature = 'tokens' | 'pooled';
 
-/** Makes image tokens [batch, numTokens, crossAttentionDim] of image features. */
+/** Turns image features into image tokens [batch, numTokens, crossAttentionDim]. */
 export interface ImageProjection extends Module<[imageFeatures: Tensor]> {
-  /** Width of the features. */
+  /** The width of the image features. */
   readonly embeddingDim: number;
-  /** Null where there is a token for each of the features'. */
+  /** The number of image tokens; null where each hidden state becomes one. */
   readonly numTokens: number | null;
-  /** Width of the tokens: the backbone's cross_attention_dim. */
+  /** The width of the image tokens: the backbone's cross_attention_dim. */
   readonly crossAttentionDim: number;
-  /** Fills it with PyTorch's default random values. */
+  /** Fills in PyTorch's default random values. */
   init(generator: Generator): this;
 }
 
-/** What a new projection is made for. */
+/** The sizes of a projection. */
 export interface ProjectionSizes {
-  /** Width of the feature that the kind reads. */
+  /** The width of the encoder output that the kind reads. */
   embeddingDim: number;
   crossAttentionDim: number;
-  /** Image tokens; ignored by a kind that has a token for each of the encoder's. */
+  /** The number of image tokens; ignored by a kind that makes one of each hidden state. */
   numTokens: number;
 }
 
@@ -35,24 +34,24 @@ export interface AdapterKind {
   name: TrainableKind | 'faceid' | 'faceid-plus';
   /** Such as 'IP-Adapter Plus'. */
   title: string;
-  /** What it reads of the image encoder. */
+  /** The output of the image encoder that the kind reads. */
   feature: ImageFeature;
   /**
-   * What stands for a dropped image, in training and as the negative of guidance: pixels of zero after normalisation,
-   * run through the encoder, or features of zero.
+   * What replaces a dropped image, in training and on the negative side of guidance: pixels that are zero after
+   * normalisation, run through the encoder; or features of zeros.
    */
   nullImage: 'zero-pixels' | 'zero-feature';
-  /** Whether a file is of this kind, by the shapes of its projection (keys without `image_proj.`). */
+  /** Returns whether a file is of this kind, by the shapes of its projection (keys without `image_proj.`). */
   detect(shapes: ProjectionShapes): boolean;
-  /** The sizes that the shapes tell; undefined for what they do not. */
+  /** Returns the sizes that the shapes determine; the others are undefined. */
   sizes(shapes: ProjectionShapes): Partial<ProjectionSizes>;
-  /** Null for a kind that is recognised and not supported. */
+  /** Null for a kind that is detected but not supported. */
   projection: {
-    /** Image tokens of the published files; null where there is one for each of the encoder's. */
+    /** The number of image tokens in the published files; null where each hidden state becomes one. */
     defaultTokens: number | null;
-    /** Returns a new projection without values, as published for such sizes. */
+    /** Returns a new projection without values, built like the published ones of these sizes. */
     create(sizes: ProjectionSizes): ImageProjection;
-    /** Returns the projection of a file without its values. @throws CheckpointError where a shape is missing */
+    /** Returns the projection of a file, without values. @throws CheckpointError where a shape is missing */
     open(shapes: ProjectionShapes, file: string): ImageProjection;
   } | null;
 }

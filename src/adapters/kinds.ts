@@ -1,4 +1,4 @@
-/** @file The kinds of adapter, and which of them a file holds. */
+/** @file All kinds of adapters, and the detection of a file's kind. */
 import type { Tensor } from '../torch/index.js';
 import { base } from './base.js';
 import { faceId, faceIdPlus } from './faceid.js';
@@ -8,7 +8,7 @@ import { plus } from './plus.js';
 
 export const kinds: readonly AdapterKind[] = [plus, base, fullFace, faceId, faceIdPlus];
 
-/** The families of Stable Diffusion by the width of what their cross-attention reads. */
+/** The families of Stable Diffusion by the width of their cross-attention's context. */
 export const families = new Map([
   [768, 'Stable Diffusion 1.x'],
   [1024, 'Stable Diffusion 2.x'],
@@ -17,17 +17,17 @@ export const families = new Map([
 
 export interface AdapterDescription {
   kind: AdapterKind;
-  /** What the file tells of its sizes. */
+  /** The sizes that the shapes determine. */
   sizes: Partial<ProjectionSizes>;
-  /** Numbers in the keys `ip_adapter.N.`, in order. */
+  /** The numbers N in the keys `ip_adapter.N.`, sorted. */
   layers: number[];
-  /** Of the projection, by keys without `image_proj.`. */
+  /** The shapes of the projection's tensors, by keys without `image_proj.`. */
   shapes: ProjectionShapes;
 }
 
 /**
- * Returns what an adapter file holds, or null where it holds none.
- * @param tensors by the official keys, flat: `image_proj.latents`, `ip_adapter.1.to_k_ip.weight`, …
+ * Describes the adapter that a file holds; null where it holds none.
+ * @param tensors the tensors by their official keys: `image_proj.latents`, `ip_adapter.1.to_k_ip.weight`, …
  */
 export function describeAdapter(tensors: ReadonlyMap<string, Tensor>): AdapterDescription | null {
   const prefix = 'image_proj.';

@@ -1,18 +1,18 @@
 /**
- * @file The kind of `ip-adapter-plus_sd15`, `ip-adapter-plus-face_sd15` and the SDXL files of the same names: a
- * Resampler's tokens from the image encoder's hidden states.
+ * @file The plus kind, `ip-adapter-plus_sd15`, `ip-adapter-plus-face_sd15` and the SDXL files of the same names: a Resampler
+ * makes image tokens from the hidden states of the image encoder.
  */
 import { CheckpointError } from '../base/errors.js';
 import type { AdapterKind, ProjectionShapes } from './kind.js';
 import { Resampler, type ResamplerConfig } from './resampler.js';
 
-/** Every published Resampler has heads of this width; shapes cannot tell their number otherwise. */
+/** The width of a head in every published Resampler. Shapes alone do not determine the number of heads. */
 const dimHead = 64;
 
 /**
- * The sizes of the published files: for SDXL 1280 wide inside with 20 heads; for SD 1.x and 2.x as wide as the backbone's
- * context with 12 heads, which the original and the programs that load its files take for granted. A smaller model gets
- * fewer heads, of its own width together.
+ * Returns the sizes of a new Resampler, as those of the published files: SDXL has a width of 1280 and 20 heads, SD 1.x and
+ * 2.x have the width of the backbone's context and 12 heads. The original code and programs that load its files rely on 12
+ * heads. A smaller model gets fewer heads, together as wide as its context.
  */
 function configFor(embeddingDim: number, crossAttentionDim: number, numQueries: number): ResamplerConfig {
   const isSDXL = crossAttentionDim === 2048;

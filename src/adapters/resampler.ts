@@ -1,5 +1,5 @@
 /**
- * @file The image projection of IP-Adapter Plus: a Perceiver resampler that turns the image encoder's hidden states
+ * @file The image projection of IP-Adapter Plus: a Perceiver resampler that turns the hidden states of the image encoder
  * into a fixed number of tokens (Alayrac et al., Flamingo, arXiv 2204.14198, section 3.1.1; tencent-ailab/IP-Adapter
  * ip_adapter/resampler.py). Fields are named as the keys of the official files.
  */
@@ -17,7 +17,7 @@ export interface ResamplerConfig {
   /** Width of one attention head. */
   dimHead: number;
   heads: number;
-  /** How many tokens come out. */
+  /** The number of output tokens. */
   numQueries: number;
   /** Width of the image encoder's hidden states. */
   embeddingDim: number;
@@ -27,7 +27,7 @@ export interface ResamplerConfig {
   ffMult: number;
 }
 
-/** Image features [batch, n, embeddingDim] → image tokens [batch, numQueries, outputDim]. */
+/** Turns image features [batch, n, embeddingDim] into image tokens [batch, numQueries, outputDim]. */
 export class Resampler extends Module<[Tensor]> implements ImageProjection {
   latents: Tensor;
   proj_in: Linear;
@@ -63,7 +63,7 @@ export class Resampler extends Module<[Tensor]> implements ImageProjection {
     return this.config.outputDim;
   }
 
-  /** Random values as the original's: PyTorch's defaults, and latents ~ N(0, 1/dim). */
+  /** Fills in random values, distributed as in the original: PyTorch's defaults, and latents ~ N(0, 1/dim). */
   init(generator: Generator, device: Device = 'cpu'): this {
     initParameters(this, generator, device);
     const { shape } = this.latents;
@@ -83,7 +83,7 @@ export class Resampler extends Module<[Tensor]> implements ImageProjection {
   }
 }
 
-/** The latents ask; the features and the latents themselves answer. */
+/** Attention with queries from the latents, and keys and values from features and latents together. */
 class PerceiverAttention extends Module<[Tensor, Tensor]> {
   norm1: LayerNorm;
   norm2: LayerNorm;
@@ -111,7 +111,7 @@ class PerceiverAttention extends Module<[Tensor, Tensor]> {
     const q = this.#split(this.to_q.call(normed));
     const kv = this.to_kv.call(cat([this.norm1.call(features), normed], 1));
     const [k, v] = kv.chunk(2, -1).map((half) => this.#split(half)) as [Tensor, Tensor];
-    // In half precision the scores may be more than it can hold.
+    // In half precision the scores may overflow, so the softmax runs in float32.
     const out = attention(q, k, v, { upcast: true });
     return this.to_out.call(out.transpose(1, 2).flatten(2));
   }
@@ -123,7 +123,7 @@ class PerceiverAttention extends Module<[Tensor, Tensor]> {
   }
 }
 
-/** LayerNorm, Linear, GELU, Linear, with the keys 0, 1 and 3 that PyTorch's Sequential gives them. */
+/** LayerNorm, Linear, GELU, Linear, with the keys 0, 1 and 3 of PyTorch's Sequential. */
 class FeedForward extends Module<[Tensor]> {
   0: LayerNorm;
   1: Linear;

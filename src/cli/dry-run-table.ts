@@ -1,5 +1,5 @@
 /** @file The report of a dry run as text. */
-import { counted } from '../data/dataset.js';
+import { counted } from '../base/listing.js';
 import type { CacheMeasures, DryRunReport, PartMeasures } from '../training/dry-run/dry-run-report.js';
 import { duration } from './progress.js';
 

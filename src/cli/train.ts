@@ -1,7 +1,7 @@
 /** @file `ip-adapter train`: flags to options, progress to the terminal, Ctrl-C to a checkpoint. */
 import { Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
-import type { BadRow } from '../data/bad-rows.js';
+import type { BadRow } from '../base/listing.js';
 import { trainOptionsSchema } from '../options/train-options.js';
 import { type StoppedBySignal, withCtrlC } from './abort.js';
 import { dryRunTable } from './dry-run-table.js';

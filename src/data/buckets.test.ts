@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Size } from '../images/image.js';
+import type { Size } from '../base/rgb-image.js';
 import { bucketedOrder, bucketSizes, countByBucket, nearestBucket } from './buckets.js';
 
 const named = (sizes: readonly Size[]): string[] => sizes.map(({ width, height }) => `${width}x${height}`);

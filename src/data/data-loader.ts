@@ -1,18 +1,20 @@
 /**
- * @file Training batches, read ahead of their use.
+ * @file Loads training batches ahead of their use.
  *
- * Images are decoded and resized in Node's threads, also while the engine holds the main thread; the next rows only
- * have to be started before the engine is called. So a queue of rows is kept in flight: each holds the two cropped
- * images as bytes (a quarter of the floats' memory), and becomes floats when its batch is taken.
+ * Images are decoded and resized in Node's threads, also while LibTorch blocks the main thread, if they were started before.
+ * So a queue of rows is kept in flight. Each holds its two cropped images as bytes (a quarter of the memory of floats), and
+ * is converted to floats when its batch is taken.
  */
 import { DatasetError } from '../base/errors.js';
-import { ImageError, type RgbImage, type Size, useImage } from '../images/image.js';
+import { type BadRow, listed } from '../base/listing.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
+import { ImageError, useImage } from '../images/image.js';
 import { mirror } from '../images/mirror.js';
 import { type PixelTable, writePlanar } from '../images/pixels.js';
 import { TRAIN_PIXELS, trainCropAsync } from '../images/train-transform.js';
 import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
-import { type BadRow, listed, maxBadRows } from './bad-rows.js';
+import { maxBadRows } from './bad-rows.js';
 import { bucketedOrder, countBatches } from './buckets.js';
 import type { Rows } from './dataset.js';
 import { captionFor, type Drop, dropFor, flipFor, shuffledIndices } from './sampling.js';
@@ -21,41 +23,41 @@ export interface DataLoaderOptions {
   readonly rows: Rows;
   readonly tokenizer: PromptTokenizer;
   readonly imageProcessor: ClipImageProcessor;
-  /** Side of the training images, in pixels; not used where there are buckets. */
+  /** The side of the training images, in pixels; not used with buckets. */
   readonly resolution: number;
-  /** The size of each row's training image, one object for each size; a batch then has one size. Default: squares. */
+  /** The size of each row's training image, one object for each size. All images of a batch have one size. Default: squares. */
   readonly buckets?: readonly Size[] | undefined;
-  /** Whether half of the rows are mirrored in each epoch, both images of a row together. Default: none. */
+  /** Whether half of the rows are mirrored in each epoch, both images of a row together. Default: false. */
   readonly randomFlip?: boolean;
   /** Rows in a batch, 1 or more. */
   readonly batchSize: number;
-  /** Batches read ahead, 1 or more; memory holds `prefetch × batchSize` images besides the batch in use. */
+  /** The number of batches to read ahead, 1 or more. `prefetch × batchSize` images are in memory besides the current batch. */
   readonly prefetch: number;
   /** Decides the order, the drops, the captions and the mirroring of every epoch. */
   readonly seed: number;
-  /** The inputs that batches hold. Images are read only where an input needs them. Default: all. */
+  /** The inputs that batches contain. An image is read only if an input needs it. Default: all. */
   readonly inputs?: readonly Input[];
 }
 
-/** What the encoders take: the image for the VAE, the prompt image for CLIP, the caption. */
+/** The inputs of the encoders: the image for the VAE, the prompt image for CLIP, the caption. */
 export type Input = 'pixelValues' | 'clipPixelValues' | 'inputIds';
 const ALL_INPUTS: readonly Input[] = ['pixelValues', 'clipPixelValues', 'inputIds'];
 
-/** Values in row-major order and their shape: what `tensor(data, shape)` takes. */
+/** Values in row-major order and their shape, the arguments of `tensor(data, shape)`. */
 interface Values<T> {
   readonly data: T;
   readonly shape: readonly number[];
 }
 
-/** b rows of the dataset; an input that was not asked for is null. */
+/** b rows of the dataset. Inputs that were not requested are null. */
 export interface Examples {
-  /** [b, 3, height, width], in [-1, 1]: the resolution, or the size of the rows' bucket. */
+  /** [b, 3, height, width], in [-1, 1], of the resolution or the size of the rows' bucket. */
   readonly pixelValues: Values<Float32Array> | null;
-  /** [b, 3, c, c] as CLIP normalises; all zero where the image is dropped. */
+  /** [b, 3, c, c], normalised as for CLIP; zeros where the image is dropped. */
   readonly clipPixelValues: Values<Float32Array> | null;
-  /** [b, …] of the tokenizer's shape, [b, 77] for one text encoder; the empty caption where the text is dropped. */
+  /** [b, …tokenizer.shape], for one text encoder [b, 77]; the tokens of the empty caption where the text is dropped. */
   readonly inputIds: Values<BigInt64Array> | null;
-  /** What each row of the batch drops. */
+  /** The conditions that each row of the batch drops. */
   readonly drops: readonly Drop[];
   /** Indices into the dataset, by row of the batch. */
   readonly rows: readonly number[];
@@ -65,7 +67,7 @@ export interface Examples {
   readonly flips: readonly boolean[];
 }
 
-/** A row of the dataset as it is used once. */
+/** One use of a row of the dataset. */
 export interface Sample {
   /** Index into the dataset. */
   readonly row: number;
@@ -76,20 +78,20 @@ export interface Sample {
   readonly flip: boolean;
 }
 
-/** One batch of b rows; b is below the batch size only in an epoch's last batch, or where the next row has another bucket. */
+/** A batch of b rows. b is below the batch size only in the last batch of an epoch or of a bucket. */
 export interface Batch extends Examples {
   readonly epoch: number;
-  /** Where the epoch continues after this batch: `batches(epoch, nextPosition)` yields the next batches. */
+  /** The position after this batch: `batches(epoch, nextPosition)` yields the following batches. */
   readonly nextPosition: number;
 }
 
-/** A row with its images cropped for each model; null where one is dropped or was not asked for. */
+/** A row with its images cropped for each model. A crop is null if it is dropped or was not requested. */
 interface Example extends Sample {
   readonly crop: RgbImage | null;
   readonly clipCrop: RgbImage | null;
 }
 
-/** Samples in an order, and what is wanted of them. */
+/** An ordered list of samples, and the inputs to read. */
 interface Pass {
   readonly length: number;
   readonly sampleAt: (position: number) => Sample;
@@ -97,7 +99,7 @@ interface Pass {
 }
 
 export class DataLoader {
-  /** Rows that were skipped so far, by index into the dataset; each is read, and recorded, once. */
+  /** The rows that were skipped so far, by index into the dataset. A bad row is not read again. */
   readonly badRows = new Map<number, BadRow>();
   readonly #options: DataLoaderOptions;
   readonly #square: Size;
@@ -107,18 +109,18 @@ export class DataLoader {
     this.#square = { width: options.resolution, height: options.resolution };
   }
 
-  /** Batches of an epoch in which every row can be read. */
+  /** The number of batches in an epoch without bad rows. */
   get batchesPerEpoch(): number {
     const { rows, buckets, batchSize } = this.#options;
     return buckets === undefined ? Math.ceil(rows.length / batchSize) : countBatches(buckets, batchSize);
   }
 
   /**
-   * The batches of one epoch from `position` on, in the epoch's shuffled order. A row that cannot be read is
-   * skipped and the next one takes its place, if it has the same bucket.
-   * Leaving the loop early (`break`, `return()`) waits for the images in flight and leaves nothing running.
-   * @param position how many rows of the epoch's order are used up: 0, or a batch's `nextPosition`
-   * @throws DatasetError when too many rows are bad, or all of an epoch
+   * Yields the batches of one epoch from `position` on, in the epoch's shuffled order. A row that cannot be read is
+   * skipped, and the next row of the same bucket takes its place.
+   * Leaving the loop early (`break`, `return()`) waits for the images in flight.
+   * @param position the number of rows in the epoch's order to skip: 0, or the `nextPosition` of a batch
+   * @throws DatasetError if too many rows are bad, or all rows of an epoch
    */
   async *batches(epoch: number, position = 0): AsyncGenerator<Batch, void, void> {
     const { rows, buckets, batchSize, seed, inputs = ALL_INPUTS } = this.#options;
@@ -136,9 +138,9 @@ export class DataLoader {
   }
 
   /**
-   * The given samples in batches, in their order; where there are buckets, one bucket after another.
-   * @param inputs what the batches hold
-   * @throws DatasetError when too many rows are bad
+   * Yields samples in batches, in their order; with buckets, one bucket after another.
+   * @param inputs the inputs that the batches contain
+   * @throws DatasetError if too many rows are bad
    */
   read(samples: readonly Sample[], inputs: readonly Input[]): AsyncGenerator<Examples, void, void> {
     const bySize = new Map<Size, Sample[]>();
@@ -152,7 +154,7 @@ export class DataLoader {
     return this.#pass({ length: ordered.length, sampleAt: (i) => ordered[i]!, inputs }, 0);
   }
 
-  /** The size of a row's training image: the same object for rows that can share a batch. */
+  /** Returns the size of a row's training image: the same object for rows that can share a batch. */
   #sizeOf(row: number): Size {
     return this.#options.buckets?.[row] ?? this.#square;
   }
@@ -172,7 +174,7 @@ export class DataLoader {
     const startMore = () => {
       while (inFlight.length < prefetch * batchSize && started < pass.length) {
         const example = this.#load(pass.sampleAt(started++), pass.inputs);
-        // Seen when its turn comes; until then nobody waits for it, and Node would end the process.
+        // The error is handled when the row's turn comes. Without this handler Node would end the process before.
         example.catch(() => {});
         inFlight.push(example);
       }
@@ -200,8 +202,8 @@ export class DataLoader {
   }
 
   /**
-   * Reads and crops one row's images, where they are wanted. Null where the row is known to be bad.
-   * A dropped image is read as well: whether a row is bad must not depend on the epoch.
+   * Reads and crops the images of one row that an input needs. Returns null for a row that is known to be bad.
+   * A dropped image is read as well, so that it does not depend on the epoch whether a row is bad.
    */
   async #load(sample: Sample, inputs: readonly Input[]): Promise<Example | ImageError | null> {
     if (this.badRows.has(sample.row)) return null;
@@ -218,13 +220,13 @@ export class DataLoader {
       else {
         const reading = wantsTarget ? useImage(image, target) : null;
         const readingPrompt = wantsPrompt ? useImage(promptImage, prompt) : null;
-        // The first to be awaited tells what is wrong with the row, whichever comes first.
+        // If both fail, the error of the training image is reported, whichever fails first.
         readingPrompt?.catch(() => {});
         crops = [await reading, await readingPrompt];
       }
       const [crop, clipCrop] = crops;
-      const turned = (crop: RgbImage | null) => (crop !== null && sample.flip ? mirror(crop) : crop);
-      return { ...sample, crop: turned(crop), clipCrop: turned(clipCrop) };
+      const flipped = (crop: RgbImage | null) => (crop !== null && sample.flip ? mirror(crop) : crop);
+      return { ...sample, crop: flipped(crop), clipCrop: flipped(clipCrop) };
     } catch (error) {
       if (error instanceof ImageError) return error;
       throw error;
@@ -274,7 +276,7 @@ export class DataLoader {
   }
 }
 
-/** [b, 3, height, width] of images of one size; zero where there is none. */
+/** Returns images of one size as [b, 3, height, width]; zeros in place of null. */
 function planar(
   images: readonly (RgbImage | null)[],
   table: PixelTable,

@@ -1,15 +1,15 @@
 /** @file The interface of a dataset, independent of how it is stored. */
 import { createHash } from 'node:crypto';
+import type { BadRow } from '../base/listing.js';
 import type { ImageSource } from '../images/image-source.js';
-import type { BadRow } from './bad-rows.js';
 
 /** One training example. */
 export interface DatasetRow {
-  /** The image that is trained on. */
+  /** The image to train on. */
   readonly image: ImageSource;
-  /** The image that the adapter sees; the same as `image` unless the row says otherwise. */
+  /** The reference image for the adapter; the same object as `image` unless the row names another. */
   readonly promptImage: ImageSource;
-  /** One or more, each of which may be empty; which one a row has in an epoch is drawn by (seed, epoch, row). */
+  /** One or more captions, which may be empty. One of them is drawn for each epoch, by (seed, epoch, row). */
   readonly captions: readonly string[];
 }
 
@@ -21,9 +21,9 @@ export interface Rows extends Iterable<DatasetRow> {
 
 export interface Dataset {
   readonly rows: Rows;
-  /** In words: 'WebDataset: 12 shards, 120,000 samples'. */
+  /** A description such as 'WebDataset: 12 shards, 120,000 samples'. */
   readonly description: string;
-  /** A hash of names, captions and sizes, independent of where the files are. No image is read for it. */
+  /** A hash of names, captions and sizes, which does not depend on the folder. No image is read for it. */
   readonly fingerprint: string;
   /** Samples without an image or a caption. They are not among the rows. */
   readonly incomplete: readonly BadRow[];
@@ -31,7 +31,7 @@ export interface Dataset {
   readonly leftOut: readonly BadRow[];
 }
 
-/** Returns rows that are made on demand. */
+/** Returns rows that are created on demand. */
 export function lazyRows(length: number, rowAt: (index: number) => DatasetRow): Rows {
   return {
     length,
@@ -42,7 +42,7 @@ export function lazyRows(length: number, rowAt: (index: number) => DatasetRow): 
   };
 }
 
-/** The rows of all datasets, one dataset after another. */
+/** Returns a dataset with the rows of all datasets, one after another. */
 export function joinDatasets(datasets: readonly Dataset[]): Dataset {
   const starts: number[] = [];
   let length = 0;
@@ -65,7 +65,7 @@ export function joinDatasets(datasets: readonly Dataset[]): Dataset {
   };
 }
 
-/** SHA-256 of a list as JSON, computed value by value, so that the list is never in memory. */
+/** Computes the SHA-256 of a list as JSON, value by value, so that the whole list is never in memory. */
 export class ListHash {
   readonly #hash = createHash('sha256');
   #separator = '[';
@@ -75,13 +75,8 @@ export class ListHash {
     this.#separator = ',';
   }
 
-  /** @returns 64 hexadecimal digits; nothing can be added afterwards */
+  /** Returns 64 hexadecimal digits. Nothing can be added afterwards. */
   digest(): string {
     return this.#hash.update(']').digest('hex');
   }
-}
-
-/** Returns a count with its noun: '1 row', '12,000 rows'. */
-export function counted(count: number, noun: string): string {
-  return `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`;
 }

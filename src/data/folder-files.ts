@@ -1,42 +1,42 @@
-/** @file The files in a folder and the folders inside it. */
+/** @file Lists the files in a folder and its subfolders. */
 import { type Dirent, readdirSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatasetError } from '../base/errors.js';
-import type { BadRow } from './bad-rows.js';
+import type { BadRow } from '../base/listing.js';
 
 export interface FolderFiles {
-  /** Relative to the folder, sorted. */
+  /** Paths relative to the folder, sorted. */
   readonly names: readonly string[];
-  /** Folders that were not entered, though not hidden. */
+  /** Folders that are not hidden and were not entered. */
   readonly leftOut: readonly BadRow[];
 }
 
 /**
- * Lists the files of a folder and those inside it, also by links. What is hidden is not listed, nor what macOS adds to
- * archives (`__MACOSX`); and the outputs of training runs are not, since the images of a run are not its dataset.
- * @param outputDir of the run that reads the dataset
+ * Lists the files of a folder and its subfolders, and follows links. It leaves out hidden files, the files that macOS adds to
+ * archives (`__MACOSX`), and the outputs of training runs, whose validation images are not part of a dataset.
+ * @param outputDir the output folder of the run that reads the dataset
  * @throws DatasetError where a folder cannot be listed
  */
 export function filesIn(folder: string, outputDir?: string): FolderFiles {
   const names: string[] = [];
   const leftOut: BadRow[] = [];
-  const ownOutput = outputDir === undefined ? null : realPath(outputDir);
-  const enter = (path: string, name: string, around: readonly string[]): void => {
+  const realOutputDir = outputDir === undefined ? null : realPath(outputDir);
+  const enter = (path: string, name: string, parents: readonly string[]): void => {
     const real = realPath(path) as string;
     const entries = list(path);
-    const aside = around.includes(real)
-      ? 'a link back to a folder that it is in'
-      : name !== '' && (real === ownOutput || isRunOutput(entries))
+    const reason = parents.includes(real)
+      ? 'a link to a folder that contains it'
+      : name !== '' && (real === realOutputDir || isRunOutput(entries))
         ? 'the output folder of a training run'
         : null;
-    if (aside !== null) {
-      leftOut.push({ file: path, reason: aside });
+    if (reason !== null) {
+      leftOut.push({ file: path, reason });
       return;
     }
     for (const entry of entries) {
-      if (isAside(entry.name)) continue;
+      if (isHidden(entry.name)) continue;
       const inside = name === '' ? entry.name : join(name, entry.name);
-      if (isFolder(entry, join(path, entry.name))) enter(join(path, entry.name), inside, [...around, real]);
+      if (isFolder(entry, join(path, entry.name))) enter(join(path, entry.name), inside, [...parents, real]);
       else names.push(inside);
     }
   };
@@ -44,13 +44,13 @@ export function filesIn(folder: string, outputDir?: string): FolderFiles {
   return { names: names.sort(), leftOut };
 }
 
-/** Whether a file or folder is none of a dataset's: hidden, or what macOS adds. `._1.jpg` has the attributes of `1.jpg`. */
-function isAside(name: string): boolean {
+/** Returns whether a file or folder is hidden or added by macOS. `._1.jpg` has the attributes of `1.jpg`. */
+function isHidden(name: string): boolean {
   return name.startsWith('.') || name === '__MACOSX';
 }
 
-/** The same of a member of a tar, where names that begin with a dot were always read, but for those of macOS. */
-export function isMacOsAside(path: string): boolean {
+/** Returns whether a member of a tar was added by macOS. Other names that begin with a dot are read, as in version 0.1. */
+export function isAddedByMacOs(path: string): boolean {
   const parts = path.split('/');
   const name = parts.at(-1) as string;
   return parts.includes('__MACOSX') || name.startsWith('._') || name === '.DS_Store';
@@ -79,7 +79,7 @@ function isFolder(entry: Dirent, path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
-/** Null where there is nothing. */
+/** Returns the path without links; null where there is no such file. */
 function realPath(path: string): string | null {
   try {
     return realpathSync(path);

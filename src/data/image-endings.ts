@@ -1,14 +1,14 @@
-/** @file Which files are images, by their names. What is in them shows when they are read. */
+/** @file Recognizes images by the extensions of their names. Their content is checked when they are read. */
 
-/** Whether a file's name ends as those of images do that are read. */
+/** Returns whether a file has the extension of a supported image format. */
 export function isImage(name: string): boolean {
   return isUsualImage(name) || /\.(?:jpe|jfif|gif|tiff?|avif)$/i.test(name);
 }
 
-/** Whether its ending is one of those that a dataset's images usually have: beside these, others are not images. */
+/** Returns whether a file has one of the usual extensions of images in datasets, which take precedence over others. */
 export function isUsualImage(name: string): boolean {
   return /\.(?:jpe?g|png|webp)$/i.test(name);
 }
 
-/** For messages. */
+/** The supported extensions, for messages. */
 export const IMAGE_ENDINGS = '.jpg, .jpeg, .jpe, .jfif, .png, .webp, .gif, .tif, .tiff, .avif';

@@ -49,14 +49,14 @@ describe('a folder of images', () => {
       '4.gif',
       '5.tif',
     ]);
-    const reason = expect.stringMatching(/its ending is none of those that are read .*\.avif.* convert it/);
+    const reason = expect.stringMatching(/its extension is not supported .*\.avif.* convert it/);
     expect(incomplete).toEqual({ '6.heic': reason, '7.bmp': reason, '7.mov': reason });
     expect(leftOut).toEqual({
-      'readme.txt': 'there is no image of its name',
+      'readme.txt': 'there is no image with its name',
       'logo.gif': 'it has no caption beside it (.txt)',
       '1.tiff': '1.jpg is used, with the caption of both',
     });
-    expect(messages).toContainEqual(expect.stringMatching(/^Skipped .*6\.heic: its ending/));
+    expect(messages).toContainEqual(expect.stringMatching(/^Skipped .*6\.heic: its extension/));
     expect(messages).toContainEqual(expect.stringMatching(/^Left out .*logo\.gif: it has no caption/));
   });
 
@@ -65,10 +65,10 @@ describe('a folder of images', () => {
     put('a.bin');
     await expect(opened()).rejects.toThrow(/but received other files, such as a\.bin\.$/);
     put('3.heic', '3.txt');
-    await expect(opened()).rejects.toThrow(/there are none:\n.*3\.heic: its ending is none of those/);
+    await expect(opened()).rejects.toThrow(/there are none:\n.*3\.heic: its extension is not supported/);
     put('1.heic', '1.txt', '2.gif');
     await expect(opened()).rejects.toThrow(
-      /there are none:.*1\.heic: its ending.*2\.gif: it has no caption/s,
+      /there are none:.*1\.heic: its extension.*2\.gif: it has no caption/s,
     );
   });
 
@@ -105,7 +105,7 @@ describe('a folder of images', () => {
       'b/2.jpg: linked',
       'b/across/1.jpg: content of a/1.txt',
     ]);
-    const reason = 'a link back to a folder that it is in';
+    const reason = 'a link to a folder that contains it';
     expect(leftOut).toEqual({ 'a/up': reason, 'b/across/up': reason });
     rmSync(other, { recursive: true });
   });

@@ -1,21 +1,21 @@
 /**
- * @file A folder of images, each with its captions in a text file of the same name: `dog.jpg` and `dog.txt`. This is
- * how kohya-ss/sd-scripts and most caption tools lay datasets out.
+ * @file Datasets that are a folder of images, each with its captions in a text file of the same name: `dog.jpg` and
+ * `dog.txt`. kohya-ss/sd-scripts and most captioning tools use this layout.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join, parse } from 'node:path';
 import { DatasetError } from '../base/errors.js';
+import { type BadRow, counted, listed } from '../base/listing.js';
 import { regularFile } from '../base/regular-file.js';
 import { fileSource } from '../images/image-source.js';
-import { type BadRow, listed } from './bad-rows.js';
 import { captionLines, utf8 } from './captions.js';
-import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
+import { type Dataset, ListHash, lazyRows } from './dataset.js';
 import { IMAGE_ENDINGS, isImage, isUsualImage } from './image-endings.js';
 import { PackedList } from './packed-list.js';
 
 /**
- * Pairs images with their captions.
- * @param names files of the folder, relative to it; those that are images become rows in their order
+ * Opens a folder and pairs images with their captions.
+ * @param names the files of the folder, relative to it; images become rows in this order
  * @throws DatasetError that names the images without captions
  */
 export function openImageFolder(folder: string, names: readonly string[]): Dataset {
@@ -52,11 +52,11 @@ export function openImageFolder(folder: string, names: readonly string[]): Datas
         `but ${withoutCaption.length} of ${images.length} have none:\n${listed(withoutCaption)}\n` +
         'Write them; an empty file stands for an empty caption.',
     );
-  for (const [text, others] of captions.left()) {
-    const reason = `its ending is none of those that are read (${IMAGE_ENDINGS}): convert it`;
+  for (const [text, others] of captions.unused()) {
+    const reason = `its extension is not supported (${IMAGE_ENDINGS}): convert it`;
     incomplete.push(...others.map((name) => ({ file: join(folder, name), reason })));
     if (others.length === 0)
-      leftOut.push({ file: join(folder, text), reason: 'there is no image of its name' });
+      leftOut.push({ file: join(folder, text), reason: 'there is no image with its name' });
   }
   if (packed.length === 0) {
     const lines = [...incomplete, ...leftOut].map(({ file, reason }) => `${file}: ${reason}`);
@@ -73,18 +73,18 @@ export function openImageFolder(folder: string, names: readonly string[]): Datas
   return { rows, description, fingerprint: hash.digest(), incomplete, leftOut };
 }
 
-/** The name without its ending. Accents are composed, since file systems and archives write them in either way. */
+/** Returns a name without its extension, in Unicode NFC: file systems and archives use composed and decomposed accents. */
 function stemOf(name: string): string {
   const { dir, name: stem } = parse(name);
   return join(dir, stem).normalize();
 }
 
-/** The captions of a folder, and the other files with their names. */
+/** The caption files of a folder, and the other files of the same names. */
 class CaptionFiles {
   readonly #texts = new Set<string>();
-  /** For an image without a caption of exactly its name: one with its accents or its ending written in another way. */
+  /** Caption files by normalised name, for images whose caption differs in accents or in the case of its extension. */
   readonly #byStem = new Map<string, string>();
-  /** Files that are neither captions nor images that are read. */
+  /** Files that are neither captions nor supported images, by normalised name. */
   readonly #others = new Map<string, string[]>();
   readonly #taken = new Set<string>();
 
@@ -98,7 +98,7 @@ class CaptionFiles {
     }
   }
 
-  /** The caption of an image, which belongs to one then. */
+  /** Returns the caption file of an image and marks it as used. */
   take(image: string): string | undefined {
     const { dir, name } = parse(image);
     const exact = join(dir, `${name}.txt`);
@@ -107,10 +107,10 @@ class CaptionFiles {
     return text;
   }
 
-  /** Captions that belong to no image, each with the other files of its name. */
-  left(): [text: string, others: readonly string[]][] {
-    const left = [...this.#texts].filter((text) => !this.#taken.has(text));
-    return left.map((text) => [text, this.#others.get(stemOf(text)) ?? []]);
+  /** Returns the caption files that belong to no image, each with the other files of its name. */
+  unused(): [text: string, others: readonly string[]][] {
+    const unused = [...this.#texts].filter((text) => !this.#taken.has(text));
+    return unused.map((text) => [text, this.#others.get(stemOf(text)) ?? []]);
   }
 }
 

@@ -68,7 +68,7 @@ describe.each(['data.json', 'data.jsonl'])('%s', (name) => {
       [{ ...good, text: [] }, '"text" is not a string or an array of strings'],
       [{ ...good, text: ['a', 1] }, '"text" is not a string or an array of strings'],
       [{ ...good, prompt_image_file: 1 }, '"prompt_image_file" is not a path'],
-      [{ ...good, image_file: 'https://a.example/1.png' }, 'images are not fetched: download them'],
+      [{ ...good, image_file: 'https://a.example/1.png' }, 'images are not downloaded: download them first'],
     ];
     for (const [row, reason] of wrong) {
       const error = await opened(write([good, row, good])).catch((e: unknown) => e as Error);

@@ -1,38 +1,38 @@
 /**
- * @file Datasets whose rows are JSON beside images: an array of `{"image_file": "1.png", "text": "A dog"}`, as the
- * original's `MyDataset` reads it; JSON Lines, an object a line; and `metadata.jsonl` of Hugging Face's ImageFolder,
- * where the image is `file_name`. Every row is checked before anything else starts.
+ * @file Datasets whose rows are JSON: an array of `{"image_file": "1.png", "text": "A dog"}`, as the original's `MyDataset`
+ * reads it; JSON Lines, one object per line; and `metadata.jsonl` of Hugging Face's ImageFolder, where the image is
+ * `file_name`. Every row is checked when the dataset is opened.
  */
 import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { dirname, relative, resolve } from 'node:path';
 import { DatasetError, shown } from '../base/errors.js';
+import { counted, listed } from '../base/listing.js';
 import { regularFile } from '../base/regular-file.js';
 import { fileSource } from '../images/image-source.js';
-import { listed } from './bad-rows.js';
 import { captionsOf, utf8 } from './captions.js';
-import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
+import { type Dataset, ListHash, lazyRows } from './dataset.js';
 import { jsonErrorPosition } from './json-position.js';
 import { PackedList } from './packed-list.js';
 
-/** A value that may be a row, and its place in the file. */
-type Found = [where: string, value: unknown];
+/** A JSON value that should be a row, and its place in the file. */
+type Entry = [where: string, value: unknown];
 
-/** What is stored per row: the image, the prompt image or null, the captions. */
+/** The stored form of a row: the image, the prompt image or null, the captions. */
 type Packed = [image: string, prompt: string | null, ...captions: string[]];
 
 /**
- * Reads and checks a JSON array. Keys that are not known are ignored.
- * @param imageRoot the folder that paths of images are relative to; default: the file's
+ * Opens a JSON array and checks its rows. Unknown keys are ignored.
+ * @param imageRoot the folder that paths of images are relative to; default: the folder of the file
  * @throws DatasetError naming the file, and the line or the rows that are wrong
  */
 export async function openJson(file: string, imageRoot = dirname(file)): Promise<Dataset> {
   const rows = parseArray(file);
-  const found = rows.map((row, index): Found => [`row ${index}`, row]);
-  return collect(file, imageRoot, 'image_file', 'JSON', found);
+  const entries = rows.map((row, index): Entry => [`row ${index}`, row]);
+  return collect(file, imageRoot, 'image_file', 'JSON', entries);
 }
 
 /**
- * Reads and checks JSON Lines, a line at a time.
+ * Opens JSON Lines and checks the rows, one line at a time.
  * @param imageKey the key that names the image
  */
 export async function openJsonLines(
@@ -49,14 +49,14 @@ async function collect(
   imageRoot: string,
   imageKey: string,
   kind: string,
-  found: Iterable<Found> | AsyncIterable<Found>,
+  entries: Iterable<Entry> | AsyncIterable<Entry>,
 ): Promise<Dataset> {
   const root = resolve(imageRoot);
   const packed = new PackedList<Packed>();
   const hash = new ListHash();
   const wrong: string[] = [];
   let wrongCount = 0;
-  for await (const [where, value] of found) {
+  for await (const [where, value] of entries) {
     const row = readRow(value, imageKey);
     if (typeof row === 'string') {
       wrongCount++;
@@ -66,7 +66,7 @@ async function collect(
     const [image, prompt, ...captions] = row;
     packed.push(row);
     const fromRoot = (path: string): string => relative(root, resolve(root, path));
-    // Without a prompt image this is what earlier versions wrote into their checkpoints.
+    // Without a prompt image, the hash equals that of earlier versions, whose checkpoints contain it.
     hash.add([fromRoot(image), ...(prompt === null ? [] : [{ prompt: fromRoot(prompt) }]), ...captions]);
   }
   if (wrongCount > 0) {
@@ -91,7 +91,7 @@ async function collect(
   return { rows, description, fingerprint: hash.digest(), incomplete: [], leftOut: [] };
 }
 
-/** Returns the parts of a row, or what is wrong with it. */
+/** Returns the stored form of a row, or what is wrong with it. */
 function readRow(row: unknown, imageKey: string): Packed | string {
   if (typeof row !== 'object' || row === null || Array.isArray(row)) return 'not an object';
   const { [imageKey]: image, text, prompt_image_file: prompt } = row as Record<string, unknown>;
@@ -100,7 +100,7 @@ function readRow(row: unknown, imageKey: string): Packed | string {
   if (prompt !== undefined && (typeof prompt !== 'string' || prompt === ''))
     return '"prompt_image_file" is not a path';
   if ([image, prompt].some((path) => typeof path === 'string' && /^[a-z][a-z0-9+.-]+:\/\//i.test(path)))
-    return 'images are not fetched: download them (img2dataset makes a WebDataset of such a list)';
+    return 'images are not downloaded: download them first (img2dataset makes a WebDataset of such a list)';
   if (text === undefined) return '"text" is missing';
   const captions = captionsOf(text);
   if (captions === null) return '"text" is not a string or an array of strings';
@@ -127,7 +127,7 @@ function parseArray(file: string): unknown[] {
   );
 }
 
-/** Whether the first line is an object of its own, and another one begins after it. */
+/** Returns whether the first line is a complete object and the second line begins another one. */
 function isJsonLines(text: string): boolean {
   const [first = '', second = ''] = text.trimStart().split(/\n\s*/, 2);
   if (!first.startsWith('{') || !second.startsWith('{')) return false;
@@ -139,7 +139,7 @@ function isJsonLines(text: string): boolean {
   }
 }
 
-async function* parseLines(file: string): AsyncGenerator<Found> {
+async function* parseLines(file: string): AsyncGenerator<Entry> {
   let number = 0;
   for await (const bytes of linesOf(file)) {
     number++;
@@ -159,16 +159,17 @@ async function* parseLines(file: string): AsyncGenerator<Found> {
 
 /** Yields the lines of a file as bytes, one in memory at a time. */
 async function* linesOf(file: string): AsyncGenerator<Uint8Array> {
-  let begun: Buffer[] = [];
+  /** The parts of a line that is not complete yet. */
+  let parts: Buffer[] = [];
   try {
     for await (const chunk of createReadStream(regularFile(file)) as AsyncIterable<Buffer>) {
       let start = 0;
       for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
-        yield Buffer.concat([...begun, chunk.subarray(start, end)]);
-        begun = [];
+        yield Buffer.concat([...parts, chunk.subarray(start, end)]);
+        parts = [];
         start = end + 1;
       }
-      begun.push(chunk.subarray(start));
+      parts.push(chunk.subarray(start));
     }
   } catch (error) {
     if (error instanceof DatasetError) throw error;
@@ -176,10 +177,10 @@ async function* linesOf(file: string): AsyncGenerator<Uint8Array> {
       cause: error,
     });
   }
-  yield Buffer.concat(begun);
+  yield Buffer.concat(parts);
 }
 
-/** @param firstLine the number of the text's first line in the file */
+/** Parses JSON. @param firstLine the number of the text's first line in the file @throws DatasetError with the place */
 function parseJson(text: string, file: string, firstLine: number): unknown {
   try {
     return JSON.parse(text);

@@ -1,10 +1,10 @@
 /**
- * @file Finds where a JSON text is broken. V8's message names a position only for some errors, and a dataset is often
- * one long file written by a script: its owner needs "line 1037, column 12".
+ * @file Finds the place of a syntax error in JSON. V8's message contains a position only for some errors, and a dataset is
+ * often one long file written by a script: its owner needs "line 1037, column 12".
  */
 
 const SPACE = /[ \t\n\r]*/y;
-/** A string (of any sign from the space on, escapes aside), a number or a word. */
+/** A string (of characters from the space on, and escapes), a number or a literal. */
 const SCALAR =
   /"(?:[ !#-[\]-\uffff]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
 
@@ -16,13 +16,13 @@ export interface TextPosition {
   readonly excerpt: string;
 }
 
-/** The first position at which `text` stops being JSON. Only for texts that `JSON.parse` refuses. */
+/** Returns the first position at which `text` is not JSON. Call it only for texts that `JSON.parse` refuses. */
 export function jsonErrorPosition(text: string): TextPosition {
   const offset = errorOffset(text);
-  const before = text.slice(0, offset);
-  const lineStart = before.lastIndexOf('\n') + 1;
+  const validText = text.slice(0, offset);
+  const lineStart = validText.lastIndexOf('\n') + 1;
   return {
-    line: before.split('\n').length,
+    line: validText.split('\n').length,
     column: offset - lineStart + 1,
     excerpt: text
       .slice(Math.max(0, offset - 30), offset + 30)
@@ -31,11 +31,11 @@ export function jsonErrorPosition(text: string): TextPosition {
   };
 }
 
-/** Walks the text with a stack of open brackets; returns the offset of the first token that cannot stand there. */
+/** Reads the text with a stack of open brackets; returns the offset of the first token that is not allowed there. */
 function errorOffset(text: string): number {
   const open: string[] = [];
   let at = 0;
-  /** What may come next. */
+  /** The tokens that are allowed next. */
   let expect: 'value' | 'value or ]' | 'key' | 'key or }' | 'colon' | 'comma or end' = 'value';
   const match = (pattern: RegExp): number => {
     pattern.lastIndex = at;

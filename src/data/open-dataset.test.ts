@@ -171,9 +171,9 @@ describe('the same 13 rows', () => {
     expect(readdirSync(outputDir)).toEqual(['dataset.tar']);
     const kept = join(outputDir, 'dataset.tar');
     expect(messages[0]).toBe(
-      `Standard input is kept in ${kept}: rows come shuffled, and again in every epoch`,
+      `Saving standard input to ${kept}: training shuffles the rows and reads them in every epoch`,
     );
-    expect(messages[1]).toMatch(/0\.00 GB in all; --dataset .*dataset\.tar has it from now on/);
+    expect(messages[1]).toMatch(/0\.00 GB in total; use --dataset .*dataset\.tar from now on/);
     const again = await openDataset({ dataset: kept });
     expect(again.fingerprint).toBe(piped.fingerprint);
     expect(await batchesOf(again.rows)).toEqual(plain);
@@ -217,7 +217,7 @@ describe('openDataset', () => {
 
   it('wants a root only where paths are relative to one', async () => {
     await fails({ dataset: at('whole.tar'), datasetRoot: dir }, ConfigError, /--dataset-root .* JSON/);
-    await fails({ dataset: '-' }, ConfigError, /received -, which train alone takes/);
+    await fails({ dataset: '-' }, ConfigError, /received -, which only train accepts/);
   });
 
   it('refuses what it cannot use, with the remedy', async () => {
@@ -273,7 +273,7 @@ describe('openDataset', () => {
   it('refuses an empty or compressed standard input, and leaves nothing of it', async () => {
     const piped = (chunks: Buffer[], signal?: AbortSignal) =>
       openDataset({ dataset: '-' }, { outputDir: at('spool'), stdin: Readable.from(chunks), signal });
-    await expect(piped([])).rejects.toThrow(/tar on standard input but nothing came/);
+    await expect(piped([])).rejects.toThrow(/tar on standard input but received nothing/);
     await expect(piped([Buffer.from([0x1f, 0x8b, 8])])).rejects.toThrow(/it is gzip; pipe it through gunzip/);
     const reason = new Error('enough');
     await expect(piped([Buffer.alloc(512)], AbortSignal.abort(reason))).rejects.toBe(reason);

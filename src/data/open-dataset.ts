@@ -1,24 +1,27 @@
-/** @file Opens a dataset by its path; the form of the dataset is detected. */
+/** @file Opens a dataset by its path and detects its format. */
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ConfigError, DatasetError } from '../base/errors.js';
-import type { BadRow } from './bad-rows.js';
+import type { BadRow } from '../base/listing.js';
 import { type Dataset, joinDatasets } from './dataset.js';
 import { filesIn } from './folder-files.js';
 import { isImage, isUsualImage } from './image-endings.js';
 
 export interface DatasetOptions {
-  /** One or more, whose rows are joined in this order. */
+  /** One or more datasets, whose rows are joined in this order. */
   dataset: string | readonly string[];
-  /** What paths in a JSON file are relative to; default: the file's folder. */
+  /** The folder that paths in a JSON file are relative to; default: the folder of the file. */
   datasetRoot?: string | undefined;
 }
 
 export interface OpenHooks {
   signal?: AbortSignal | undefined;
   onMessage?: ((message: string) => void) | undefined;
-  /** The run's output folder, where standard input is kept; without it `-` is refused. It is no part of a folder around it. */
+  /**
+   * The output folder of the run, where standard input is saved; without it, `-` is refused. It is left out of a dataset
+   * folder that contains it.
+   */
   outputDir?: string;
   stdin?: Readable;
 }
@@ -26,8 +29,8 @@ export interface OpenHooks {
 const FORMATS = 'a JSON, JSONL, Parquet or tar file, a folder of images with captions, or of such files';
 
 /**
- * Opens and checks datasets: no image is read, and faults that would stop a run later stop it here.
- * @throws ConfigError where the options do not go together; DatasetError naming the file and what is wrong in it
+ * Opens datasets and checks their rows, so that a run does not stop later because of them. No image is read.
+ * @throws ConfigError where the options contradict each other; DatasetError with the file and what is wrong in it
  */
 export async function openDataset(
   { dataset, datasetRoot }: DatasetOptions,
@@ -46,21 +49,21 @@ async function openOne(path: string, datasetRoot: string | undefined, hooks: Ope
     );
   const opened = isJson ? await openJsonFile(path, datasetRoot) : await openFiles(path, hooks);
   hooks.onMessage?.(opened.description);
-  tell(opened.incomplete, 'Skipped', hooks);
-  tell(opened.leftOut, 'Left out', hooks);
+  reportRows(opened.incomplete, 'Skipped', hooks);
+  reportRows(opened.leftOut, 'Left out', hooks);
   return opened;
 }
 
-/** How many of them are named. */
-const TOLD = 5;
+/** The number of rows that are named in messages. */
+const MAX_REPORTED = 5;
 
-function tell(rows: readonly BadRow[], what: string, { onMessage }: OpenHooks): void {
-  for (const { file, reason } of rows.slice(0, TOLD)) onMessage?.(`${what} ${file}: ${reason}`);
-  if (rows.length > TOLD)
-    onMessage?.(`${what} ${rows.length - TOLD} more; ip-adapter data check names them all`);
+function reportRows(rows: readonly BadRow[], what: string, { onMessage }: OpenHooks): void {
+  for (const { file, reason } of rows.slice(0, MAX_REPORTED)) onMessage?.(`${what} ${file}: ${reason}`);
+  if (rows.length > MAX_REPORTED)
+    onMessage?.(`${what} ${rows.length - MAX_REPORTED} more; ip-adapter data check names them all`);
 }
 
-// The reader of each form is imported on first use: WebAssembly for Parquet, for one, reserves gigabytes of addresses.
+// Each reader is imported on first use: WebAssembly for Parquet, for example, reserves gigabytes of virtual memory.
 
 async function openJsonFile(file: string, imageRoot: string | undefined): Promise<Dataset> {
   const { openJson, openJsonLines } = await import('./json-dataset.js');
@@ -79,7 +82,7 @@ async function openFiles(path: string, hooks: OpenHooks): Promise<Dataset> {
   if (path === '-') {
     if (hooks.outputDir === undefined)
       throw new ConfigError(
-        'Expected a file or folder for --dataset but received -, which train alone takes',
+        'Expected a file or folder for --dataset but received -, which only train accepts',
       );
     const { spool } = await import('./spool.js');
     return openShards([await spool(hooks.stdin ?? process.stdin, hooks.outputDir, hooks)], hooks);
@@ -95,7 +98,7 @@ async function openFiles(path: string, hooks: OpenHooks): Promise<Dataset> {
   const kind = kindOf(path);
   if (kind === 'tar') return openShards(files, hooks);
   if (kind === 'Parquet') return openParquetFiles(files, hooks);
-  const hint = /\.(zip|7z|rar)$/i.test(path) ? '; unpack it, and name the folder' : '';
+  const hint = /\.(zip|7z|rar)$/i.test(path) ? '; unpack it, and give the folder' : '';
   throw new DatasetError(`Expected ${FORMATS} but received ${path}${hint}.`);
 }
 
@@ -124,9 +127,9 @@ async function openNames(folder: string, names: readonly string[], hooks: OpenHo
     byKind.set(kind, files);
     files.push(name);
   }
-  // Beside shards, a logo.gif does not make images of the dataset.
+  // A logo.gif in a folder of shards does not make it a folder of images.
   if (byKind.size > 1 && !byKind.get('image')?.some(isUsualImage)) byKind.delete('image');
-  // Captions alone belong to images that are not read: the folder's reader names them.
+  // Captions without images may belong to images of unsupported formats, which openImageFolder reports.
   const hasCaptions = names.some((name) => /\.txt$/i.test(name));
   const [kind = hasCaptions ? 'image' : undefined] = byKind.keys();
   if (kind === undefined || byKind.size > 1) {
@@ -142,7 +145,7 @@ async function openNames(folder: string, names: readonly string[], hooks: OpenHo
   return (await import('./image-folder.js')).openImageFolder(folder, names);
 }
 
-/** @throws DatasetError for a tar that is compressed as a whole */
+/** Returns the kind of a file by its extension; null for others. @throws DatasetError for a compressed tar */
 function kindOf(name: string): 'tar' | 'Parquet' | 'image' | null {
   if (/\.(tar\.(gz|xz|bz2|zst)|tgz)$/i.test(name))
     throw new DatasetError(
@@ -153,10 +156,10 @@ function kindOf(name: string): 'tar' | 'Parquet' | 'image' | null {
   return isImage(name) ? 'image' : null;
 }
 
-/** More than any dataset has, and few enough to be listed. */
+/** A limit above the number of shards in any dataset, and small enough for a list in memory. */
 const MAX_SHARDS = 1_000_000;
 
-/** 'a-{000..002}.tar' → 'a-000.tar', 'a-001.tar', 'a-002.tar', as the shell and WebDataset read it. */
+/** Expands 'a-{000..002}.tar' to 'a-000.tar', 'a-001.tar', 'a-002.tar', as the shell and WebDataset do. */
 function expandBraces(pattern: string): string[] {
   const match = /^(.*?)\{(\d+)\.\.(\d+)\}(.*)$/s.exec(pattern);
   if (match === null) return [pattern];

@@ -1,9 +1,9 @@
 /**
- * @file A list of small values, stored as JSON in buffers: a million rows as objects take three times as much memory,
+ * @file A list of small values, stored as JSON in buffers. As objects, a million rows would take three times as much memory
  * and slow down every garbage collection.
  */
 
-/** Values that share a buffer: few enough to be searched for one in microseconds. */
+/** The number of values in a buffer: few enough to find one in microseconds. */
 const BLOCK = 64;
 const NEWLINE = 10;
 
@@ -23,13 +23,13 @@ export class PackedList<T> {
     this.#pending = [];
   }
 
-  /** @param index 0 … length - 1 */
+  /** Returns a value. @param index 0 … length - 1 */
   at(index: number): T {
     const block = this.#blocks[Math.floor(index / BLOCK)];
-    const place = index % BLOCK;
-    if (block === undefined) return JSON.parse(this.#pending[place] as string) as T;
+    const indexInBlock = index % BLOCK;
+    if (block === undefined) return JSON.parse(this.#pending[indexInBlock] as string) as T;
     let start = 0;
-    for (let i = 0; i < place; i++) start = block.indexOf(NEWLINE, start) + 1;
+    for (let i = 0; i < indexInBlock; i++) start = block.indexOf(NEWLINE, start) + 1;
     return JSON.parse(block.toString('utf8', start, block.indexOf(NEWLINE, start))) as T;
   }
 }

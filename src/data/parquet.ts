@@ -1,9 +1,9 @@
 /**
  * @file Parquet files as Hugging Face's `datasets` writes them: a column `image` of {bytes, path}, a column `text` of a
- * string or strings, and perhaps a column `prompt_image` like `image`.
+ * string or a list of strings, and optionally a column `prompt_image` like `image`.
  *
- * A row group is the least that can be decoded. Rows come shuffled, so an image may cost its whole group: groups of some
- * hundred rows, `datasets`' default, do well.
+ * Only whole row groups can be decoded. Since rows are shuffled, one image may cost the decoding of its group: groups of a
+ * few hundred rows, the default of `datasets`, work well.
  */
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -17,12 +17,14 @@ import {
   type SchemaTree,
 } from 'hyparquet';
 import { DatasetError, shown } from '../base/errors.js';
+import { type BadRow, counted, listed } from '../base/listing.js';
 import { regularFile } from '../base/regular-file.js';
 import { type ImageSource, readSlice } from '../images/image-source.js';
-import { type BadRow, listed, maxBadRows } from './bad-rows.js';
+import { maxBadRows } from './bad-rows.js';
 import { captionsOf } from './captions.js';
-import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
+import { type Dataset, ListHash, lazyRows } from './dataset.js';
 import { PackedList } from './packed-list.js';
+import { assertPages, type ColumnChunk, MAX_VALUES } from './parquet-pages.js';
 
 interface ParquetFile {
   readonly path: string;
@@ -31,17 +33,17 @@ interface ParquetFile {
   readonly compressors: Compressors | undefined;
   /** The first row of each row group, and the end of the last. */
   readonly starts: readonly number[];
-  /** Those with images. */
+  /** The columns that hold images. */
   readonly imageColumns: readonly string[];
 }
 
-/** A row's place, and its captions. */
+/** The place of a row, and its captions. */
 type Packed = [file: number, group: number, rowInGroup: number, ...captions: string[]];
 
 /**
  * Opens files, in their order, and reads their captions.
- * @param signal ends it between two row groups, by throwing its reason
- * @param cachedBytes decoded row groups take so much memory at most, or are one
+ * @param signal is checked between two row groups; its reason is thrown
+ * @param cachedBytes the memory for decoded row groups; one of them is kept in any case
  * @throws DatasetError where a file is not a Parquet file, a column is missing, or too many rows have no caption
  */
 export async function openParquet(
@@ -100,7 +102,7 @@ export async function openParquet(
           throw new Error(`its row group ${group} cannot be read: ${cause.message}`, { cause });
         });
         const row = rows[rowInGroup] ?? {};
-        // Not every row has a prompt image of its own.
+        // A row without a prompt image uses its image.
         return bytesOf(column === 'prompt_image' && isNone(row[column]) ? row.image : row[column]);
       },
     });
@@ -117,10 +119,10 @@ async function openFile(path: string): Promise<ParquetFile> {
   let metadata: FileMetaData;
   try {
     buffer = bufferOf(path);
-    // Its mark at either end, and the length of its footer.
+    // The smallest file: a magic number at either end, and the length of the footer.
     if (buffer.byteLength < 12) throw new Error(`it has ${buffer.byteLength} bytes`);
     metadata = await parquetMetadataAsync(buffer);
-    assertColumnsKnown(metadata);
+    assertFooter(metadata);
   } catch (cause) {
     throw new DatasetError(`Expected a Parquet file at ${path} but ${(cause as Error).message}.`, { cause });
   }
@@ -137,9 +139,9 @@ async function openFile(path: string): Promise<ParquetFile> {
 }
 
 /**
- * What undoes the compression of a file, loaded only where there is any: it makes a WebAssembly instance at once, and that
- * reserves gigabytes of addresses.
- * @throws DatasetError where there is no room for it
+ * Loads the decompressors for a file, or none if it is not compressed: importing them creates a WebAssembly instance, which
+ * reserves gigabytes of virtual memory.
+ * @throws DatasetError where there is not enough virtual memory
  */
 async function compressorsFor(path: string, metadata: FileMetaData): Promise<Compressors | undefined> {
   const codecs = metadata.row_groups.flatMap(({ columns }) =>
@@ -150,45 +152,85 @@ async function compressorsFor(path: string, metadata: FileMetaData): Promise<Com
   try {
     return (await import('hyparquet-compressors')).compressors;
   } catch (cause) {
-    // hyparquet itself has Snappy without WebAssembly, which takes longer.
+    // hyparquet itself decompresses Snappy without WebAssembly, more slowly.
     if (codecs.every((codec) => codec === 'UNCOMPRESSED' || codec === 'SNAPPY')) return undefined;
     throw new DatasetError(
-      `Expected room for WebAssembly, which undoes the ${codec} compression of ${path}, but ${(cause as Error).message}. ` +
+      `Expected enough virtual memory for WebAssembly, which decompresses ${codec} in ${path}, but ${(cause as Error).message}. ` +
         'Allow more virtual memory (ulimit -v, about 20 GB), or write the file without compression.',
       { cause },
     );
   }
 }
 
-/** Checks what hyparquet would notice only after it has started to read other columns, whose errors nobody would catch. */
-function assertColumnsKnown(metadata: FileMetaData): void {
-  const schema = parquetSchema(metadata);
-  for (const { columns } of metadata.row_groups)
-    for (const { meta_data } of columns) {
-      let place: SchemaTree | undefined = schema;
-      for (const name of meta_data?.path_in_schema ?? [])
-        place = place?.children.find(({ element }) => element.name === name);
-      if (place === undefined)
-        throw new Error(`it has a column ${shown(meta_data?.path_in_schema)} that its schema does not have`);
-    }
+/**
+ * Checks what hyparquet would notice only after it has started to read other columns, whose errors nobody would catch, and
+ * the numbers that it allocates memory for.
+ */
+function assertFooter(metadata: FileMetaData): void {
+  for (const [group, { num_rows }] of metadata.row_groups.entries()) {
+    const chunks = chunksOf(metadata, group, ['image', 'prompt_image', 'text']);
+    for (const { meta } of chunks)
+      if (!(num_rows >= 0 && num_rows <= meta.num_values))
+        throw new Error(`it has ${meta.num_values} values in the ${num_rows} rows of row group ${group}`);
+    const most = chunks.reduce((most, { meta }) => Math.max(most, Number(meta.num_values)), 0);
+    if (most > MAX_VALUES)
+      throw new Error(
+        `it has ${most} values in row group ${group}; write row groups of a thousand rows, ${MAX_VALUES} at most`,
+      );
+  }
 }
 
-/** A file as hyparquet reads it. */
+/** Returns the chunks of some columns in a row group, as hyparquet reads them. */
+function chunksOf(metadata: FileMetaData, group: number, columns: readonly string[]): ColumnChunk[] {
+  const schema = parquetSchema(metadata);
+  const chunks = metadata.row_groups[group]?.columns ?? [];
+  return chunks.flatMap(({ meta_data: meta }) => {
+    const path = meta?.path_in_schema ?? [];
+    const schemaPath: SchemaTree[] = [schema];
+    for (const name of path) {
+      const place = schemaPath.at(-1)?.children.find(({ element }) => element.name === name);
+      if (place === undefined)
+        throw new Error(`it has a column ${shown(path)} that its schema does not have`);
+      schemaPath.push(place);
+    }
+    if (meta === undefined || !columns.includes(path[0] as string)) return [];
+    const start = Number(meta.dictionary_page_offset || meta.data_page_offset);
+    return [{ start, end: start + Number(meta.total_compressed_size), meta, schemaPath }];
+  });
+}
+
+/** Returns a file in the form that hyparquet reads. */
 function bufferOf(path: string): AsyncBuffer {
   const byteLength = statSync(regularFile(path)).size;
   const read = async (start: number, end: number): Promise<ArrayBuffer> => {
-    // A damaged footer must not make us allocate memory for bytes that are not there.
+    // Without this check, a damaged footer could allocate memory for bytes beyond the end of the file.
     if (!(start >= 0 && start <= end && end <= byteLength))
       throw new Error(`it names bytes ${start} to ${end} of ${byteLength}`);
     return (await readSlice(path, start, end - start)).buffer as ArrayBuffer;
   };
-  const slice = (start: number, end = byteLength): Promise<ArrayBuffer> => {
+  return { byteLength, slice: quiet(read, byteLength) };
+}
+
+/** Makes a `slice` of a `read` whose errors count only where they are awaited. */
+function quiet(read: (start: number, end: number) => Promise<ArrayBuffer>, byteLength: number) {
+  return (start: number, end = byteLength): Promise<ArrayBuffer> => {
     const bytes = read(start, end);
-    // hyparquet reads ahead. Nobody awaits what it does not use, and Node ends the process at an unhandled rejection.
+    // hyparquet reads ahead and does not await bytes that it does not use: an unhandled rejection would end the process.
     bytes.catch(() => {});
     return bytes;
   };
-  return { byteLength, slice };
+}
+
+/** A file whose pages are checked before hyparquet has them. It reads each chunk as a whole, perhaps together with others. */
+function checked({ buffer, compressors }: ParquetFile, chunks: readonly ColumnChunk[]): AsyncBuffer {
+  const read = async (start: number, end: number): Promise<ArrayBuffer> => {
+    const bytes = await buffer.slice(start, end);
+    for (const chunk of chunks)
+      if (chunk.start >= start && chunk.end <= end)
+        assertPages(new Uint8Array(bytes, chunk.start - start, chunk.end - chunk.start), chunk, compressors);
+    return bytes;
+  };
+  return { byteLength: buffer.byteLength, slice: quiet(read, buffer.byteLength) };
 }
 
 type Row = Record<string, unknown>;
@@ -196,13 +238,13 @@ type Row = Record<string, unknown>;
 async function readGroup(file: ParquetFile, group: number, columns: readonly string[]): Promise<Row[]> {
   try {
     return await parquetReadObjects({
-      file: file.buffer,
+      file: checked(file, chunksOf(file.metadata, group, columns)),
       metadata: file.metadata,
       columns: [...columns],
       rowStart: file.starts[group] as number,
       rowEnd: file.starts[group + 1] as number,
       ...(file.compressors && { compressors: file.compressors }),
-      // Byte arrays that are not said to be text stay bytes.
+      // Byte arrays that are not declared as text stay bytes.
       utf8: false,
     });
   } catch (cause) {
@@ -213,20 +255,20 @@ async function readGroup(file: ParquetFile, group: number, columns: readonly str
   }
 }
 
-/** Whether a value is Python's None, in either form that `datasets` writes. */
+/** Returns whether a value is Python's None, in either of the forms that `datasets` writes. */
 function isNone(value: unknown): boolean {
   const { bytes, path } = (value ?? {}) as { bytes?: unknown; path?: unknown };
   return !(value instanceof Uint8Array) && (bytes ?? path ?? null) === null;
 }
 
-/** Returns a copy, so that the row group can be released. */
+/** Returns a copy of an image's bytes, so that the row group can be released. */
 function bytesOf(value: unknown): Uint8Array {
   const bytes = value instanceof Uint8Array ? value : (value as { bytes?: unknown } | null)?.bytes;
   if (bytes instanceof Uint8Array) return bytes.slice();
   throw new Error('its bytes are not in the Parquet file (datasets: push_to_hub embeds them)');
 }
 
-/** A cache of the row groups used last. They are decoded one at a time: otherwise each image in flight would hold one. */
+/** Caches the row groups used last. It decodes one at a time: otherwise each image in flight could hold one. */
 class RowGroups {
   readonly #decoded = new Map<string, { rows: Row[]; bytes: number }>();
   readonly #cachedBytes: number;
@@ -245,12 +287,12 @@ class RowGroups {
 
   async #decode(file: ParquetFile, group: number): Promise<Row[]> {
     const key = `${group} ${file.path}`;
-    const found = this.#decoded.get(key);
-    if (found !== undefined) {
-      // The oldest are removed first: move it to the end.
+    const cached = this.#decoded.get(key);
+    if (cached !== undefined) {
+      // Move it to the end, since the first ones are removed first.
       this.#decoded.delete(key);
-      this.#decoded.set(key, found);
-      return found.rows;
+      this.#decoded.set(key, cached);
+      return cached.rows;
     }
     const bytes = Number(file.metadata.row_groups[group]?.total_byte_size);
     for (const [oldest, { bytes: freed }] of this.#decoded) {

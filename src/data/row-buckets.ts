@@ -1,10 +1,10 @@
-/** @file The bucket of each row of a dataset, by the size of its image. */
-import type { Size } from '../images/image.js';
+/** @file Assigns the rows of a dataset to buckets, by the sizes of their images. */
+import type { Size } from '../base/rgb-image.js';
 import { bucketSizes, countByBucket, nearestBucket } from './buckets.js';
 
 /**
  * Returns the bucket of each row; rows of one bucket have the same object.
- * @param sizes by row; null gets the square
+ * @param sizes the size of each row's image; null is assigned to the square bucket
  */
 export function rowBuckets(
   sizes: readonly (Size | null)[],

@@ -1,7 +1,8 @@
-/** @file The size of each row's training image, from its header. */
+/** @file Reads the sizes of all training images from their headers. */
 import { forEachConcurrently } from '../base/concurrently.js';
+import type { Size } from '../base/rgb-image.js';
 import { Throttle } from '../base/throttle.js';
-import { ImageError, readImageSize, type Size } from '../images/image.js';
+import { ImageError, readImageSize } from '../images/image.js';
 import type { Rows } from './dataset.js';
 
 export interface ReadSizesHooks {
@@ -9,12 +10,12 @@ export interface ReadSizesHooks {
   signal?: AbortSignal | undefined;
 }
 
-/** Headers that are read at the same time, in libuv's threads. */
+/** The number of headers that are read at the same time, in libuv's threads. */
 const READ_AT_ONCE = 16;
 
 /**
- * Reads the header of every row's training image, at each start.
- * @returns by row; null where the header cannot be read: the row is skipped and reported when its turn comes
+ * Reads the header of every row's training image.
+ * @returns the size of each row's image; null where the header cannot be read (the loader then reports the row)
  * @throws the signal's reason when it is aborted
  */
 export async function readRowSizes(

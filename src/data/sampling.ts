@@ -1,21 +1,20 @@
 /**
- * @file The random choices about rows, each a pure function of (seed, epoch, …): the order of an epoch, which
- * conditions a row drops, which of its captions it has, and whether it is mirrored. A resumed run therefore meets the
- * same rows with the same drops, captions and mirroring, with no state to save.
+ * @file The random choices about rows, each a pure function of (seed, epoch, …): the order of an epoch, the conditions that a
+ * row drops, its caption, and whether it is mirrored. So a resumed run makes the same choices without saved state.
  *
- * Numbers come from a hash (the finaliser of MurmurHash3, a bijection of 32 bits that mixes every bit into every
+ * The numbers come from a hash (the finaliser of MurmurHash3, a bijection on 32 bits that mixes every bit into every
  * other) and, where many are needed, from xoshiro128** (Blackman and Vigna, "Scrambled linear pseudorandom number
- * generators") seeded by that hash. Every choice has its own stream number, so that the choices of one
- * seed are independent. The numbers differ from Python's; only their distribution is the original's.
+ * generators") seeded by that hash. Every kind of choice has its own stream number, so that they are independent. The
+ * distribution is that of the original; the numbers themselves differ from Python's.
  */
 
-/** Which conditions a row loses for one epoch. */
+/** The conditions that a row drops in one epoch. */
 export interface Drop {
   readonly dropImage: boolean;
   readonly dropText: boolean;
 }
 
-/** Shares of rows as in the original's `MyDataset`: image only, text only, both. */
+/** The shares of rows that drop the image only, the text only, or both, as in the original's `MyDataset`. */
 const IMAGE_DROP_RATE = 0.05;
 const TEXT_DROP_RATE = 0.05;
 const BOTH_DROP_RATE = 0.05;
@@ -27,19 +26,19 @@ const BATCH_ORDER_STREAM = 4;
 const FLIP_STREAM = 5;
 
 /**
- * The order of the rows 0 … n-1 in one epoch: a uniform random permutation (Fisher–Yates).
+ * Returns the order of the rows 0 … n-1 in one epoch: a uniform random permutation (Fisher–Yates).
  * @param seed and `epoch`: whole numbers, 0 to 2^53 - 1
  */
 export function shuffledIndices(seed: number, epoch: number, n: number): Uint32Array {
   return permutation([ORDER_STREAM, seed, epoch], n);
 }
 
-/** The order of the batches 0 … n-1 in one epoch, where they are put together before: as `shuffledIndices`. */
+/** Returns the order of the batches 0 … n-1 in one epoch, for batches that are composed before: as `shuffledIndices`. */
 export function shuffledBatches(seed: number, epoch: number, n: number): Uint32Array {
   return permutation([BATCH_ORDER_STREAM, seed, epoch], n);
 }
 
-/** Whether row `index` is mirrored in `epoch`: of every two, one. */
+/** Returns whether row `index` is mirrored in `epoch`, with probability 1/2. */
 export function flipFor(seed: number, epoch: number, index: number): boolean {
   return hash([FLIP_STREAM, seed, epoch, index]) < 2 ** 31;
 }
@@ -57,7 +56,7 @@ function permutation(keys: readonly number[], n: number): Uint32Array {
   return order;
 }
 
-/** What row `index` drops in `epoch`, by one uniform number as in the original: < 0.05 image, < 0.10 text, < 0.15 both. */
+/** Returns what row `index` drops in `epoch`, by one uniform number as in the original: < 0.05 image, < 0.10 text, < 0.15 both. */
 export function dropFor(seed: number, epoch: number, index: number): Drop {
   const u = hash([DROP_STREAM, seed, epoch, index]) / 2 ** 32;
   if (u < IMAGE_DROP_RATE) return { dropImage: true, dropText: false };
@@ -66,12 +65,12 @@ export function dropFor(seed: number, epoch: number, index: number): Drop {
   return { dropImage: both, dropText: both };
 }
 
-/** Which of its `count` captions row `index` has in `epoch`, 0 … count - 1, each equally often. */
+/** Returns which of its `count` captions row `index` uses in `epoch`: 0 … count - 1, uniformly distributed. */
 export function captionFor(seed: number, epoch: number, index: number, count: number): number {
   return Math.floor((hash([CAPTION_STREAM, seed, epoch, index]) / 2 ** 32) * count);
 }
 
-/** A whole number in [0, 2^32) that depends on every bit of every key; keys are whole numbers in [0, 2^53). */
+/** Returns a whole number in [0, 2^32) that depends on every bit of every key; keys are whole numbers in [0, 2^53). */
 function hash(keys: readonly number[]): number {
   let h = 0;
   for (const key of keys) {
@@ -89,9 +88,9 @@ function mix(x: number): number {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
-/** A xoshiro128** generator of whole numbers in [0, 2^32), its state filled from `seed` by the hash. */
+/** Returns a xoshiro128** generator of whole numbers in [0, 2^32), whose state is filled from `seed` by the hash. */
 function xoshiro128(seed: number): () => number {
-  // Four different keys of a bijection: at most one of the words can be zero, and all-zero is the only bad state.
+  // Four different keys of a bijection: at most one word can be zero, and only the all-zero state is invalid.
   let [a, b, c, d] = [0, 1, 2, 3].map((word) => mix(seed + Math.imul(word, 0x9e3779b9))) as [
     number,
     number,
@@ -115,7 +114,7 @@ function rotateLeft(x: number, k: number): number {
   return (x << k) | (x >>> (32 - k));
 }
 
-/** A uniform whole number in [0, bound): draws from the incomplete last round of 2^32 / bound are thrown away. */
+/** Returns a uniform whole number in [0, bound). Draws from the incomplete last multiple of `bound` are rejected. */
 function below(next: () => number, bound: number): number {
   const limit = 2 ** 32 - (2 ** 32 % bound);
   for (;;) {

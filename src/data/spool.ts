@@ -1,6 +1,6 @@
 /**
- * @file Keeps a tar from a pipe in a file. A pipe can be read once and in order, but training shuffles, reads the data
- * again in every epoch, and resumes after an interruption.
+ * @file Saves a tar from a pipe to a file. A pipe can be read only once and in order, but training shuffles the rows, reads
+ * them in every epoch, and resumes after an interruption.
  */
 import { closeSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,9 +12,9 @@ import { Throttle } from '../base/throttle.js';
 const NAME = 'dataset.tar';
 
 /**
- * Writes what comes to `folder/dataset.tar`, in the memory of a chunk; the file is whole or not there.
- * @returns the file
- * @throws DatasetError where nothing comes, or what is compressed; the signal's reason when it is aborted
+ * Writes a stream to `folder/dataset.tar`, one chunk at a time. The file is complete or absent.
+ * @returns the path of the file
+ * @throws DatasetError where the stream is empty or compressed; the signal's reason when it is aborted
  */
 export async function spool(
   input: Readable,
@@ -24,7 +24,7 @@ export async function spool(
   const file = join(folder, NAME);
   const partial = `${file}.partial`;
   makeFolder(folder);
-  onMessage?.(`Standard input is kept in ${file}: rows come shuffled, and again in every epoch`);
+  onMessage?.(`Saving standard input to ${file}: training shuffles the rows and reads them in every epoch`);
   if (signal !== undefined) addAbortSignal(signal, input);
   const descriptor = openSync(partial, 'w');
   let bytes = 0;
@@ -37,7 +37,7 @@ export async function spool(
       bytes += chunk.length;
       if (throttle.isDue()) onMessage?.(`Standard input: ${gigabytes(bytes)} so far`);
     }
-    if (bytes === 0) throw new DatasetError('Expected a tar on standard input but nothing came.');
+    if (bytes === 0) throw new DatasetError('Expected a tar on standard input but received nothing.');
     renameSync(partial, file);
   } catch (error) {
     rmSync(partial, { force: true });
@@ -46,7 +46,7 @@ export async function spool(
   } finally {
     closeSync(descriptor);
   }
-  onMessage?.(`Standard input: ${gigabytes(bytes)} in all; --dataset ${file} has it from now on`);
+  onMessage?.(`Standard input: ${gigabytes(bytes)} in total; use --dataset ${file} from now on`);
   return file;
 }
 

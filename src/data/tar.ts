@@ -1,6 +1,6 @@
 /**
- * @file Lists the members of a tar file from its headers alone: where each begins and how long it is. Streaming readers
- * read every byte; training needs members in any order, and an index of a shard of gigabytes within milliseconds.
+ * @file Lists the members of a tar file, with their offsets and sizes, from its headers alone. Streaming readers read every
+ * byte; training needs members in any order, and an index of gigabytes within milliseconds.
  *
  * The format: POSIX.1-2017 `pax` ("ustar Interchange Format", "pax Header Block"), and the GNU tar manual ("Basic Tar
  * Format") for long names and base-256 sizes.
@@ -10,24 +10,24 @@ import { DatasetError } from '../base/errors.js';
 import { NotAFileError, regularFile } from '../base/regular-file.js';
 
 const BLOCK = 512;
-/** One read brings a header, a caption and the next header. */
+/** The bytes of one read: enough for a header, a caption and the next header. */
 const WINDOW = 16 * 1024;
 
 export interface TarMember {
   readonly name: string;
-  /** Where its bytes begin in the file. */
+  /** The offset of its bytes in the file. */
   readonly offset: number;
   readonly size: number;
-  /** Its bytes, valid until the next member. */
+  /** Returns its bytes, which are valid until the next member is visited. */
   read(): Uint8Array;
 }
 
 /**
- * Visits the members that are regular files and wholly there, in the file's order. Blocks of zeros, which end a tar, are
- * passed over: `cat *.tar` is one, too.
- * @returns null where the file ends as a tar does; where it is cut, the member that it is cut in, or '' where only the
- * end mark is missing
- * @throws DatasetError where a header's checksum is wrong, with the place
+ * Visits the members that are regular files and complete, in their order. Blocks of zeros, which end a tar, are skipped, so
+ * that concatenated tars (`cat *.tar`) can be read.
+ * @returns null for a complete tar; for a truncated one the name of the truncated member, or '' if only the end mark is
+ * missing
+ * @throws DatasetError where the checksum of a header is wrong, with the place
  */
 export function visitTar(file: string, visit: (member: TarMember) => void): string | null {
   const descriptor = open(file);
@@ -50,7 +50,7 @@ function open(file: string): number {
 }
 
 function visitMembers(bytes: Window, file: string, visit: (member: TarMember) => void): string | null {
-  /** Name and size of the next member, where its own header has no room for them. */
+  /** Name and size of the next member, if they are too long for its own header. */
   let long: { path?: string; size?: number } = {};
   let hasEnd = false;
   let at = 0;
@@ -75,7 +75,7 @@ function visitMembers(bytes: Window, file: string, visit: (member: TarMember) =>
     at = offset + Math.ceil(size / BLOCK) * BLOCK;
     if (type === 'x') long = { ...long, ...paxRecords(bytes.read(offset, size)) };
     else if (type === 'L') long = { ...long, path: text(bytes.read(offset, size)) };
-    // The other kinds are long names of links, and settings for all members such as a comment. They are not used.
+    // The other types are long names of links and global settings such as comments. They are not used.
     else if (!isForNext) {
       long = {};
       if (type === '0' || type === '\0')
@@ -85,7 +85,7 @@ function visitMembers(bytes: Window, file: string, visit: (member: TarMember) =>
   return hasEnd && at === bytes.size ? null : '';
 }
 
-/** The sum of a header's bytes, with spaces in place of the sum itself. */
+/** Checks a header's checksum: the sum of its bytes, with spaces in place of the checksum. */
 function checkSum(header: Uint8Array, file: string, at: number): void {
   const stored = numberField(header, 148, 8);
   let sum = 8 * 32;
@@ -96,14 +96,14 @@ function checkSum(header: Uint8Array, file: string, at: number): void {
     );
 }
 
-/** In octal digits; or, where they do not suffice, in bytes after a first one with the highest bit set. */
+/** Returns a number in octal digits, or in base 256 if the highest bit of the first byte is set. */
 function numberField(header: Uint8Array, start: number, length: number): number {
   const field = header.subarray(start, start + length);
   if ((field[0] as number) < 0x80) return Number.parseInt(text(field).trim() || '0', 8);
   return field.subarray(1).reduce((value, byte) => value * 256 + byte, (field[0] as number) & 0x7f);
 }
 
-/** ustar's prefix and name; GNU tar has other fields in the prefix's place. */
+/** Returns the name, with ustar's prefix. GNU tar has other fields in the place of the prefix. */
 function pathField(header: Uint8Array): string {
   const name = text(header.subarray(0, 100));
   const isUstar = text(header.subarray(257, 263)) === 'ustar';
@@ -111,29 +111,29 @@ function pathField(header: Uint8Array): string {
   return prefix === '' ? name : `${prefix}/${name}`;
 }
 
-/** Of records like '25 path=very/long/name\n', their length first, those that matter. */
+/** Returns path and size from pax records such as '25 path=very/long/name\n', which begin with their length. */
 function paxRecords(bytes: Uint8Array): { path?: string; size?: number } {
-  const found: { path?: string; size?: number } = {};
+  const records: { path?: string; size?: number } = {};
   for (let at = 0; at < bytes.length; ) {
     const length = Number.parseInt(text(bytes.subarray(at, at + 20)), 10);
     // Not a record: the rest is padding.
     if (!(length > 0)) break;
     const record = text(bytes.subarray(at, at + length - 1));
     const [, key, value] = /^\d+ ([^=]+)=(.*)$/s.exec(record) ?? [];
-    if (key === 'path' && value !== undefined) found.path = value;
-    if (key === 'size') found.size = Number(value);
+    if (key === 'path' && value !== undefined) records.path = value;
+    if (key === 'size') records.size = Number(value);
     at += length;
   }
-  return found;
+  return records;
 }
 
-/** Up to the first NUL. */
+/** Returns the text up to the first NUL. */
 function text(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
   return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('utf8');
 }
 
-/** A file, of which the neighbourhood of the last read is in memory. */
+/** Reads a file and keeps the bytes around the last read in memory. */
 class Window {
   readonly size: number;
   readonly #descriptor: number;
@@ -145,10 +145,10 @@ class Window {
     this.size = fstatSync(descriptor).size;
   }
 
-  /** Bytes that must be in the file; valid until the next read. */
+  /** Returns bytes of the file, which are valid until the next read. The range must be inside the file. */
   read(offset: number, length: number): Uint8Array {
-    const isHere = offset >= this.#start && offset + length <= this.#start + this.#bytes.length;
-    if (!isHere) {
+    const isInWindow = offset >= this.#start && offset + length <= this.#start + this.#bytes.length;
+    if (!isInWindow) {
       const wanted = new Uint8Array(Math.min(Math.max(length, WINDOW), this.size - offset));
       this.#bytes = wanted.subarray(0, readSync(this.#descriptor, wanted, 0, wanted.length, offset));
       this.#start = offset;

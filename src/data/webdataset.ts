@@ -3,37 +3,38 @@
  * (webdataset/webdataset, docs "The WebDataset Format"). A sample here is
  *
  *     000123.jpg          the image, in any format that is read
- *     000123.txt          captions, one a line; or
+ *     000123.txt          captions, one per line; or
  *     000123.json         {"text": …} or {"caption": …}, a string or an array of strings, where there is no .txt
- *     000123.prompt.jpg   the image that the adapter sees, where it is another
+ *     000123.prompt.jpg   the reference image for the adapter, if it is not the image itself
  *
- * Members of other kinds are passed over. Shards are indexed from their headers; an image is read when its turn comes.
+ * Members of other kinds are ignored. Shards are indexed by their headers alone; an image is read when it is needed.
  */
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { DatasetError } from '../base/errors.js';
+import { type BadRow, counted, listed } from '../base/listing.js';
 import { type ImageSource, sliceSource } from '../images/image-source.js';
-import { type BadRow, listed, maxBadRows } from './bad-rows.js';
+import { maxBadRows } from './bad-rows.js';
 import { captionLines, captionsOf, utf8 } from './captions.js';
-import { counted, type Dataset, ListHash, lazyRows } from './dataset.js';
-import { isMacOsAside } from './folder-files.js';
+import { type Dataset, ListHash, lazyRows } from './dataset.js';
+import { isAddedByMacOs } from './folder-files.js';
 import { IMAGE_ENDINGS, isImage, isUsualImage } from './image-endings.js';
 import { PackedList } from './packed-list.js';
 import { type TarMember, visitTar } from './tar.js';
 
-/** Where a member is in its shard. */
+/** The place of a member in its shard. */
 type Place = [name: string, offset: number, size: number];
 
 type Packed = [shard: number, image: Place, prompt: Place | null, ...captions: string[]];
 
-/** The members of one key, as far as they are read. */
+/** The members of one key that have been read so far. */
 interface Draft {
   readonly key: string;
   readonly extensions: Set<string>;
-  /** Endings of the key's members that are not read, such as .heic. */
+  /** Extensions of the key's members that are not supported, such as .heic. */
   readonly notRead: readonly string[];
-  /** Another image of the key, which is not used. */
+  /** The name of another image of the key, which is not used. */
   unused?: string;
   image?: Place;
   prompt?: Place;
@@ -45,7 +46,7 @@ interface Draft {
 
 /**
  * Indexes shards, in their order.
- * @param signal ends it between two shards, by throwing its reason
+ * @param signal is checked between two shards; its reason is thrown
  * @throws DatasetError where a file is not a tar, or too many samples have no image or no caption
  */
 export async function openWebDataset(shards: readonly string[], signal?: AbortSignal): Promise<Dataset> {
@@ -108,7 +109,7 @@ export async function openWebDataset(shards: readonly string[], signal?: AbortSi
   };
 }
 
-/** @returns whether the shard is whole */
+/** Calls `add` for each sample of a shard. @returns whether the shard is complete */
 function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void): boolean {
   let draft: Draft | null = null;
   /** Members of the newest key that are neither images nor captions. */
@@ -118,13 +119,13 @@ function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void
     return notRead.endings;
   };
   const cutIn = visitTar(shard, (member) => {
-    if (isMacOsAside(member.name)) return;
+    if (isAddedByMacOs(member.name)) return;
     const [key, extension] = split(member.name);
     if (!isImage(`.${extension}`) && !isCaption(extension)) {
       endingsOf(key).push(extension);
       return;
     }
-    // Where tars were joined, the next sample may have the same name as the last.
+    // If tars were concatenated, the next sample may have the same name as the last one.
     if (draft?.key !== key || draft.extensions.has(extension)) {
       if (draft !== null) add(draft, false);
       draft = { key, extensions: new Set(), notRead: endingsOf(key) };
@@ -134,7 +135,7 @@ function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void
   });
   const last = draft as Draft | null;
   const cutKey = cutIn ? split(cutIn)[0] : undefined;
-  // The missing members of the last sample may lie behind the cut. A sample with a cut member is not used at all.
+  // Members of the last sample may be missing because of the cut. A sample with a cut member is not used.
   if (last !== null && last.key !== cutKey) add(last, cutIn !== null);
   if (cutKey !== undefined) add({ key: cutKey, extensions: new Set(), notRead: [] }, true);
   return cutIn === null;
@@ -164,7 +165,7 @@ function put(draft: Draft, extension: string, member: TarMember): void {
   else if (!extension.includes('.')) putImage(draft, place);
 }
 
-/** Of several images the last is used, but none of an unusual ending beside one of a usual. */
+/** Sets the image of a sample. Of several images the last one is used; usual extensions take precedence over unusual ones. */
 function putImage(draft: Draft, place: Place): void {
   const previous = draft.image;
   const isUsed = previous === undefined || isUsualImage(place[0]) || !isUsualImage(previous[0]);
@@ -173,7 +174,7 @@ function putImage(draft: Draft, place: Place): void {
   if (unused !== undefined) draft.unused = unused[0];
 }
 
-/** @throws Error where there is none */
+/** Returns the captions in a JSON member. @throws Error where there are none */
 function captionsOfJson(text: string): string[] {
   const { text: first, caption } = Object(JSON.parse(text)) as Record<string, unknown>;
   const captions = captionsOf(first ?? caption);

@@ -1,5 +1,5 @@
-/** @file What is counted of a dataset's captions. */
-import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
+/** @file Counts the captions of a dataset and their tokens. */
+import type { PromptTokenizer } from '../diffusion/model.js';
 import { type CaptionsReport, spreadOf } from './report.js';
 
 export class CaptionTally {

@@ -1,15 +1,15 @@
 /**
- * @file Reports what is in a dataset and what training would do with it: every image is read and decoded, as training
- * does in each epoch.
+ * @file Checks a dataset: reads and decodes every image, as training does in each epoch, and reports what the dataset
+ * contains and how it would be batched.
  */
-
 import { forEachConcurrently } from '../base/concurrently.js';
+import type { Size } from '../base/rgb-image.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
 import { bucketSizes, countByBucket, nearestBucket } from '../data/buckets.js';
 import type { DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
 import { openModelParts } from '../diffusion/model-parts.js';
-import { ImageError, readImage, type Size, useImage } from '../images/image.js';
+import { ImageError, readImage, useImage } from '../images/image.js';
 import { checkOptionsSchema } from '../options/check-options.js';
 import { resolveOptions } from '../options/options.js';
 import type { CheckOptions } from '../options/train-types.js';
@@ -17,12 +17,12 @@ import { CaptionTally } from './caption-tally.js';
 import { ImageTally } from './image-tally.js';
 import type { BadImage, BucketReport, DatasetReport } from './report.js';
 
-/** Images that are read at the same time, in libuv's threads. */
+/** The number of images that are read at the same time, in libuv's threads. */
 const READ_AT_ONCE = 8;
 
 /**
- * Reads all of a dataset. Images that cannot be read are part of the report.
- * @throws ConfigError, DatasetError where the list of rows is wrong as a whole; the signal's reason when it is aborted
+ * Reads all images of a dataset and returns a report. Images that cannot be read are part of the report.
+ * @throws ConfigError; DatasetError where the dataset cannot be opened; the signal's reason when it is aborted
  */
 export async function checkDataset(options: CheckOptions, context: RunContext = {}): Promise<DatasetReport> {
   return withContext(context, (guarded) => check(options, guarded));
@@ -38,7 +38,7 @@ async function check(options: CheckOptions, context: GuardedContext): Promise<Da
   const images = new ImageTally();
   const captions = new CaptionTally(tokenizer);
   const badRows: BadImage[] = [];
-  /** Of the rows that can be read. */
+  /** The training sizes of the rows that can be read. */
   const targets: Size[] = [];
   let done = 0;
   const start = performance.now();

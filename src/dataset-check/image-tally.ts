@@ -1,6 +1,7 @@
-/** @file What is counted of a dataset's images. */
+/** @file Counts the images of a dataset: sizes, duplicates, and properties that viewers and training treat differently. */
 import { createHash } from 'node:crypto';
-import type { ImageHeader, Size } from '../images/image.js';
+import type { Size } from '../base/rgb-image.js';
+import type { ImageHeader } from '../images/image.js';
 import { type ImagesReport, spreadOf } from './report.js';
 
 export class ImageTally {
@@ -12,7 +13,7 @@ export class ImageTally {
   #grey16 = 0;
   #avif = 0;
 
-  /** @param target what it is trained in @param bytes of its file */
+  /** Adds the image of a row. @param target its training size @param bytes the content of its file */
   add(row: number, header: ImageHeader, target: Size, bytes: Uint8Array): void {
     const { width, height, orientation = 1, space, channels, format } = header;
     if (orientation !== 1) this.#turned++;

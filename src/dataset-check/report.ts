@@ -1,26 +1,26 @@
 /** @file The report of `ip-adapter data check`. */
-import type { BadRow } from '../data/bad-rows.js';
+import type { BadRow } from '../base/listing.js';
 
 export interface DatasetReport {
-  /** What the dataset is, in words. */
+  /** A description of the dataset, such as 'Folder: 40 images with captions in photos'. */
   dataset: string;
   rows: number;
   /** Rows with an image that cannot be read, which training skips. */
   badRows: BadImage[];
-  /** Samples without an image or a caption. They are not rows. */
+  /** Samples without an image or a caption, which are not rows. */
   incomplete: BadRow[];
   /** Files and folders that look like part of the dataset but are not used. */
   leftOut: BadRow[];
-  /** Of the rows that can be read. */
+  /** Facts about the images that can be read. */
   images: ImagesReport;
   captions: CaptionsReport;
-  /** The sizes that rows are trained in: without buckets the square alone. */
+  /** The training sizes and their rows; without buckets only the square. */
   buckets: BucketReport[];
-  /** Batches of an epoch without the bad rows. */
+  /** The number of batches in an epoch, without the bad rows. */
   stepsPerEpoch: number;
-  /** Batches of an epoch that are smaller than the batch size. */
+  /** The number of batches in an epoch that are smaller than the batch size. */
   partialBatches: number;
-  /** Time to read and decode all images once, as each epoch does; it crops and resizes them, too. */
+  /** The time to read and decode all images once. An epoch of training crops and resizes them, too. */
   readSeconds: number;
   rowsPerSecond: number;
 }
@@ -31,27 +31,27 @@ export interface BadImage extends BadRow {
 }
 
 export interface ImagesReport {
-  /** In pixels; null where no image can be read. */
+  /** Widths in pixels; null where no image can be read. */
   width: Spread | null;
   height: Spread | null;
-  /** Rows whose image is smaller than what it is trained in, and is enlarged. */
+  /** The number of images that are smaller than their training size, and are enlarged. */
   enlarged: number;
-  /** Rows whose image is another row's, byte for byte: each list has the rows of one image. */
+  /** Rows whose images are equal byte for byte, one list for each image. */
   duplicates: number[][];
-  /** Rows whose image a viewer turns by its EXIF orientation, and training does not. */
+  /** The number of images that a viewer rotates by their EXIF orientation, and training does not. */
   turned: number;
-  /** Rows whose image has 16-bit grey, which becomes almost white, as in Pillow: values above 255 are cut off. */
+  /** The number of images in 16-bit grey. They become almost white, as in Pillow, since values above 255 are clipped. */
   grey16: number;
-  /** Rows whose image is AVIF, which decodes up to 79 levels away from Pillow's at hard edges. */
+  /** The number of AVIF images, which decode up to 79 levels away from Pillow at hard edges. */
   avif: number;
 }
 
 export interface CaptionsReport {
-  /** A row may have several. */
+  /** The number of captions. A row may have several. */
   count: number;
-  /** Captions of nothing but white space are empty. */
+  /** The number of captions that are empty or only white space. */
   empty: number;
-  /** BOS and EOS included; null without a tokenizer. */
+  /** The number of tokens of a caption, with BOS and EOS; null without a tokenizer. */
   tokens: (Spread & { limit: number; truncated: number }) | null;
 }
 
@@ -66,13 +66,13 @@ export interface BucketReport {
   width: number;
   height: number;
   rows: number;
-  /** In an epoch. */
+  /** The number of batches in an epoch. */
   batches: number;
-  /** Rows of the last, smaller batch; 0 where all are full. */
+  /** The number of rows in the last, smaller batch; 0 where all batches are full. */
   partial: number;
 }
 
-/** Returns null if empty. */
+/** Returns minimum, median and maximum; null if empty. */
 export function spreadOf(values: readonly number[]): Spread | null {
   if (values.length === 0) return null;
   const sorted = Float64Array.from(values).sort();

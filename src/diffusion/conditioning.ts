@@ -1,24 +1,24 @@
-/** @file What a backbone is told beside the noisy latents: the text, and what families add to it. */
-import type { Size } from '../images/image.js';
+/** @file The conditioning of a backbone: the text, and what some families add to it. */
+import type { Size } from '../base/rgb-image.js';
 import type { Tensor } from '../torch/index.js';
 
-/** A record of tensors (torch/tensor-tree.ts) with a row for each image. */
+/** A record of tensors (see torch/tensor-tree.ts) with one row for each image. */
 export interface Conditioning {
-  /** The text encoders' states [batch, tokens, contextDim]. */
+  /** The hidden states of the text encoders [batch, tokens, contextDim]. */
   text: Tensor;
   /** SDXL: the second text encoder's embedding [batch, width]. */
   pooled?: Tensor;
   /**
-   * SDXL: the image's height and width, the crop's top and left in the resized image, the target's height and width, in
-   * pixels [batch, 6], float32 whatever the backbone's dtype, which may not tell 1365 from 1368.
+   * SDXL: height and width of the original image, top and left of the crop in the resized image, height and width of the
+   * target, in pixels [batch, 6]. Always float32: bfloat16 cannot tell 1365 from 1368.
    */
   timeIds?: Tensor;
 }
 
-/** The sizes that an image of a family with `timeIds` is described by. */
+/** The sizes of an image from which `timeIds` are made. */
 export interface ImageSizes {
   original: Size;
-  /** In the resized image. */
+  /** The position of the crop in the resized image, in pixels. */
   crop: { top: number; left: number };
   target: Size;
 }

@@ -1,8 +1,7 @@
 /**
- * @file The seam between the families of diffusion models and all that uses them. Training and generation see a
- * `DiffusionModel`; a family is a file beside this one that opens one (docs/adding-a-family.md).
+ * @file The interface between families of diffusion models and the code that uses them. Training and generation use a
+ * `DiffusionModel`; each family is one file in this folder that opens one (docs/adding-a-model-family.md).
  */
-
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import type { AttentionSite, SiteAddition } from '../models/layers/attention-site.js';
 import type { AutoencoderKL } from '../models/vae/autoencoder-kl.js';
@@ -12,31 +11,34 @@ import type { LoadOptions } from '../weights/load.js';
 import type { Conditioning, ImageSizes } from './conditioning.js';
 import type { Objective } from './objective.js';
 
+// Re-exported so that users of a DiffusionModel do not depend on the rooms of the networks.
+export type { AutoencoderKL, PromptTokenizer };
+
 /**
- * A text-to-image model, opened: the small files have been read, and each part's weights are read when the part is loaded.
- * Cheap faults are so found before gigabytes are read. All methods throw ConfigError or CheckpointError where a part is
- * missing, damaged or not supported.
+ * A text-to-image model of which only the small files have been read. The weights of a part are read when it is loaded, so
+ * most faults are found before gigabytes are read. All methods throw ConfigError or CheckpointError where a part is missing,
+ * damaged or not supported.
  */
 export interface DiffusionModel {
   /** Such as 'Stable Diffusion'. */
   readonly family: string;
-  /** Its folder or file. */
+  /** The folder or file of the model. */
   readonly path: string;
   readonly latents: LatentSpace;
-  /** Side of the images that it was trained on, in pixels. */
+  /** The side of the images that the model was trained on, in pixels. */
   readonly imageSize: number;
   tokenizer(): PromptTokenizer;
-  /** What it was trained to predict. */
+  /** Returns what the model was trained to predict. */
   objective(device: Device): Objective;
-  /** Its settings for sampling. */
+  /** Reads the model's settings for sampling. */
   schedulerFile(): SchedulerFile;
   /** Where the weights are: a folder, or the file that holds all parts. */
   readonly backbonePath: string;
   readonly vaePath: string;
   readonly textEncoderPaths: readonly string[];
-  /** What a negative prompt that is not given is: no text at all (states of zeros), or the empty text. */
+  /** What replaces a negative prompt that is unset: states of zeros, or the empty text. */
   readonly absentNegative: 'zeros' | 'empty text';
-  /** Returns the conditioning by the images' sizes, a row each; null for a family without. */
+  /** Returns the size conditioning, one row for each image; null for a family without. */
   readonly sizeConditioning: ((sizes: readonly ImageSizes[], device: Device) => SizeConditioning) | null;
   loadBackbone(options: PartOptions): Backbone;
   loadTextEncoder(options: PartOptions): TextEncoder;
@@ -50,29 +52,30 @@ export type SizeConditioning = Required<Pick<Conditioning, 'timeIds'>>;
 /** How images become latents and back. */
 export interface LatentSpace {
   channels: number;
-  /** Pixels that one latent stands for, in each direction. */
+  /** Pixels per latent, in each direction. */
   downsample: number;
-  /** What latents are multiplied by before the backbone sees them. */
+  /** The factor between the VAE's latents and those of the backbone (`scaling_factor`). */
   scale: number;
 }
 
-/** The one place where text is encoded. */
+/** The text encoder, or several as one. All text is encoded here. */
 export interface TextEncoder extends Disposable {
   /**
-   * @param inputIds int64 [batch, …] of the tokenizer's shape, on the encoder's device
-   * @param clipSkip layers at the end that are left out for the states, as diffusers' `clip_skip`; 0 as published
+   * Encodes text.
+   * @param inputIds int64 [batch, …tokenizer.shape], on the encoder's device
+   * @param clipSkip the number of layers at the end to leave out, as diffusers' `clip_skip`; 0 as published
    */
   condition(inputIds: Tensor, clipSkip: number): Conditioning;
   parameters(): Tensor[];
 }
 
-/** The network that predicts, with the places where adapters add to it. */
+/** The network that predicts noise or velocity, with the sites that adapters add to. */
 export interface Backbone extends Disposable {
   /**
-   * Returns what the objective's target is compared with, in the shape of `noisy` and the backbone's dtype.
+   * Returns the prediction, in the shape of `noisy` and the backbone's dtype. The loss compares it with `Objective.target`.
    * @param noisy [batch, channels, height, width]
    * @param timesteps [batch], [1] or []
-   * @param additions of adapters
+   * @param additions what adapters add to the attentions
    */
   predict(
     noisy: Tensor,

@@ -1,4 +1,4 @@
-/** @file What a diffusion model is trained to predict, and from what. */
+/** @file Training objectives: the noisy input and the prediction target of a diffusion model. */
 import type { DDPMScheduler } from '../schedulers/ddpm.js';
 import { type Device, type Generator, randint, randn, type Tensor } from '../torch/index.js';
 
@@ -13,9 +13,9 @@ export interface Objective extends Disposable {
   readonly numTrainTimesteps: number;
   /** Returns int64 [rows], 0 ≤ t < numTrainTimesteps. */
   sampleTimesteps(rows: number, options: TimestepOptions, source: RandomSource): Tensor;
-  /** Returns the latents with so much noise as their timestep [batch] asks for. */
+  /** Returns the latents with the noise of their timesteps [batch] added. */
   noisy(latents: Tensor, noise: Tensor, timesteps: Tensor): Tensor;
-  /** Returns what the backbone should predict for them. */
+  /** Returns what the backbone should predict, in the shape of the latents. */
   target(latents: Tensor, noise: Tensor, timesteps: Tensor): Tensor;
   /** Returns the Min-SNR weight of each row's loss, [batch]. */
   minSnrWeights(timesteps: Tensor, gamma: number): Tensor;
@@ -26,7 +26,7 @@ export interface RandomSource {
   device: Device;
 }
 
-/** Predicts the noise (`epsilon`) or the velocity (`v_prediction`) of DDPM, as the scheduler's config says. */
+/** Returns the objective of DDPM: predict the noise (`epsilon`) or the velocity (`v_prediction`), as the config says. */
 export function diffusionObjective(scheduler: DDPMScheduler): Objective {
   return {
     numTrainTimesteps: scheduler.numTrainTimesteps,
@@ -40,8 +40,8 @@ export function diffusionObjective(scheduler: DDPMScheduler): Objective {
 }
 
 /**
- * 'logit_normal' makes timesteps in the middle more frequent: t = σ(u), u normal with the given mean and deviation (Esser
- * et al., arXiv 2403.03206, section 3.1; 0 is no noise), of which the timestep is ⌊t · numTrainTimesteps⌋.
+ * Draws timesteps, int64 [rows]. 'logit_normal' prefers timesteps in the middle: ⌊t · numTrainTimesteps⌋ with t = σ(u) and
+ * u normal with mean logitMean and deviation logitStd (Esser et al., arXiv 2403.03206, section 3.1; t = 0 is no noise).
  */
 function sampleTimesteps(
   rows: number,
@@ -59,12 +59,12 @@ function sampleTimesteps(
 }
 
 /**
- * min(SNR, γ) / SNR where the model predicts the noise, min(SNR, γ) / (SNR + 1) where it predicts the velocity (Hang et
- * al., arXiv 2303.09556; diffusers `examples/text_to_image/train_text_to_image.py`).
+ * Returns min(SNR, γ) / SNR for noise prediction and min(SNR, γ) / (SNR + 1) for velocity prediction (Hang et al.,
+ * arXiv 2303.09556; diffusers `examples/text_to_image/train_text_to_image.py`).
  */
 function minSnrWeights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: number): Tensor {
   const snr = scheduler.signalToNoise(timesteps);
   if (scheduler.config.prediction_type === 'v_prediction') return snr.clamp(null, gamma).div(snr.add(1));
-  // The same as min(SNR, γ) / SNR, and 1 where no signal is left.
+  // min(γ / SNR, 1) equals min(SNR, γ) / SNR, and is 1 where SNR is 0.
   return snr.pow(-1).mul(gamma).clamp(null, 1);
 }

@@ -1,4 +1,4 @@
-/** @file Opens a diffusion model of any family. A new family is added here, and is one file beside this one. */
+/** @file Opens a diffusion model of any family. A new family is one file in this folder, and is added here. */
 import { assertPartsFit } from './check-parts.js';
 import type { DiffusionModel } from './model.js';
 import { openModelParts } from './model-parts.js';
@@ -6,8 +6,10 @@ import { stableDiffusion } from './stable-diffusion.js';
 import { stableDiffusionXL } from './stable-diffusion-xl.js';
 
 /**
+ * Opens a model and detects its family.
  * @param nameOrPath see `openModelParts`
- * @throws ConfigError, CheckpointError where it is none, of a family that is not supported, or its parts do not go together
+ * @throws ConfigError, CheckpointError where it is not a diffusion model, of a family that is not supported, or its parts do
+ *   not fit together
  */
 export function openDiffusionModel(nameOrPath: string): DiffusionModel {
   const parts = openModelParts(nameOrPath);

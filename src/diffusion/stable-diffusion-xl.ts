@@ -1,7 +1,6 @@
 /**
- * @file The family of Stable Diffusion XL (Podell et al., arXiv 2307.01952; diffusers StableDiffusionXLPipeline): the UNet
- * reads the hidden states before the last layer of two text encoders, and is told the second one's embedding and the sizes
- * of the image.
+ * @file The Stable Diffusion XL family (Podell et al., arXiv 2307.01952; diffusers StableDiffusionXLPipeline). The UNet
+ * reads the penultimate hidden states of two text encoders, the embedding of the second one, and the sizes of the image.
  */
 import type { CLIPTextModel } from '../models/clip/clip-text-model.js';
 import type { CLIPTextModelWithProjection } from '../models/clip/clip-text-model-with-projection.js';
@@ -24,7 +23,7 @@ export function stableDiffusionXL(parts: ModelParts): DiffusionModel {
     loadBackbone: (options) => loadUNetBackbone(parts, options),
     loadTextEncoder: (options) =>
       textEncoders(parts.loadTextEncoder(options), parts.loadSecondTextEncoder(options)),
-    // In float16 the published VAE's activations overflow (`force_upcast` of its config).
+    // The activations of the published VAE overflow in float16 (`force_upcast` in its config).
     loadVAE: (options) =>
       parts.loadVAE(options.dtype === 'float16' ? { ...options, dtype: 'float32' } : options),
   };

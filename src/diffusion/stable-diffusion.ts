@@ -1,4 +1,4 @@
-/** @file The family of Stable Diffusion 1.x and 2.x: one text encoder, whose last hidden state the UNet reads. */
+/** @file The Stable Diffusion 1.x and 2.x family: one text encoder, whose last hidden state the UNet reads. */
 import { ConfigError } from '../base/errors.js';
 import type { CLIPTextModel } from '../models/clip/clip-text-model.js';
 import { noGrad, type Tensor, tidy } from '../torch/index.js';

@@ -1,4 +1,4 @@
-/** @file What the families with a UNet have in common. */
+/** @file The parts that all families with a UNet share. */
 import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
 import type { Tensor } from '../torch/index.js';
@@ -26,6 +26,7 @@ export function openCommonParts(parts: ModelParts): CommonParts {
   };
 }
 
+/** Loads the UNet. */
 export function loadUNetBackbone(parts: ModelParts, options: PartOptions): Backbone {
   return unetBackbone(parts.loadUNet(options));
 }

@@ -10,7 +10,6 @@ import type { DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import { IPAdapterPipeline } from '../generation/pipeline.js';
-import { resolveModelPath } from '../hub/cache.js';
 import { readImage } from '../images/image.js';
 import { evaluateOptionsSchema, type ResolvedEvaluateOptions } from '../options/evaluate-options.js';
 import type { EvaluateOptions, Job } from '../options/generate-types.js';
@@ -67,10 +66,10 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
   const rows = Array.from({ length: rowCount }, (_, i) => dataset.rows.at(i) as DatasetRow);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
   const textEncoder = config.metricTextEncoder;
-  await downloadModels({ imageEncoder: metricEncoder, textEncoder }, context);
+  const paths = await downloadModels({ imageEncoder: metricEncoder, textEncoder }, context);
   using metric = ClipMetric.load(
-    resolveModelPath(metricEncoder),
-    textEncoder && resolveModelPath(textEncoder),
+    paths.get('imageEncoder') as string,
+    paths.get('textEncoder'),
     resolveTarget(config),
   );
   using pipeline = await IPAdapterPipeline.load(

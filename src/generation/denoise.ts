@@ -9,8 +9,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { ImagePrompt } from '../adapters/image-prompt.js';
 import type { Conditioning } from '../diffusion/conditioning.js';
-import type { Backbone } from '../diffusion/model.js';
-import type { AutoencoderKL } from '../models/vae/autoencoder-kl.js';
+import type { AutoencoderKL, Backbone } from '../diffusion/model.js';
 import type { NoiseSource, Sampler } from '../schedulers/sampler.js';
 import { cat, full, noGrad, type Tensor, tidy, zipTensors } from '../torch/index.js';
 

@@ -1,5 +1,5 @@
 /** @file From conditions to pictures: noise by the pictures' seeds, the denoising loop, the VAE's decoder. */
-import type { RgbImage, Size } from '../images/image.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
 import type { Sampler } from '../schedulers/sampler.js';
 import { Generator, randn, stack, type Tensor, tidy } from '../torch/index.js';
 import { type DenoiseHooks, type DenoiseSettings, decodeLatents, denoise, type Prompts } from './denoise.js';

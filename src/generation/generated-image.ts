@@ -1,6 +1,6 @@
 /** @file What a pipeline draws: RGB bytes with the settings that made them, which its PNG carries as text. */
 import { writeFile } from 'node:fs/promises';
-import type { RgbImage, Size } from '../images/image.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
 import { encodePng } from '../images/png.js';
 import type { ResolvedDrawOptions, ResolvedJob } from '../options/generate-options.js';
 import type { ImageSettings } from './conditions.js';

@@ -3,16 +3,16 @@
  * and features in files, so that the encoder need not be loaded again.
  */
 
-import type { ImageEncoder } from '../adapters/image-encoder.js';
+import type { ClipImageProcessor, ImageEncoder } from '../adapters/image-encoder.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { ImageFeature } from '../adapters/kind.js';
 import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
+import type { RgbImage } from '../base/rgb-image.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
-import { type RgbImage, readImage } from '../images/image.js';
+import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { resizeAndCrop } from '../images/resample.js';
-import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import type { ImageFit } from '../options/generate-options.js';
 import { cat, noGrad, type Tensor, tensor, tidy, zeros } from '../torch/index.js';
 

@@ -3,10 +3,14 @@ import type { z } from 'zod';
 import { adapterFileOf } from '../adapters/adapter-path.js';
 import { type ImageEncoder, openImageEncoder } from '../adapters/image-encoder.js';
 import { assertFeaturesFit, type OpenedAdapter, openAdapter } from '../adapters/open-adapter.js';
-import type { Backbone, DiffusionModel, TextEncoder } from '../diffusion/model.js';
+import type {
+  AutoencoderKL,
+  Backbone,
+  DiffusionModel,
+  PromptTokenizer,
+  TextEncoder,
+} from '../diffusion/model.js';
 import { openDiffusionModel } from '../diffusion/open-model.js';
-import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
-import type { AutoencoderKL } from '../models/vae/autoencoder-kl.js';
 import type { pipelineOptionsSchema } from '../options/generate-options.js';
 import type { SchedulerFile } from '../schedulers/config.js';
 import type { Device, DType } from '../torch/index.js';

@@ -3,9 +3,9 @@
 import type { z } from 'zod';
 import { contextDimOf, type OpenedAdapter } from '../adapters/open-adapter.js';
 import { ConfigError } from '../base/errors.js';
+import type { Size } from '../base/rgb-image.js';
 import { type RunContext, withContext } from '../base/run-context.js';
 import { downloadModels } from '../diffusion/download-models.js';
-import type { Size } from '../images/image.js';
 import {
   adapterEntries,
   drawOptionsSchema,

@@ -1,9 +1,9 @@
 /**
- * @file Bounds the memory of images that are decoded at the same time. A file of 20 kB can hold 169 megapixels, half a
- * gigabyte as bytes; and many photos that wait for their crops add up just so.
+ * @file Limits the memory of images that are decoded at the same time. A file of 20 kB can hold 169 megapixels, half a
+ * gigabyte of bytes; and many large photos at a time take as much.
  */
 
-/** In bytes. An image that takes more is decoded alone. */
+/** The limit in bytes. An image that takes more is decoded alone. */
 const BUDGET = 512 * 2 ** 20;
 
 interface Waiting {
@@ -14,7 +14,7 @@ interface Waiting {
 let taken = 0;
 const queue: Waiting[] = [];
 
-/** Runs `work` when `bytes` are free, in the order of the calls; they are taken until it has ended. */
+/** Runs `work` when `bytes` are free, in the order of the calls, and reserves them until it has ended. */
 export async function withinBudget<T>(bytes: number, work: () => Promise<T>): Promise<T> {
   await new Promise<void>((start) => {
     queue.push({ bytes, start });

@@ -1,14 +1,14 @@
-/** @file Sources of an image's bytes. */
+/** @file Sources of the bytes of images. */
 import { closeSync, openSync, read } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { regularFile } from '../base/regular-file.js';
 
-/** Where the bytes of an image are: a file, or a member of a tar or Parquet file. */
+/** The source of an image's bytes: a file, or a member of a tar or Parquet file. */
 export interface ImageSource {
-  /** Shown in messages: a path, or `shard.tar/000123.jpg`. */
+  /** The name for messages: a path, or `shard.tar/000123.jpg`. */
   readonly name: string;
-  /** The whole file's path, where the image is one: sharp reads it in its own thread, without a turn of ours. */
+  /** The path, if the image is a whole file. sharp then reads it in its own thread, without a turn of the event loop. */
   readonly file?: string;
   read(): Promise<Uint8Array>;
 }
@@ -26,9 +26,9 @@ export function sliceSource(name: string, file: string, offset: number, length: 
 const readAsync = promisify(read);
 
 /**
- * Reads bytes of a file. The file is opened each time, so that no number of shards keeps files open. Only the read
- * itself is asynchronous.
- * @throws where the file is missing or ends before
+ * Reads bytes of a file. It opens the file each time, so that many shards do not need many open files. Only the read itself
+ * is asynchronous.
+ * @throws Error where the file is missing or too short
  */
 export async function readSlice(file: string, offset: number, length: number): Promise<Uint8Array> {
   const descriptor = openSync(regularFile(file), 'r');

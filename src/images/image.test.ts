@@ -39,24 +39,28 @@ function mediaFile(...brands: string[]): Buffer {
 const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
 const lfs = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n';
 const foreign: [name: string, bytes: Buffer, reason: RegExp][] = [
-  ['heic', mediaFile('heic', 'mif1', 'heic'), /a HEIC image, which is not read: convert it to JPEG or PNG/],
+  [
+    'heic',
+    mediaFile('heic', 'mif1', 'heic'),
+    /a HEIC image, which is not supported: convert it to JPEG or PNG/,
+  ],
   ['heif', mediaFile('mif1', 'heic'), /a HEIC image/],
   ['cut-avif', mediaFile('mif1', 'avif', 'miaf'), /damaged or incomplete: get or export/],
-  ['video', mediaFile('isom', 'mp41'), /a video: take its frames out/],
+  ['video', mediaFile('isom', 'mp41'), /a video: extract its frames/],
   ['raw', mediaFile('crx ', 'isom'), /a camera's raw image/],
   ['lfs', latin1(lfs), /a Git LFS pointer.*run git lfs pull/],
   ['annex', latin1('/annex/objects/SHA256E-s1--00.jpg\n'), /a git-annex pointer.*run git annex get/],
   ['page', latin1('\n<!DOCTYPE html><html>'), /a web page \(HTML\).*download it again/],
-  ['denied', latin1('<?xml version="1.0"?><Error>AccessDenied</Error>'), /XML, as a server answers/],
+  ['denied', latin1('<?xml version="1.0"?><Error>AccessDenied</Error>'), /XML that a server sent/],
   ['empty', Buffer.alloc(0), /empty \(0 bytes\): get/],
-  ['zeros', Buffer.alloc(5000), /nothing but zeros: get/],
-  ['bmp', latin1('BM\x3a\0\0\0\0\0\0\0\x36\0\0\0'), /a BMP image, which is not read: convert it/],
+  ['zeros', Buffer.alloc(5000), /only zeros: get/],
+  ['bmp', latin1('BM\x3a\0\0\0\0\0\0\0\x36\0\0\0'), /a BMP image, which is not supported: convert it/],
   ['photoshop', latin1('8BPS\0\x01'), /a Photoshop file/],
   ['jxl', latin1('\xff\x0a\xfa\x1f'), /a JPEG XL image/],
   ['jp2', latin1('\0\0\0\x0cjP  \r\n'), /a JPEG 2000 image/],
   ['ppm', latin1('P6\n1 1\n255\nabc'), /a Netpbm image/],
   ['pdf', latin1('%PDF-1.7'), /a PDF/],
-  ['zip', latin1('PK\x03\x04\x14\0'), /an archive, or compressed/],
+  ['zip', latin1('PK\x03\x04\x14\0'), /an archive or compressed/],
 ];
 
 describe('readImage', () => {
@@ -191,13 +195,11 @@ describe('readImage', () => {
     const reason = async (name: string) =>
       (await readImage(fileSource(join(dir, name))).catch((e) => e)).reason;
     expect(await reason('images\\1.png')).toMatch(
-      /missing: its path has backslashes.*write \/.*is there then/,
+      /missing: its path has backslashes.*use \/ instead.*that file exists/,
     );
-    expect(await reason('images\\2.png')).toMatch(
-      /backslashes, as Windows writes them; write \/ in their place$/,
-    );
-    expect(await reason('cafe\u0301.png')).toMatch(/accents written in another way/);
-    expect(await reason('th\u00e9.png')).toMatch(/accents written in another way/);
+    expect(await reason('images\\2.png')).toMatch(/backslashes, as on Windows; use \/ instead$/);
+    expect(await reason('cafe\u0301.png')).toMatch(/accents encoded differently/);
+    expect(await reason('th\u00e9.png')).toMatch(/accents encoded differently/);
     expect(await reason('m\u00fc.png')).toMatch(/in Latin-1, not UTF-8: rename the file/);
     expect(await reason('none.png')).toBe('the file is missing');
   });

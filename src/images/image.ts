@@ -1,10 +1,9 @@
 /**
- * @file Read an image file into RGB bytes, exactly as Pillow's `Image.open(path).convert("RGB")` does.
+ * @file Reads an image file into RGB bytes, exactly as Pillow's `Image.open(path).convert("RGB")` does.
  *
- * sharp decodes in libuv's threads with the same libraries as Pillow, but its defaults make an image look
- * right, where Pillow's keep the stored numbers. So: embedded colour profiles and EXIF orientation are ignored,
- * alpha is cut off without compositing, and two conversions (CMYK, 16-bit grey) are Pillow's own arithmetic,
- * done here (source: Pillow `src/libImaging/Convert.c`).
+ * sharp decodes in libuv's threads with the same libraries as Pillow. Its defaults make an image look right, while Pillow
+ * keeps the stored numbers. So here embedded colour profiles and EXIF orientation are ignored, alpha is removed without
+ * compositing, and two conversions (CMYK, 16-bit grey) follow Pillow's arithmetic (Pillow `src/libImaging/Convert.c`).
  *
  * Known differences: BMP is not read; the colour under a GIF's transparent pixels is black; AVIF decodes up to
  * 79 levels off at hard edges; a PNG with a wrong checksum is refused where Pillow reads it.
@@ -14,6 +13,7 @@ import { open as openFile } from 'node:fs/promises';
 import sharp, { type Metadata, type Sharp } from 'sharp';
 import { DatasetError, isSystemError } from '../base/errors.js';
 import { NotAFileError, regularFile } from '../base/regular-file.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
 import { withinBudget } from './decode-budget.js';
 import { FAULT_BYTES, faultOf } from './image-fault.js';
 import type { ImageSource } from './image-source.js';
@@ -21,31 +21,20 @@ import { otherSpelling } from './missing-file.js';
 
 let isSharpSetUp = false;
 
-/** Sets libvips up for the whole process. At the first image, since importing this package must change nothing. */
+/** Configures libvips for the whole process, at the first image: importing this package must have no effect. */
 function setUpSharp(): void {
   if (isSharpSetUp) return;
   isSharpSetUp = true;
-  // One thread per image: many images decode at the same time, and the engine needs the other cores.
+  // One thread per image: many images are decoded at the same time, and LibTorch needs the other cores.
   sharp.concurrency(1);
   // Each image is read once per epoch: libvips's cache of open files and operations would only grow.
   sharp.cache(false);
 }
 
-/** In pixels. */
-export interface Size {
-  readonly width: number;
-  readonly height: number;
-}
-
-/** An image in memory: `data` holds height × width × 3 bytes (row-major, R G B), each 0…255. */
-export interface RgbImage extends Size {
-  readonly data: Uint8Array;
-}
-
-/** What sharp knows of an image before its pixels are decoded. */
+/** What sharp reads from the header of an image. */
 export type ImageHeader = Metadata;
 
-/** An image cannot be read; `reason` is the bare cause, for reports that give the image's name themselves. */
+/** An image cannot be read. `reason` is the cause alone, for reports that name the image themselves. */
 export class ImageError extends DatasetError {
   constructor(
     readonly image: string,
@@ -56,10 +45,10 @@ export class ImageError extends DatasetError {
   }
 }
 
-/** Pillow refuses larger images as decompression bombs (twice `Image.MAX_IMAGE_PIXELS`). */
+/** The limit above which Pillow refuses images as decompression bombs (twice `Image.MAX_IMAGE_PIXELS`). */
 const MAX_PIXELS = 2 * Math.floor(2 ** 30 / 4 / 3);
 
-/** What both sharp and Pillow decode (`heif` is AVIF here). sharp would also draw SVG, which is no photograph. */
+/** The formats that both sharp and Pillow decode (`heif` is AVIF here). sharp could also render SVG. */
 const FORMATS = new Set(['jpeg', 'png', 'webp', 'gif', 'tiff', 'heif']);
 
 /**
@@ -71,8 +60,8 @@ export function readImage(source: ImageSource): Promise<RgbImage> {
 }
 
 /**
- * Decodes an image for `use`. Images wait here for the memory of others that are in use.
- * @param use makes something smaller of it, and must not read another image itself
+ * Decodes an image and calls `use` with it. It waits while other images take too much memory.
+ * @param use makes a smaller result of the image; it must not read another image itself
  * @throws ImageError as `readImage`, and what `use` throws
  */
 export async function useImage<T>(
@@ -85,8 +74,8 @@ export async function useImage<T>(
 }
 
 /**
- * Returns the size that `readImage` gives, from the header alone: the rest of the image may be damaged.
- * @throws ImageError as `readImage`, where that shows in the header
+ * Returns the size of an image from its header alone; the rest of the image may be damaged.
+ * @throws ImageError as `readImage`, for faults of the header
  */
 export function readImageSize(source: ImageSource): Promise<Size> {
   return orImageError(source, async () => {
@@ -106,7 +95,7 @@ async function orImageError<T>(source: ImageSource, read: () => Promise<T>): Pro
 
 async function open(source: ImageSource): Promise<{ image: Sharp; header: ImageHeader }> {
   setUpSharp();
-  // sharp would wait for the writer of a named pipe, in a thread that all others need.
+  // regularFile refuses named pipes, on which sharp would block one of libuv's few threads.
   const input = source.file === undefined ? await readBytes(source) : regularFile(source.file);
   // 'error' refuses what Pillow refuses, truncated files above all. The stricter default, 'warning', would also
   // refuse images that Pillow reads, such as a JPEG with a few damaged blocks.
@@ -117,16 +106,16 @@ async function open(source: ImageSource): Promise<{ image: Sharp; header: ImageH
   return { image, header };
 }
 
-/** Refuses a PNG that is cut off long before its last pixel, before memory is allocated for all of them. */
+/** Refuses a PNG that is far too small for its pixels, before memory is allocated for all of them. */
 function assertHolds({ width, height }: ImageHeader, input: string | Uint8Array): void {
-  // A pixel has one bit or more, and deflate compresses 1032 bytes into one at most.
+  // A pixel takes at least one bit, and deflate compresses by a factor of at most 1032.
   const needed = (width * height) / 8 / 1032;
   if (needed < 1000) return;
   const size = typeof input === 'string' ? statSync(input).size : input.length;
   if (size < needed) throw new Error(`Expected at least ${needed} bytes but the file has ${size}`);
 }
 
-/** The bytes of an image that is part of a file. What refuses them, says why in words of its own. */
+/** Reads the bytes of an image that is part of a file. Errors of the source, such as a tar's, become the reason. */
 async function readBytes(source: ImageSource): Promise<Uint8Array> {
   try {
     return await source.read();
@@ -136,7 +125,7 @@ async function readBytes(source: ImageSource): Promise<Uint8Array> {
   }
 }
 
-/** Memory that decoding takes at most, measured: what cannot be decoded in rows is in memory twice or more. */
+/** Returns the peak memory of decoding, as measured: formats that are not decoded row by row need it twice or more. */
 function decodingBytes({ width, height, format, isProgressive, space }: ImageHeader): number {
   const inRows = (format === 'jpeg' || format === 'png' || format === 'tiff') && !isProgressive;
   const perPixel = inRows ? (space === 'cmyk' || space === 'grey16' ? 7 : 3) : 8;
@@ -146,7 +135,7 @@ function decodingBytes({ width, height, format, isProgressive, space }: ImageHea
 async function decode(source: ImageSource, image: Sharp, header: ImageHeader): Promise<RgbImage> {
   const { space, channels } = header;
   if (space === 'cmyk') {
-    // Without the pipeline colour space libvips would go through an ICC profile, and not by Pillow's formula.
+    // Without the pipeline colour space libvips would convert by an ICC profile instead of Pillow's formula.
     const { data, info } = await image
       .pipelineColourspace('cmyk')
       .toColourspace('cmyk')
@@ -170,7 +159,7 @@ async function decode(source: ImageSource, image: Sharp, header: ImageHeader): P
   return { data, width: info.width, height: info.height };
 }
 
-/** Pillow's `cmyk2rgb`: channel = (255 − K) − C·(255 − K)/255, the division rounded as in `MULDIV255`. */
+/** Converts as Pillow's `cmyk2rgb`: channel = (255 − K) − C·(255 − K)/255, the division rounded as in `MULDIV255`. */
 function cmykToRgb(cmyk: Uint8Array, channels: number): Uint8Array {
   const pixels = cmyk.length / channels;
   const rgb = new Uint8Array(pixels * 3);
@@ -184,7 +173,7 @@ function cmykToRgb(cmyk: Uint8Array, channels: number): Uint8Array {
   return rgb;
 }
 
-/** Pillow clips 16-bit grey to 8 bits instead of scaling it, so almost every such image is nearly white. */
+/** Converts as Pillow, which clips 16-bit grey to 8 bits instead of scaling it: almost every such image is nearly white. */
 function grey16ToRgb(bytes: Uint8Array): Uint8Array {
   const grey = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const rgb = new Uint8Array((bytes.length / 2) * 3);
@@ -195,9 +184,9 @@ function grey16ToRgb(bytes: Uint8Array): Uint8Array {
 }
 
 /**
- * Why an image cannot be read, as the second half of a sentence. Of sharp's words only those that it chooses by itself
- * are used, and what the file is shows from its bytes: libvips keeps one list of errors for all threads, so that the rest
- * of the message may be about another image that fails at the same time.
+ * Returns why an image cannot be read, as the second half of a sentence. Only one of sharp's own messages is used, and the
+ * rest comes from the bytes of the file: libvips keeps one list of errors for all threads, so its messages may be about
+ * another image.
  */
 async function reasonOf(error: unknown, source: ImageSource): Promise<string> {
   if (error instanceof NotAFileError) return error.message;
@@ -215,7 +204,7 @@ async function reasonOf(error: unknown, source: ImageSource): Promise<string> {
   return faultOf(head);
 }
 
-/** The first bytes of an image's file. */
+/** Returns the first bytes of an image's file. */
 async function headOf(source: ImageSource): Promise<Uint8Array> {
   if (source.file === undefined) return (await source.read()).subarray(0, FAULT_BYTES);
   const handle = await openFile(source.file);

@@ -1,6 +1,7 @@
-/** @file Mirrors an image: left and right exchanged (torchvision `RandomHorizontalFlip`). */
-import type { RgbImage } from './image.js';
+/** @file Mirrors images (torchvision `RandomHorizontalFlip`). */
+import type { RgbImage } from '../base/rgb-image.js';
 
+/** Returns a copy of the image with left and right exchanged. */
 export function mirror({ data, width, height }: RgbImage): RgbImage {
   const mirrored = new Uint8Array(data.length);
   const last = 3 * (width - 1);

@@ -1,17 +1,17 @@
 /**
- * @file Bytes to normalised floats: what torchvision's `ToTensor` + `Normalize` and transformers' `rescale` +
- * `normalize` do to an image, through one table of 3 × 256 float32 values.
+ * @file Converts bytes to normalised floats, as torchvision's `ToTensor` + `Normalize` and transformers' `rescale` +
+ * `normalize` do, by a table of 3 × 256 float32 values.
  */
-import type { RgbImage } from './image.js';
+import type { RgbImage } from '../base/rgb-image.js';
 
-/** A table of 3 × 256 values: the float for every byte of red, then green, then blue. */
+/** A table of 3 × 256 floats: one for each byte of red, then of green, then of blue. */
 export type PixelTable = Float32Array;
 
 /**
- * The table of `(byte × scale − mean) / std`, with the rounding to float32 after each step that the Python
- * libraries have.
- * @param scale multiplies a byte, usually 1/255
- * @param mean and `std`: one number for each of red, green, blue, in units of the scaled byte
+ * Returns the table of `(byte × scale − mean) / std`, rounded to float32 after each operation, as in the Python libraries.
+ * @param scale the factor of a byte, usually 1/255
+ * @param mean the mean of red, green and blue, in units of the scaled byte
+ * @param std the standard deviation of red, green and blue, in the same units
  */
 export function pixelTable(scale: number, mean: readonly number[], std: readonly number[]): PixelTable {
   const table = new Float32Array(3 * 256);
@@ -26,7 +26,7 @@ export function pixelTable(scale: number, mean: readonly number[], std: readonly
   return table;
 }
 
-/** Writes `image` (height × width × 3 bytes) into `out` at `offset` as 3 × height × width floats by `table`. */
+/** Converts `image` (height × width × 3 bytes) by `table` and writes 3 × height × width floats into `out` at `offset`. */
 export function writePlanar(image: RgbImage, table: PixelTable, out: Float32Array, offset: number): void {
   const { data } = image;
   const plane = image.width * image.height;

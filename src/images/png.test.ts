@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
-import type { RgbImage } from './image.js';
+import type { RgbImage } from '../base/rgb-image.js';
 import { contactSheet, encodePng } from './png.js';
 
 const image = (width: number, height: number, byte: number): RgbImage => ({

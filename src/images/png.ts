@@ -1,7 +1,7 @@
 /** @file PNG files with text in them (W3C PNG, third edition, sections 5 and 11.3.3), and contact sheets. */
 import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
-import type { RgbImage } from './image.js';
+import type { RgbImage } from '../base/rgb-image.js';
 
 /** Signature and header come first in every PNG: 8 bytes, and 25 of the IHDR chunk. */
 const HEADER_BYTES = 33;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { RgbImage } from './image.js';
+import type { RgbImage } from '../base/rgb-image.js';
 import { type ResampleFilter, resizeAndCrop } from './resample.js';
 
 /** An image whose channels hold `grey`, row-major. */

@@ -1,16 +1,15 @@
 /**
- * @file Resize and crop RGB images with Pillow's resampling, bit for bit.
+ * @file Resizes and crops RGB images with Pillow's resampling, bit for bit.
  *
- * Pillow (source: `src/libImaging/Resample.c`) works in fixed point: coefficients are rounded to 22 fractional
- * bits, rows are resampled first, and the result between the two passes is rounded to bytes. ATen's antialiased
- * operators use floating point and round once, sharp's kernels differ more; either is off by one level in many
- * pixels. Coefficients are made here, and the addon sums: this gives the very bytes the original trains on, and costs
- * less than the decoding does.
+ * Pillow (`src/libImaging/Resample.c`) uses fixed-point numbers: it rounds coefficients to 22 fractional bits, resamples
+ * the rows first, and rounds to bytes between the two passes. ATen's antialiased operators use floating point and round
+ * once, and sharp's kernels differ more; both are off by one level in many pixels. Here the coefficients are computed, and
+ * the addon sums. The result equals the bytes that the original trains on, and costs less than decoding.
  */
+import type { RgbImage, Size } from '../base/rgb-image.js';
 import { type FixedPointFilter, resampleBytes, resampleBytesAsync } from '../torch/index.js';
-import type { RgbImage, Size } from './image.js';
 
-/** A rectangle in pixels: `left` columns and `top` rows are cut away before it. */
+/** A rectangle in pixels, from column `left` and row `top`. */
 export interface Rectangle {
   readonly left: number;
   readonly top: number;
@@ -48,8 +47,8 @@ const KERNELS: Record<ResampleFilter, Kernel> = {
 const PRECISION_BITS = 22;
 
 /**
- * Coefficients of output positions `start` … `start + count - 1` when `inSize` samples become `outSize`.
- * Shrinking widens the kernel by the scale (antialiasing); enlarging leaves it as it is.
+ * Returns the coefficients of output positions `start` … `start + count - 1` for resizing `inSize` samples to `outSize`.
+ * For shrinking, the kernel is widened by the scale (antialiasing); for enlarging, it is not.
  */
 function coefficients(
   inSize: number,
@@ -89,7 +88,7 @@ function coefficients(
   return table;
 }
 
-/** The coefficients of a size that stays: every output is the input at its own position. */
+/** Returns the coefficients for an unchanged size: every output is the input at the same position. */
 function identity(start: number, count: number): FixedPointFilter {
   return {
     first: Int32Array.from({ length: count }, (_, i) => start + i),
@@ -98,23 +97,23 @@ function identity(start: number, count: number): FixedPointFilter {
   };
 }
 
-/** A new size, and the part of the image in it that is wanted. */
+/** A new size, and the part of the resized image to keep. */
 export interface Resizing extends Size {
-  /** Must lie inside the new size. */
+  /** The part to keep, which must lie inside the new size. */
   readonly crop: Rectangle;
   readonly filter: ResampleFilter;
 }
 
 /**
- * Resizes `image` and returns the part of the result inside the crop; only the rows and columns that it needs are
- * computed. Equals Pillow's `image.resize((width, height), filter).crop(…)`.
+ * Resizes `image` and returns the part of the result inside the crop. It equals Pillow's
+ * `image.resize((width, height), filter).crop(…)`, but computes only the rows and columns of the crop.
  */
 export function resizeAndCrop(image: RgbImage, resizing: Resizing): RgbImage {
   const { width, height } = resizing.crop;
   return { data: resampleBytes(...passes(image, resizing)), width, height };
 }
 
-/** The same in one of Node's threads. */
+/** Does the same in one of Node's threads. */
 export async function resizeAndCropAsync(image: RgbImage, resizing: Resizing): Promise<RgbImage> {
   const { width, height } = resizing.crop;
   return { data: await resampleBytesAsync(...passes(image, resizing)), width, height };

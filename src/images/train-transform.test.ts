@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { maxDifference, readGolden, SAMPLE_IMAGES } from '../../test/data-support.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
 import { op, type Tensor, tensor, tidy } from '../torch/index.js';
-import { type RgbImage, readImage, type Size } from './image.js';
+import { readImage } from './image.js';
 import { fileSource } from './image-source.js';
 import { writePlanar } from './pixels.js';
 import { shortestEdge, TRAIN_PIXELS, trainCrop } from './train-transform.js';

@@ -1,28 +1,30 @@
 /**
- * @file The image a diffusion model trains on: resized to cover a square, or the shape of a bucket, the centre cut out,
- * values in [-1, 1].
+ * @file The transform of training images: resizes an image to cover a square or a bucket, crops the centre, and scales the
+ * values to [-1, 1].
  *
  * Source: torchvision `transforms/functional.py` (`resize` with one number, `center_crop`) with a PIL image and
  * bilinear interpolation, then `ToTensor` and `Normalize([0.5], [0.5])`.
  */
-import type { RgbImage, Size } from './image.js';
+
+import type { RgbImage, Size } from '../base/rgb-image.js';
+import { roundHalfToEven } from '../base/round.js';
 import { pixelTable } from './pixels.js';
 import { type Resizing, resizeAndCrop, resizeAndCropAsync } from './resample.js';
 
 /** Byte → (byte/255 − 0.5) / 0.5, in [-1, 1]. */
 export const TRAIN_PIXELS = pixelTable(1 / 255, [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]);
 
-/** The centre of `image` that has `size`, after `image` is resized to cover just that (up or down). */
+/** Resizes `image` (up or down) so that it just covers `size`, and returns the centre of that size. */
 export function trainCrop(image: RgbImage, size: Size): RgbImage {
   return resizeAndCrop(image, trainResizing(image, size));
 }
 
-/** The same in one of Node's threads. */
+/** Does the same in one of Node's threads. */
 export function trainCropAsync(image: RgbImage, size: Size): Promise<RgbImage> {
   return resizeAndCropAsync(image, trainResizing(image, size));
 }
 
-/** The size of the resized image, and where in it the crop is. */
+/** Returns the size of the resized image, and the crop in it. Offsets are rounded as by Python's `round`. */
 export function trainResizing(image: Size, size: Size): Resizing {
   const { width, height } = covering(image, size);
   const crop = {
@@ -33,21 +35,14 @@ export function trainResizing(image: Size, size: Size): Resizing {
   return { width, height, crop, filter: 'bilinear' };
 }
 
-/** The size of `image` with its shorter side at `size`. */
+/** Returns the size of `image` after resizing its shorter side to `size`. */
 export function shortestEdge(image: Size, size: number): Size {
   return covering(image, { width: size, height: size });
 }
 
-/** The smallest size of `image` that covers `size`: one side is equal, the longer one is cut to a whole number, not rounded. */
+/** Returns the smallest size in the shape of `image` that covers `size`. The longer side is truncated, not rounded. */
 function covering(image: Size, { width, height }: Size): Size {
   return image.width * height <= width * image.height
     ? { width, height: Math.trunc((width * image.height) / image.width) }
     : { width: Math.trunc((height * image.width) / image.height), height };
-}
-
-/** Python's `round`: the crop's offset is a multiple of one half, and halves go to the even neighbour. */
-function roundHalfToEven(x: number): number {
-  const floor = Math.floor(x);
-  if (x - floor !== 0.5) return Math.round(x);
-  return floor % 2 === 0 ? floor : floor + 1;
 }

@@ -228,6 +228,6 @@ describe('adapters', () => {
       { image: 'b', weight: 2 },
     ]);
     expect(weighted({ images: ['a'] })).toEqual([{ image: 'a', weight: 1 }]);
-    expect(() => weighted({ images: ['a'], weights: [1, 2] })).toThrow(/2 of them for 1 --images/);
+    expect(() => weighted({ images: ['a'], weights: [1, 2] })).toThrow(/2 values for 1 --images/);
   });
 });

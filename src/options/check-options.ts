@@ -1,4 +1,4 @@
-/** @file The options of checking a dataset: those of training that say what is read, and how it is batched. */
+/** @file The options of a dataset check: the training options that decide what is read and how it is batched. */
 import { path } from './options.js';
 import { trainOptionsSchema } from './train-options.js';
 

@@ -1,12 +1,12 @@
 /** @file The options of a pipeline and of what it generates: names, ranges, defaults. Unknown keys are errors. */
 import { z } from 'zod';
 import { ConfigError } from '../base/errors.js';
-import type { RgbImage } from '../images/image.js';
+import type { RgbImage } from '../base/rgb-image.js';
 import { samplerNames } from '../schedulers/config.js';
 import type { Job } from './generate-types.js';
 import { clipSkip, count, number, path, seed, side, targetOptions, whole } from './options.js';
 
-/** An adapter and what its images are encoded by. */
+/** An adapter and its image encoder. */
 const loadedAdapter = {
   adapter: path.describe('IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub'),
   imageEncoder: path
@@ -22,7 +22,7 @@ const range = z
   .tuple([fraction, fraction], 'must be two numbers, [start, end]')
   .refine(([start, end]) => start <= end, 'must not end before it starts');
 
-/** What an adapter makes of its images. */
+/** The image prompt of an adapter. */
 const imagePrompt = {
   images: z
     .array(
@@ -64,12 +64,12 @@ export const imageFit = z
   .default('crop')
   .describe('reference images that are not square: crop keeps the middle, resize squeezes the whole');
 
-/** How an image that is not square becomes so. */
+/** How an image that is not square becomes square. */
 export type ImageFit = z.output<typeof imageFit>;
 
-/** How images are generated, whatever they show. */
 const pair = z.tuple([whole(0, 100_000), whole(0, 100_000)], 'must be two whole numbers');
 
+/** How images are generated, independent of their content. */
 export const drawOptionsSchema = z.strictObject({
   negativePrompt: z
     .string(noText)
@@ -92,7 +92,7 @@ export const drawOptionsSchema = z.strictObject({
   batchSize: count.default(4).describe('images generated at the same time'),
 });
 
-/** What one image shows. */
+/** The content of one image. */
 const subject = {
   prompt: z.string(noText).default('').describe('text that the images follow'),
   seed: seed.default(0).describe('seed of the noise'),
@@ -102,7 +102,7 @@ const subject = {
 
 export const jobSchema = z.strictObject(subject);
 
-/** What a loaded pipeline takes. */
+/** The options of a loaded pipeline. */
 export const promptOptionsSchema = z.strictObject({
   ...subject,
   adapters: z.array(z.strictObject(imagePrompt)).optional().describe(adaptersText),
@@ -110,7 +110,7 @@ export const promptOptionsSchema = z.strictObject({
   ...drawOptionsSchema.shape,
 });
 
-/** Models and prompts together. */
+/** The options of models and prompts. */
 export const generateOptionsSchema = z.strictObject({
   ...pipelineOptionsSchema.shape,
   ...promptOptionsSchema.shape,
@@ -120,12 +120,12 @@ export const generateOptionsSchema = z.strictObject({
     .describe(adaptersText),
 });
 
-/** A loaded adapter's options; of them `adapter` is there in an entry of `adapters`. */
+/** The options that load an adapter. An entry of `adapters` always has `adapter`. */
 export type LoadedAdapter = Partial<z.output<z.ZodObject<typeof loadedAdapter>>>;
 export type ImagePromptOptions = z.output<z.ZodObject<typeof imagePrompt>>;
 export type ResolvedDrawOptions = z.output<typeof drawOptionsSchema>;
 
-/** A job whose images have their weights. */
+/** A job with the weight of each image. */
 export interface ResolvedJob {
   prompt: string;
   imagePrompts: readonly WeightedImage[];
@@ -138,9 +138,9 @@ export interface WeightedImage {
 }
 
 /**
- * The entries of `adapters`, or the one that the short forms stand for, or none.
- * @param keys the short forms
- * @throws ConfigError where both are given
+ * Returns the entries of `adapters`, or the one entry that the short forms make, or none.
+ * @param keys the names of the short forms
+ * @throws ConfigError where `adapters` and a short form are both set
  */
 export function adapterEntries<E extends object>(
   { adapters, ...options }: E & { adapters?: readonly E[] | undefined },
@@ -156,11 +156,11 @@ export function adapterEntries<E extends object>(
   return [...adapters];
 }
 
-/** @throws ConfigError where there is not a weight for each image */
+/** Returns the images with their weights, by default 1. @throws ConfigError where weights and images differ in number */
 export function weighted({ images = [], weights = [] }: Pick<Job, 'images' | 'weights'>): WeightedImage[] {
   if (weights.length > 0 && weights.length !== images.length)
     throw new ConfigError(
-      `--weights (weights) has ${weights.length} of them for ${images.length} --images (images); give one for each, or none`,
+      `--weights (weights) has ${weights.length} values for ${images.length} --images (images); give one for each image, or none`,
     );
   return images.map((image, i) => ({ image, weight: weights[i] ?? 1 }));
 }

@@ -1,5 +1,5 @@
 /** @file Written by tools/option-types.ts from the schemas; not to be edited. */
-import type { RgbImage } from '../images/image.js';
+import type { RgbImage } from '../base/rgb-image.js';
 
 /** The options of `generate`: models and prompts. */
 export interface GenerateOptions {

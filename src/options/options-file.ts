@@ -1,6 +1,6 @@
 /**
- * @file Options in a YAML or JSON file (JSON is YAML): read with the place of each, for errors, and written so that a run
- * can be repeated.
+ * @file Reads options from a YAML or JSON file (JSON is YAML) with the place of each, for errors, and writes them, so that a
+ * run can be repeated.
  */
 import { readFileSync } from 'node:fs';
 import {
@@ -19,17 +19,16 @@ import { regularFile } from '../base/regular-file.js';
 import { aliasesOf } from './aliases.js';
 import { suggestion } from './options.js';
 
-/** What a file says, and where, by the options' names or aliases in camelCase. */
+/** The options of a file and their places, by name or alias in camelCase. */
 export interface FileOptions {
   options: Record<string, unknown>;
-  /** An option as the file has it, with its place: 'batch_size in run.yaml:3:16'. */
+  /** The option as it is written in the file, with its place: 'batch_size in run.yaml:3:16'. */
   places: ReadonlyMap<string, string>;
 }
 
 /**
- * The options of a file. Names may be written as in the library or as the flags: `batchSize`, `batch_size`,
- * `batch-size`; aliases are taken too. Values are not checked yet. Relative paths among them are left as they are: they
- * count from the current directory, as those of flags do.
+ * Returns the options of a file. Names may be written `batchSize`, `batch_size` or `batch-size`, and may be aliases. Values
+ * are not checked yet. Relative paths stay as they are: like those of flags, they are relative to the current directory.
  * @throws ConfigError with file, line and column where it is not a mapping, or a name is unknown or given twice
  */
 export function readOptionsFile(file: string, schema: z.ZodObject): FileOptions {
@@ -74,7 +73,7 @@ export function readOptionsFile(file: string, schema: z.ZodObject): FileOptions 
   return { options: Object.fromEntries(options), places };
 }
 
-/** @throws ConfigError where nothing can be made of it, nesting without end say */
+/** @throws ConfigError where the text cannot be parsed, for example because it is nested too deeply */
 function parse(text: string, lineCounter: LineCounter, file: string): Document.Parsed {
   try {
     return parseDocument(text, { lineCounter, prettyErrors: false });
@@ -83,7 +82,7 @@ function parse(text: string, lineCounter: LineCounter, file: string): Document.P
   }
 }
 
-/** @throws ConfigError for an alias without its anchor, aliases that grow without end, and a merge of what is no mapping */
+/** @throws ConfigError for an alias without an anchor, aliases that expand too far, and a merge of a value that is not a mapping */
 function contentOf(value: ParsedNode | null, document: Document, shown: string): unknown {
   try {
     return camelKeys(value?.toJS(document) ?? null);
@@ -92,7 +91,7 @@ function contentOf(value: ParsedNode | null, document: Document, shown: string):
   }
 }
 
-/** The same with the names of options inside, of an entry of `adapters` say, as in the library. */
+/** Returns the value with the keys of all mappings in it in camelCase, such as those in `adapters`. */
 function camelKeys(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(camelKeys);
   if (typeof value !== 'object' || value === null) return value;
@@ -115,12 +114,12 @@ function readText(file: string): string {
   }
 }
 
-/** Options as YAML that `readOptionsFile` reads, with the flags' names; those without a value are left out. */
+/** Returns options as YAML that `readOptionsFile` reads, in snake_case. Options without a value are left out. */
 export function optionsYaml(options: Readonly<Record<string, unknown>>): string {
   const named = Object.entries(options).map(([key, value]) => [
     key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
     value,
   ]);
-  // Quotes what only older YAML takes for something else: `no`.
+  // Quotes words that YAML 1.1 reads as booleans, such as `no`.
   return stringify(Object.fromEntries(named), { compat: 'yaml-1.1' });
 }

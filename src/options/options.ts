@@ -1,4 +1,4 @@
-/** @file Options of every command: how they are checked, and what they have in common. */
+/** @file Checks the options of every command, and defines the options that commands share. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -22,28 +22,28 @@ export function whole(least: number, most = 1e9): z.ZodInt {
 /** A number from `least` to `most`, both included. */
 export function number(least: number, most: number): z.ZodNumber {
   const range = `must be a number from ${least} to ${most.toLocaleString('en')}`;
-  // What holds several such numbers is not looked at as a whole where one is wrong.
+  // With abort, the checks of a tuple of such numbers do not run where one of them is wrong.
   const wrong = { error: range, abort: true };
   return z.number(range).min(least, wrong).max(most, wrong);
 }
 
 export const count = whole(1);
-/** Larger images than the memory of any machine has room to compute. */
+/** The side of an image. The limit is above what fits into the memory of any machine. */
 export const side = whole(1, 8192);
-/** Layers of the text encoder. */
+/** How many of the text encoder's last layers are left out. */
 export const clipSkip = whole(0, 100)
   .default(0)
   .describe("layers at the end of the text encoder to leave out, as diffusers' clip_skip");
-/** Half of what a float counts exactly, so that the seeds of further images are whole numbers as well. */
+/** A seed. At most half of the whole numbers that a float64 represents, so that seed + n is one as well. */
 export const seed = whole(0, 2 ** 52);
 export const flag = z.boolean('must be true or false');
 
-/** The name of an option as a flag: `batchSize` → `--batch-size`. */
+/** Returns an option's name as a flag: `batchSize` → `--batch-size`. */
 export function flagOf(key: string): string {
   return `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
-/** What is trained on or measured. */
+/** The options that name a dataset. */
 export const datasetOptions = {
   dataset: z
     .union([path.transform((one) => [one]), z.array(path).min(1, 'must name one dataset at least')], {
@@ -52,7 +52,7 @@ export const datasetOptions = {
     .describe(
       'folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar; - is a tar on standard input (train); several are joined',
     ),
-  // The original takes an empty one for the current directory.
+  // In the original, an empty path is the current directory.
   datasetRoot: z
     .string('must be a path')
     .transform(expandHome)
@@ -60,7 +60,7 @@ export const datasetOptions = {
     .describe("folder that image_file in a JSON dataset is relative to; default: the JSON file's folder"),
 };
 
-/** Where a model runs, and in which precision. */
+/** The device and precision of models. */
 export const targetOptions = {
   device: z
     .string()
@@ -74,12 +74,12 @@ export const targetOptions = {
   threads: whole(1, 1024).optional().describe('CPU threads of LibTorch; default: all cores'),
 };
 
-/** How a call's options are named in errors: by key in a call, as a flag on a command line, with its place from a file. */
+/** Returns an option's name for errors: its key in a call, its flag on a command line, its place in a file. */
 export type ShownAs = (key: string) => string;
 
 /**
- * The options with aliases resolved and every default filled in.
- * @throws ConfigError that names every option at fault, what it takes and what it got
+ * Returns the options without aliases and with every default filled in.
+ * @throws ConfigError that names every wrong option, its value and what it takes
  */
 export function resolveOptions<S extends z.ZodObject>(
   schema: S,
@@ -88,29 +88,29 @@ export function resolveOptions<S extends z.ZodObject>(
 ): z.output<S> {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw new ConfigError(`The options are ${shown(options)}; they must be an object such as { seed: 1 }`);
-  const given = options as Record<string, unknown>;
-  const named = resolveAliases(schema, given, shownAs);
+  const written = options as Record<string, unknown>;
+  const named = resolveAliases(schema, written, shownAs);
   const parsed = schema.safeParse(named, { error: expectation });
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map((issue) => {
     if (issue.code === 'unrecognized_keys') {
-      // Those of an option's own parts have other names beside them.
+      // Suggest names of options only for options, not for keys inside of one.
       const known = issue.path.length === 0 ? Object.keys(schema.shape) : [];
       return issue.keys.map((key) => `Unknown option ${key}${suggestion(key, known)}`).join('\n');
     }
     const [key = '', ...inner] = issue.path as [string, ...PropertyKey[]];
     const whole = named[key];
     if (whole === undefined) return `${shownAs(key)} is required: ${schema.shape[key]?.description ?? ''}`;
-    // The name that was given for it: its own, an alias, or the alias of an element, whose value is named without index.
-    const written = Object.keys(given).find((name) => {
+    // The name that the user wrote: the option's, an alias, or the alias of an element, which is shown without an index.
+    const writtenName = Object.keys(written).find((name) => {
       const { option, element } = optionOf(schema, name);
-      return given[name] !== undefined && option === key && (element === undefined || element === inner[0]);
+      return written[name] !== undefined && option === key && (element === undefined || element === inner[0]);
     });
-    const name = shownAs(written ?? key);
-    if (written !== undefined && optionOf(schema, written).element !== undefined)
-      return `${name} is ${shown(given[written])}; it ${issue.message}`;
+    const name = shownAs(writtenName ?? key);
+    if (writtenName !== undefined && optionOf(schema, writtenName).element !== undefined)
+      return `${name} is ${shown(written[writtenName])}; it ${issue.message}`;
     const value = inner.reduce(partOf, whole);
-    // A part that is not in what was given was made of it, such as the second of 'a,b'.
+    // A part that is not in the value was parsed from it, such as the second of 'a,b': show the whole value.
     if (value === undefined) return `${name} is ${shown(whole)}; it ${issue.message}`;
     const index = inner.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`));
     return `${name}${index.join('')} is ${shown(value)}; it ${issue.message}`;
@@ -122,7 +122,7 @@ function partOf(whole: unknown, part: PropertyKey): unknown {
   return typeof whole === 'object' && whole !== null ? Reflect.get(whole, part) : undefined;
 }
 
-/** What an option takes, where its schema has no words of its own. */
+/** Returns what an option takes, for issues whose schema has no message. */
 function expectation(issue: z.core.$ZodRawIssue): string | undefined {
   if (issue.code === 'invalid_value') return `must be one of ${issue.values.join(', ')}`;
   if (issue.code === 'invalid_type' && issue.expected !== 'never') {
@@ -132,7 +132,7 @@ function expectation(issue: z.core.$ZodRawIssue): string | undefined {
   return undefined;
 }
 
-/** '; did you mean learning_rate?', written as the unknown name is; nothing where no key is near. */
+/** Returns '; did you mean learning_rate?', in the spelling of the unknown name; '' where no key is similar. */
 export function suggestion(unknown: string, keys: readonly string[]): string {
   const nearest = nearestName(unknown, keys);
   if (nearest === undefined) return '';
@@ -144,7 +144,7 @@ export function suggestion(unknown: string, keys: readonly string[]): string {
   return `; did you mean ${written}?`;
 }
 
-/** As JSON; the bytes of an image are left out, and what JSON has no word for is written as JavaScript does. */
+/** Returns a value as JSON, without the bytes of images; values that JSON lacks are written as in JavaScript. */
 function shown(value: unknown): string {
   if (typeof value === 'number' || typeof value === 'bigint' || value === undefined) return String(value);
   try {

@@ -14,14 +14,14 @@ import {
   whole,
 } from './options.js';
 
-/** Numbers of one sign; what is too large shows as a loss that is not finite. */
+/** Numbers without an upper limit: a value that is too large shows as a loss that is not finite. */
 const positive = z.number('must be a number above 0').positive('must be above 0');
 const notNegative = z.number('must be a number, at least 0').min(0, 'must be at least 0');
 const decayRate = notNegative.lt(1, 'must be below 1');
 
 /**
- * What the UNet and the adapter take of a row, each from a frozen encoder of its own. Images come first: a row whose
- * image cannot be read has no need of its caption.
+ * The parts of a row that frozen encoders encode: latents for the UNet, image features for the adapter, text states. Images
+ * come first, since the caption of a row is not needed if its image cannot be read.
  */
 export const parts = ['latents', 'image', 'text'] as const;
 export type Part = (typeof parts)[number];
@@ -144,7 +144,7 @@ export const trainOptionsSchema = z.strictObject({
       'resume from this checkpoint; without a value or latest: from the newest one in --output-dir; auto: likewise, or from the start where there is none',
     ),
   cache: z
-    // A list is what it resolves to: resolved options are options again, and a run can be repeated from them.
+    // It also accepts a list, which it resolves to, so that resolved options can be used as options again.
     .union([z.string(), z.array(z.string())], 'must be a list')
     .transform((list) => [list].flat().flatMap((some) => some.split(',')))
     .pipe(z.array(z.enum(parts)))
@@ -191,16 +191,16 @@ export const trainOptionsSchema = z.strictObject({
   threads: targetOptions.threads,
 });
 
-/** With every default filled in. */
+/** The options with every default filled in. */
 export type ResolvedTrainOptions = z.output<typeof trainOptionsSchema>;
 
-type Acts = (options: ResolvedTrainOptions) => boolean;
-const validates: Acts = ({ validationImages }) => validationImages.length > 0;
-const warmsUp: Acts = ({ lrScheduler }) => lrScheduler !== 'constant';
-const isLogitNormal: Acts = ({ timestepSampling }) => timestepSampling === 'logit_normal';
+type HasEffect = (options: ResolvedTrainOptions) => boolean;
+const validates: HasEffect = ({ validationImages }) => validationImages.length > 0;
+const warmsUp: HasEffect = ({ lrScheduler }) => lrScheduler !== 'constant';
+const isLogitNormal: HasEffect = ({ timestepSampling }) => timestepSampling === 'logit_normal';
 
-/** When an option that depends on others has an effect. */
-const conditional: Readonly<Partial<Record<keyof ResolvedTrainOptions, Acts>>> = {
+/** Whether an option that depends on others has an effect. */
+const conditional: Readonly<Partial<Record<keyof ResolvedTrainOptions, HasEffect>>> = {
   lrWarmupSteps: warmsUp,
   lrNumCycles: ({ lrScheduler }) => lrScheduler === 'cosine_with_restarts',
   lrPower: ({ lrScheduler }) => lrScheduler === 'polynomial',
@@ -219,10 +219,10 @@ const conditional: Readonly<Partial<Record<keyof ResolvedTrainOptions, Acts>>> =
   validationSamplingSteps: validates,
 };
 
-/** The options that have an effect, beside the others as they are. */
-export function actingOptions(options: ResolvedTrainOptions): Partial<ResolvedTrainOptions> {
-  const acting = Object.entries(options).filter(
+/** Returns the options that have an effect in combination with the others. */
+export function effectiveOptions(options: ResolvedTrainOptions): Partial<ResolvedTrainOptions> {
+  const effective = Object.entries(options).filter(
     ([key]) => conditional[key as keyof ResolvedTrainOptions]?.(options) ?? true,
   );
-  return Object.fromEntries(acting);
+  return Object.fromEntries(effective);
 }

@@ -3,10 +3,12 @@
  * KDPM2DiscreteScheduler), and its ancestral form, DPM2 a (KDPM2AncestralDiscreteScheduler): each step first goes to the
  * middle of its levels, and the slope found there carries it the whole way.
  */
+
+import { roundHalfToEven } from '../base/round.js';
 import { type Tensor, tidy } from '../torch/index.js';
 import { History } from './history.js';
 import { ancestral, slope, TwoCallSampler } from './k-diffusion.js';
-import { type NoiseSource, roundHalfToEven } from './sampler.js';
+import type { NoiseSource } from './sampler.js';
 
 export class KDPM2DiscreteScheduler extends TwoCallSampler {
   /** The latents at the start of a step. */

@@ -2,7 +2,9 @@
  * @file What the samplers share: a walk from noise to latents in few of the trained timesteps, with one call of the
  * model at each.
  */
+
 import { ConfigError } from '../base/errors.js';
+import { roundHalfToEven } from '../base/round.js';
 import type { Tensor } from '../torch/index.js';
 import type { NoiseConfig, SpacingConfig, TimestepSpacing } from './config.js';
 
@@ -63,13 +65,6 @@ export function assertTrained(steps: number, { num_train_timesteps: total }: Noi
 export function linspace(start: number, end: number, n: number, i: number): number {
   if (n === 1) return start;
   return i === n - 1 ? end : start + i * ((end - start) / (n - 1));
-}
-
-/** NumPy's `round`: halves go to the even neighbour. */
-export function roundHalfToEven(x: number): number {
-  const floor = Math.floor(x);
-  if (x - floor !== 0.5) return Math.round(x);
-  return floor % 2 === 0 ? floor : floor + 1;
 }
 
 /** Returns ᾱ at a timestep: beyond the last trained one it stays, and where all steps are done it is `last`. */

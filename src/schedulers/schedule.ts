@@ -1,4 +1,6 @@
 /** @file At which timesteps and noise levels the samplers that walk by noise levels call the model. */
+
+import { roundHalfToEven } from '../base/round.js';
 import {
   readSigmas,
   readSpacing,
@@ -6,7 +8,7 @@ import {
   type SigmasConfig,
   type SpacingConfig,
 } from './config.js';
-import { linspace, roundHalfToEven, spacedTimesteps } from './sampler.js';
+import { linspace, spacedTimesteps } from './sampler.js';
 import { sigmaAt, spacedSigmas, timestepAt } from './sigmas.js';
 
 export interface ScheduleConfig extends SpacingConfig, SigmasConfig {}

@@ -1,4 +1,4 @@
-/** @file New tensors: from values, constant, random; and those made of several others. */
+/** @file Creates tensors: from values, constant, random, and by joining others. */
 import { type DType, dtypes } from './dtype.js';
 import type { Generator } from './generator.js';
 import { native } from './native.js';
@@ -12,7 +12,7 @@ export interface TensorOptions {
 }
 
 export interface RandomOptions extends TensorOptions {
-  /** Default: LibTorch's global one, which is the same at each start. */
+  /** Default: LibTorch's global generator, which has the same state at each start. */
   generator?: Generator;
 }
 
@@ -38,8 +38,8 @@ function dtypeOfArray(values: Values): DType {
 }
 
 /**
- * A CPU tensor with a copy of the values, row-major.
- * @param dtype default: the typed array's own; 'float32' for plain numbers
+ * Returns a CPU tensor with a copy of the values, row-major.
+ * @param dtype default: the dtype of the typed array; 'float32' for plain numbers
  */
 export function tensor(data: readonly number[] | Values, shape: readonly number[], dtype?: DType): Tensor {
   if (Array.isArray(data)) {
@@ -87,7 +87,7 @@ export function full(
   return aten.full(shape, value, dtype, null, device);
 }
 
-/** start, start + step, … below end. */
+/** Returns start, start + step, … below end. */
 export function arange(
   start: number,
   end: number,
@@ -97,7 +97,7 @@ export function arange(
   return aten.arange(start, end, step, dtype, null, device);
 }
 
-/** `steps` numbers from start to end, both included. */
+/** Returns `steps` numbers from start to end, both included. */
 export function linspace(
   start: number,
   end: number,
@@ -107,7 +107,7 @@ export function linspace(
   return aten.linspace(start, end, steps, dtype, null, device);
 }
 
-/** Standard normal numbers. */
+/** Returns standard normal numbers. */
 export function randn(
   shape: readonly number[],
   { generator, dtype = 'float32', device = 'cpu' }: RandomOptions = {},
@@ -115,7 +115,7 @@ export function randn(
   return aten.randn(shape, generator ?? null, dtype, null, device);
 }
 
-/** Uniform numbers in [0, 1). */
+/** Returns uniform numbers in [0, 1). */
 export function rand(
   shape: readonly number[],
   { generator, dtype = 'float32', device = 'cpu' }: RandomOptions = {},
@@ -123,7 +123,7 @@ export function rand(
   return aten.rand(shape, generator ?? null, dtype, null, device);
 }
 
-/** Uniform integers, low ≤ x < high; int64 unless asked otherwise. */
+/** Returns uniform integers, low ≤ x < high; default dtype: int64. */
 export function randint(
   low: number,
   high: number,

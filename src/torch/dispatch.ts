@@ -1,6 +1,6 @@
 /**
- * @file Operators from their schema. `op('aten::relu(Tensor self) -> Tensor')` is a typed function: the schema is
- * read by the type checker for the argument types, and compared with the live library at the first use.
+ * @file Makes typed functions from operator schemas, such as `op('aten::relu(Tensor self) -> Tensor')`. The type checker
+ * reads the argument types from the schema, and the first call compares the schema with the one of the loaded library.
  */
 import { TorchError } from '../base/errors.js';
 import type { DType } from './dtype.js';
@@ -14,7 +14,7 @@ interface GeneratorLike {
   readonly generatorHandle: number;
 }
 
-// `X` is the tensor's class: it is made of operators itself, and so comes as a parameter.
+// `X` is the class Tensor. It is a parameter because Tensor itself uses operators.
 type Value<T extends string, X> = T extends `${infer Base}?`
   ? Value<Base, X> | null
   : T extends `Tensor${string}[]`
@@ -59,10 +59,10 @@ type Result<S extends string, X> = S extends '()'
     ? Results<Many, X>
     : Value<S, X>;
 
-/** The function that a schema describes; arguments are positional, keyword-only ones too, in schema order. */
+/** The function that a schema describes. All arguments are positional, in the order of the schema, even keyword-only ones. */
 export type Operator<S extends string, X> = S extends `${string}(${infer Args}) -> ${infer Returns}`
   ? ((...args: Parameters<Args, X>) => Result<Returns, X>) & {
-      /** False where this LibTorch lacks the operator; a call then throws. */
+      /** Whether this version of LibTorch has the operator; without it a call throws. */
       readonly available: boolean;
     }
   : never;
@@ -76,7 +76,7 @@ interface Schema {
   returns: string[];
 }
 
-/** Splits at commas outside brackets. */
+/** Splits text at commas outside of brackets. */
 function splitList(text: string): string[] {
   const parts: string[] = [];
   let depth = 0;
@@ -93,7 +93,7 @@ function splitList(text: string): string[] {
   return parts.filter((part) => part !== '' && part !== '*');
 }
 
-// Aliasing is of no concern here, and the live library prints these as plain ints.
+// Removes alias annotations, and replaces the types that the library prints as plain ints.
 function plainType(type: string): string {
   return type.replace(/\([a-z0-9!|\->* ]*\)/g, '').replace(/SymInt|ScalarType|Layout|MemoryFormat/g, 'int');
 }
@@ -120,7 +120,7 @@ function parseSchema(text: string): Schema {
   };
 }
 
-/** @throws Error where the live operator takes or gives something else than we declare. */
+/** @throws TorchError where the arguments or results of the library's operator differ from the declared ones */
 function compare(declared: Schema, live: Schema, liveText: string): void {
   const fits =
     declared.args.every((arg, i) => live.args[i]?.name === arg.name && live.args[i]?.type === arg.type) &&
@@ -150,20 +150,20 @@ function describe(value: unknown): string {
   return typeof value === 'object' && value !== null ? value.constructor.name : String(value);
 }
 
-/** Makes the function of an operator. `wrap` turns a handle into a Tensor. */
+/** Returns the function of an operator. `wrap` turns a handle into a Tensor. */
 export function makeOperator<const S extends string, X extends Held>(
   schema: S,
   wrap: (handle: number) => X,
 ): Operator<S, X> {
   const declared = parseSchema(schema);
   const fullName = declared.overload === '' ? declared.name : `${declared.name}.${declared.overload}`;
-  // Looked up at the first use: declaring an operator must not load LibTorch.
+  // Looked up at the first use, since declaring an operator must not load LibTorch.
   let known: { index: number | null } | undefined;
   const lookUp = (): number | null => {
     if (known === undefined) {
-      const found = native().findOperator(declared.name, declared.overload);
-      if (found !== null) compare(declared, parseSchema(found[1]), found[1]);
-      known = { index: found?.[0] ?? null };
+      const operator = native().findOperator(declared.name, declared.overload);
+      if (operator !== null) compare(declared, parseSchema(operator[1]), operator[1]);
+      known = { index: operator?.[0] ?? null };
     }
     return known.index;
   };

@@ -1,6 +1,6 @@
 /**
- * @file Loads the native addon, at its first use and not at import. Builds it where it is missing, and says what to do
- * where it cannot be built or loaded.
+ * @file Loads the native addon at its first use, not at import. It builds the addon if it is missing, and explains what to
+ * do if it cannot be built or loaded.
  */
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
@@ -12,10 +12,10 @@ import { memoryLimit } from './memory-limit.js';
 
 const buildScript = fileURLToPath(new URL('../../tools/build-native.mjs', import.meta.url));
 
-/** A tensor, as the addon knows it: a slot and a generation in one number. */
+/** The addon's handle of a tensor: a slot and a generation in one number. */
 export type RawHandle = number;
 
-/** What native/ exports; see the comments there. */
+/** The functions that the addon exports; they are documented in native/. */
 interface Native {
   torchVersion: string;
   setNumThreads(n: number): void;
@@ -59,7 +59,7 @@ interface Native {
   resampleAsync(rgb: Uint8Array, width: number, columns: object, rows: object): Promise<Uint8Array>;
 }
 
-/** Values on their way to the host. */
+/** A copy to the host that may not be finished yet. */
 export interface PendingRead {
   readonly __brand: 'PendingRead';
 }
@@ -76,7 +76,7 @@ interface NativeCuda {
 
 let addon: Native | undefined;
 
-/** Returns the addon. The first call loads it together with LibTorch, and builds it where this machine has none yet. */
+/** Returns the addon. The first call loads it together with LibTorch, and builds it if this machine does not have it yet. */
 export function native(): Native {
   addon ??= load();
   return addon;
@@ -84,8 +84,8 @@ export function native(): Native {
 
 function load(): Native {
   const path = builtAddon();
-  // An idle OpenMP thread spins for milliseconds before it sleeps. Beside another busy process that takes the very
-  // core that the others wait for, and a step takes twenty times as long; a short spin costs nothing to speak of.
+  // An idle OpenMP thread spins for milliseconds before it sleeps. If another process is busy, the spinning threads take the
+  // cores that the working threads need, and a step takes twenty times as long. A short spin costs next to nothing.
   // OpenMP reads the variable when LibTorch is loaded.
   if (process.env.OMP_WAIT_POLICY === undefined) process.env.GOMP_SPINCOUNT ??= '1000';
   let loaded: Native;
@@ -100,7 +100,7 @@ function load(): Native {
   loaded.installCpuAllocator();
   const limit = memoryLimit();
   if (limit !== null) loaded.setMemoryLimit(limit.bytes, limit.usageFile, limit.statFile);
-  // LibTorch by itself does not take every core on each machine.
+  // By default, LibTorch does not use every core on all machines.
   if (process.env.OMP_NUM_THREADS === undefined) loaded.setNumThreads(availableParallelism());
   return loaded;
 }
@@ -109,7 +109,7 @@ function builtAddon(): string {
   try {
     const { path, isBuilt } = locateAddon();
     if (isBuilt) return path;
-    // In a process of its own, as this thread has to wait. Its messages go to stderr: a command's stdout is its result.
+    // In a child process, since this thread has to wait. Messages go to stderr; stdout is for the result of a command.
     const { status } = spawnSync(process.execPath, [buildScript], { stdio: ['ignore', 2, 2] });
     if (status === 0) return path;
   } catch (cause) {

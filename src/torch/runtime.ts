@@ -1,4 +1,4 @@
-/** @file The process as a whole: which LibTorch, how many threads, how much memory. */
+/** @file Settings and measures of the whole process: LibTorch's version, threads, memory. */
 import { availableParallelism } from 'node:os';
 import { ConfigError } from '../base/errors.js';
 import { zeros } from './creation.js';
@@ -6,32 +6,32 @@ import { native } from './native.js';
 import { tidy } from './scope.js';
 import type { Device } from './tensor.js';
 
-/** The addon's own limit. */
+/** The addon's limit. */
 const MAX_THREADS = 1024;
 
 export interface DeviceTuning {
-  /** Whether a GPU may multiply float32 with TF32's 10 bits of mantissa, which is several times as fast. */
+  /** Whether a GPU may multiply float32 with TF32's 10-bit mantissa, which is several times as fast. */
   allowTF32: boolean;
 }
 
-/** Returns the LibTorch that the addon was built against, such as '1.13.0'. */
+/** Returns the version of LibTorch that the addon was built with, such as '1.13.0'. */
 export function torchVersion(): string {
   return native().torchVersion;
 }
 
-/** How many CUDA GPUs LibTorch finds; 0 where it is built without CUDA. */
+/** Returns the number of CUDA GPUs that LibTorch finds; 0 if it is built without CUDA. */
 export function cudaDevices(): number {
   return native().cudaDevices();
 }
 
-/** Has a GPU try cuDNN's algorithms for each shape of a convolution, and keep the fastest. For the whole process. */
+/** Lets cuDNN choose the fastest algorithm for each shape of a convolution, and sets TF32. For the whole process. */
 export function tuneCuda({ allowTF32 }: DeviceTuning): void {
   native().tuneCuda(allowTF32);
 }
 
 /**
- * Sets how many threads an operator uses on the CPU. Default: every core.
- * @throws ConfigError where it is no integer from 1 to 1024
+ * Sets the number of threads of operators on the CPU. Default: all cores.
+ * @throws ConfigError where `n` is not an integer from 1 to 1024
  */
 export function setNumThreads(n: number): void {
   if (!Number.isInteger(n) || n < 1 || n > MAX_THREADS)
@@ -42,29 +42,29 @@ export function setNumThreads(n: number): void {
 }
 
 /**
- * Decides whether tensors of files that are opened from now on lie in the file's own pages, which saves their memory, or
- * are copies, which nobody can change. For the whole process; default: true.
+ * Sets whether tensors of files that are opened from now on map the file, which saves memory, or are copies, which no other
+ * process can change. For the whole process; default: true.
  */
 export function setFileMapping(on: boolean): void {
   native().setFileMapping(on);
 }
 
 export interface MemoryStats {
-  /** Tensors that TypeScript holds. */
+  /** The number of tensors that TypeScript holds. */
   liveTensors: number;
-  /** Bytes of CPU tensors in use (blocks of 64 KiB and more). */
+  /** The bytes of CPU tensors in use (blocks of 64 KiB and more). */
   cpuAllocatedBytes: number;
-  /** The highest that has been since the last `resetMemoryPeak`. */
+  /** The peak of `cpuAllocatedBytes` since the last `resetMemoryPeak`. */
   cpuPeakBytes: number;
-  /** Bytes of freed CPU blocks that are kept for reuse. */
+  /** The bytes of freed CPU blocks that are kept for reuse. */
   cpuCachedBytes: number;
-  /** Bytes of the tensors on the GPU; null on the CPU, and where the addon was built without CUDA's headers. */
+  /** The bytes of tensors on the GPU; null on the CPU, and if the addon was built without CUDA's headers. */
   gpuAllocatedBytes: number | null;
-  /** The highest that has been since the last `resetMemoryPeak`. */
+  /** The peak of `gpuAllocatedBytes` since the last `resetMemoryPeak`. */
   gpuPeakBytes: number | null;
 }
 
-/** @param device the GPU to tell of */
+/** Returns the memory in use. @param device the device whose GPU memory is included */
 export function memoryStats(device: Device = 'cpu'): MemoryStats {
   const { cuda } = native();
   const gpu =
@@ -74,19 +74,19 @@ export function memoryStats(device: Device = 'cpu'): MemoryStats {
   return { liveTensors: native().liveTensors(), ...native().memory(), ...gpu };
 }
 
-/** From now on the peaks of CPU and device are the highest that there will be. */
+/** Resets the peaks of the CPU and the device to their current values. */
 export function resetMemoryPeak(device: Device = 'cpu'): void {
   native().resetCpuPeak();
   if (device !== 'cpu') native().cuda?.resetGpuPeak(device);
 }
 
-/** Waits until a device has done all queued work; a CPU has no queue. */
+/** Waits until a device has done all queued work. A CPU has no queue. */
 export function synchronize(device: Device): void {
-  // A GPU works in order, so what is asked for last is known last.
+  // A GPU works in order: when the last value is known, all work before it is done.
   tidy(() => void zeros([], { device }).item());
 }
 
-/** Returns the kept CPU blocks to the system. */
+/** Returns cached CPU blocks to the system. */
 export function trimMemory(): void {
   native().trimCpuMemory();
 }

@@ -1,11 +1,11 @@
 /**
- * @file Who lets go of tensors. JS has no reference counts, so scopes do the work: `tidy` releases every tensor
- * made inside it but the returned ones. Autograd holds what backward needs by itself. A tensor that is in no
+ * @file The lifetime of tensors. JavaScript has no reference counts, so scopes release tensors: `tidy` releases every tensor
+ * that was created inside it, except the returned ones. Autograd itself keeps the tensors that backward needs. A tensor in no
  * scope is released by `dispose`, or at the latest by the garbage collector.
  */
 import { native, type RawHandle } from './native.js';
 
-/** The part of a tensor that lifetime is about. */
+/** A handle that a scope can release: the base class of Tensor. */
 export abstract class Held {
   readonly #handle: RawHandle;
   #released = false;
@@ -16,7 +16,7 @@ export abstract class Held {
     else current.push(this);
   }
 
-  /** Valid until the tensor is disposed; the addon refuses it after. */
+  /** The addon's handle. The addon refuses it after the tensor was disposed. */
   get handle(): RawHandle {
     return this.#handle;
   }
@@ -33,7 +33,7 @@ export abstract class Held {
     native().release([this.#handle]);
   }
 
-  /** @internal The scope releases many at once. */
+  /** @internal Marks the tensor as released; the scope releases many handles at once. */
   markReleased(): void {
     this.#released = true;
   }
@@ -43,24 +43,24 @@ const finalizers = new FinalizationRegistry((handle: RawHandle) => native().rele
 
 let current: Held[] | null = null;
 
-/** Every Held inside arrays, maps and plain objects. */
-function collect(value: unknown, found: Set<Held>): void {
-  if (value instanceof Held) found.add(value);
+/** Adds every Held inside arrays, maps and plain objects to a set. */
+function collect(value: unknown, into: Set<Held>): void {
+  if (value instanceof Held) into.add(value);
   else if (value instanceof Map || Array.isArray(value))
-    for (const item of value.values()) collect(item, found);
+    for (const item of value.values()) collect(item, into);
   else if (value !== null && typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype)
-    for (const item of Object.values(value)) collect(item, found);
+    for (const item of Object.values(value)) collect(item, into);
 }
 
 /**
- * Runs `fn` and releases every tensor made inside it, except those in its result (a tensor, or arrays, maps and
+ * Runs `fn` and releases every tensor that was created inside it, except those in its result (a tensor, or arrays, maps and
  * plain objects of them), which then belong to the enclosing scope.
  * @throws Error where `fn` returns a promise: a scope cannot stay open across an `await`.
  */
 export function tidy<T>(fn: () => T): T {
   const outer: Held[] | null = current;
-  const mine: Held[] = [];
-  current = mine;
+  const created: Held[] = [];
+  current = created;
   const kept = new Set<Held>();
   try {
     const result = fn();
@@ -72,20 +72,20 @@ export function tidy<T>(fn: () => T): T {
     return result;
   } finally {
     current = outer;
-    const gone: RawHandle[] = [];
-    for (const tensor of mine) {
+    const released: RawHandle[] = [];
+    for (const tensor of created) {
       if (tensor.isDisposed) continue;
       if (!kept.has(tensor)) {
         tensor.markReleased();
-        gone.push(tensor.handle);
+        released.push(tensor.handle);
       } else if (outer === null) finalizers.register(tensor, tensor.handle, tensor);
       else outer.push(tensor);
     }
-    native().release(gone);
+    native().release(released);
   }
 }
 
-/** Runs `fn` outside of every scope: what it makes stays until it is disposed, or garbage. */
+/** Runs `fn` outside of every scope: the tensors that it creates stay until they are disposed or garbage-collected. */
 export function untidied<T>(fn: () => T): T {
   const outer = current;
   current = null;

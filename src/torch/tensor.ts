@@ -1,4 +1,4 @@
-/** @file The Tensor: a handle to an at::Tensor, with the operators that read best as methods. */
+/** @file The class Tensor: a handle of an at::Tensor, with the usual operators as methods. */
 import { makeOperator, type Operator } from './dispatch.js';
 import { type DType, dtypeOfCode, dtypes } from './dtype.js';
 import { native } from './native.js';
@@ -21,12 +21,12 @@ export type Values =
   | Int32Array
   | BigInt64Array;
 
-/** A multi-dimensional array on a device. Methods are the ATen operators of the same name, with autograd. */
+/** A multi-dimensional array on a device. Its methods are the ATen operators of the same name, with autograd. */
 export class Tensor extends Held {
   #shape: readonly number[] | undefined;
   #dtype: DType | undefined;
 
-  /** Sizes of the dimensions; [] for a scalar. */
+  /** The sizes of the dimensions; [] for a scalar. */
   get shape(): readonly number[] {
     this.#shape ??= native().shape(this.handle);
     return this.#shape;
@@ -41,7 +41,7 @@ export class Tensor extends Held {
     return this.shape.reduce((product, size) => product * size, 1);
   }
 
-  /** Bytes of its elements. */
+  /** The number of bytes of all elements. */
   get bytes(): number {
     return this.numel * dtypes[this.dtype].bytes;
   }
@@ -51,12 +51,12 @@ export class Tensor extends Held {
     return this.#dtype;
   }
 
-  /** 'cpu', 'cuda:0', 'meta' */
+  /** The device, such as 'cpu', 'cuda:0' or 'meta'. */
   get device(): Device {
     return native().device(this.handle);
   }
 
-  /** Whether its values lie in the pages of a file, which the system can drop and read again. */
+  /** Whether the values are in a mapped file, whose pages the system can drop and read again. */
   get isMapped(): boolean {
     return native().isMapped(this.handle);
   }
@@ -73,7 +73,7 @@ export class Tensor extends Held {
     native().setRequiresGrad(this.handle, on);
   }
 
-  /** What backward() accumulated; null before. */
+  /** The gradient that backward() has accumulated; null if there is none. */
   get grad(): Tensor | null {
     const handle = native().grad(this.handle);
     return handle === null ? null : new Tensor(handle);
@@ -83,12 +83,12 @@ export class Tensor extends Held {
     native().setGrad(this.handle, value === null ? null : value.handle);
   }
 
-  /** The value of a one-element tensor. Waits for the device. */
+  /** Returns the value of a one-element tensor. Waits for the device. */
   item(): number {
     return Number(aten.item(this));
   }
 
-  /** A copy of the values, row-major. float16 and bfloat16 come as float32, bool as 0 and 1. Waits for the device. */
+  /** Returns a copy of the values, row-major; float16 and bfloat16 as float32, bool as 0 and 1. Waits for the device. */
   toArray(): Values {
     const dtype = this.dtype;
     const half = dtype === 'float16' || dtype === 'bfloat16';
@@ -114,21 +114,21 @@ export class Tensor extends Held {
     }
   }
 
-  /** The values as plain numbers, row-major. */
+  /** Returns the values as plain numbers, row-major. Waits for the device. */
   toNumbers(): number[] {
     return Array.from(this.toArray() as ArrayLike<number | bigint>, Number);
   }
 
   /**
-   * Has the values copied to the host, float32 only. Whoever calls the result gets them, and waits for the work that the
-   * device was given before, but not for what it is given in between.
+   * Starts a copy of the values to the host (float32 only) and returns a function that returns them. That function waits only
+   * for work that was queued on the device before this call.
    */
   readLater(): () => number[] {
     const pending = native().readLater(this.handle);
     return () => Array.from(new Float32Array(native().finishRead(pending)));
   }
 
-  /** The values' own bytes, row-major, little-endian. */
+  /** Returns the bytes of the values, row-major, little-endian. Waits for the device. */
   toBytes(): Uint8Array {
     return new Uint8Array(native().toBytes(this.handle));
   }
@@ -213,11 +213,11 @@ export class Tensor extends Held {
   cumprod(dim: number): Tensor {
     return aten.cumprod(this, dim);
   }
-  /** The largest element. */
+  /** Returns the largest element. */
   max(): Tensor {
     return aten.max(this);
   }
-  /** The smallest element. */
+  /** Returns the smallest element. */
   min(): Tensor {
     return aten.min(this);
   }
@@ -252,11 +252,11 @@ export class Tensor extends Held {
   repeat(...counts: number[]): Tensor {
     return aten.repeat(this, counts);
   }
-  /** @param memoryFormat of the result; 'channels_last' is for [n, c, h, w], with the channels of a pixel side by side */
+  /** @param memoryFormat 'channels_last' stores [n, c, h, w] with the channels of a pixel next to each other */
   contiguous(memoryFormat: 'contiguous' | 'channels_last' = 'contiguous'): Tensor {
     return aten.contiguous(this, memoryFormat);
   }
-  /** Elements start … end - 1 of a dimension; end null for all that follow. A view. */
+  /** Returns a view of the elements start … end - 1 of a dimension; if `end` is null, of all elements from `start` on. */
   slice(dim: number, start: number, end: number | null = null): Tensor {
     return aten.slice(this, dim, start, end);
   }
@@ -273,33 +273,29 @@ export class Tensor extends Held {
     return aten.split(this, size, dim) as Tensor[];
   }
 
-  /** Another dtype, device or both. Where nothing changes, the result shares the storage. */
-  to(target: DType | Device | { dtype?: DType; device?: Device }): Tensor {
+  /** Converts to another dtype, device or both. If nothing changes, the result shares the storage. */
+  to(to: DType | Device | { dtype?: DType; device?: Device }): Tensor {
     const { dtype, device } =
-      typeof target === 'object'
-        ? target
-        : /^(cpu|cuda|meta|mps)/.test(target)
-          ? { device: target }
-          : { dtype: target as DType };
+      typeof to === 'object' ? to : /^(cpu|cuda|meta|mps)/.test(to) ? { device: to } : { dtype: to as DType };
     return device === undefined
       ? aten.toDtype(this, dtype ?? this.dtype)
       : aten.toDevice(this, device, dtype ?? this.dtype);
   }
   /**
-   * A CPU tensor on a device. A GPU copies it by itself, from pinned memory, and is not waited for. Where it is there
-   * already, the result shares the storage.
+   * Copies a CPU tensor to a device. A GPU copies it asynchronously, from pinned memory. For the CPU, the result shares the
+   * storage.
    */
   upload(device: Device): Tensor {
     const source = device === 'cpu' ? this : aten.pinMemory(this);
     const result = aten.toDevice(source, device, this.dtype, true);
-    // Its memory is kept until the copy is done.
+    // LibTorch keeps the pinned memory until the copy is done.
     if (source !== this) source.dispose();
     return result;
   }
   clone(): Tensor {
     return aten.clone(this);
   }
-  /** The same storage, without autograd's history. */
+  /** Returns a tensor with the same storage, without autograd's history. */
   detach(): Tensor {
     return aten.detach(this);
   }

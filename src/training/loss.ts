@@ -1,4 +1,7 @@
-/** @file The loss: how far the backbone with the adapter is from predicting the noise, or the velocity. */
+/**
+ * @file The training loss: the mean squared error between what the backbone with the adapter predicts and its target, the
+ * noise (ε) or the velocity (v).
+ */
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { Backbone } from '../diffusion/model.js';
 import type { Objective } from '../diffusion/objective.js';
@@ -7,18 +10,18 @@ import type { Tensor } from '../torch/index.js';
 import type { EncodedBatch } from './encodings/frozen-encoders.js';
 import type { Noise } from './noise.js';
 
-/** What the loss of a step is made of: a record of tensors with a row for each image. */
+/** The inputs of the loss of a step: a record of tensors with one row for each image. */
 export interface StepInputs extends EncodedBatch, Noise {}
 
 export interface LossOptions {
-  /** γ of Min-SNR weights; without it every row counts the same. */
+  /** γ of the Min-SNR weights (Hang et al., arXiv 2303.09556); unset: equal weights. */
   snrGamma?: number | undefined;
 }
 
 export interface TrainingLoss {
-  /** The mean over the rows, by their weights, a float32 scalar. */
+  /** The weighted mean over the rows, a float32 scalar. */
   loss: Tensor;
-  /** Each row's own without its weight, float32 [b]; to look at, without gradients. */
+  /** The loss of each row without its weight, float32 [b], detached: for reports. */
   rowLosses: Tensor;
 }
 
@@ -27,7 +30,7 @@ export interface LossModels {
   objective: Objective;
 }
 
-/** Returns the mean squared error between the backbone's prediction and its target. */
+/** Returns the mean squared error between the backbone's prediction and its target, in float32. */
 export function trainingLoss(
   { backbone, objective }: LossModels,
   adapter: IPAdapter,

@@ -1,6 +1,6 @@
 /**
- * @file The files that a run reads while it goes: model weights and cached encodings are mapped, not copied. Where one is
- * overwritten, the frozen weights change under the run, without a word by the system.
+ * @file Notices changes of the files that a run keeps mapped: model weights and cached encodings. If one is overwritten,
+ * the frozen weights change under the run, and the system reports nothing.
  */
 import { type BigIntStats, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,14 +11,14 @@ const weights = /\.(safetensors|bin|ckpt|pt|pth)$/;
 export class MappedFiles {
   readonly #stats = new Map<string, BigIntStats>();
 
-  /** @param paths files, and folders of files, as they are when they have just been mapped */
+  /** @param paths files, and folders of files, that have just been mapped */
   constructor(paths: Iterable<string>) {
     for (const path of paths)
       for (const file of filesOf(path)) this.#stats.set(file, statSync(file, { bigint: true }));
   }
 
   /**
-   * Looks before a save: what was trained with other frozen weights is not to be saved.
+   * Checks the files before a save: steps that were trained with other frozen weights must not be saved.
    * @throws TrainingError where a file was overwritten or cut
    */
   assertIntact(resumeHint: string): void {
@@ -33,13 +33,13 @@ export class MappedFiles {
   }
 
   /**
-   * Looks after a save. This run still has the old file, a resumed one would have the new one.
+   * Checks the files after a save. This run still maps the old file, but a resumed run would read the new one.
    * @throws TrainingError where another file was put in the place of one
    */
   assertInPlace(resumeHint: string): void {
     for (const [file, then] of this.#stats) {
       const now = statSync(file, { bigint: true, throwIfNoEntry: false });
-      // What was deleted stays mapped, and no other file has taken its place.
+      // A deleted file stays mapped, and no other file has taken its place.
       if (now !== undefined && !isSameFile(now, then))
         throw new TrainingError(
           `Expected ${file} to stay but another file was put in its place while this run used it. All steps are saved. Put the old file back; ${resumeHint}`,

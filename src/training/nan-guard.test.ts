@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { TrainingError } from '../base/errors.js';
 import { gradientsOf, gradNorm } from '../optim/clip-grad-norm.js';
-import { firstNonFinite } from '../optim/finite.js';
+import { firstNonFinite } from '../torch/finite.js';
 import { backward, type Tensor, tensor } from '../torch/index.js';
 import { NanGuard } from './nan-guard.js';
 
@@ -61,10 +61,10 @@ it('on a GPU looks at a step after the next one was given to it, or when asked',
   expect(() => guard.accepts(scalar(1), scalar(1), { ...details(), step: 13 })).toThrow(fault);
 
   const other = new NanGuard(0, nameOf, { device: 'cuda' });
-  other.settle();
+  other.checkLastStep();
   expect(other.accepts(infinite, null, details())).toBe(true);
-  expect(() => other.settle()).toThrow(fault);
-  other.settle();
+  expect(() => other.checkLastStep()).toThrow(fault);
+  other.checkLastStep();
 
   // One that is to be skipped must not reach the weights.
   const skipping = new NanGuard(1, nameOf, { device: 'cuda' });

@@ -1,44 +1,45 @@
 /**
- * @file Keeps NaN and infinity out of the weights: looks at each step's loss and gradients before the update. One such
- * update would spoil every weight, and every checkpoint from then on.
+ * @file Keeps NaN and infinity out of the weights: checks the loss and the gradients of each step before the update. One
+ * such update would spoil every weight, and every later checkpoint.
  *
- * On a GPU that would mean waiting for every step. Where no batch may be skipped, a fault ends the run, and the weights in
- * memory with it; there it is enough to look at a step while the next is on its way, and before anything is saved.
+ * On a GPU this check would make the CPU wait for every step. Where no batch may be skipped, a fault ends the run anyway;
+ * then a step is checked while the next one runs, and before anything is saved.
  */
 import { TrainingError } from '../base/errors.js';
-import { firstNonFinite } from '../optim/finite.js';
+import { firstNonFinite } from '../torch/finite.js';
 import { cat, type Device, stack, type Tensor, tidy } from '../torch/index.js';
 
 /** What a message says about a step. */
 interface StepDetails {
-  /** From 1. */
+  /** The number of the step, from 1. */
   step: number;
   /** int64 [b] */
   timesteps: Tensor;
-  /** Indices into the dataset. */
+  /** The rows of the batch, as indices into the dataset. */
   rows: readonly number[];
-  /** With their gradients. */
+  /** The trained parameters with their gradients. */
   parameters: ReadonlyMap<string, Tensor>;
 }
 
-/** A step's loss or one of its gradients is NaN or infinite; nothing that came of it was saved. */
+/** A step's loss or one of its gradients is NaN or infinite; the step was not saved. */
 export class NonFiniteError extends TrainingError {}
 
 export class NanGuard {
   readonly #limit: number;
   readonly #nameOf: (row: number) => string;
   readonly #onMessage: ((message: string) => void) | undefined;
-  readonly #isLate: boolean;
+  /** Whether a step is checked only while the next one runs. */
+  readonly #isDeferred: boolean;
   #skipped = 0;
-  /** Whether a step was sound: from then on the training may be what makes others unsound. */
+  /** Whether a step was finite. If no step was, the learning rate is not the cause. */
   #hasTrained = false;
-  /** Looks at the step that was accepted unseen. */
-  #settle: (() => void) | null = null;
+  /** Checks the step that was accepted without a check; null where every step has been checked. */
+  #pendingCheck: (() => void) | null = null;
 
   /**
-   * @param limit batches that may be skipped
-   * @param nameOf the image file of a row
-   * @param device of the losses
+   * @param limit the number of batches that may be skipped
+   * @param nameOf returns the name of a row's image
+   * @param device the device of the losses
    */
   constructor(
     limit: number,
@@ -51,35 +52,35 @@ export class NanGuard {
     this.#limit = limit;
     this.#nameOf = nameOf;
     this.#onMessage = onMessage;
-    this.#isLate = device !== 'cpu' && limit === 0;
+    this.#isDeferred = device !== 'cpu' && limit === 0;
   }
 
   /**
-   * Whether the update may be made: true where loss and gradients are finite, false where the batch is to be skipped. On
-   * a GPU where none may be skipped it is true, and the step's numbers are looked at in the next call or in `settle`.
+   * Returns whether to update the weights: true where loss and gradients are finite, false where the batch is skipped. On
+   * a GPU where no batch may be skipped it returns true, and checks the step in the next call or in `checkLastStep`.
    * @param loss a scalar
-   * @param gradNorm of all gradients, a scalar; null where they may be infinite
-   * @throws NonFiniteError where no more may be skipped
+   * @param gradNorm the norm of all gradients, a scalar; null where the gradients may be infinite
+   * @throws NonFiniteError where no more batches may be skipped
    */
   accepts(loss: Tensor, gradNorm: Tensor | null, details: StepDetails): boolean {
-    const { timesteps, parameters, ...place } = details;
+    const { timesteps, parameters, ...stepAndRows } = details;
     const read = tidy(() => cat([stack([loss, gradNorm ?? loss]), timesteps.to('float32')]).readLater());
-    if (!this.#isLate) return this.#look(read(), place, parameters);
-    this.settle();
-    // The gradients are others by then.
-    this.#settle = () => this.#look(read(), place);
+    if (!this.#isDeferred) return this.#check(read(), stepAndRows, parameters);
+    this.checkLastStep();
+    // Without the parameters: by then they have the gradients of another step.
+    this.#pendingCheck = () => this.#check(read(), stepAndRows);
     return true;
   }
 
-  /** Looks at the last step, where that is still to be done: before its weights are saved or used. @throws as `accepts` */
-  settle(): void {
-    const settle = this.#settle;
-    this.#settle = null;
-    settle?.();
+  /** Checks the last step, if it was not checked yet: call it before the weights are saved or used. @throws as `accepts` */
+  checkLastStep(): void {
+    const check = this.#pendingCheck;
+    this.#pendingCheck = null;
+    check?.();
   }
 
-  /** @param parameters with the gradients of the step, where they are still there */
-  #look(
+  /** @param parameters the parameters, if they still have the gradients of the step */
+  #check(
     [loss = 0, norm = 0, ...timesteps]: number[],
     { step, rows }: Pick<StepDetails, 'step' | 'rows'>,
     parameters: StepDetails['parameters'] = new Map(),
@@ -93,7 +94,7 @@ export class NanGuard {
     const what = `${fault} in step ${step}; timesteps ${timesteps.join(', ')}; rows ${shown}`;
     if (this.#skipped === this.#limit)
       throw new NonFiniteError(
-        `Expected a finite loss and finite gradients but ${what}. ${this.#isLate ? 'No' : 'The weights were left as they were before, and no'} checkpoint was written. ` +
+        `Expected a finite loss and finite gradients but ${what}. ${this.#isDeferred ? 'No' : 'The weights were left as they were before, and no'} checkpoint was written. ` +
           (this.#hasTrained
             ? 'Take a lower --learning-rate, or --max-nan-steps to skip such batches'
             : 'No step was made before it, so it is not the learning rate: check the model files and these rows, leave --mixed-precision fp16 out, or give --max-nan-steps to skip such batches'),

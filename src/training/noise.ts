@@ -1,4 +1,4 @@
-/** @file What is random about a training step, besides the VAE's sample: the noise, and how much of it. */
+/** @file Draws the noise and the timesteps of a training step. */
 import type { Objective, RandomSource } from '../diffusion/objective.js';
 import type { ResolvedTrainOptions } from '../options/train-options.js';
 import { randn, type Tensor, tidy } from '../torch/index.js';
@@ -6,13 +6,16 @@ import { randn, type Tensor, tidy } from '../torch/index.js';
 type NoiseOptions = Pick<ResolvedTrainOptions, 'noiseOffset' | 'timestepSampling' | 'logitMean' | 'logitStd'>;
 
 export interface Noise {
-  /** The latents' shape [b, channels, h, w]; standard normal where there is no offset. */
+  /** [b, channels, h, w], as the latents; standard normal unless there is an offset. */
   noise: Tensor;
   /** int64 [b], 0 ≤ t < num_train_timesteps */
   timesteps: Tensor;
 }
 
-/** @param shape the latents' */
+/**
+ * Draws noise and timesteps for the rows of a batch.
+ * @param shape the shape of the latents, [b, channels, h, w]
+ */
 export function drawNoise(
   shape: readonly number[],
   objective: Objective,
@@ -22,8 +25,8 @@ export function drawNoise(
   return tidy(() => {
     const [rows = 0, channels = 0] = shape;
     const noise = randn(shape, source);
-    // What a channel has in common moves its mean;
-    // diffusers `examples/text_to_image/train_text_to_image.py`, after crosslabs.org "Diffusion with Offset Noise".
+    // One number for a whole channel shifts the mean of the channel: diffusers
+    // `examples/text_to_image/train_text_to_image.py`, after crosslabs.org "Diffusion with Offset Noise".
     if (options.noiseOffset !== 0) noise.add_(randn([rows, channels, 1, 1], source), options.noiseOffset);
     return { noise, timesteps: objective.sampleTimesteps(rows, options, source) };
   });

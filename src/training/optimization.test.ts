@@ -154,7 +154,7 @@ describe('a run of another length', () => {
     await run('longer', { ...cosine, maxSteps: 2 });
     const { messages } = await run('longer', { ...cosine, maxSteps: 4, resume: true });
     expect(messages).toContain(
-      "Learning rate: cosine, 0 warm-up steps, over 4 steps; the checkpoint's run was to have 2, so that the learning rate goes on another curve",
+      'Learning rate: cosine, 0 warm-up steps, over 4 steps; the checkpoint was saved with 2 total steps, so the schedule changes',
     );
   });
 

@@ -1,4 +1,4 @@
-/** @file What makes new weights of gradients, as the options ask for it, and how it goes on from a checkpoint. */
+/** @file The optimizer, learning-rate schedule, moving average and gradient scaler of a run, from its options or a checkpoint. */
 import { join } from 'node:path';
 import { readAdapter } from '../adapters/adapter-file.js';
 import { AdamW, type ParameterGroup } from '../optim/adamw.js';
@@ -11,18 +11,19 @@ import { emaFile, type loadCheckpoint } from './checkpoints/checkpoint.js';
 
 export interface Optimization {
   optimizer: AdamW;
-  /** The factor of the learning rates, by the optimizer's updates so far. */
+  /** Returns the factor of the learning rates after a number of optimizer updates. */
   schedule: Schedule;
-  /** Where the run keeps a moving average. */
+  /** The moving average of the adapter; null without `--use-ema`. */
   ema: EMA | null;
-  /** In float16 only. */
+  /** The gradient scaler; null unless the frozen models run in float16. */
   scaler: GradScaler | null;
 }
 
 /**
- * @param parameters the adapter's, by official keys; groups are the image projection, then the adapter modules
- * @param totalSteps of the whole run
- * @throws ConfigError where a learning rate and the schedule do not go together
+ * Returns the optimization of a new run. The optimizer has two groups: the image projection, then the adapter modules.
+ * @param parameters the adapter's parameters, by their official keys
+ * @param totalSteps the number of steps of the whole run
+ * @throws ConfigError where a learning rate and the schedule contradict each other
  */
 export function createOptimization(
   parameters: ReadonlyMap<string, Tensor>,
@@ -62,8 +63,9 @@ export function createOptimization(
 }
 
 /**
- * Goes on from a checkpoint of the same options.
- * @throws CheckpointError where its state is of other parameters
+ * Restores the state that a checkpoint holds. The optimization must have been created from the same options.
+ * @param path the checkpoint's folder, for errors
+ * @throws CheckpointError where the checkpoint has other parameters
  */
 export function restoreOptimization(
   { optimizer, ema, scaler }: Optimization,
@@ -83,12 +85,12 @@ export function restoreOptimization(
   if (state.gradScaler !== undefined) scaler?.loadStateDict(state.gradScaler);
 }
 
-/** The tensors that are kept beside the parameters. */
-export function stateOf({ optimizer, ema }: Optimization): Tensor[] {
+/** Returns the tensors that the optimization keeps beside the parameters. */
+export function optimizationTensors({ optimizer, ema }: Optimization): Tensor[] {
   return [...optimizer.stateDict().values(), ...(ema?.stateDict().values() ?? [])];
 }
 
-/** What the learning rate of a run does, where that is worth a word. */
+/** Returns a message about the learning-rate schedule; null for a constant learning rate. */
 export function describeSchedule(
   { lrScheduler, lrWarmupSteps }: ResolvedTrainOptions,
   totalSteps: number,
@@ -99,6 +101,6 @@ export function describeSchedule(
   const changed =
     length === '' || savedTotalSteps === totalSteps
       ? ''
-      : `; the checkpoint's run was to have ${savedTotalSteps}, so that the learning rate goes on another curve`;
+      : `; the checkpoint was saved with ${savedTotalSteps} total steps, so the schedule changes`;
   return `Learning rate: ${lrScheduler}, ${lrWarmupSteps} warm-up steps${length}${changed}`;
 }

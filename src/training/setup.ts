@@ -1,21 +1,20 @@
-/** @file What a run trains, what stays frozen and what it reads, made from its options. */
+/** @file Creates the models, the adapter and the data loader of a run from its options. */
 
 import { adapterFileOf } from '../adapters/adapter-path.js';
+import type { ClipImageProcessor } from '../adapters/image-encoder.js';
 import { type ImageEncoderSource, openImageEncoder } from '../adapters/image-encoder.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
 import type { AdapterKind, SupportedKind } from '../adapters/kind.js';
 import { kinds } from '../adapters/kinds.js';
 import { assertFeaturesFit, contextDimOf, openAdapter } from '../adapters/open-adapter.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
+import type { Size } from '../base/rgb-image.js';
 import { DataLoader } from '../data/data-loader.js';
 import type { Rows } from '../data/dataset.js';
-import type { Backbone, DiffusionModel, PartOptions } from '../diffusion/model.js';
+import type { Backbone, DiffusionModel, PartOptions, PromptTokenizer } from '../diffusion/model.js';
 import { openDiffusionModel } from '../diffusion/open-model.js';
-import type { Size } from '../images/image.js';
-import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
-import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
-import { firstNonFinite } from '../optim/finite.js';
 import { parts, type ResolvedTrainOptions } from '../options/train-options.js';
+import { firstNonFinite } from '../torch/finite.js';
 import { type Device, Generator } from '../torch/index.js';
 import {
   type BatchModels,
@@ -25,23 +24,23 @@ import {
 } from './encodings/frozen-encoders.js';
 import type { LossModels } from './loss.js';
 
-/** What a run needs of the frozen models in every step; their encoders may be replaced by a cache. */
+/** The frozen models that every step uses. A cache may replace their encoders. */
 export interface TrainingModels extends LossModels, BatchModels {
   backbonePath: string;
   tokenizer: PromptTokenizer;
-  /** Images → pixel values as the image encoder takes them. */
+  /** Turns images into the pixel values that the image encoder takes. */
   imageProcessor: ClipImageProcessor;
   encoders: EncoderSources;
 }
 
-/** Models of which the small files have been read, and the backbone. */
+/** The backbone, loaded, and the other frozen models, of which only the small files have been read. */
 export interface OpenedModels extends LossModels {
   model: DiffusionModel;
   imageEncoder: ImageEncoderSource;
 }
 
 /**
- * Opens the frozen models. Cheap faults come first: the small files are read before the weights.
+ * Opens the frozen models and loads the backbone. The small files are read first, so that most faults show at once.
  * @throws ConfigError, CheckpointError where a file is missing or damaged, or a model is not supported
  */
 export function openModels(modelPath: string, imageEncoderPath: string, options: PartOptions): OpenedModels {
@@ -52,7 +51,11 @@ export function openModels(modelPath: string, imageEncoderPath: string, options:
   return { model, imageEncoder, objective, backbone: model.loadBackbone(options) };
 }
 
-/** @param kind of the adapter, which says what it reads of the image encoder */
+/**
+ * Returns the models that the steps use.
+ * @param kind the kind of the adapter, which decides which output of the image encoder it reads
+ * @param sizes returns the size conditioning of a batch; null for a family without
+ */
 export function trainingModels(
   { model, imageEncoder, objective, backbone }: OpenedModels,
   kind: AdapterKind,
@@ -70,40 +73,37 @@ export function trainingModels(
   };
 }
 
-/** What of the options an adapter is made by. */
 type AdapterOptions = Pick<ResolvedTrainOptions, 'kind' | 'numTokens' | 'seed'>;
 
-/** What an adapter is made for. */
-export interface AdapterSurroundings {
+/** The frozen models that decide the sizes of an adapter. */
+export interface AdapterModels {
   backbone: Pick<Backbone, 'sites'>;
   imageEncoder: Pick<ImageEncoderSource, 'folder' | 'widths'>;
 }
 
 /**
- * Returns a new adapter, or one of the kind, sizes and weights of a file, ready to be trained.
- * @param startFrom an adapter's file or folder, or a name on the Hub
- * @throws CheckpointError where what is in the file does not fit the models or the options; ConfigError where the
- * options do not go together
+ * Returns a new adapter, or the adapter of a file, with gradients enabled.
+ * @param startFrom the file or folder of an adapter, or a name on the Hub; undefined for a new one
+ * @throws CheckpointError where the file does not fit the models or the options; ConfigError where the options
+ * contradict each other
  */
 export function createAdapter(
-  surroundings: AdapterSurroundings,
+  models: AdapterModels,
   options: AdapterOptions,
   startFrom: string | undefined,
   device: Device,
 ): { adapter: IPAdapter; kind: AdapterKind } {
   const { adapter, kind } =
-    startFrom === undefined
-      ? newAdapter(surroundings, options)
-      : openedAdapter(surroundings, options, startFrom);
+    startFrom === undefined ? newAdapter(models, options) : openedAdapter(models, options, startFrom);
   adapter.to({ device });
   return { adapter: adapter.requiresGrad_(true), kind };
 }
 
 function newAdapter(
-  { backbone: { sites }, imageEncoder: { widths } }: AdapterSurroundings,
+  { backbone: { sites }, imageEncoder: { widths } }: AdapterModels,
   { kind: name = 'plus', numTokens, seed }: AdapterOptions,
 ): { adapter: IPAdapter; kind: AdapterKind } {
-  const kind = kinds.find((one) => one.name === name) as SupportedKind;
+  const kind = kinds.find((candidate) => candidate.name === name) as SupportedKind;
   const { defaultTokens, create } = kind.projection;
   if (defaultTokens === null && numTokens !== undefined)
     throw new ConfigError(
@@ -118,7 +118,7 @@ function newAdapter(
 }
 
 function openedAdapter(
-  { backbone: { sites }, imageEncoder: { folder, widths } }: AdapterSurroundings,
+  { backbone: { sites }, imageEncoder: { folder, widths } }: AdapterModels,
   { kind: name, numTokens }: AdapterOptions,
   startFrom: string,
 ): { adapter: IPAdapter; kind: AdapterKind } {
@@ -128,7 +128,7 @@ function openedAdapter(
     if (name !== undefined && name !== kind.name)
       throw new CheckpointError(`${file} is an ${kind.title}, and --kind is ${name}; leave --kind out.`);
     assertFeaturesFit(opened, widths[kind.feature], folder);
-    // The first step would blame the learning rate.
+    // Otherwise the NaN guard would blame the learning rate in the first step.
     const fault = firstNonFinite(adapter.namedParameters());
     if (fault !== undefined)
       throw new CheckpointError(
@@ -146,7 +146,7 @@ function openedAdapter(
   }
 }
 
-/** Reads the rows that a run trains on. */
+/** Returns the loader of the rows that a run trains on. It reads only the inputs of encoders that are not cached. */
 export function createLoader(
   { tokenizer, imageProcessor, encoders }: Pick<TrainingModels, 'tokenizer' | 'imageProcessor' | 'encoders'>,
   config: ResolvedTrainOptions,
@@ -162,10 +162,10 @@ export function createLoader(
     buckets,
     randomFlip,
     batchSize: batchSize * gradientAccumulationSteps,
-    // A picture in a tar takes three turns: read, header, pixels; and the engine gives one a step.
+    // An image in a tar takes three turns of the event loop (bytes, header, pixels), and there is one turn in each step.
     prefetch: config.dataloaderNumWorkers || 3,
     seed,
-    // What is cached takes nothing of the rows.
+    // A cached part reads nothing of the rows.
     inputs: parts.filter((part) => !cache.includes(part)).map((part) => encoders[part].input),
   });
 }

@@ -16,7 +16,7 @@ import { NanGuard } from './nan-guard.js';
 import { createOptimization } from './optimization.js';
 import type { StepMetrics } from './reports/step-reporter.js';
 import { openModels, trainingModels } from './setup.js';
-import { gradientAdder, type Training, trainStep } from './step.js';
+import { createForwardBackward, type Training, trainStep } from './step.js';
 
 let world: World;
 beforeAll(async () => {
@@ -56,7 +56,14 @@ async function open(
     prefetch: 1,
     seed: 0,
   });
-  const encoders = await openEncoders(models, { cached: [], cacheDir: '', resolution, rows, loader, target });
+  const encoders = await openEncoders(models, {
+    cached: [],
+    cacheDir: '',
+    resolution,
+    rows,
+    loader,
+    placement: target,
+  });
   const dim = contextDimOf(sites);
   const adapter = new IPAdapter(
     sites,
@@ -201,7 +208,7 @@ describe('a recorded step', () => {
   ])('gives the same bytes: %j', async (options) => {
     const [plain, recording] = [await open(options), await open(options)];
     const { training } = recording;
-    training.addGradients = graphed(gradientAdder(training), (work) => work);
+    training.forwardBackward = graphed(createForwardBackward(training), (work) => work);
     // Each shape several times.
     for (const opened of [plain, recording]) opened.batches.push(...opened.batches, ...opened.batches);
     const plainRun = run(plain);
@@ -215,7 +222,7 @@ describe('a recorded step', () => {
       opened.training.scaler.loadStateDict({ scale: 1024, goodSteps: 1998 });
       opened.batches.push(...opened.batches, ...opened.batches);
     }
-    recording.training.addGradients = graphed(gradientAdder(recording.training), (work) => work);
+    recording.training.forwardBackward = graphed(createForwardBackward(recording.training), (work) => work);
     const plainRun = run(plain);
     expectSameRun(run(recording), plainRun);
     expect(recording.training.scaler?.scale).toBe(2048);

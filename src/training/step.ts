@@ -1,9 +1,9 @@
 /**
- * @file One step of training, from the rows to the new weights:
+ * @file One training step, from the rows to the new weights:
  *
  *     rows ─► encoders ─► + noise ─► micro-batches ─► loss ─► backward ─► clip ─► AdamW ─► moving average
  *
- * The gradients of the micro-batches add up to those of the whole batch: only the memory is that of a small one.
+ * The gradients of the micro-batches add up to those of the whole batch, with the memory of one micro-batch.
  */
 
 import type { IPAdapter } from '../adapters/ip-adapter.js';
@@ -28,7 +28,7 @@ import { drawNoise } from './noise.js';
 import type { Optimization } from './optimization.js';
 import type { StepMetrics } from './reports/step-reporter.js';
 
-/** All that a step works with. */
+/** Everything that a step uses. */
 export interface Training extends Optimization {
   config: ResolvedTrainOptions;
   models: LossModels & BatchModels;
@@ -37,33 +37,32 @@ export interface Training extends Optimization {
   /** Draws the VAE's samples, noise and timesteps. */
   generator: Generator;
   guard: NanGuard;
-  /** As `gradientAdder`, recorded. Default: not recorded. */
-  addGradients?: AddGradients | undefined;
-  /** Is given each phase to run: who measures a step looks at the clock and the memory there. Default: runs it. */
-  around?: Around;
+  /** A function of `createForwardBackward`, recorded as CUDA graphs. Default: one that is not recorded. */
+  forwardBackward?: ForwardBackward | undefined;
+  /** Runs each phase of a step and measures it, for the dry run and benchmarks. Default: runs it without measuring. */
+  measure?: MeasurePhase;
 }
 
 type Phase = 'forward' | 'backward' | 'update';
-type Around = <T>(phase: Phase, work: () => T) => T;
-const justRun: Around = (_, work) => work();
+type MeasurePhase = <T>(phase: Phase, work: () => T) => T;
+const withoutMeasuring: MeasurePhase = (_, work) => work();
 
 /**
- * Adds the gradients of a micro-batch, times its weight, a scalar, to those of the parameters. Returns the micro-batch's
- * loss without its weight, and that of each row, without gradients.
+ * Runs forward and backward of a micro-batch: adds its gradients, times its weight (a scalar), to the parameters' `grad`.
+ * Returns the losses without the weight, detached.
  */
-type AddGradients = (inputs: { rows: StepInputs; weight: Tensor }) => TrainingLoss;
+type ForwardBackward = (inputs: { rows: StepInputs; weight: Tensor }) => TrainingLoss;
 
-/** A step failed while it updated the weights: what is in memory is neither the state before the step nor after it. */
+/** A step failed while it updated the weights. The weights in memory are neither those before the step nor those after. */
 export class TornStepError extends TrainingError {}
 
 /**
- * As `trainStep`; where it fails, the noise that it has drawn is to be drawn again, so that the state before it can be
- * saved.
- * @throws TornStepError where that is not possible
+ * Calls `trainStep`. If it fails, restores the noise generator, so that the state before the step can be saved.
+ * @throws TornStepError where some weights have been updated already
  */
 export function stepOrRestore(training: Training, batch: Examples, step: number): StepMetrics | null {
   const { generator, optimizer } = training;
-  const [noise, updates] = [generator.getState(), optimizer.steps];
+  const [generatorState, updates] = [generator.getState(), optimizer.steps];
   try {
     return trainStep(training, batch, step);
   } catch (error) {
@@ -72,19 +71,20 @@ export function stepOrRestore(training: Training, batch: Examples, step: number)
         `Step ${step} failed while it updated the weights, so these are not saved: ${(error as Error).message}`,
         { cause: error },
       );
-    generator.setState(noise, `step ${step}`);
+    generator.setState(generatorState, `step ${step}`);
     throw error;
   }
 }
 
 /**
- * The results are on the device. It is not waited for, but for what the guard and the scaler have to know.
- * @param step its number, from 1
- * @returns null where the guard had the batch skipped: nothing has changed
- * @throws TrainingError where a loss or gradient is NaN or infinite, and may not be skipped
+ * Takes one optimizer step. The returned tensors stay on the device; the CPU waits for the device only where the guard or
+ * the gradient scaler must know a value.
+ * @param step the number of the step, from 1
+ * @returns null where the guard skipped the batch; then nothing has changed
+ * @throws TrainingError where a loss or gradient is NaN or infinite, and no more batches may be skipped
  */
 export function trainStep(training: Training, batch: Examples, step: number): StepMetrics | null {
-  const { config, models, adapter, generator, optimizer, ema, scaler, around = justRun } = training;
+  const { config, models, adapter, generator, optimizer, ema, scaler, measure = withoutMeasuring } = training;
   return tidy(() => {
     const encoded = encodeBatch(training.encoders, models, batch, generator);
     const { shape, device } = encoded.latents;
@@ -93,7 +93,7 @@ export function trainStep(training: Training, batch: Examples, step: number): St
     const gradients = gradientsOf(adapter.parameters());
     scaler?.unscale(gradients);
     const norm = gradNorm(gradients);
-    // What a scaled loss makes infinite in float16 is the scaler's to skip; all else is a fault.
+    // In float16 a scaled loss may overflow: then the scaler skips the update. Any other infinity is a fault.
     const mayOverflow = scaler !== null && scaler.scale > 1;
     const parameters = adapter.namedParameters();
     const details = { step, timesteps: noise.timesteps, rows: batch.rows, parameters };
@@ -105,9 +105,9 @@ export function trainStep(training: Training, batch: Examples, step: number): St
 
     optimizer.learningRateFactor = training.schedule(optimizer.steps);
     const { learningRates } = optimizer;
-    // A skipped update does not count: neither the schedule nor the moving average goes on.
+    // A skipped update does not count: the schedule and the moving average do not advance.
     if (scaler === null || scaler.update(norm)) {
-      around('update', () => {
+      measure('update', () => {
         optimizer.step();
         ema?.step(optimizer.steps);
       });
@@ -117,20 +117,20 @@ export function trainStep(training: Training, batch: Examples, step: number): St
   });
 }
 
-/** What is recorded adds to the gradients where it found them. */
-function clearGradients({ optimizer, addGradients }: Training): void {
-  optimizer.zeroGrad({ setToNone: addGradients === undefined });
+/** Clears the gradients. A CUDA graph adds to the gradient tensors that it was recorded with, so those stay allocated. */
+function clearGradients({ optimizer, forwardBackward }: Training): void {
+  optimizer.zeroGrad({ setToNone: forwardBackward === undefined });
 }
 
-/** Runs backward for one micro-batch after another, each with its share of the rows, and gives the loss of all. */
+/** Runs forward and backward of each micro-batch, weighted by its share of the rows; returns the losses of the whole batch. */
 function accumulateGradients(training: Training, inputs: StepInputs): TrainingLoss {
-  const { config, scaler, addGradients = gradientAdder(training) } = training;
+  const { config, scaler, forwardBackward = createForwardBackward(training) } = training;
   const { shape, device } = inputs.latents;
   const [rows = 0] = shape;
   const losses = microBatches(inputs, config.batchSize).map((micro) => {
     const share = (micro.latents.shape[0] ?? 0) / rows;
     const weight = full([], share, { device }).mul(scaler?.scale ?? 1);
-    const { loss, rowLosses } = addGradients({ rows: micro, weight });
+    const { loss, rowLosses } = forwardBackward({ rows: micro, weight });
     return { loss: loss.mul(share), rowLosses };
   });
   return {
@@ -139,18 +139,23 @@ function accumulateGradients(training: Training, inputs: StepInputs): TrainingLo
   };
 }
 
-interface GradientParts extends Pick<Training, 'adapter' | 'around'> {
+interface ForwardBackwardParts extends Pick<Training, 'adapter' | 'measure'> {
   config: Pick<ResolvedTrainOptions, 'gradientCheckpointing' | 'snrGamma'>;
   models: LossModels;
 }
 
-/** Forward and backward of a micro-batch. */
-export function gradientAdder({ config, models, adapter, around = justRun }: GradientParts): AddGradients {
+/** Returns the function that runs forward and backward of a micro-batch. */
+export function createForwardBackward({
+  config,
+  models,
+  adapter,
+  measure = withoutMeasuring,
+}: ForwardBackwardParts): ForwardBackward {
   return ({ rows, weight }) =>
     tidy(() => {
       using checkpoints = config.gradientCheckpointing ? new GradientCheckpoints() : null;
-      const { loss, rowLosses } = around('forward', () => trainingLoss(models, adapter, rows, config));
-      around('backward', () => {
+      const { loss, rowLosses } = measure('forward', () => trainingLoss(models, adapter, rows, config));
+      measure('backward', () => {
         backward(loss.mul(weight));
         checkpoints?.backward();
       });
@@ -158,7 +163,7 @@ export function gradientAdder({ config, models, adapter, around = justRun }: Gra
     });
 }
 
-/** Slices of at most `size` rows. */
+/** Returns the rows in slices of at most `size` rows. */
 function microBatches(inputs: StepInputs, size: number): StepInputs[] {
   const [rows = 0] = inputs.latents.shape;
   return Array.from({ length: Math.ceil(rows / size) }, (_, i) =>

@@ -11,17 +11,17 @@ import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { writeFileAtomically } from '../base/atomic-file.js';
 import { ConfigError, isSystemError } from '../base/errors.js';
 import { makeFolder } from '../base/make-folder.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
 import type { GuardedContext } from '../base/run-context.js';
-import type { Backbone, LatentSpace } from '../diffusion/model.js';
+import type { AutoencoderKL, Backbone, LatentSpace } from '../diffusion/model.js';
 import { openDiffusionModel } from '../diffusion/open-model.js';
 import { type EncodedPrompts, encodePrompts, promptsOf, releaseTensors } from '../generation/conditions.js';
 import type { DenoiseSettings } from '../generation/denoise.js';
 import { drawPictures } from '../generation/draw.js';
-import { type RgbImage, readImage, type Size } from '../images/image.js';
+import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { contactSheet, encodePng } from '../images/png.js';
 import { trainCrop } from '../images/train-transform.js';
-import type { AutoencoderKL } from '../models/vae/autoencoder-kl.js';
 import { drawOptionsSchema } from '../options/generate-options.js';
 import { resolveOptions } from '../options/options.js';
 import type { ResolvedTrainOptions } from '../options/train-options.js';
@@ -164,7 +164,7 @@ export class Validation implements Disposable {
    */
   async draw(step: number, reporter: StepReporter): Promise<void> {
     if (step === this.#drawnAt) return;
-    await reporter.aside(async () => {
+    await reporter.untimed(async () => {
       try {
         const sheet = await this.#sheet();
         if (sheet !== undefined) await this.#show(sheet, step, reporter);

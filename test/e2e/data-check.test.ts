@@ -72,7 +72,7 @@ describe('ip-adapter data check', () => {
     expect(stdout).toMatch(/rows +3, bad 1, incomplete 1, left out 1/);
     expect(stdout).toMatch(/as stored +1 with an EXIF orientation, which training ignores\n/);
     expect(stdout).toMatch(/row 2: .*4\.jpg: it is a Git LFS pointer.*git lfs pull/);
-    expect(stdout).toMatch(/incomplete: .*3\.heic: its ending is none of those/);
+    expect(stdout).toMatch(/incomplete: .*3\.heic: its extension is not supported/);
     expect(stdout).toMatch(/Left out:\n.*logo\.gif: it has no caption/);
     expect(stderr).toMatch(/2 of 4 do not have them/);
   });

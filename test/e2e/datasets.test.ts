@@ -99,7 +99,7 @@ describe('ip-adapter train', () => {
     const first = await train('pipe', ['--dataset', '-', ...steps, '--max-steps', '4'], joined);
     expect(first.exitCode, first.stderr).toBe(0);
     const kept = at('pipe', 'dataset.tar');
-    expect(first.stderr).toContain(`Standard input is kept in ${kept}`);
+    expect(first.stderr).toContain(`Saving standard input to ${kept}`);
     expect(first.losses).toEqual(expected.slice(0, 4));
     const rest = await train('pipe', ['--dataset', kept, ...steps, '--resume']);
     expect(rest.exitCode, rest.stderr).toBe(0);
@@ -148,7 +148,9 @@ describe('ip-adapter train', () => {
     const row = { image: { bytes: image('0.png') }, text: 'a' };
     writeFileSync(at('gzip.parquet'), parquetOf([[row]], 'gzip'));
     const { exitCode, stderr } = await small('small gzip', at('gzip.parquet'));
-    expect(stderr).toMatch(/^DatasetError: Expected room for WebAssembly, .* GZIP .*ulimit -v/m);
+    expect(stderr).toMatch(
+      /^DatasetError: Expected enough virtual memory for WebAssembly, .* GZIP .*ulimit -v/m,
+    );
     expect(exitCode).toBe(2);
   });
 
@@ -196,7 +198,7 @@ describe('ip-adapter train', () => {
       [[], /ConfigError: --dataset is required/],
       [['--dataset', at('spoilt.tar')], /DatasetError: .*spoilt\.tar at byte 0 .*checksum/],
       [['--dataset', 'https://a.example/x.tar'], /DatasetError: .*download it first/],
-      [['--dataset', '-'], /DatasetError: .*nothing came/],
+      [['--dataset', '-'], /DatasetError: .*received nothing/],
     ];
     for (const [args, message] of cases) {
       const { exitCode, stderr } = await train('refused', args);

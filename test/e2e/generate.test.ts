@@ -137,7 +137,7 @@ describe('ip-adapter generate', () => {
   it.each([
     [['--steps', 'many'], /--steps is "many"; it must be a whole number/],
     [['--images', 'none.png'], /ENOENT|none.png but the file is missing/],
-    [['--weights', '1'], /--weights .* has 1 of them for 0 --images/],
+    [['--weights', '1'], /--weights .* has 1 values for 0 --images/],
     [['--out', 'picture.jpg'], /--out .*must end in .png/],
     [['--out', 'none/picture.png'], /folder for --out/],
     [['--threads', '100000000'], /--threads is 100000000; it must be a whole number from 1 to 1,024/],

@@ -21,6 +21,18 @@ export function overwrite(bytes: Buffer, at: number, size: number, value: bigint
   (order === 'LE' ? field.subarray(0, size) : field.subarray(8 - size)).copy(bytes, at);
 }
 
+/** Writes a number in 7 bits a byte (LEB128) over bytes, or in the place of one. */
+export function writeVarint(bytes: Buffer, random: Random): Buffer {
+  const varint: number[] = [];
+  for (let rest = BigInt.asUintN(64, pick(edgeNumbers, random)); ; rest >>= 7n) {
+    varint.push(Number(rest & 127n) | (rest < 128n ? 0 : 128));
+    if (rest < 128n) break;
+  }
+  const at = below(bytes.length, random);
+  const end = at + pick([1, varint.length], random);
+  return Buffer.concat([bytes.subarray(0, at), Buffer.from(varint), bytes.subarray(end)]);
+}
+
 type ByteMutation = (bytes: Buffer, random: Random, donor: Buffer) => Buffer;
 
 const byteMutations: readonly ByteMutation[] = [

@@ -7,7 +7,7 @@ import { openDataset } from '../../src/data/open-dataset.js';
 import { readImage } from '../../src/images/image.js';
 import { type ParquetCodec, parquetOf } from '../write-parquet.js';
 import { tarOf } from '../write-tar.js';
-import { below, edgeNumbers, mutateBytes, overwrite } from './bytes.js';
+import { below, edgeNumbers, mutateBytes, overwrite, writeVarint } from './bytes.js';
 import { mutateJson } from './json.js';
 import type { Target } from './target.js';
 
@@ -197,8 +197,11 @@ export async function parquetTarget(folder: string): Promise<Target> {
     const footerLength = seed.readUInt32LE(seed.length - 8);
     const footerStart = seed.length - 8 - footerLength;
     const [body, footer] = [seed.subarray(0, footerStart), seed.subarray(footerStart, -8)];
-    if (kind < 0.6) return Buffer.concat([mutateBytes([body], random), seed.subarray(footerStart)]);
-    const changed = mutateBytes([footer], random);
+    // Numbers of values and bytes, and lengths of runs, are varints.
+    const mutate = (part: Buffer): Buffer =>
+      random() < 0.5 ? writeVarint(part, random) : mutateBytes([part], random);
+    if (kind < 0.6) return Buffer.concat([mutate(body), seed.subarray(footerStart)]);
+    const changed = mutate(footer);
     const end = Buffer.from(seed.subarray(-8));
     overwrite(end, 0, 4, kind < 0.95 ? BigInt(changed.length) : pick(edgeNumbers, random), 'LE');
     return Buffer.concat([body, changed, end]);

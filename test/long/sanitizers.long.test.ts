@@ -31,7 +31,7 @@ it.runIf(process.platform === 'linux').each([
 ])('no finding in %s', async (...folders) => {
   const common = `halt_on_error=1:log_path=${join(reports, 'report')}`;
   const vitest = join(root, 'node_modules/vitest/vitest.mjs');
-  const result = await promisify(execFile)(
+  const { code, stdout } = await promisify(execFile)(
     process.execPath,
     // A sanitized process takes several times as long.
     [vitest, 'run', '--maxWorkers=1', '--testTimeout=600000', ...folders],
@@ -41,13 +41,17 @@ it.runIf(process.platform === 'linux').each([
       env: {
         ...sanitized,
         LD_PRELOAD: [library('libasan.so'), library('libubsan.so')].join(' '),
-        // Node and LibTorch leave memory to the end of the process, and V8 reserves addresses as it likes.
-        ASAN_OPTIONS: `detect_leaks=0:${common}`,
+        // Node and LibTorch leave memory to the end of the process. Bus errors of cut files are the addon's to explain.
+        // Freed blocks are kept for a while, but not so many that a test's memory limit is reached.
+        ASAN_OPTIONS: `detect_leaks=0:handle_sigbus=0:quarantine_size_mb=64:${common}`,
         UBSAN_OPTIONS: `print_stacktrace=1:${common}`,
       },
     },
-  ).catch((error: { stdout: string }) => error);
+  ).then(
+    ({ stdout }) => ({ code: 0, stdout }),
+    (error: { code: number; stdout: string }) => error,
+  );
   const findings = readdirSync(reports).map((file) => readFileSync(join(reports, file), 'utf8'));
   expect(findings).toEqual([]);
-  expect(result.stdout).not.toMatch(/ FAIL /);
+  expect(code, stdout.slice(-20_000)).toBe(0);
 });

@@ -114,8 +114,11 @@ async function compareCase(
   const expected = await readResults(join(old.folder, resumes ? needs : name));
   const received = await readResults(join(now.folder, name));
   if (expected.size === 0) return { words: 'no results to compare', isEqual: false };
-  const found = firstDifference(expected, received);
-  return { words: found ?? `${expected.size} tensors, images and numbers`, isEqual: found === undefined };
+  const difference = firstDifference(expected, received);
+  return {
+    words: difference ?? `${expected.size} tensors, images and numbers`,
+    isEqual: difference === undefined,
+  };
 }
 
 /** A run's folder as it was before its last checkpoint. */

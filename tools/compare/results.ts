@@ -89,9 +89,9 @@ const float64 = (value: number): Values => ({
 export function firstDifference(expected: Results, received: Results): string | undefined {
   const names = new Set([...expected.keys(), ...received.keys()]);
   const differences = Array.from(names, (name) => difference(name, expected.get(name), received.get(name)));
-  const found = differences.filter((one) => one !== undefined);
-  const more = found.length > 1 ? ` (and ${found.length - 1} more of ${names.size})` : '';
-  return found.length === 0 ? undefined : `${found[0]}${more}`;
+  const differing = differences.filter((one) => one !== undefined);
+  const more = differing.length > 1 ? ` (and ${differing.length - 1} more of ${names.size})` : '';
+  return differing.length === 0 ? undefined : `${differing[0]}${more}`;
 }
 
 function difference(name: string, old: Values | undefined, now: Values | undefined): string | undefined {

@@ -56,10 +56,10 @@ export async function compareSpeed(
       const seconds = new Map<Side, number>();
       for (const side of order) seconds.set(side, await stepSeconds(side, words));
       if (pair === 0) continue;
-      const [before, after] = [seconds.get(old) as number, seconds.get(now) as number];
-      ratios.push(before / after);
+      const [oldSeconds, newSeconds] = [seconds.get(old) as number, seconds.get(now) as number];
+      ratios.push(oldSeconds / newSeconds);
       console.log(
-        `${name} step, pair ${pair}: old ${before.toFixed(4)} s, new ${after.toFixed(4)} s, old / new ${(before / after).toFixed(3)}`,
+        `${name} step, pair ${pair}: old ${oldSeconds.toFixed(4)} s, new ${newSeconds.toFixed(4)} s, old / new ${(oldSeconds / newSeconds).toFixed(3)}`,
       );
     }
     const ratio = median(ratios);

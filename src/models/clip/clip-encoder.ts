@@ -4,9 +4,9 @@
  */
 import { attention, gelu, quickGelu } from '../../nn/functional.js';
 import { LayerNorm, Linear } from '../../nn/layers.js';
+import { type ConfigReader, MAX_LAYERS } from '../../nn/model-config.js';
 import { chain, Module } from '../../nn/module.js';
 import type { Tensor } from '../../torch/index.js';
-import { type ConfigReader, MAX_LAYERS } from '../config.js';
 
 export interface CLIPEncoderConfig {
   hiddenSize: number;

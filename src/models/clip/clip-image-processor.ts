@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { ConfigError, shown } from '../../base/errors.js';
 import { regularFile } from '../../base/regular-file.js';
-import type { RgbImage, Size } from '../../images/image.js';
+import type { RgbImage, Size } from '../../base/rgb-image.js';
 import { type PixelTable, pixelTable, writePlanar } from '../../images/pixels.js';
 import { type Rectangle, type Resizing, resizeAndCrop, resizeAndCropAsync } from '../../images/resample.js';
 import { shortestEdge } from '../../images/train-transform.js';

@@ -1,8 +1,8 @@
 /** @file CLIP's text encoder (transformers `src/transformers/models/clip/modeling_clip.py`, CLIPTextModel). */
 import { Embedding, LayerNorm } from '../../nn/layers.js';
+import { ConfigReader } from '../../nn/model-config.js';
 import { Module } from '../../nn/module.js';
 import { arange, type Tensor } from '../../torch/index.js';
-import { ConfigReader } from '../config.js';
 import { CLIPEncoder, type CLIPEncoderConfig, readCLIPEncoderConfig } from './clip-encoder.js';
 
 export interface CLIPTextConfig extends CLIPEncoderConfig {

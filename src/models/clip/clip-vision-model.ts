@@ -3,9 +3,9 @@
  * CLIPVisionModelWithProjection).
  */
 import { Conv2d, Embedding, LayerNorm, Linear } from '../../nn/layers.js';
+import { ConfigReader } from '../../nn/model-config.js';
 import { Module } from '../../nn/module.js';
 import { cat, empty, type Tensor, tidy } from '../../torch/index.js';
-import { ConfigReader } from '../config.js';
 import { CLIPEncoder, type CLIPEncoderConfig, readCLIPEncoderConfig } from './clip-encoder.js';
 
 export interface CLIPVisionConfig extends CLIPEncoderConfig {

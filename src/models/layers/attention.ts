@@ -1,5 +1,5 @@
 /**
- * @file Multi-head attention as Stable Diffusion's UNet and VAE have it, to which adapters may add (diffusers
+ * @file The multi-head attention of Stable Diffusion's UNet and VAE, to which adapters may add (diffusers
  * `src/diffusers/models/attention_processor.py`).
  */
 import { attention } from '../../nn/functional.js';
@@ -11,19 +11,19 @@ import type { AttentionSite, SiteAddition, SiteCall } from './attention-site.js'
 export interface AttentionConfig {
   /** Channels of the input and the output. */
   queryDim: number;
-  /** Channels of what is attended to; default queryDim. */
+  /** Channels of the context; default: queryDim. */
   crossAttentionDim?: number;
   heads: number;
   dimHead: number;
-  /** Whether to_q, to_k and to_v have a bias; default no. to_out has one. */
+  /** Whether to_q, to_k and to_v have a bias; default: false. to_out always has one. */
   bias?: boolean;
-  /** Scores in float32 whatever the dtype; see `attention` in nn/functional.ts. */
+  /** Whether the scores are computed in float32 in every dtype; see `attention` in nn/functional.ts. */
   upcast?: boolean;
-  /** The VAE's: normalise the input first, and add the input to the output. */
+  /** For the VAE: normalises the input first, and adds the input to the output. */
   norm?: { groups: number; eps: number };
 }
 
-/** What adapters add to a run of a backbone. */
+/** What adapters add in one call of a backbone. */
 export interface SiteStep {
   additions: readonly SiteAddition[];
   /** See `SiteCall`. */
@@ -31,15 +31,15 @@ export interface SiteStep {
 }
 
 /**
- * hiddenStates [batch, n, channels] or [batch, channels, height, width], to encoderHiddenStates
- * [batch, m, crossAttentionDim] or, without them, to hiddenStates itself → the shape of hiddenStates
+ * Attends from hiddenStates, [batch, n, channels] or [batch, channels, height, width], to encoderHiddenStates
+ * [batch, m, crossAttentionDim], or to hiddenStates itself. Returns the shape of hiddenStates.
  */
 export class Attention extends Module<[hiddenStates: Tensor, encoderHiddenStates?: Tensor, step?: SiteStep]> {
   readonly group_norm: GroupNorm | null;
   readonly to_q: Linear;
   readonly to_k: Linear;
   readonly to_v: Linear;
-  /** Upstream has dropout as the second. */
+  /** A list, since upstream has a second element, dropout. */
   readonly to_out: readonly [Linear];
   readonly heads: number;
   readonly #upcast: boolean;
@@ -65,7 +65,7 @@ export class Attention extends Module<[hiddenStates: Tensor, encoderHiddenStates
     this.#upcast = upcast;
   }
 
-  /** Where the layer is in its backbone; null for a layer to which no adapter adds. */
+  /** The site of the layer in its backbone; null for a layer to which no adapter adds. */
   get site(): AttentionSite | null {
     return this.#site;
   }
@@ -85,7 +85,7 @@ export class Attention extends Module<[hiddenStates: Tensor, encoderHiddenStates
     return x.transpose(1, 2).flatten(2);
   }
 
-  /** softmax(q kᵀ / √dimHead) v in each head, of projected q [batch, n, inner], k and v [batch, m, inner] → [batch, n, inner] */
+  /** Returns softmax(q kᵀ / √dimHead) v of each head: q [batch, n, inner], k and v [batch, m, inner] → [batch, n, inner]. */
   attend(query: Tensor, key: Tensor, value: Tensor): Tensor {
     const heads = attention(this.splitHeads(query), this.splitHeads(key), this.splitHeads(value), {
       upcast: this.#upcast,

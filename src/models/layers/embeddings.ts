@@ -1,18 +1,18 @@
-/** @file How numbers such as timesteps enter the UNet (diffusers `src/diffusers/models/embeddings.py`). */
+/** @file Embeddings of numbers such as timesteps (diffusers `src/diffusers/models/embeddings.py`). */
 import { silu } from '../../nn/functional.js';
 import { Linear } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { arange, cat, type Tensor } from '../../torch/index.js';
 
 export interface SinusoidConfig {
-  /** Cosines before sines, as Stable Diffusion has them. */
+  /** Whether cosines come before sines, as in Stable Diffusion. */
   flipSinToCos: boolean;
   freqShift: number;
 }
 
 /**
- * Sines and cosines of the numbers at dim / 2 frequencies from 1 down to 1 / 10000 (Vaswani et al. 2017, section 3.5),
- * in float32 whatever the model's dtype: half precision cannot tell neighbouring timesteps apart.
+ * Returns sines and cosines of the numbers at dim / 2 frequencies from 1 down to 1 / 10000 (Vaswani et al. 2017, section
+ * 3.5). Always in float32, since half precision cannot tell neighbouring timesteps apart.
  * @param values [n], any dtype
  * @returns [n, dim] float32
  */
@@ -30,7 +30,7 @@ export function sinusoidalEmbedding(
   return cat(flipSinToCos ? [angles.cos(), angles.sin()] : [angles.sin(), angles.cos()], 1);
 }
 
-/** Two linear layers with SiLU between: [batch, inDim] → [batch, outDim] */
+/** Two linear layers with SiLU between them: [batch, inDim] → [batch, outDim]. */
 export class TimestepEmbedding extends Module {
   readonly linear_1: Linear;
   readonly linear_2: Linear;

@@ -1,13 +1,13 @@
-/** @file The convolutional parts of the UNet and the VAE (diffusers `src/diffusers/models/resnet.py`). */
+/** @file The convolutional blocks of the UNet and the VAE (diffusers `src/diffusers/models/resnet.py`). */
 import { interpolateNearest, pad, silu } from '../../nn/functional.js';
 import { Conv2d, GroupNorm, Linear } from '../../nn/layers.js';
 import { chain, Module, type Step } from '../../nn/module.js';
 import type { Tensor } from '../../torch/index.js';
 
-/** silu(x), written into x where no backward wants that: at full size each of these tensors is tens of megabytes. */
+/** silu(x), in place where backward does not need x: at full size, each of these tensors takes tens of megabytes. */
 const activate = (x: Tensor): Tensor => silu(x, { inplace: !x.requiresGrad });
 
-/** conv(silu(norm(x))), as steps of a chain */
+/** Returns conv(silu(norm(x))) as the steps of a chain. */
 export const normSiluConv = (norm: GroupNorm, conv: Conv2d): Step[] => [norm, activate, conv];
 
 export interface ResnetConfig {
@@ -21,7 +21,7 @@ export interface ResnetConfig {
 
 /**
  * Two convolutions with a shortcut: x [batch, inChannels, h, w] → [batch, outChannels, h, w]. `time` is
- * silu(time embedding) [batch, timeDim]: the activation is the same for every block, so the model does it once.
+ * silu(time embedding) [batch, timeDim]; the model computes the activation once for all blocks.
  */
 export class ResnetBlock2D extends Module<[x: Tensor, time?: Tensor]> {
   readonly norm1: GroupNorm;
@@ -43,7 +43,7 @@ export class ResnetBlock2D extends Module<[x: Tensor, time?: Tensor]> {
 
   protected forward(x: Tensor, time?: Tensor): Tensor {
     const { norm1, conv1, time_emb_proj, norm2, conv2, conv_shortcut } = this;
-    // In place is right for autograd too: no backward of a convolution needs its output.
+    // In place is safe for autograd: the backward of a convolution does not need its output.
     const addTime = (hidden: Tensor): Tensor =>
       time_emb_proj === null || time === undefined
         ? hidden
@@ -53,11 +53,11 @@ export class ResnetBlock2D extends Module<[x: Tensor, time?: Tensor]> {
   }
 }
 
-/** Half the size by a strided convolution: [batch, channels, h, w] → [batch, channels, ⌈h/2⌉, ⌈w/2⌉] */
+/** Halves the size by a strided convolution: [batch, channels, h, w] → [batch, channels, ⌈h/2⌉, ⌈w/2⌉]. */
 export class Downsample2D extends Module {
   readonly conv: Conv2d;
 
-  /** @param padding 1, or 0 for the VAE's, which pads right and bottom only (and so gives ⌊h/2⌋, ⌊w/2⌋) */
+  /** @param padding 1; or 0 for the VAE, which pads right and bottom only, so that the size is ⌊h/2⌋, ⌊w/2⌋ */
   constructor(channels: number, padding: number) {
     super();
     this.conv = new Conv2d(channels, channels, 3, { stride: 2, padding });
@@ -68,7 +68,7 @@ export class Downsample2D extends Module {
   }
 }
 
-/** Each pixel repeated, then a convolution: [batch, channels, h, w] → [batch, channels, 2h, 2w], or `size` where given. */
+/** Repeats each pixel, then convolves: [batch, channels, h, w] → [batch, channels, 2h, 2w], or `size` if set. */
 export class Upsample2D extends Module<[x: Tensor, size?: readonly [number, number]]> {
   readonly conv: Conv2d;
 

@@ -11,18 +11,18 @@ import type { SiteAddition } from './attention-site.js';
 
 export interface TransformerConfig {
   heads: number;
-  /** How many transformer blocks. */
+  /** The number of transformer blocks. */
   layers: number;
   crossAttentionDim: number;
   groups: number;
-  /** proj_in and proj_out are linear layers (SD2, SDXL) instead of 1×1 convolutions (SD1). */
+  /** Whether proj_in and proj_out are linear layers (SD2, SDXL) instead of 1×1 convolutions (SD1). */
   useLinearProjection: boolean;
-  /** The first attention, too, looks at the text. */
+  /** Whether the first attention reads the text, too. */
   onlyCrossAttention: boolean;
   upcastAttention: boolean;
 }
 
-/** a · gelu(b) of a linear layer's two halves (Shazeer, arXiv 2002.05202): [..., dim] → [..., inner] */
+/** a · gelu(b) of the two halves of a linear layer's output (Shazeer, arXiv 2002.05202): [..., dim] → [..., inner]. */
 class GEGLU extends Module {
   readonly proj: Linear;
 
@@ -36,7 +36,7 @@ class GEGLU extends Module {
   }
 }
 
-/** [..., dim] → [..., dim], four times as wide inside */
+/** The feed-forward block, four times as wide inside: [..., dim] → [..., dim]. */
 class FeedForward extends Module {
   readonly net: Sequential;
 
@@ -50,7 +50,7 @@ class FeedForward extends Module {
   }
 }
 
-/** Self-attention, attention to the text, feed-forward, each on a normalised input and added to it: [batch, n, dim] */
+/** Self-attention, cross-attention and feed-forward, each with a layer norm before and a residual sum: [batch, n, dim]. */
 class BasicTransformerBlock extends Module<[hidden: Tensor, encoderHiddenStates: Tensor, step: SiteStep]> {
   readonly norm1: LayerNorm;
   readonly attn1: Attention;
@@ -83,7 +83,7 @@ class BasicTransformerBlock extends Module<[hidden: Tensor, encoderHiddenStates:
   }
 }
 
-/** An image as a sequence through transformer blocks, added to itself: [batch, channels, h, w] → the same shape */
+/** Transformer blocks on the pixels as a sequence, with a residual sum: [batch, channels, h, w] → the same shape. */
 export class Transformer2DModel extends Module<
   [x: Tensor, encoderHiddenStates: Tensor, additions: readonly SiteAddition[]]
 > {
@@ -96,7 +96,7 @@ export class Transformer2DModel extends Module<
     super();
     const projection = () =>
       config.useLinearProjection ? new Linear(channels, channels) : new Conv2d(channels, channels, 1);
-    // Upstream's eps here is 1e-6, whatever the UNet's norm_eps.
+    // Upstream's eps is 1e-6 here, independent of the UNet's norm_eps.
     this.norm = new GroupNorm(config.groups, channels, 1e-6);
     this.proj_in = projection();
     this.transformer_blocks = Array.from(
@@ -114,11 +114,11 @@ export class Transformer2DModel extends Module<
     const [, , height = 0, width = 0] = x.shape;
     const step: SiteStep = { additions, grid: [height, width] };
     const normed = this.norm.call(x);
-    const before = this.proj_in;
-    let hidden = before instanceof Linear ? before.call(toSequence(normed)) : toSequence(before.call(normed));
+    const { proj_in, proj_out } = this;
+    let hidden =
+      proj_in instanceof Linear ? proj_in.call(toSequence(normed)) : toSequence(proj_in.call(normed));
     for (const block of this.transformer_blocks) hidden = block.call(hidden, encoderHiddenStates, step);
-    const after = this.proj_out;
-    const out = after instanceof Linear ? toImage(after.call(hidden)) : after.call(toImage(hidden));
+    const out = proj_out instanceof Linear ? toImage(proj_out.call(hidden)) : proj_out.call(toImage(hidden));
     return out.add(x);
   }
 }

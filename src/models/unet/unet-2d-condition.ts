@@ -1,5 +1,5 @@
 /**
- * @file The network that predicts the noise: SD1.x, SD2.x and SDXL (Rombach et al., arXiv 2112.10752; diffusers
+ * @file The UNet of SD 1.x, SD 2.x and SDXL, which predicts the noise or the velocity (Rombach et al., arXiv 2112.10752; diffusers
  * `src/diffusers/models/unet_2d_condition.py`).
  */
 import { silu } from '../../nn/functional.js';
@@ -14,9 +14,9 @@ import type { TransformerConfig } from '../layers/transformer-2d.js';
 import { type BlockContext, DownBlock2D, UNetMidBlock2DCrossAttn, UpBlock2D } from './unet-blocks.js';
 import type { UNet2DConditionConfig } from './unet-config.js';
 
-/** SDXL's second condition (Podell et al., arXiv 2307.01952, section 2.2). */
+/** The added conditioning of SDXL (Podell et al., arXiv 2307.01952, section 2.2). */
 export interface AddedCondition {
-  /** [batch, textDim], the second text encoder's pooled projection */
+  /** The projected embedding of the second text encoder [batch, textDim]. */
   textEmbeds: Tensor;
   /** [batch, 6]: original height and width, crop top and left, target height and width, in pixels */
   timeIds: Tensor;
@@ -31,7 +31,7 @@ export interface NamedAttention {
 /**
  * sample [batch, inChannels, h, w], timesteps [batch] or [1] or [] (0 … 999), encoderHiddenStates
  * [batch, m, crossAttentionDim] → [batch, outChannels, h, w], in the dtype of the parameters. h and w need not be
- * multiples of 8. Adapters add to the attention to the text.
+ * multiples of 8. Adapters add to the cross-attention.
  */
 export class UNet2DConditionModel extends Module<
   [
@@ -81,14 +81,14 @@ export class UNet2DConditionModel extends Module<
         inChannels: channels(Math.max(level - 1, 0)),
         outChannels: channels(level),
         previousChannels: channels(Math.min(level + 1, last)),
-        // One more than on the way down: the state before the first layer joins, too.
+        // One layer more than in a down block: the state before the first layer is a skip connection, too.
         layers: (config.layersPerBlock[level] as number) + 1,
         transformer: hasAttention ? transformerAt(config, level) : null,
         upsample: level > 0,
         ...norm,
       });
     });
-    // Upstream's middle block has self-attention whatever only_cross_attention says.
+    // Upstream's middle block has self-attention even with only_cross_attention.
     this.mid_block = new UNetMidBlock2DCrossAttn(channels(last), norm, {
       ...transformerAt(config, last),
       onlyCrossAttention: false,
@@ -102,22 +102,22 @@ export class UNet2DConditionModel extends Module<
       if (name.endsWith('.attn2')) attention.site = siteOf(name, keyIndex, attention);
   }
 
-  /** The attention layers to which adapters add, in the order of `attentionLayers`. */
+  /** Returns the attention layers that adapters add to, in the order of `attentionLayers`. */
   sites(): AttentionSite[] {
     return this.attentionLayers().flatMap(({ attention: { site } }) => site ?? []);
   }
 
   /**
-   * Every attention layer, self-attention (attn1) and attention to the text (attn2) alike, in the order of
-   * diffusers' `attn_processors`: down, up, then mid. Published adapters number their modules by it.
+   * Returns every attention layer, self-attention (attn1) and cross-attention (attn2), in the order of diffusers'
+   * `attn_processors`: down, up, then mid. Published adapters number their modules by it.
    */
   attentionLayers(): NamedAttention[] {
-    const found: NamedAttention[] = [];
+    const layers: NamedAttention[] = [];
     const visit = (name: string, block: DownBlock2D | UpBlock2D | UNetMidBlock2DCrossAttn) => {
       for (const [i, transformer] of block.attentions.entries())
         for (const [j, { attn1, attn2 }] of transformer.transformer_blocks.entries()) {
           const path = `${name}.attentions.${i}.transformer_blocks.${j}`;
-          found.push(
+          layers.push(
             { name: `${path}.attn1`, attention: attn1 },
             { name: `${path}.attn2`, attention: attn2 },
           );
@@ -126,7 +126,7 @@ export class UNet2DConditionModel extends Module<
     for (const [i, block] of this.down_blocks.entries()) visit(`down_blocks.${i}`, block);
     for (const [i, block] of this.up_blocks.entries()) visit(`up_blocks.${i}`, block);
     visit('mid_block', this.mid_block);
-    return found;
+    return layers;
   }
 
   protected forward(
@@ -153,7 +153,7 @@ export class UNet2DConditionModel extends Module<
     hidden = this.mid_block.call(hidden, context);
     for (const block of this.up_blocks) {
       const joining = skips.splice(-block.resnets.length);
-      // Where halving rounded, doubling would miss the size of the states that join next: theirs is the target.
+      // If halving rounded the size, doubling does not restore it: use the size of the next skip connection.
       const [, , height, width] = skips.at(-1)?.shape ?? [];
       const size = height === undefined || width === undefined ? undefined : ([height, width] as const);
       hidden = block.call(hidden, joining, context, size);
@@ -161,7 +161,7 @@ export class UNet2DConditionModel extends Module<
     return chain(hidden, normSiluConv(this.conv_norm_out, this.conv_out));
   }
 
-  /** [batch, timeEmbedDim] */
+  /** Returns the time embedding [batch, timeEmbedDim]. */
   #embedTime(timesteps: Tensor, batch: number, addedCond: AddedCondition | undefined): Tensor {
     const { config, add_embedding } = this;
     const { dtype } = this.conv_in.weight;
@@ -194,7 +194,7 @@ function transformerAt(config: UNet2DConditionConfig, level: number): Transforme
   };
 }
 
-/** Weights are looked up when they are asked for: loading puts others in their place. */
+/** Reads the weights on each access, because loading replaces them. */
 function siteOf(name: string, keyIndex: number, attention: Attention): AttentionSite {
   return {
     name,

@@ -5,7 +5,7 @@ import type { SiteAddition } from '../layers/attention-site.js';
 import { Downsample2D, ResnetBlock2D, Upsample2D } from '../layers/resnet.js';
 import { Transformer2DModel, type TransformerConfig } from '../layers/transformer-2d.js';
 
-/** What every layer of a UNet is given beside the states. */
+/** The inputs that every layer of a UNet has besides the hidden states. */
 export interface BlockContext {
   /** silu(time embedding) [batch, timeDim] */
   time: Tensor;
@@ -17,7 +17,7 @@ export interface BlockContext {
 interface BlockConfig {
   inChannels: number;
   outChannels: number;
-  /** How many ResNet blocks. */
+  /** The number of ResNet blocks. */
   layers: number;
   timeDim: number;
   groups: number;
@@ -33,8 +33,8 @@ export interface DownBlockConfig extends BlockConfig {
 
 /**
  * Upstream's DownBlock2D and, with a transformer after each ResNet block, CrossAttnDownBlock2D.
- * x [batch, inChannels, h, w] → every state that an up block will want: [batch, outChannels, h, w] after each layer
- * and, unless it is the last block, [batch, outChannels, h/2, w/2]; the last of them is what the next block takes.
+ * x [batch, inChannels, h, w] → the skip connections of the up blocks: [batch, outChannels, h, w] after each layer and,
+ * unless it is the last block, [batch, outChannels, h/2, w/2]. The last one is the input of the next block.
  */
 export class DownBlock2D extends Module<[x: Tensor, context: BlockContext], Tensor[]> {
   readonly attentions: readonly Transformer2DModel[];
@@ -63,7 +63,7 @@ export class DownBlock2D extends Module<[x: Tensor, context: BlockContext], Tens
   }
 }
 
-/** ResNet block, transformer, ResNet block at the lowest resolution: [batch, channels, h, w] → the same shape */
+/** ResNet block, transformer, ResNet block at the lowest resolution: [batch, channels, h, w] → the same shape. */
 export class UNetMidBlock2DCrossAttn extends Module<[x: Tensor, context: BlockContext]> {
   readonly attentions: readonly [Transformer2DModel];
   readonly resnets: readonly [ResnetBlock2D, ResnetBlock2D];
@@ -86,7 +86,7 @@ export class UNetMidBlock2DCrossAttn extends Module<[x: Tensor, context: BlockCo
 }
 
 export interface UpBlockConfig extends BlockConfig {
-  /** Channels of what the block before it gives; inChannels are those of the last state that joins from the way down. */
+  /** Output channels of the previous block. `inChannels` are the channels of the last skip connection. */
   previousChannels: number;
   /** False for the last block, which keeps the size. */
   upsample: boolean;
@@ -94,7 +94,7 @@ export interface UpBlockConfig extends BlockConfig {
 
 /**
  * Upstream's UpBlock2D and, with a transformer after each ResNet block, CrossAttnUpBlock2D.
- * x [batch, previousChannels, h, w], joined before each layer by a state of the way down (`skips`, last first) →
+ * x [batch, previousChannels, h, w], concatenated before each layer with a skip connection (`skips`, last first) →
  * [batch, outChannels, 2h, 2w], or `size`; the last block keeps h and w.
  */
 export class UpBlock2D extends Module<
@@ -148,8 +148,8 @@ function transformers(
 }
 
 /**
- * A ResNet block and the transformer after it, if there is one, of states that are joined along their channels. With
- * gradient checkpointing it is one segment.
+ * Runs a ResNet block, and a transformer after it if there is one, on states that are concatenated along their channels.
+ * With gradient checkpointing it is one segment.
  */
 function layer(
   resnet: ResnetBlock2D,

@@ -1,5 +1,5 @@
-/** @file The UNet's config.json: what is supported, and its defaults (diffusers `src/diffusers/models/unet_2d_condition.py`). */
-import { ConfigReader, MAX_LAYERS } from '../config.js';
+/** @file Parses the UNet's config.json, with upstream's defaults (diffusers `src/diffusers/models/unet_2d_condition.py`). */
+import { ConfigReader, MAX_LAYERS } from '../../nn/model-config.js';
 
 const MAX_KERNEL = 31;
 const downBlockTypes = ['CrossAttnDownBlock2D', 'DownBlock2D'] as const;
@@ -10,7 +10,7 @@ export interface UNet2DConditionConfig {
   outChannels: number;
   convInKernel: number;
   convOutKernel: number;
-  /** From the highest resolution to the lowest, as are all lists here. */
+  /** From the highest resolution to the lowest, like all lists here. */
   blockOutChannels: readonly number[];
   downHasAttention: readonly boolean[];
   /** In the order of the up blocks: from the lowest resolution to the highest. */
@@ -28,14 +28,15 @@ export interface UNet2DConditionConfig {
   flipSinToCos: boolean;
   freqShift: number;
   timeEmbedDim: number;
-  /** SDXL's second condition: pooled text and picture sizes; null for SD1 and SD2. */
+  /** The added conditioning of SDXL: pooled text and image sizes; null for SD 1.x and 2.x. */
   textTime: { timeDim: number; inDim: number } | null;
 }
 
 /**
+ * Checks a config and returns the settings of the network.
  * @param json the parsed config.json of a UNet2DConditionModel
  * @param where its path, for errors
- * @throws ConfigError for a value that is not supported, and for a key that is not known
+ * @throws ConfigError for a value that is not supported, and for an unknown key
  */
 export function parseUNetConfig(json: unknown, where: string): UNet2DConditionConfig {
   const reader = new ConfigReader(json, where);
@@ -49,7 +50,7 @@ export function parseUNetConfig(json: unknown, where: string): UNet2DConditionCo
   const down = reader.names('down_block_types', defaultDown, downBlockTypes, blocks);
   const up = reader.names('up_block_types', defaultUp, upBlockTypes, blocks);
 
-  // Upstream's name is a mistake that published files have made permanent: it is the NUMBER of heads.
+  // attention_head_dim is the number of heads: a mistake in upstream's name that published files keep.
   const heads = reader.countPerBlock('attention_head_dim', 8, blocks);
   const hasAttention = blockOutChannels.map(
     (_, i) => down[i] !== 'DownBlock2D' || up[blocks - 1 - i] !== 'UpBlock2D' || i === blocks - 1,
@@ -124,7 +125,7 @@ export function parseUNetConfig(json: unknown, where: string): UNet2DConditionCo
     time_embedding_type: 'positional',
     timestep_post_act: null,
   });
-  // Dropout is off, since the UNet is frozen; the others matter only to block and embedding types that are refused above.
+  // The UNet is frozen, so dropout is off; the other keys concern block and embedding types that are refused above.
   reader.ignore('sample_size', 'dropout', 'mid_block_only_cross_attention', 'addition_embed_type_num_heads');
   reader.finish();
   return config;

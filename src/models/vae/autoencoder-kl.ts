@@ -3,9 +3,9 @@
  * `src/diffusers/models/autoencoder_kl.py` and `src/diffusers/models/vae.py`).
  */
 import { Conv2d, GroupNorm } from '../../nn/layers.js';
+import { ConfigReader, MAX_LAYERS } from '../../nn/model-config.js';
 import { chain, Module } from '../../nn/module.js';
 import { Generator, randn, type Tensor, tidy } from '../../torch/index.js';
-import { ConfigReader, MAX_LAYERS } from '../config.js';
 import { Attention } from '../layers/attention.js';
 import { Downsample2D, normSiluConv, ResnetBlock2D, Upsample2D } from '../layers/resnet.js';
 

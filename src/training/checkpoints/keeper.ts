@@ -6,7 +6,7 @@
  */
 import { basename } from 'node:path';
 import { CheckpointError, isSystemError, TorchError, TrainingError, UserError } from '../../base/errors.js';
-import { firstNonFinite } from '../../optim/finite.js';
+import { firstNonFinite } from '../../torch/finite.js';
 import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
 import { clearLeftovers, deleteOldest, listCheckpoints, stepOf } from './folder.js';
 

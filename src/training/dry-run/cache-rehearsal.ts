@@ -1,8 +1,8 @@
-/** @file What caches would take: a few batches are encoded as in the filling of a cache, and nothing is written. */
+/** @file Measures what caches would take: encodes a few batches as in the filling of a cache, and writes nothing. */
 import { existsSync } from 'node:fs';
+import type { Size } from '../../base/rgb-image.js';
 import type { Examples } from '../../data/data-loader.js';
 import type { Rows } from '../../data/dataset.js';
-import type { Size } from '../../images/image.js';
 import { type Part, parts } from '../../options/train-options.js';
 import { mapTensors, tensorsOf, tidy, trimMemory } from '../../torch/index.js';
 import {
@@ -22,14 +22,14 @@ type RehearsalOptions = Omit<EncoderOptions, 'loader' | 'onMessage' | 'signal'>;
 
 export interface CacheRehearsal {
   measures: CacheMeasures[];
-  /** In place of the encoders: the encodings of the batches, which are to come in the same order again. */
+  /** Replaces the encoders: returns the encodings of the batches, which must come in the same order again. */
   encode: Partial<Record<Part, Encode>>;
 }
 
 /**
- * Encodes the batches by each part that is cached; the last one is measured.
- * @param batches one or more, with all inputs
- * @param readSeconds what reading the images of a row takes, which the loader does while an encoder runs
+ * Encodes the batches with the encoder of each cached part, and measures the last batch.
+ * @param batches one or more batches, with all inputs
+ * @param readSeconds the time to read the images of one row, which the loader does while an encoder runs
  */
 export function rehearseCaches(
   models: CachedModels,
@@ -37,17 +37,17 @@ export function rehearseCaches(
   readSeconds: number,
   options: RehearsalOptions,
 ): CacheRehearsal {
-  const { cached, target } = options;
+  const { cached, placement } = options;
   const rehearsal: CacheRehearsal = { measures: [], encode: {} };
   for (const part of parts) {
     if (!cached.includes(part)) continue;
     const encoder = models.encoders[part].load();
     const weights = weightsOf(encoder.parameters());
-    let meter = new PhaseMeter(target.device);
+    let meter = new PhaseMeter(placement.device);
     const encodings = batches.map((batch) => {
-      meter = new PhaseMeter(target.device);
-      const encode = () => meter.around(part, () => encoder.encode(batch));
-      const stored = { device: 'cpu', dtype: storedDtype(part, target.dtype) } as const;
+      meter = new PhaseMeter(placement.device);
+      const encode = () => meter.measure(part, () => encoder.encode(batch));
+      const stored = { device: 'cpu', dtype: storedDtype(part, placement.dtype) } as const;
       return tidy(() => mapTensors(encode(), (tensor) => tensor.to(stored)));
     });
     encoder[Symbol.dispose]();
@@ -73,23 +73,23 @@ export function rehearseCaches(
     rehearsal.encode[part] = () => {
       const encoding = encodings[next++] as Encoding;
       return mapTensors(encoding, (tensor) => {
-        const there = tensor.to(target.device);
+        const onDevice = tensor.to(placement.device);
         tensor.dispose();
-        return there;
+        return onDevice;
       });
     };
   }
   return rehearsal;
 }
 
-/** @param rowBytes of the encoding of `row` */
+/** Returns the number of entries of a cache and their bytes. @param rowBytes the size of the encoding of `row` */
 function sizeOnDisk(
   part: Part,
   rowBytes: number,
   row: number,
   { rows, buckets, randomFlip = false }: RehearsalOptions,
 ): { entries: number; diskBytes: number } {
-  // A cache knows images by their content, which is not read here: files stand for it.
+  // A cache identifies images by their content. It is not read here; file names stand for it.
   const keyOf = entryKeys(fileNames(rows), buckets)[part];
   const areaOf = (index: number): number => area(buckets?.[index]);
   const keys = new Set<string>();

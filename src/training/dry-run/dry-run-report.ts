@@ -1,74 +1,77 @@
 /** @file The report of a dry run. */
-
-import type { BadRow } from '../../data/bad-rows.js';
-import type { Size } from '../../images/image.js';
+import type { BadRow } from '../../base/listing.js';
+import type { Size } from '../../base/rgb-image.js';
 import type { Part } from '../../options/train-options.js';
 import type { Tensor } from '../../torch/index.js';
 import type { PhaseMeasures } from './phase-meter.js';
 
 export interface DryRunReport {
-  /** Steps that the run has in all, and those of them that the checkpoint has which it resumes. */
+  /** Steps of the whole run. */
   totalSteps: number;
+  /** Steps done in the checkpoint that the run resumes from. */
   doneSteps: number;
-  /** Of the steps that were run; null where the batch was skipped for a NaN or infinity. */
+  /** The loss of each step that was taken; null where the batch was skipped because of a NaN or infinity. */
   losses: (number | null)[];
-  /** The measured step, the last of them. */
+  /** The last step, which was measured. */
   step: StepMeasures;
   /** Parts that are encoded once, before the first step. */
   caches: CacheMeasures[];
   memory: {
-    /** Bytes of all tensors in the steps, the most in use at a time; null on a GPU, see `PhaseMeasures`. */
+    /** Peak bytes of all tensors during the steps; may be null on a GPU, see `PhaseMeasures`. */
     tensors: number | null;
-    /** Bytes of the process in memory, mapped files included: after the last step, and the most since it was started. */
+    /** Resident bytes of the process after the last step, mapped files included. */
     resident: number;
+    /** Peak resident bytes since the process started. */
     mostResident: number;
   };
   checkpoint: {
-    /** Of one. */
+    /** Bytes of one checkpoint. */
     bytes: number;
-    /** How many the rest of the run leaves in the output folder. */
+    /** How many checkpoints the rest of the run leaves in the output folder. */
     count: number;
   };
-  /** Of the rest of the run, filling the caches included; saving and validation images are not. */
+  /** Estimate for the rest of the run, with the filling of caches, without saving and validation images. */
   seconds: number;
-  /** Rows that were skipped: incomplete ones, and those whose image could not be read on the way. */
+  /** Rows that were skipped: incomplete ones, and those whose image could not be read. */
   badRows: BadRow[];
 }
 
 export interface StepMeasures {
-  /** Images of the step, and their size: with buckets that whose batch has the most pixels. */
+  /** Images in the batch. */
   images: number;
+  /** Their size; with buckets, the size whose batch has the most pixels. */
   size: Size;
-  /** In the order of a step: what it is made of, and what each takes. */
+  /** The parts of the step, in their order. */
   parts: PartMeasures[];
-  /** All of the step, waiting for its images included. */
+  /** The whole step, including the wait for its images. */
   seconds: number;
 }
 
 export interface PartMeasures extends Weights {
   name: string;
-  /** Null of what is not run in the step by itself. */
+  /** Null for a part that does not run by itself. */
   seconds: number | null;
-  /** Bytes of all tensors while it ran, the most in use at a time; null where it is not run, and on a GPU. */
+  /** Peak bytes of all tensors while the part ran; null for a part that does not run by itself, and on a GPU. */
   tensorBytes: number | null;
 }
 
-/** Bytes of tensors that stay. */
+/** Bytes of tensors that stay in memory. */
 export interface Weights {
-  /** In pages of the models' files: the system can drop them and read them again. */
+  /** Bytes in mapped files, which the system can drop and read again. */
   mappedBytes: number;
   heldBytes: number;
 }
 
 export interface CacheMeasures extends PartMeasures {
-  /** Where its encodings would be written. */
+  /** The folder that the encodings would be written to. */
   folder: string;
-  /** Whether the folder is there: what it holds is not encoded again. */
+  /** Whether the folder exists; encodings that it holds are not made again. */
   exists: boolean;
-  /** Encodings to be made and their bytes on disk, where none is there yet. */
+  /** Encodings of the whole dataset. */
   entries: number;
+  /** Bytes of all of them on disk. */
   diskBytes: number;
-  /** Of making all of them. */
+  /** Time to make all of them. */
   totalSeconds: number;
 }
 
@@ -78,14 +81,14 @@ export const encoderNames: Readonly<Record<Part, string>> = {
   image: 'image encoder',
 };
 
-/** Of frozen weights. Those that are trained are written to, and then no longer the file's. */
+/** Returns the bytes of frozen weights, mapped and in memory. */
 export function weightsOf(tensors: readonly Tensor[]): Weights {
   const sum = (some: readonly Tensor[]): number => some.reduce((total, { bytes }) => total + bytes, 0);
   const mappedBytes = sum(tensors.filter(({ isMapped }) => isMapped));
   return { mappedBytes, heldBytes: sum(tensors) - mappedBytes };
 }
 
-/** A part without weights, or with those. */
+/** Returns the measures of a part, by default one without weights. */
 export function part(
   name: string,
   measures: PhaseMeasures | undefined,

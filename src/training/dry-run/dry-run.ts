@@ -1,6 +1,6 @@
 /**
- * @file A dry run: all of a training run up to its first steps, to the same errors and the same losses, and nothing
- * written. It tells what a step takes, part by part, and what the whole run will.
+ * @file The dry run: prepares a training run and takes its first steps, with the same errors and the same losses, and
+ * writes nothing. It measures the time and memory of a step, part by part, and estimates those of the whole run.
  */
 
 import { join } from 'node:path';
@@ -14,9 +14,9 @@ import type { TrainOptions } from '../../options/train-types.js';
 import { tidy, trimMemory } from '../../torch/index.js';
 import { checkpointSize } from '../checkpoints/checkpoint.js';
 import type { Encode, FrozenEncoder } from '../encodings/frozen-encoders.js';
+import { type PreparedRun, withPreparedRun } from '../prepare.js';
 import { createLoader } from '../setup.js';
 import { trainStep } from '../step.js';
-import { type PreparedRun, withRun } from '../train.js';
 import { type CacheRehearsal, rehearseCaches } from './cache-rehearsal.js';
 import { type DryRunReport, encoderNames, part, type StepMeasures, weightsOf } from './dry-run-report.js';
 import { PhaseMeter } from './phase-meter.js';
@@ -26,33 +26,24 @@ import { rehearsedBatches } from './rehearsed-batches.js';
 const encoderOrder = ['latents', 'text', 'image'] as const satisfies readonly Part[];
 
 /**
- * Does what `train` does with these options up to its second step, and writes nothing; a model that is not in the Hub's
- * cache yet is downloaded into it.
- * @throws what `train` would throw before its third step; ConfigError for a dataset from standard input
+ * Does what `train` does with these options up to its second step, without writing anything. A model that is missing in
+ * the Hub's cache is downloaded into it.
+ * @throws the errors that `train` would throw before its third step; ConfigError for a dataset from standard input
  */
 export async function dryRun(options: TrainOptions, context: RunContext = {}): Promise<DryRunReport> {
   if (resolveOptions(trainOptionsSchema, options).dataset.includes('-'))
     throw new ConfigError(
-      '--dataset (dataset) is -, which a dry run cannot read: a pipe can be read once, and the run itself needs it. Keep the tar in a file, and name it',
+      '--dataset (dataset) is -, which a dry run cannot read: a pipe can be read only once, and the run itself needs it. Save the tar to a file and give its path',
     );
-  return withContext(context, (guarded) =>
-    // Phases cannot be told apart in a graph.
-    withRun({ ...options, cudaGraphs: false }, guarded, async (run) => {
-      try {
-        return await rehearse(run, guarded);
-      } finally {
-        release(run);
-      }
-    }),
-  );
-}
-
-/** The caller may go on with the run itself, which needs the memory. */
-function release({ training: { models, adapter, optimizer, ema } }: PreparedRun): void {
-  const weights = [...models.backbone.parameters(), ...adapter.parameters()];
-  const state = [...optimizer.stateDict().values(), ...(ema?.stateDict().values() ?? [])];
-  for (const tensor of [...weights, ...state]) tensor.dispose();
-  trimMemory();
+  try {
+    return await withContext(context, (guarded) =>
+      // The phases in a CUDA graph cannot be measured separately.
+      withPreparedRun({ ...options, cudaGraphs: false }, guarded, (run) => rehearse(run, guarded)),
+    );
+  } finally {
+    // The caller may start the run itself next, which needs the memory.
+    trimMemory();
+  }
 }
 
 async function rehearse(run: PreparedRun, { signal }: GuardedContext): Promise<DryRunReport> {
@@ -97,28 +88,28 @@ interface RehearsedStep {
   resident: number;
 }
 
-/** The steps, as `train` takes them. */
+/** Takes the steps as `train` does, and measures them. */
 async function rehearseSteps(
   run: PreparedRun,
   loaded: ReadonlyMap<Part, FrozenEncoder>,
   caches: CacheRehearsal,
   signal: AbortSignal,
 ): Promise<RehearsedStep[]> {
-  const { training, state, loader, target } = run;
+  const { training, state, loader, placement } = run;
   const inputs = [...loaded.keys()].map((name) => training.models.encoders[name].input);
   const steps: RehearsedStep[] = [];
   let start = performance.now();
   for await (const batch of rehearsedBatches(run, loader, inputs)) {
     const readSeconds = (performance.now() - start) / 1000;
-    // Here Ctrl-C is heard.
+    // Yield, so that signals are handled.
     await setImmediate();
     signal.throwIfAborted();
-    const meter = new PhaseMeter(target.device);
+    const meter = new PhaseMeter(placement.device);
     const encoders = { ...meteredEncoders(loaded, meter), ...caches.encode } as Record<Part, Encode>;
     const step = state.step + steps.length + 1;
     const loss = tidy(() => {
-      const metrics = trainStep({ ...training, encoders, around: meter.around }, batch, step);
-      training.guard.settle();
+      const metrics = trainStep({ ...training, encoders, measure: meter.measure }, batch, step);
+      training.guard.checkLastStep();
       return metrics === null ? null : metrics.loss.item();
     });
     const measures = measuresOf(run, loaded, batch, readSeconds, meter);
@@ -139,15 +130,15 @@ function checkpointBytes({ training: { adapter, optimizer, ema, generator }, sta
   });
 }
 
-/** At each multiple of saveSteps, and at the end. */
+/** Returns how many checkpoints the rest of the run leaves: one at each multiple of saveSteps, and one at the end. */
 function checkpointsLeft({ training: { config }, state }: PreparedRun): number {
   const saves = Math.ceil(state.totalSteps / config.saveSteps) - Math.floor(state.step / config.saveSteps);
   return Math.min(saves, config.checkpointsTotalLimit ?? Number.POSITIVE_INFINITY);
 }
 
-/** Reads the batches of the steps with all that encoders take, which cached parts leave out in the steps themselves. */
+/** Reads the batches with the inputs of all encoders (a step leaves out those of cached parts), and measures the caches. */
 async function rehearseCachesOf(run: PreparedRun, signal: AbortSignal): Promise<CacheRehearsal> {
-  const { training, dataset, target, buckets, loader } = run;
+  const { training, dataset, placement, buckets, loader } = run;
   const { config, models } = training;
   const reader = createLoader(models, { ...config, cache: [] }, dataset.rows, buckets);
   const start = performance.now();
@@ -156,7 +147,7 @@ async function rehearseCachesOf(run: PreparedRun, signal: AbortSignal): Promise<
   for await (const batch of rehearsedBatches(run, reader, inputs)) batches.push(batch);
   const count = batches.reduce((sum, { rows }) => sum + rows.length, 0);
   const readSeconds = (performance.now() - start) / 1000 / count;
-  // What cannot be read is found in filling a cache, and skipped in the steps.
+  // Rows that cannot be read are found when a cache is filled, and skipped in the steps.
   for (const [row, bad] of reader.badRows) loader.badRows.set(row, bad);
   signal.throwIfAborted();
   return rehearseCaches(models, batches, readSeconds, {
@@ -164,7 +155,7 @@ async function rehearseCachesOf(run: PreparedRun, signal: AbortSignal): Promise<
     cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
     resolution: config.resolution,
     randomFlip: config.randomFlip,
-    ...{ buckets, rows: dataset.rows, target },
+    ...{ buckets, rows: dataset.rows, placement },
   });
 }
 
@@ -174,12 +165,12 @@ function meteredEncoders(
 ): Partial<Record<Part, Encode>> {
   const metered = Array.from(loaded, ([name, { encode }]): [Part, Encode] => [
     name,
-    (examples) => meter.around(name, () => encode(examples)),
+    (examples) => meter.measure(name, () => encode(examples)),
   ]);
   return Object.fromEntries(metered);
 }
 
-/** The parts of a step that was just done. */
+/** Returns the measures of the step that was just taken. */
 function measuresOf(
   { training: { adapter, models, optimizer, ema, config }, buckets }: PreparedRun,
   loaded: ReadonlyMap<Part, FrozenEncoder>,
@@ -205,7 +196,7 @@ function measuresOf(
     part('UNet', undefined, weightsOf(models.backbone.parameters())),
     part('adapter', undefined, held(parameters)),
     part('forward', meter.phase('forward')),
-    // The gradients are as large as what they are of, and go with the update.
+    // The gradients are as large as the parameters, and are released after the update.
     part('backward', meter.phase('backward'), held(parameters)),
     part('AdamW', meter.phase('update'), held(optimizer.stateDict().values())),
     ...(ema === null ? [] : [part('moving average', undefined, held(ema.stateDict().values()))]),

@@ -10,11 +10,11 @@ it('knows the most of each phase, and of what lies between them', () => {
   const base = memoryStats().cpuAllocatedBytes;
   const meter = new PhaseMeter('cpu');
   tidy(() => {
-    meter.around('a', () => tidy(() => void take(8)));
+    meter.measure('a', () => tidy(() => void take(8)));
     tidy(() => void take(32));
-    meter.around('b', () => tidy(() => void take(4)));
-    const kept = meter.around('b', () => take(16));
-    meter.around('c', () => {});
+    meter.measure('b', () => tidy(() => void take(4)));
+    const kept = meter.measure('b', () => take(16));
+    meter.measure('c', () => {});
     kept.dispose();
   });
   const mib = (name: string): number => ((meter.phase(name)?.tensorBytes as number) - base) / MIB;
@@ -26,7 +26,7 @@ it('knows the most of each phase, and of what lies between them', () => {
 it('adds up the time of a phase that comes again', () => {
   const wait = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
   const meter = new PhaseMeter('cpu');
-  for (let i = 0; i < 3; i++) meter.around('a', () => wait(20));
+  for (let i = 0; i < 3; i++) meter.measure('a', () => wait(20));
   wait(50);
   const seconds = meter.phase('a')?.seconds as number;
   expect(seconds).toBeGreaterThanOrEqual(0.058);

@@ -1,17 +1,17 @@
-/** @file Seconds and memory by the phases of a step. */
+/** @file Measures the time and memory of the phases of a step. */
 import { type Device, memoryStats, resetMemoryPeak, synchronize } from '../../torch/index.js';
 
 export interface PhaseMeasures {
-  /** The sum, where a step has a phase several times. */
+  /** The sum over all runs of the phase. */
   seconds: number;
   /**
-   * Bytes of all tensors on the device, the most that were in use at a time (on the CPU in blocks of 64 KiB and more); null
-   * on a GPU where the addon was built without CUDA's headers.
+   * Peak bytes of all tensors on the device (on the CPU, of blocks of 64 KiB and more); null on a GPU where the addon was
+   * built without CUDA's headers.
    */
   tensorBytes: number | null;
 }
 
-/** Measures phases from its making on. The device is waited for at both ends of each. */
+/** Measures phases, and the total since its construction. It waits for the device at the start and end of each phase. */
 export class PhaseMeter {
   readonly #device: Device;
   readonly #phases = new Map<string, PhaseMeasures>();
@@ -25,32 +25,32 @@ export class PhaseMeter {
     this.#start = performance.now();
   }
 
-  /** Runs `work` as a phase. Phases do not lie in one another. */
-  readonly around = <T>(phase: string, work: () => T): T => {
+  /** Runs `work` as a phase and measures it. Phases must not be nested. */
+  readonly measure = <T>(phase: string, work: () => T): T => {
     this.#read();
     const start = performance.now();
     const result = work();
     const tensorBytes = this.#read();
-    const before = this.#phases.get(phase);
+    const earlier = this.#phases.get(phase);
     this.#phases.set(phase, {
-      seconds: (before?.seconds ?? 0) + (performance.now() - start) / 1000,
-      tensorBytes: larger(before?.tensorBytes ?? null, tensorBytes),
+      seconds: (earlier?.seconds ?? 0) + (performance.now() - start) / 1000,
+      tensorBytes: larger(earlier?.tensorBytes ?? null, tensorBytes),
     });
     return result;
   };
 
-  /** Undefined of a phase that was not run. */
+  /** Returns the measures of a phase; undefined if it was not run. */
   phase(name: string): PhaseMeasures | undefined {
     return this.#phases.get(name);
   }
 
-  /** From the making until now, in the phases and between them. */
+  /** Returns the measures from the construction until now, in the phases and between them. */
   total(): PhaseMeasures {
     this.#read();
     return { seconds: (performance.now() - this.#start) / 1000, tensorBytes: this.#mostBytes };
   }
 
-  /** The most bytes since the last reading. */
+  /** Returns the peak bytes since the last call. */
   #read(): number | null {
     synchronize(this.#device);
     const { cpuPeakBytes, gpuPeakBytes } = memoryStats(this.#device);

@@ -1,17 +1,18 @@
-/** @file The batches that a dry run takes its steps with. */
+/** @file The batches of a dry run. */
+
+import type { Size } from '../../base/rgb-image.js';
 import type { DataLoader, Examples, Input, Sample } from '../../data/data-loader.js';
 import type { DatasetRow } from '../../data/dataset.js';
-import type { Size } from '../../images/image.js';
-import { batchesFrom, type PreparedRun } from '../train.js';
+import { type PreparedRun, remainingBatches } from '../prepare.js';
 
-/** The first one warms up: pages come from the disk, blocks of memory from the system. The last one is measured. */
+/** The first batch warms up: files are paged in, and memory is allocated. The last one is measured. */
 const BATCHES = 2;
 
 /**
- * The two batches that the run comes to first; with buckets twice the batch of the most pixels, for that one must fit
- * into memory. The same ones at each call.
- * @param inputs what the loader's batches hold
- * @throws DatasetError as the loader
+ * Yields the first two batches of the run; with buckets, twice the batch with the most pixels, because that one must fit
+ * into memory. Each call yields the same batches.
+ * @param inputs the inputs that the loader's batches hold
+ * @throws DatasetError as the loader does
  */
 export async function* rehearsedBatches(
   run: PreparedRun,
@@ -20,17 +21,17 @@ export async function* rehearsedBatches(
 ): AsyncGenerator<Examples> {
   const batches =
     run.buckets === undefined
-      ? // A run may end before its second batch, and the measuring must not.
-        batchesFrom(loader, run.state, Number.POSITIVE_INFINITY)
+      ? // Without an end: a run of one batch is measured, too.
+        remainingBatches(loader, run.state, Number.POSITIVE_INFINITY)
       : largestBatches(run, run.buckets, loader, inputs);
-  let given = 0;
+  let yielded = 0;
   for await (const batch of batches) {
     yield batch;
-    if (++given === BATCHES) return;
+    if (++yielded === BATCHES) return;
   }
 }
 
-/** The largest batch again and again. */
+/** Yields the batch with the most pixels, without end. */
 async function* largestBatches(
   { training: { config }, dataset }: PreparedRun,
   buckets: readonly Size[],
@@ -40,20 +41,20 @@ async function* largestBatches(
   const batchSize = config.batchSize * config.gradientAccumulationSteps;
   for (;;) {
     const rows = largestBatch(buckets, loader.badRows, batchSize);
-    // It throws: none can be read.
+    // This throws, because no row can be read.
     if (rows.length === 0) yield* loader.batches(0);
     const samples = rows.map((row): Sample => {
       const { captions } = dataset.rows.at(row) as DatasetRow;
       const drop = { dropImage: false, dropText: false };
       return { row, drop, caption: captions[0] as string, flip: false };
     });
-    // With a row less that cannot be read, another batch may be the largest.
+    // If a row of it cannot be read, another batch may be the largest.
     for await (const batch of loader.read(samples, inputs))
       if (batch.rows.length === rows.length) yield batch;
   }
 }
 
-/** Rows of one bucket that make the batch of the most pixels; none where all are bad. */
+/** Returns rows of one bucket that make the batch with the most pixels; none if all rows are bad. */
 function largestBatch(
   buckets: readonly Size[],
   badRows: ReadonlyMap<number, unknown>,

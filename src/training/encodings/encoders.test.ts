@@ -25,7 +25,7 @@ import { type Encoders, openEncoders } from './encoders.js';
 import type { EncoderSource, EncoderSources } from './frozen-encoders.js';
 
 const SAMPLE_IMAGES = 8;
-const target = { dtype: 'float32', device: 'cpu' } as const;
+const placement = { dtype: 'float32', device: 'cpu' } as const;
 
 let world: World;
 beforeAll(async () => {
@@ -49,8 +49,8 @@ async function open(
   adapt: (models: TrainingModels) => EncoderSources = ({ encoders }) => encoders,
   dataset = at('data.json'),
 ): Promise<Opened> {
-  const models = trainingModels(openModels(at('model'), at('image_encoder'), target), plus, null, {
-    ...target,
+  const models = trainingModels(openModels(at('model'), at('image_encoder'), placement), plus, null, {
+    ...placement,
     rowsAtOnce: 3,
   });
   const datasetRoot = dataset.endsWith('json') ? at('images') : undefined;
@@ -65,7 +65,7 @@ async function open(
     const [, part, count] = /^Cache of (\w+): complete, (\d+)/.exec(message) ?? [];
     if (part !== undefined) encoded[part] = Number(count);
   };
-  const options = { cached, cacheDir: at('cache'), rows, resolution, loader, target, onMessage };
+  const options = { cached, cacheDir: at('cache'), rows, resolution, loader, placement, onMessage };
   const encoders = await openEncoders({ ...models, encoders: adapt(models) }, options);
   return { encoders, loader, encoded };
 }

@@ -1,17 +1,16 @@
 /**
- * @file The encoders of a training run: each is loaded and runs in every step, or is replaced by its saved results for
- * every row, and is then not in memory.
+ * @file The encoders of a training run. Each one either runs in every step, or is replaced by a cache of its results for
+ * every row and is not kept in memory.
  */
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { Deferred } from '../../base/deferred.js';
+import type { Size } from '../../base/rgb-image.js';
 import { Throttle } from '../../base/throttle.js';
 import type { DataLoader, Examples, Sample } from '../../data/data-loader.js';
 import type { DatasetRow, Rows } from '../../data/dataset.js';
 import type { Drop } from '../../data/sampling.js';
-
-import type { Size } from '../../images/image.js';
-import type { PromptTokenizer } from '../../models/clip/clip-tokenizer.js';
+import type { PromptTokenizer } from '../../diffusion/model.js';
 import { type Part, parts } from '../../options/train-options.js';
 import { type Device, type DType, mapTensors, tidy, trimMemory } from '../../torch/index.js';
 import type { Encode, EncoderSources, FrozenEncoder } from './frozen-encoders.js';
@@ -27,18 +26,18 @@ export interface EncoderOptions {
   resolution: number;
   /** The size of each row's training image, where rows differ in size. */
   buckets?: readonly Size[] | undefined;
-  /** Whether mirrored images are needed, too. */
+  /** Whether the cache needs mirrored images, too. */
   randomFlip?: boolean;
   /** Reads the rows that are not in the cache; it records those whose image cannot be read. */
   loader: DataLoader;
-  /** Where encoders run, and in which precision. */
-  target: { dtype: DType; device: Device };
+  /** Device and dtype of the encoders. */
+  placement: { dtype: DType; device: Device };
   onMessage?: ((message: string) => void) | undefined;
-  /** Ends the filling of the cache; what is done is kept. */
+  /** Stops the filling of the cache; finished encodings are kept. */
   signal?: AbortSignal | undefined;
 }
 
-/** The encoders, and what their encodings depend on. */
+/** The encoders and the tokenizer, on which encodings depend, and the path of the backbone. */
 export interface CachedModels {
   /** The folder or file of the backbone. */
   backbonePath: string;
@@ -50,10 +49,10 @@ export type Encoders = Record<Part, Encode> & Disposable;
 
 /**
  * Loads the encoders that run in every step, then fills the caches of the others, one after another.
- * @throws DatasetError as the loader; the signal's reason when it is aborted
+ * @throws DatasetError as the loader does; the signal's reason when it is aborted
  */
 export async function openEncoders(models: CachedModels, options: EncoderOptions): Promise<Encoders> {
-  const { cached, rows, buckets, signal, onMessage, target } = options;
+  const { cached, rows, buckets, signal, onMessage, placement } = options;
   const encode: Partial<Record<Part, Encode>> = {};
   const owned = new Deferred();
   try {
@@ -75,7 +74,7 @@ export async function openEncoders(models: CachedModels, options: EncoderOptions
       owned.add(() => store[Symbol.dispose]());
       encode[part] = (examples) => {
         const wanted = samplesOf(examples).map(keys[part]);
-        return tidy(() => mapTensors(store.get(wanted), (tensor) => tensor.upload(target.device)));
+        return tidy(() => mapTensors(store.get(wanted), (tensor) => tensor.upload(placement.device)));
       };
     }
   } catch (error) {
@@ -94,22 +93,22 @@ function samplesOf({ rows, drops, captions, flips }: Examples): Sample[] {
   }));
 }
 
-/** Opens a part's cache, and has the encoder make what is missing in it. */
+/** Opens the cache of a part and encodes what is missing in it. */
 async function fill(
   part: Part,
   models: CachedModels,
   keys: EntryKeys,
   options: EncoderOptions,
 ): Promise<EncodingStore> {
-  const { randomFlip = false, loader, rows, target, onMessage, signal } = options;
+  const { randomFlip = false, loader, rows, placement, onMessage, signal } = options;
   const source = models.encoders[part];
   const folder = cacheFolder(part, models, options);
-  const store = new EncodingStore(folder, storedDtype(part, target.dtype), onMessage);
+  const store = new EncodingStore(folder, storedDtype(part, placement.dtype), onMessage);
   let encoder: FrozenEncoder | undefined;
   let encoded = 0;
   const throttle = new Throttle();
 
-  /** A sample for each entry that is not there. */
+  /** Returns one sample for each missing entry. */
   const missing = (drop: Drop): Sample[] => {
     const samples = new Map<string, Sample>();
     for (const sample of samplesFor(part, rows, drop, randomFlip)) {
@@ -132,7 +131,7 @@ async function fill(
 
   try {
     for (const drop of cachedDrops) {
-      // Again where an image could not be read: another row may have the same image, and is bad as well.
+      // Repeat if an image could not be read: other rows may have the same image and are bad, too.
       for (let samples = missing(drop); samples.length > 0; samples = missing(drop)) {
         onMessage?.(`Cache of ${part}: ${samples.length} to encode, into ${folder}`);
         await encode(samples);
@@ -140,13 +139,11 @@ async function fill(
     }
     store.flush();
   } catch (error) {
-    // What is encoded is kept. Where that fails too, the first error is the one to throw.
+    // Keep the finished encodings. If that fails as well, throw the first error.
     try {
       store.flush();
     } catch (second) {
-      onMessage?.(
-        `Cache of ${part}: what was encoded last could not be written: ${(second as Error).message}`,
-      );
+      onMessage?.(`Cache of ${part}: the last encodings could not be written: ${(second as Error).message}`);
     }
     store[Symbol.dispose]();
     throw error;
@@ -158,16 +155,16 @@ async function fill(
   return store;
 }
 
-/** The files and folders that a run reads while it goes: what is cached, and on a CPU the weights of the models. */
+/** Yields the files and folders that a run keeps mapped: its caches, and on a CPU the weights of the models. */
 export function* mappedPaths(models: CachedModels, options: EncoderOptions): Generator<string> {
-  const isMapped = options.target.device === 'cpu';
+  const isMapped = options.placement.device === 'cpu';
   if (isMapped) yield models.backbonePath;
   for (const part of parts)
     if (options.cached.includes(part)) yield cacheFolder(part, models, options);
     else if (isMapped) yield* models.encoders[part].paths;
 }
 
-/** The folder of a part's encodings, of its encoder as it is. */
+/** Returns the folder of a part's encodings. Its name depends on the encoder, its dtype and the preprocessing. */
 export function cacheFolder(
   part: Part,
   { encoders, tokenizer }: CachedModels,
@@ -175,10 +172,10 @@ export function cacheFolder(
     cacheDir,
     resolution,
     buckets,
-    target,
-  }: Pick<EncoderOptions, 'cacheDir' | 'resolution' | 'buckets' | 'target'>,
+    placement,
+  }: Pick<EncoderOptions, 'cacheDir' | 'resolution' | 'buckets' | 'placement'>,
 ): string {
-  // Latents of a bucket have their size in the entry's key.
+  // With buckets, the key of an entry contains the size.
   const size = buckets === undefined ? resolution : 'buckets';
   const preprocessing = {
     latents: size,
@@ -186,25 +183,25 @@ export function cacheFolder(
     image: null,
   }[part];
   const { output } = encoders[part];
-  const settings = [target.dtype, output === undefined ? preprocessing : [preprocessing, output]];
+  const settings = [placement.dtype, output === undefined ? preprocessing : [preprocessing, output]];
   return join(cacheDir, folderName(part, encoders[part].paths, settings));
 }
 
-/** The dtype of a part's encodings on disk. */
+/** Returns the dtype of a part's encodings on disk. */
 export function storedDtype(part: Part, dtype: DType): DType {
-  // Image features are the largest by far, and half precision has more digits than they need.
+  // Image features are by far the largest, and half precision is enough for them.
   return part === 'image' && dtype === 'float32' ? 'float16' : dtype;
 }
 
-/** What a cache holds: every row as it is, and every row with everything dropped. */
+/** A cache holds every row without drops, and every row with image and text dropped. */
 export const cachedDrops: readonly Drop[] = [
   { dropImage: false, dropText: false },
   { dropImage: true, dropText: true },
 ];
 
 /**
- * Every form in which a part meets the rows with this drop: of a text each caption, of an image also its mirror image.
- * Many may share an entry of the cache.
+ * Yields every sample that a part encodes of the rows with this drop: for text each caption, for images also the mirrored
+ * one. Several samples may share an entry of the cache.
  */
 export function* samplesFor(part: Part, rows: Rows, drop: Drop, randomFlip: boolean): Generator<Sample> {
   const flips = part !== 'text' && randomFlip ? [false, true] : [false];

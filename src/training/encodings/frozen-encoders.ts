@@ -1,7 +1,4 @@
-/**
- * @file The frozen encoders of a training run, each of which can be loaded or replaced by a cache of what it made, and what
- * they make of a batch.
- */
+/** @file The frozen encoders of a training run, and the encoding of a batch by them or by their caches. */
 import type { ImageEncoderSource } from '../../adapters/image-encoder.js';
 import type { AdapterKind, ImageFeature } from '../../adapters/kind.js';
 import type { Examples, Input } from '../../data/data-loader.js';
@@ -36,7 +33,7 @@ export interface Encoding {
 export type Encode = (examples: Examples) => Encoding;
 
 export interface FrozenOptions extends PartOptions {
-  /** Rows that an encoder takes at once, 1 or more: its memory grows with them. */
+  /** Rows that an encoder takes at a time, 1 or more; memory grows with them. */
   rowsAtOnce: number;
   /** See `TextEncoder.condition`. */
   clipSkip?: number;
@@ -44,15 +41,15 @@ export interface FrozenOptions extends PartOptions {
   cudaGraphs?: boolean;
 }
 
-/** An encoder, not loaded yet. */
+/** An encoder that is not loaded yet. */
 export interface EncoderSource {
-  /** The folders or files that it is in. */
+  /** The folders or files of its weights. */
   paths: readonly string[];
-  /** What it takes of a batch. */
+  /** The input of a batch that it encodes. */
   input: Input;
-  /** Which of several outputs is encoded, where it is not the usual one. */
+  /** The output that is encoded, where it is not the default one. */
   output?: string;
-  /** Can be called once. */
+  /** Loads the encoder. Call it once. */
   load(): FrozenEncoder;
 }
 
@@ -64,7 +61,7 @@ export interface FrozenEncoder extends Disposable {
 
 export type EncoderSources = Record<Part, EncoderSource>;
 
-/** @param feature what the adapter reads of the image encoder */
+/** Returns the encoders of a model. @param feature the output of the image encoder that the adapter reads */
 export function frozenEncoders(
   model: DiffusionModel,
   imageEncoder: ImageEncoderSource,
@@ -110,12 +107,12 @@ function withOutput(output: string | undefined, source: EncoderSource): EncoderS
 }
 
 interface LoadedEncoder {
-  /** Of a few rows, on the device. */
+  /** Encodes at most `rowsAtOnce` rows, which are on the device. */
   encode(input: Tensor): Encoding;
   parameters(): Tensor[];
 }
 
-/** @param input the name of what it is given of a batch */
+/** @param input the name of the input in a batch */
 function encoderSource(
   paths: readonly string[],
   input: Input,
@@ -136,7 +133,7 @@ function encoderSource(
             .upload(device)
             .split(rowsAtOnce)
             .map(encodeRows) as [Encoding, ...Encoding[]];
-          // cat would change the strides, and with them the last bits of what follows.
+          // A single part is not passed through cat, which would change the strides, and so the last bits of later results.
           return others.length === 0 ? first : zipTensors([first, ...others], cat);
         });
       },
@@ -149,25 +146,25 @@ function encoderSource(
   return { paths, input, load };
 }
 
-/** A batch as the adapter and the backbone take it; a record of tensors with a row for each image. */
+/** A batch as the adapter and the backbone take it: a record of tensors with one row for each image. */
 export interface EncodedBatch {
   /** Sampled from the VAE's distribution and scaled, float32 [b, channels, height / 8, width / 8]. */
   latents: Tensor;
   conditioning: Conditioning;
-  /** As the adapter's kind reads them, float32. */
+  /** The features that the adapter's kind reads, float32 [b, n, width] or [b, width]. */
   imageFeatures: Tensor;
 }
 
-/** What beside the encoders makes a batch. */
+/** The settings of the models that `encodeBatch` needs besides the encoders. */
 export interface BatchModels {
   latents: LatentSpace;
-  /** What stands for a dropped image, see `AdapterKind`. */
+  /** What replaces a dropped image, see `AdapterKind`. */
   nullImage: AdapterKind['nullImage'];
-  /** The conditioning by the rows' sizes; null for a family without. */
+  /** Returns the size conditioning of a batch; null for a family without. */
   sizes: ((batch: Examples) => SizeConditioning) | null;
 }
 
-/** @param generator draws the VAE's sample */
+/** Encodes a batch, samples its latents and scales them. @param generator draws the sample of the VAE's distribution */
 export function encodeBatch(
   encode: Record<Part, Encode>,
   { latents: { scale }, nullImage, sizes }: BatchModels,
@@ -190,7 +187,7 @@ export function encodeBatch(
   });
 }
 
-/** The features with zeros in the rows that drop their image. */
+/** Returns the features with zeros in the rows that drop their image. */
 function withoutDropped(features: Tensor, { drops }: Examples): Tensor {
   const kept = drops.map(({ dropImage }) => (dropImage ? 0 : 1));
   const shape = [drops.length, ...Array<number>(features.ndim - 1).fill(1)];

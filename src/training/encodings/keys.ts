@@ -1,19 +1,18 @@
 /**
- * @file What an encoding depends on, as short names: whatever changes the result changes the name.
- *
- * The encoder, its precision and the preprocessing name a folder; the row's own content names the entry in it.
+ * @file The keys of cached encodings. Everything that an encoding depends on is hashed into its key: encoder, precision and
+ * preprocessing into the name of a folder, the content of the row into the key of the entry.
  */
 import { createHash, randomUUID, webcrypto } from 'node:crypto';
 import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { forEachConcurrently } from '../../base/concurrently.js';
+import type { Size } from '../../base/rgb-image.js';
 import type { Sample } from '../../data/data-loader.js';
 import type { DatasetRow, Rows } from '../../data/dataset.js';
-import type { Size } from '../../images/image.js';
 import type { ImageSource } from '../../images/image-source.js';
 import type { Part } from '../../options/train-options.js';
 
-/** To be raised when our own code comes to encode, crop or resize differently. */
+/** Raise this when encoding, cropping or resizing changes in this package. */
 const ENCODING_VERSION = 1;
 
 /** 128 bits: no collection of images is large enough for two to collide. */
@@ -21,9 +20,9 @@ const digest = (content: string | Uint8Array): string =>
   createHash('sha256').update(content).digest('hex').slice(0, 32);
 
 /**
- * The name of the folder for one encoder's results: 'latents-0123456789abcdef…'.
- * @param paths the encoder's folders or files
- * @param settings what else all results depend on
+ * Returns the name of the folder for the results of one encoder, such as 'latents-0123456789abcdef…'.
+ * @param paths the folders or files of the encoder
+ * @param settings other values that all results depend on
  */
 export function folderName(part: Part, paths: readonly string[], settings: readonly unknown[]): string {
   return `${part}-${digest(JSON.stringify([ENCODING_VERSION, settings, ...paths.map(fingerprint)]))}`;
@@ -34,11 +33,10 @@ const SAMPLE_BYTES = 4096;
 const HEAD_BYTES = 2 ** 20;
 
 /**
- * Identifies a model: of each file in its folder (config, weights, preprocessing) the name, size, time
- * of change, first MiB (all of a small file; of weights, the names and shapes of the tensors), and 64 samples spread over
- * the rest. Reading gigabytes of weights at each start would cost what the cache saves. Any write changes the time, which
- * is taken in seconds since that is what copies keep; and a file that was put in place with the old one's time and size
- * has other numbers in every sample, since training moves all weights.
+ * Returns values that identify a model: for each file in its folder (config, weights, preprocessing) the name, size,
+ * modification time, and a hash of the first MiB (the names and shapes of the tensors) and of 64 samples of the rest.
+ * Hashing gigabytes of weights at each start would cost what the cache saves. Any write changes the time, which is compared
+ * in seconds because copies keep no more; and weights of equal size and time differ in every sample after training.
  */
 function fingerprint(path: string): unknown {
   const files = statSync(path).isDirectory()
@@ -80,14 +78,14 @@ export interface ImageKeys {
 }
 
 /**
- * Returns the hash of each row's images. All of them are read, at each start: at the speed of the disk, or about half a GB/s
- * (measured on two cores) where they are in memory.
+ * Returns the hash of each row's images. It reads all of them, at each start: at the speed of the disk, or at about half a
+ * GB/s (measured on two cores) where they are in memory.
  * @throws the signal's reason when it is aborted
  */
 export async function imageKeys(rows: Rows, signal: AbortSignal | undefined): Promise<ImageKeys> {
   const images: string[] = [];
   const promptImages: string[] = [];
-  /** Rows may share a file. Members of tar files have names that may come again, as when shards are joined. */
+  /** Rows may share a file. The names of tar members are not used, since they may repeat, as in joined shards. */
   const byFile = new Map<string, Promise<string>>();
   const keyOf = (source: ImageSource): Promise<string> => {
     if (source.file === undefined) return imageKey(source);

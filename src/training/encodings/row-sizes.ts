@@ -1,14 +1,16 @@
-/** @file The conditioning of a batch by the sizes of its rows, for a family that has one. */
+/** @file Size conditioning of training batches, for families that have it (SDXL's `time_ids`). */
+
+import type { Size } from '../../base/rgb-image.js';
 import type { Examples } from '../../data/data-loader.js';
 import type { ImageSizes } from '../../diffusion/conditioning.js';
 import type { DiffusionModel, SizeConditioning } from '../../diffusion/model.js';
-import type { Size } from '../../images/image.js';
 import { trainResizing } from '../../images/train-transform.js';
 import type { Device } from '../../torch/index.js';
 
 /**
- * @param sizes of the rows' images; null where one cannot be read, and so is not in a batch
- * @param targetOf the size of a row's training image
+ * Returns the function that makes the size conditioning of a batch; null for a family without.
+ * @param sizes the sizes of the rows' images; null where one cannot be read, whose row is in no batch
+ * @param targetOf returns the size of a row's training image
  */
 export function rowSizeConditioning(
   { sizeConditioning }: Pick<DiffusionModel, 'sizeConditioning'>,
@@ -21,7 +23,7 @@ export function rowSizeConditioning(
     const target = targetOf(row);
     const original = sizes[row] ?? target;
     const { width, crop } = trainResizing(original, target);
-    // Of the mirrored image, as the crop is taken before it is mirrored.
+    // The crop is taken first and mirrored then, so its left side is counted in the mirrored image.
     const left = flip ? width - crop.left - target.width : crop.left;
     return { original, crop: { top: crop.top, left }, target };
   };

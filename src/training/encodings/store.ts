@@ -1,6 +1,6 @@
 /**
- * @file Encodings on disk: a folder of safetensors shards, each with up to some hundred rows of one shape in one tensor
- * and their keys in the metadata. A shard is complete or absent. Shards are mapped, so what is not read takes no memory.
+ * @file Stores encodings on disk: a folder of safetensors shards, each with up to 256 rows of one shape in one tensor and
+ * their keys in the metadata. A shard is complete or absent. Shards are mapped, so rows that are not read take no memory.
  */
 import { randomUUID } from 'node:crypto';
 import { readdirSync, rmSync, statSync } from 'node:fs';
@@ -12,10 +12,10 @@ import { type DType, mapTensors, stack, tensorsOf, tidy, zipTensors } from '../.
 import type { Encoding } from './frozen-encoders.js';
 
 const ROWS_PER_SHARD = 256;
-/** Rows that have waited this long are written, however few: a kill loses no more than this. */
+/** Pending rows that are this old are written, so that a kill loses at most so much work. */
 const FLUSH_AFTER_MS = 300_000;
 const EXTENSION = '.safetensors';
-/** A file that is being written is younger; an older one was left by a process that was killed. */
+/** A partial file that is older was left by a process that was killed. */
 const PARTIAL_MAX_AGE_MS = 3_600_000;
 
 export class EncodingStore {
@@ -23,13 +23,13 @@ export class EncodingStore {
   readonly #dtype: DType;
   readonly #shards: Encoding[] = [];
   readonly #places = new Map<string, { shard: Encoding; row: number }>();
-  /** Rows that wait for their shard to be full. */
+  /** Rows that are not written yet, because their shard is not full. */
   readonly #pending = new Map<string, Encoding>();
   #flushedAt = performance.now();
 
   /**
    * Opens a folder, or makes it. A damaged shard is removed, since its rows can be computed again.
-   * @param dtype of the values on disk
+   * @param dtype the dtype of the values on disk
    */
   constructor(folder: string, dtype: DType, onMessage?: (message: string) => void) {
     this.#folder = folder;
@@ -38,7 +38,7 @@ export class EncodingStore {
     for (const name of readdirSync(folder)) {
       const file = join(folder, name);
       if (!name.endsWith(EXTENSION)) {
-        // Gone by now, where another run has just finished it.
+        // The file may be gone: another run may have just finished it.
         const since = statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
         if (name.endsWith('.partial') && Date.now() - since > PARTIAL_MAX_AGE_MS)
           rmSync(file, { force: true });
@@ -70,7 +70,7 @@ export class EncodingStore {
     });
   }
 
-  /** Takes over a batch of rows [b, …], and writes a shard when enough have come or time has passed. */
+  /** Takes over a batch of rows [b, …]. Writes shards when enough rows are pending or enough time has passed. */
   add(keys: readonly string[], rows: Encoding): void {
     const kept = tidy(() => {
       const values = mapTensors(rows, (tensor) => tensor.to({ device: 'cpu', dtype: this.#dtype }));
@@ -84,7 +84,7 @@ export class EncodingStore {
     if (isOld || this.#pending.size >= ROWS_PER_SHARD) this.flush();
   }
 
-  /** Writes what waits. */
+  /** Writes the pending rows. */
   flush(): void {
     this.#flushedAt = performance.now();
     if (this.#pending.size === 0) return;
@@ -98,9 +98,9 @@ export class EncodingStore {
     for (const keys of byShape.values()) this.#write(keys);
   }
 
-  /** Writes a shard of rows that wait and have one shape. */
+  /** Writes a shard of pending rows, which must have one shape. */
   #write(keys: readonly string[]): void {
-    // A name that no other run on the same cache has.
+    // A random name: several runs may write to the same cache.
     const file = join(this.#folder, randomUUID() + EXTENSION);
     const rows = keys.map((key) => this.#pending.get(key)) as [Encoding, ...Encoding[]];
     tidy(() => {

@@ -29,10 +29,10 @@ const SESSION_START = 1;
 /** Summary.Image.colorspace of RGB */
 const RGB = 3;
 
-/** Files opened by this process: a part of their names. */
+/** The number of event files that this process has opened, which makes their names unique. */
 let opened = 0;
 
-/** An event file of its own for each start of a run, in a folder that TensorBoard reads as one run. */
+/** An event file. Each start of a run creates a new one, in a folder that TensorBoard reads as one run. */
 export class EventFile implements Disposable {
   readonly #file: number;
 
@@ -50,7 +50,10 @@ export class EventFile implements Disposable {
     this.write([fileVersionEvent(now), sessionStartEvent(now, firstStep)]);
   }
 
-  /** @throws the system's error; the file then ends with the records before, since nothing after half a one can be read */
+  /**
+   * Appends events.
+   * @throws the system's error; a record that was written in part is removed, since nothing after it could be read
+   */
   write(events: readonly Uint8Array[]): void {
     const { size } = fstatSync(this.#file);
     try {
@@ -66,18 +69,18 @@ export class EventFile implements Disposable {
   }
 }
 
-/** @param time seconds since 1970, as in all events */
+/** Returns the first event of a file. @param time seconds since 1970, as in all events */
 export function fileVersionEvent(time: number): Uint8Array {
   return event(time, 0).tag(3, WireType.LengthDelimited).string(FILE_VERSION).finish();
 }
 
-/** The run starts, or starts again, with this step. */
+/** Returns the event that a run starts or resumes with this step. */
 export function sessionStartEvent(time: number, step: number): Uint8Array {
   const log = event(time, step).tag(7, WireType.LengthDelimited).fork();
   return log.tag(1, WireType.Varint).int32(SESSION_START).join().finish();
 }
 
-/** Numbers by their tags; they are kept as float32. */
+/** Returns an event with numbers by their tags; TensorBoard keeps them as float32. */
 export function scalarsEvent(
   time: number,
   step: number,
@@ -110,7 +113,7 @@ function startValue(summary: BinaryWriter, tag: string): BinaryWriter {
   return summary.tag(1, WireType.LengthDelimited).fork().tag(1, WireType.LengthDelimited).string(tag);
 }
 
-/** The data with its length and checksums around it. */
+/** Returns the data framed by its length and checksums. */
 export function tfRecord(data: Uint8Array): Buffer {
   const record = Buffer.alloc(data.length + 16);
   record.writeBigUInt64LE(BigInt(data.length));
@@ -120,7 +123,7 @@ export function tfRecord(data: Uint8Array): Buffer {
   return record;
 }
 
-/** Rotated right by 15 and moved on, so that data which holds checksums has another one. */
+/** Returns the CRC-32C rotated right by 15 plus a constant, as TFRecord requires for data that contains checksums. */
 function maskedCrc(data: Uint8Array): number {
   const crc = crc32c(data);
   return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;

@@ -1,11 +1,11 @@
 /**
- * @file The loss of rows by the timestep that they were noised to. A loss depends far more on its timestep than on what
- * was learnt, so that only losses of near timesteps can be compared with one another.
+ * @file Smoothed losses by ranges of timesteps. A loss depends far more on its timestep than on the progress of training, so
+ * only losses of similar timesteps can be compared.
  */
 import { MovingAverage } from '../../base/moving-average.js';
 
 const BUCKETS = 10;
-/** Of each row; about the last hundred rows of a bucket count. */
+/** The decay of the averages: about the last hundred rows of a bucket count. */
 const DECAY = 0.99;
 
 export class LossByTimestep {
@@ -16,7 +16,7 @@ export class LossByTimestep {
     this.#numTrainTimesteps = numTrainTimesteps;
   }
 
-  /** @param losses a row's each @param timesteps of the same rows, 0 ≤ t < numTrainTimesteps */
+  /** Adds rows. @param losses one for each row @param timesteps of the same rows, 0 ≤ t < numTrainTimesteps */
   add(losses: readonly number[], timesteps: readonly number[]): void {
     for (const [i, loss] of losses.entries()) {
       const bucket = Math.floor(((timesteps[i] as number) * BUCKETS) / this.#numTrainTimesteps);
@@ -24,7 +24,7 @@ export class LossByTimestep {
     }
   }
 
-  /** The smoothed losses by name, such as `loss_by_timestep/100-199`; of the buckets that rows fell into. */
+  /** Returns the smoothed losses of the buckets that have rows, by names such as `loss_by_timestep/100-199`. */
   scalars(): Record<string, number> {
     const named = this.#buckets.map(({ value }, i) => [`loss_by_timestep/${this.#range(i)}`, value] as const);
     return Object.fromEntries(named.filter(([, value]) => !Number.isNaN(value)));

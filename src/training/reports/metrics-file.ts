@@ -42,8 +42,8 @@ export class MetricsFile {
   }
 
   /**
-   * Tries for the last time to write what is left.
-   * @throws TrainingError where that is not possible: a run must not end well with a part of its log missing
+   * Tries for the last time to write the pending lines.
+   * @throws TrainingError where that fails: a run whose log is incomplete must not succeed
    */
   finish(): void {
     if (this.#pending.length > 0) this.append([]);
@@ -80,7 +80,7 @@ export class MetricsFile {
 
 const PIECE_BYTES = 2 ** 20;
 
-/** The lines of a file with their ends, without what follows the last; the file may be larger than a string can be. */
+/** Yields the complete lines of a file, each with its newline. The file may be larger than the longest possible string. */
 function* linesOf(path: string): Generator<Buffer> {
   const file = openSync(path, 'r');
   try {
@@ -89,7 +89,7 @@ function* linesOf(path: string): Generator<Buffer> {
       const piece = Buffer.allocUnsafe(PIECE_BYTES);
       const length = readSync(file, piece);
       if (length === 0) return;
-      // What is that long is no line of ours.
+      // A line of this length was not written by this package.
       const text = Buffer.concat([
         rest.length > PIECE_BYTES ? Buffer.from('-') : rest,
         piece.subarray(0, length),
@@ -106,7 +106,7 @@ function* linesOf(path: string): Generator<Buffer> {
   }
 }
 
-/** NaN for what is not a line of ours. */
+/** Returns the step of a line; NaN where it is not a line of a metrics file. */
 function stepOf(line: Buffer): number {
   try {
     return Number(JSON.parse(line.toString()).step);

@@ -17,7 +17,7 @@ import { MetricsFile } from './metrics-file.js';
 export interface LogOptions {
   outputDir: string;
   reportTo: 'tensorboard' | 'none';
-  /** Of the event files, inside `outputDir` where it is not absolute. */
+  /** The folder of the event files, relative to `outputDir`. */
   loggingDir: string;
 }
 
@@ -29,8 +29,8 @@ export class RunLog implements Disposable {
   #events: EventFile | undefined;
 
   /**
-   * Files are made with the first entry.
-   * @param firstStep the first step that this start of the run does
+   * Opens the log. Its files are created with the first entry.
+   * @param firstStep the first step that is logged
    */
   constructor(
     { outputDir, reportTo, loggingDir }: LogOptions,
@@ -65,7 +65,7 @@ export class RunLog implements Disposable {
     this.#metrics.finish();
   }
 
-  /** Where the disk refuses a record, no further ones are written: TensorBoard would show a gap as if nothing had been. */
+  /** Writes to the event file. After a failed write nothing more is written, since TensorBoard would not show the gap. */
   #writeEvents(events: Parameters<EventFile['write']>[0]): void {
     if (!this.#hasEvents) return;
     try {

@@ -92,7 +92,7 @@ it('tells apart the time that batches are waited for, and leaves out what is no 
     await setTimeout(20);
     reporter.add(metrics([1], [0], 1), 3);
   }
-  await reporter.aside(() => setTimeout(700).then(() => undefined));
+  await reporter.untimed(() => setTimeout(700).then(() => undefined));
   expect(seen).toEqual([1, 2]);
   const { 'speed/data_seconds': data = 0, 'speed/step_seconds': step = 0, ...rest } = lines()[1] ?? {};
   expect(data).toBeGreaterThan(0.055);

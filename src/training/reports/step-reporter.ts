@@ -1,22 +1,22 @@
 /**
- * @file What a run tells of itself while it goes, to the caller and to its log: losses, learning rates, speed, memory, and
- * rows that were skipped. Seldom enough that waiting for the device, which reading a loss means, does not matter.
+ * @file Reports the progress of a run to the caller and to its log: losses, learning rates, speed, memory, and skipped rows.
+ * It reports a few times a second, so that the wait for the device, which reading a loss causes, does not matter.
  */
+import type { BadRow } from '../../base/listing.js';
 import type { GuardedContext, StepEvent } from '../../base/run-context.js';
 import { Throttle } from '../../base/throttle.js';
-import type { BadRow } from '../../data/bad-rows.js';
 import { cat, type Device, memoryStats, stack, type Tensor, tidy } from '../../torch/index.js';
 import type { EncodedImage } from './event-file.js';
 import { LossByTimestep } from './loss-by-timestep.js';
 import { type LogOptions, RunLog } from './run-log.js';
 
-/** What there is to tell of a step. The tensors are on the device still: nothing waits for them before a report. */
+/** The results of a step. The tensors are still on the device, and are read only for a report. */
 export interface StepMetrics {
   /** A scalar. */
   loss: Tensor;
-  /** Each row's own loss, float32 [b]. */
+  /** The loss of each row, float32 [b]. */
   rowLosses: Tensor;
-  /** Of the same rows, int64 [b], 0 ≤ t < num_train_timesteps. */
+  /** The timesteps of the same rows, int64 [b], 0 ≤ t < num_train_timesteps. */
   timesteps: Tensor;
   /** The global norm of the gradients before clipping, a scalar. */
   gradNorm: Tensor;
@@ -25,7 +25,7 @@ export interface StepMetrics {
 }
 
 interface DoneStep extends StepMetrics {
-  /** When it was done, seconds since 1970. */
+  /** When the step was done, in seconds since 1970. */
   time: number;
 }
 
@@ -45,11 +45,11 @@ export class StepReporter implements Disposable {
   #images = 0;
   #waitedMs = 0;
   readonly #sinceFlush = new Throttle(intervalMs);
-  #toldBadRows = 0;
+  #reportedBadRows = 0;
 
   /**
-   * @param badRows grows while rows are read
-   * @param run the step that it starts from, all it will have, the timesteps that its model knows, and where it runs
+   * @param badRows the skipped rows; the loader adds to it
+   * @param run the step that the run starts from, its total number of steps, the timesteps of its model, and its device
    */
   constructor(
     log: LogOptions,
@@ -66,7 +66,7 @@ export class StepReporter implements Disposable {
     this.#device = run.device;
   }
 
-  /** The same batches; counts the time that is waited for them. */
+  /** Yields the same batches, and measures the time spent waiting for them. */
   async *timed<T>(batches: AsyncIterable<T>): AsyncGenerator<T> {
     let start = performance.now();
     for await (const batch of batches) {
@@ -76,7 +76,7 @@ export class StepReporter implements Disposable {
     }
   }
 
-  /** Takes over the tensors of the step that was just done. */
+  /** Adds the results of the step that was just done, and takes over their tensors. */
   add(metrics: StepMetrics, images: number): void {
     this.#done.push({ ...metrics, time: Date.now() / 1000 });
     this.#images += images;
@@ -90,16 +90,16 @@ export class StepReporter implements Disposable {
   }
 
   /** Runs work that is excluded from throughput. */
-  async aside(work: () => Promise<void>): Promise<void> {
+  async untimed(work: () => Promise<void>): Promise<void> {
     this.flush();
     await work();
     this.#sinceFlush.restart();
   }
 
   flush(): void {
-    for (const { file, reason } of [...this.#badRows.values()].slice(this.#toldBadRows))
+    for (const { file, reason } of [...this.#badRows.values()].slice(this.#reportedBadRows))
       this.#context.onMessage(`Skipped ${file}: ${reason}`);
-    this.#toldBadRows = this.#badRows.size;
+    this.#reportedBadRows = this.#badRows.size;
     const done = this.#done;
     if (done.length === 0) return;
     const { losses, gradNorms, rowLosses, timesteps } = readAndRelease(done);
@@ -127,13 +127,13 @@ export class StepReporter implements Disposable {
     for (const event of events) this.#context.emit(event);
   }
 
-  /** What is told once a report: means over its steps, and the state at its end. */
+  /** Returns the values that a report has once: means over its steps, and memory at its end. */
   #ofInterval(steps: number, seconds: number): Record<string, number> {
     const waited = this.#waitedMs / 1000;
     const { cpuAllocatedBytes, cpuPeakBytes, gpuAllocatedBytes, gpuPeakBytes } = memoryStats(this.#device);
     return {
       'speed/images_per_second': this.#images / seconds,
-      // A step takes both together.
+      // Data and step time add up to the time of a step.
       'speed/data_seconds': waited / steps,
       'speed/step_seconds': (seconds - waited) / steps,
       'memory/cpu_allocated_bytes': cpuAllocatedBytes,
@@ -145,7 +145,7 @@ export class StepReporter implements Disposable {
     };
   }
 
-  /** @throws TrainingError where a run that is complete has not been logged */
+  /** Ends the log. @throws TrainingError where part of the log could not be written */
   finish(): void {
     this.#log.finish();
   }
@@ -155,7 +155,7 @@ export class StepReporter implements Disposable {
   }
 }
 
-/** The steps' numbers in a row each; here the device is waited for. */
+/** Returns the numbers of all steps by column and disposes the tensors. It waits for the device. */
 function readAndRelease(steps: readonly StepMetrics[]): Record<Column, number[]> {
   const read = tidy(() => ({
     losses: stack(steps.map(({ loss }) => loss)).toNumbers(),
@@ -170,7 +170,7 @@ function readAndRelease(steps: readonly StepMetrics[]): Record<Column, number[]>
 
 type Column = 'losses' | 'gradNorms' | 'rowLosses' | 'timesteps';
 
-/** Such as `lr/image_proj`. */
+/** Returns the rates by names such as `lr/image_proj`. */
 function named(learningRates: Readonly<Record<string, number>>): Record<string, number> {
   return Object.fromEntries(Object.entries(learningRates).map(([name, rate]) => [`lr/${name}`, rate]));
 }

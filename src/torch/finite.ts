@@ -1,5 +1,5 @@
 /** @file Finds NaN and infinity in tensors. */
-import { op, stack, type Tensor, tidy } from '../torch/index.js';
+import { op, stack, type Tensor, tidy } from './index.js';
 
 /**
  * Returns the first tensor that contains NaN or infinity, and which of the two; undefined where all values are finite.

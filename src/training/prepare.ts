@@ -1,0 +1,160 @@
+/** @file Prepares a training run: loads and checks everything that it needs, before anything is written. */
+import { join } from 'node:path';
+import { adapterFile } from '../adapters/adapter-path.js';
+import { Deferred } from '../base/deferred.js';
+import type { Size } from '../base/rgb-image.js';
+import type { GuardedContext } from '../base/run-context.js';
+import type { Batch, DataLoader } from '../data/data-loader.js';
+import type { Dataset, DatasetRow } from '../data/dataset.js';
+import { openDataset } from '../data/open-dataset.js';
+import { rowBuckets } from '../data/row-buckets.js';
+import { readRowSizes } from '../data/row-sizes.js';
+import { downloadModels } from '../diffusion/download-models.js';
+import { resolveOptions } from '../options/options.js';
+import { type ResolvedTrainOptions, trainOptionsSchema } from '../options/train-options.js';
+import type { TrainOptions } from '../options/train-types.js';
+import { type Device, type DType, Generator, setNumThreads, type Tensor } from '../torch/index.js';
+import { assertCudaGraphs, resolveTarget } from '../torch/target.js';
+import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoints/checkpoint.js';
+import { restoreReplaced } from './checkpoints/folder.js';
+import { assertSameRun } from './checkpoints/resume.js';
+import { lockRun, type RunLock } from './checkpoints/run-lock.js';
+import { rowSizeConditioning } from './encodings/row-sizes.js';
+import { NanGuard } from './nan-guard.js';
+import { createOptimization, optimizationTensors, restoreOptimization } from './optimization.js';
+import { createAdapter, createLoader, openModels, type TrainingModels, trainingModels } from './setup.js';
+import type { Training } from './step.js';
+import { openValidation, type Validation } from './validation.js';
+
+/** The dtype of the frozen models by `--mixed-precision`. Trained weights stay in float32. */
+const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
+
+/** A run before its first step. Only its lock and a dataset from standard input have been written. */
+export interface PreparedRun {
+  lock: RunLock;
+  training: Omit<Training, 'encoders'> & { models: TrainingModels };
+  /** Device of the run, and dtype of its frozen models. */
+  placement: { device: Device; dtype: DType };
+  dataset: Dataset;
+  loader: DataLoader;
+  /** The size of each row's training image, with `--buckets`. */
+  buckets: Size[] | undefined;
+  /** Where the run starts: at step 0, or at the step of the checkpoint. */
+  state: TrainingState;
+  /** The checkpoint that the run resumes from. */
+  resumed: string | undefined;
+  /** The total number of steps that the checkpoint was saved with. */
+  savedTotalSteps: number | undefined;
+  validation: Validation | undefined;
+}
+
+/**
+ * Loads and checks everything that a run needs, calls `work` with it, and releases it.
+ * @throws ConfigError, CheckpointError, DatasetError where an option or a file is at fault; the signal's reason
+ */
+export async function withPreparedRun<T>(
+  options: TrainOptions,
+  context: GuardedContext,
+  work: (run: PreparedRun) => Promise<T>,
+): Promise<T> {
+  const config = resolveOptions(trainOptionsSchema, options);
+  const placement = resolveTarget({ device: config.device, dtype: dtypes[config.mixedPrecision] });
+  const { device } = placement;
+  if (config.cudaGraphs) assertCudaGraphs(device);
+  if (config.threads !== undefined) setNumThreads(config.threads);
+
+  using lock = await lockRun(config.outputDir, context);
+  restoreReplaced(config.outputDir);
+  const resumed = findCheckpoint(config.outputDir, config.resume);
+  // Nothing of a run stays in memory, however it ends: the next one may need the whole GPU.
+  using release = new Deferred();
+  const dataset = await openDataset(config, { ...context, outputDir: config.outputDir });
+  const { rows } = dataset;
+  const state = initialState(config, dataset, device);
+  const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
+  if (saved !== undefined) {
+    release.add(() => disposeAll(saved.optimizer.values()));
+    assertSameRun(saved.state, state, { path: resumed as string, ...context });
+  }
+
+  const { model: stableDiffusion, imageEncoder } = config;
+  const startFrom = resumed === undefined ? config.adapter : join(resumed, adapterFile);
+  await downloadModels({ stableDiffusion, imageEncoder, adapter: startFrom }, context);
+  const partOptions = { ...placement, onMessage: context.onMessage };
+  const opened = openModels(stableDiffusion, imageEncoder, partOptions);
+  release.add(() => {
+    for (const part of [opened.backbone, opened.objective]) part[Symbol.dispose]();
+  });
+  const generator = new Generator(device, config.seed);
+  const { adapter, kind } = createAdapter(opened, config, startFrom, device);
+  release.add(() => adapter[Symbol.dispose]());
+  // The values that were chosen where these options are unset.
+  const chosen = { kind: kind.name, numTokens: adapter.image_proj.numTokens ?? undefined };
+  for (const options of [config, state.options]) Object.assign(options, chosen);
+
+  const needsSizes = config.buckets || opened.model.sizeConditioning !== null;
+  const sizes = needsSizes ? await readRowSizes(rows, context) : [];
+  const buckets = config.buckets ? rowBuckets(sizes, config.resolution, context.onMessage) : undefined;
+  const square = { width: config.resolution, height: config.resolution };
+  const trainingSize = (row: number): Size => buckets?.[row] ?? square;
+  const models = trainingModels(
+    opened,
+    kind,
+    rowSizeConditioning(opened.model, sizes, trainingSize, device),
+    {
+      ...partOptions,
+      rowsAtOnce: config.batchSize,
+      clipSkip: config.clipSkip,
+      cudaGraphs: config.cudaGraphs,
+    },
+  );
+  const loader = createLoader(models, config, rows, buckets);
+
+  state.totalSteps = config.maxSteps ?? config.epochs * loader.batchesPerEpoch;
+  const optimization = createOptimization(adapter.namedParameters(), config, state.totalSteps);
+  release.add(() => disposeAll(optimizationTensors(optimization)));
+  if (saved !== undefined) {
+    restoreOptimization(optimization, saved, resumed as string);
+    generator.setState(saved.generator, resumed as string);
+    const { step, epoch, position } = saved.state;
+    Object.assign(state, { step, epoch, position });
+    // They keep the checkpoint's file mapped, which the run may delete.
+    disposeAll(saved.optimizer.values());
+  }
+  using validation = await openValidation(
+    models.backbone,
+    { module: adapter, kind, file: config.outputDir },
+    config,
+    { ...context, ...placement, step: state.step },
+  );
+  const imageName = (row: number): string => (rows.at(row) as DatasetRow).image.name;
+  const guard = new NanGuard(config.maxNanSteps, imageName, { device, ...context });
+  const training = { config, models, adapter, generator, guard, ...optimization };
+  const savedTotalSteps = saved?.state.totalSteps;
+  return await work({
+    ...{ lock, training, placement, dataset, loader, buckets },
+    ...{ state, resumed, savedTotalSteps, validation },
+  });
+}
+
+function initialState(config: ResolvedTrainOptions, dataset: Dataset, device: Device): TrainingState {
+  return {
+    ...{ step: 0, totalSteps: 0, updates: 0, epoch: 0, position: 0 },
+    dataset: { rows: dataset.rows.length, fingerprint: dataset.fingerprint },
+    // GPU and CPU draw different noise for one seed; the index of the GPU does not matter.
+    options: { ...config, device: device.replace(/:.*/, '') },
+  };
+}
+
+function disposeAll(tensors: Iterable<Tensor>): void {
+  for (const tensor of tensors) tensor.dispose();
+}
+
+/** Yields the batches of the epochs below `epochs`, starting at the epoch and position of the state. */
+export async function* remainingBatches(
+  loader: DataLoader,
+  { epoch, position }: Pick<TrainingState, 'epoch' | 'position'>,
+  epochs: number,
+): AsyncGenerator<Batch> {
+  for (let next = epoch; next < epochs; next++) yield* loader.batches(next, next === epoch ? position : 0);
+}
