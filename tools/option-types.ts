@@ -1,6 +1,6 @@
 /**
- * @file The types of options as TypeScript, from their schemas: an editor shows what an option is, which it cannot take
- * from a schema's descriptions. `npm run types` writes them.
+ * @file Writes the types of options as TypeScript, from their schemas: an editor shows the documentation of a type, but not
+ * the descriptions of a schema. `npm run types` writes them.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -43,51 +43,82 @@ export function typeFiles(): Record<string, string> {
     }),
     'generate-types.ts': optionTypes(
       {
-        GenerateOptions: ['The options of `generate`: models and prompts.', generateOptionsSchema],
         PipelineOptions: ['The models of an `IPAdapterPipeline`.', pipelineOptionsSchema],
-        PromptOptions: ['The options of `pipeline.generate`.', promptOptionsSchema],
-        Job: ['What one image of `pipeline.generateEach` shows.', jobSchema],
+        Job: ['The content of one image of `pipeline.generateEach`.', jobSchema],
         DrawOptions: ['How the images of `pipeline.generateEach` are generated.', drawOptionsSchema],
+        PromptOptions: ['The options of `pipeline.generate`.', promptOptionsSchema, 'Job', 'DrawOptions'],
+        GenerateOptions: [
+          'The options of `generate`: models and prompts.',
+          generateOptionsSchema,
+          'PipelineOptions',
+          'PromptOptions',
+        ],
         EmbedOptions: ['The options of `embed`.', embedOptionsSchema],
-        EvaluateOptions: ['The options of `evaluate`.', evaluateOptionsSchema],
+        EvaluateOptions: [
+          'The options of `evaluate`.',
+          evaluateOptionsSchema,
+          'PipelineOptions',
+          'DrawOptions',
+        ],
       },
       ["import type { RgbImage } from '../base/rgb-image.js';"],
     ),
   };
 }
 
-/** A module with an interface for each schema. */
-function optionTypes(
-  schemas: Readonly<Record<string, readonly [doc: string, schema: z.ZodObject]>>,
-  imports: readonly string[] = [],
-): string {
-  const interfaces = Object.entries(schemas).map(([name, [doc, schema]]) => {
+/** The documentation of an interface, its schema, and the interfaces before it that it extends. */
+type Source = readonly [doc: string, schema: z.ZodObject, ...bases: string[]];
+
+/** Returns a module with an interface for each schema. */
+function optionTypes(schemas: Readonly<Record<string, Source>>, imports: readonly string[] = []): string {
+  const written = new Map<string, Map<string, string>>();
+  const interfaces = Object.entries(schemas).map(([name, [doc, schema, ...bases]]) => {
     const json = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as JsonSchema;
-    return `/** ${doc} */\nexport interface ${name} ${objectType(json, '')}\n`;
+    const properties = propertiesOf(json, '  ');
+    written.set(name, properties);
+    const own = new Map(properties);
+    const inherited = bases.map((base) => {
+      const others: string[] = [];
+      for (const [key, text] of written.get(base) as Map<string, string>)
+        if (properties.get(key) === text) own.delete(key);
+        else others.push(`'${key}'`);
+      return others.length === 0 ? base : `Omit<${base}, ${others.join(' | ')}>`;
+    });
+    return `/** ${doc} */\n${headOf(name, inherited)}\n${[...own.values()].join('\n')}\n}\n`;
   });
   const head = '/** @file Written by tools/option-types.ts from the schemas; not to be edited. */';
   return `${[head, ...imports].join('\n')}\n\n${interfaces.join('\n')}`;
 }
 
-function objectType({ properties = {}, required = [] }: JsonSchema, indent: string): string {
-  const inner = `${indent}  `;
-  const lines = Object.entries(properties).flatMap(([key, property]) => {
+function headOf(name: string, bases: readonly string[]): string {
+  if (bases.length === 0) return `export interface ${name} {`;
+  const line = `export interface ${name} extends ${bases.join(', ')} {`;
+  return line.length <= LINE_WIDTH ? line : `export interface ${name}\n  extends ${bases.join(',\n    ')} {`;
+}
+
+function objectType(json: JsonSchema, indent: string): string {
+  return `{\n${[...propertiesOf(json, `${indent}  `).values()].join('\n')}\n${indent}}`;
+}
+
+/** Returns each property with its documentation, by name. */
+function propertiesOf({ properties = {}, required = [] }: JsonSchema, indent: string): Map<string, string> {
+  const entries = Object.entries(properties).map(([key, property]): [string, string] => {
     const isOptional = !required.includes(key);
-    const name = `${inner}${key}${isOptional ? '?' : ''}:`;
-    // Where the members of a union stand on lines of their own, what is in them is further in.
-    const types = typesOf(property, `${inner}    `);
+    const name = `${indent}${key}${isOptional ? '?' : ''}:`;
+    // If the members of a union are on lines of their own, their content is indented further.
+    const types = typesOf(property, `${indent}    `);
     if (isOptional) types.push('undefined');
     const line = `${name} ${types.join(' | ')};`;
     const isShort = line.length <= LINE_WIDTH && !line.includes('\n');
-    return [
-      `${inner}/** ${docOf(property)} */`,
-      isShort ? line : `${[name, ...types.map((type) => `${inner}  | ${type}`)].join('\n')};`,
-    ];
+    const declaration = isShort
+      ? line
+      : `${[name, ...types.map((type) => `${indent}  | ${type}`)].join('\n')};`;
+    return [key, `${indent}/** ${docOf(property)} */\n${declaration}`];
   });
-  return `{\n${lines.join('\n')}\n${indent}}`;
+  return new Map(entries);
 }
 
-/** The members of a union. */
+/** Returns the members of a union. */
 function typesOf(schema: JsonSchema, indent: string): string[] {
   if (schema.tsType !== undefined) return [schema.tsType];
   if (schema.anyOf) return schema.anyOf.flatMap((one) => typesOf(one, indent));
@@ -107,7 +138,7 @@ function literal(value: unknown): string {
   return typeof value === 'string' ? `'${value}'` : String(value);
 }
 
-/** A sentence, in which options have their names in the library, and the default. */
+/** Returns the description as a sentence with the library's names of options, and the default. */
 function docOf({ description = '', default: fallback }: JsonSchema): string {
   const text = description.replace(/(?<![\w-])--([a-z][a-z-]*)/g, (_, flag: string) => {
     const key = flag.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());

@@ -38,6 +38,28 @@ describe('adapter files', () => {
     for (const [key, value] of tensors) expectSameBytes(read.get(key) as Tensor, value);
   });
 
+  it('says in the metadata what the file is, and marks it as of PyTorch', () => {
+    const path = file({
+      'image_proj.proj.weight': [3072, 1024],
+      'image_proj.norm.weight': [768],
+      'ip_adapter.1.to_k_ip.weight': [320, 768],
+    });
+    writeAdapter(path, readAdapter(path));
+    expect(readSafetensors(path).metadata).toEqual({
+      format: 'pt',
+      'modelspec.sai_model_spec': '1.0.0',
+      'modelspec.architecture': 'stable-diffusion-v1/ip-adapter',
+      'modelspec.implementation': 'https://github.com/tencent-ailab/IP-Adapter',
+      'modelspec.title': 'IP-Adapter (base) for Stable Diffusion 1.x',
+      'ip_adapter.version': expect.stringMatching(/^\d+\.\d+\.\d+/),
+      'ip_adapter.kind': 'base',
+      'ip_adapter.num_tokens': '4',
+      'ip_adapter.image_encoder_width': '1024',
+      'ip_adapter.cross_attention_dim': '768',
+      'ip_adapter.family': 'Stable Diffusion 1.x',
+    });
+  });
+
   it('says what is in a file that is no adapter', () => {
     expect(() => readAdapter(file({ 'unet.conv_in.weight': [1] }))).toThrow(
       /Expected an IP-Adapter .* keys are unet.conv_in.weight/,

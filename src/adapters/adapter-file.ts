@@ -1,22 +1,23 @@
 /**
  * @file Adapter files, both official forms: `.safetensors` with flat keys, and `.bin` (torch.save) with the
- * dictionaries `image_proj` and `ip_adapter`. In memory, always the flat keys.
+ * dictionaries `image_proj` and `ip_adapter`. In memory, always the flat keys. Checkpoints of the original's training, of
+ * either ending, are read too.
  */
 import { CheckpointError } from '../base/errors.js';
 import { readSafetensors, readTorchZip, writeSafetensors, writeTorchZip } from '../formats/index.js';
 import { Tensor } from '../torch/index.js';
+import { adapterMetadata } from './adapter-metadata.js';
 import { describeAdapter } from './kinds.js';
+import { adapterOfCheckpoint, isTrainedKey } from './training-checkpoint.js';
 
 const parts = ['image_proj', 'ip_adapter'] as const;
 
 /**
- * The tensors of an adapter file by their flat keys: `image_proj.latents`, `ip_adapter.1.to_k_ip.weight`, …
+ * Returns the tensors of an adapter file by their flat keys: `image_proj.latents`, `ip_adapter.1.to_k_ip.weight`, …
  * @throws CheckpointError where the file is missing, damaged, or holds no adapter
  */
 export function readAdapter(path: string): Map<string, Tensor> {
-  const tensors = path.endsWith('.safetensors')
-    ? readSafetensors(path).tensors
-    : flatten(path, readTorchZip(path));
+  const tensors = trainedOnly(path.endsWith('.safetensors') ? readSafetensors(path).tensors : readBin(path));
   if (describeAdapter(tensors) === null)
     throw new CheckpointError(
       `Expected an IP-Adapter in ${path} but its keys are ${shown([...tensors.keys()])}; the keys of one begin with ${parts.join('. and ')}.`,
@@ -28,6 +29,22 @@ function shown(keys: string[]): string {
   return keys.length > 4
     ? `${keys.slice(0, 4).join(', ')} and ${keys.length - 4} more`
     : keys.join(', ') || 'none';
+}
+
+/** Returns the adapter's part of a training checkpoint by the official keys; other tensors as they are. */
+function trainedOnly(tensors: Map<string, Tensor>): Map<string, Tensor> {
+  const adapter = adapterOfCheckpoint(tensors);
+  if (adapter === null) return tensors;
+  const kept = new Set(adapter.values());
+  for (const tensor of tensors.values()) if (!kept.has(tensor)) tensor.dispose();
+  return adapter;
+}
+
+function readBin(path: string): Map<string, Tensor> {
+  const isNeeded = (key: unknown): boolean => typeof key !== 'string' || isTrainedKey(key);
+  const content = readTorchZip(path, 'refuse', isNeeded);
+  const isFlat = content instanceof Map && [...content.values()].every((value) => value instanceof Tensor);
+  return isFlat && content.size > 0 ? (content as Map<string, Tensor>) : flatten(path, content);
 }
 
 function flatten(path: string, content: unknown): Map<string, Tensor> {
@@ -47,7 +64,7 @@ function flatten(path: string, content: unknown): Map<string, Tensor> {
 /** Writes the form that the name's ending asks for. */
 export function writeAdapter(path: string, tensors: ReadonlyMap<string, Tensor>): void {
   if (path.endsWith('.safetensors')) {
-    writeSafetensors(path, tensors, { format: 'pt' });
+    writeSafetensors(path, tensors, adapterMetadata(tensors));
     return;
   }
   const nested = parts.map((part) => {

@@ -1,8 +1,10 @@
 /** @file The interface of image encoders. All of them are CLIP vision models today. */
+import { UserError } from '../base/errors.js';
 import { resolveModelPath } from '../hub/cache.js';
 import { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import { type Device, noGrad, type Tensor, tidy } from '../torch/index.js';
 import { type LoadOptions, loadImageEncoder, readImageEncoderConfig } from '../weights/load.js';
+import { openNamed } from '../weights/near-folder.js';
 import type { ImageFeature } from './kind.js';
 
 export type { ClipImageProcessor };
@@ -32,9 +34,27 @@ export interface ImageEncoder extends Omit<ImageEncoderSource, 'load'>, Disposab
 /**
  * Opens a CLIP vision model in the transformers layout.
  * @param nameOrPath a folder, or a name in the Hub's cache
+ * @param option that named it, for errors
  * @throws ConfigError, CheckpointError where it is not such a model
  */
-export function openImageEncoder(nameOrPath: string): ImageEncoderSource {
+export function openImageEncoder(
+  nameOrPath: string,
+  option = '--image-encoder (imageEncoder)',
+): ImageEncoderSource {
+  return openNamed(option, nameOrPath, isImageEncoder, () => open(nameOrPath));
+}
+
+function isImageEncoder(folder: string): boolean {
+  try {
+    readImageEncoderConfig(folder);
+    return true;
+  } catch (error) {
+    if (error instanceof UserError) return false;
+    throw error;
+  }
+}
+
+function open(nameOrPath: string): ImageEncoderSource {
   const folder = resolveModelPath(nameOrPath);
   const { imageSize, hiddenSize, projectionDim } = readImageEncoderConfig(folder);
   const opened = {

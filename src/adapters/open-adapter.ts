@@ -1,6 +1,6 @@
 /**
- * @file An adapter from a file alone: its kind and sizes are told by keys and shapes. What does not go together is said
- * in the words of those who publish the files (tencent-ailab/IP-Adapter README; h94/IP-Adapter on the Hub).
+ * @file Opens an adapter from its file alone: keys and shapes tell its kind and sizes. Errors about parts that do not go
+ * together use the names of the published files (tencent-ailab/IP-Adapter README; h94/IP-Adapter on the Hub).
  */
 import { CheckpointError } from '../base/errors.js';
 import type { AttentionSite } from '../models/layers/attention-site.js';
@@ -10,7 +10,7 @@ import { IPAdapter } from './ip-adapter.js';
 import type { AdapterKind, ImageFeature } from './kind.js';
 import { type AdapterDescription, describeAdapter, families, kinds } from './kinds.js';
 
-/** The encoders that adapters are published with, by the width of their features. */
+/** Encoders that published adapters use, with the widths of their features. */
 const encoders: (Record<ImageFeature, number> & { name: string })[] = [
   { tokens: 1024, pooled: 768, name: 'CLIP ViT-L/14' },
   {
@@ -25,7 +25,7 @@ const encoders: (Record<ImageFeature, number> & { name: string })[] = [
   },
 ];
 
-/** An adapter, what it is and where it is from. */
+/** An adapter with its kind and file. */
 export interface OpenedAdapter {
   module: IPAdapter;
   kind: AdapterKind;
@@ -33,7 +33,7 @@ export interface OpenedAdapter {
 }
 
 /**
- * Returns the adapter of a file as float32 copies.
+ * Returns the adapter of a file; its weights are float32 copies.
  * @param path `.safetensors` or `.bin`
  * @param sites of the backbone that it is for
  * @throws CheckpointError where the file's kind is not supported, or it is for another Stable Diffusion
@@ -62,14 +62,15 @@ export function openAdapter(path: string, sites: readonly AttentionSite[]): Open
   return { module, kind, file: path };
 }
 
-/** Returns the width of what the sites of a backbone attend to. */
+/** Returns the width of the states that a backbone's cross-attention reads. */
 export function contextDimOf(sites: readonly AttentionSite[]): number {
   return sites[0]?.to_k.shape[1] ?? 0;
 }
 
 /**
- * @param width of the image features that are to go in
- * @param origin the image encoder's folder, or a file of its features
+ * Checks that an adapter can read image features.
+ * @param width of the features
+ * @param origin the image encoder's folder, or a file of its features, for errors
  * @throws CheckpointError where the adapter was trained with another image encoder
  */
 export function assertFeaturesFit(
@@ -81,7 +82,7 @@ export function assertFeaturesFit(
   if (embeddingDim === width) return;
   const known = encoders.find((encoder) => encoder[kind.feature] === embeddingDim);
   throw new CheckpointError(
-    `${file} was trained with another image encoder than ${origin}: it takes image features ${embeddingDim} wide, and these are ${width} wide. Give the encoder that it was trained with${known === undefined ? '' : `: ${known.name}`}.`,
+    `${file} was trained with another image encoder than ${origin}: it reads image features ${embeddingDim} wide, and these are ${width} wide. Give the encoder that it was trained with${known === undefined ? '' : `: ${known.name}`}.`,
   );
 }
 

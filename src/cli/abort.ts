@@ -3,18 +3,17 @@ import { constants } from 'node:os';
 import { isatty } from 'node:tty';
 
 /**
- * A person sends these, or a system that shuts down or takes a machine back. A second one of the kind is a wish to stop
- * at once.
+ * Sent by a person, or by a system that shuts down or reclaims a machine. A second one means: quit immediately.
  */
 const stopSignals = ['SIGINT', 'SIGTERM', 'SIGQUIT'] as const;
 
 /**
- * Batch systems send these a while before they kill: a wish to save. They may come again (SIGXCPU comes every second, a
- * closed terminal sends more than one SIGHUP), and that is no wish to stop at once.
+ * Sent by batch systems some time before they kill, so that work can be saved. They may be repeated (SIGXCPU comes every
+ * second, a closed terminal sends more than one SIGHUP), which does not mean: quit immediately.
  */
 const saveSignals = ['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGXCPU'] as const;
 
-/** Why work was stopped: a signal. Shells expect its number + 128 as the exit code. */
+/** Work was stopped by a signal. Shells expect its number + 128 as the exit code. */
 export class StoppedBySignal extends Error {
   readonly exitCode: number;
 
@@ -25,23 +24,22 @@ export class StoppedBySignal extends Error {
 }
 
 /**
- * Runs `work` with an AbortSignal that the first signal to the process aborts. Work that ends by the abort gives its exit
- * code. Without a terminal the closing of one is no reason to stop: Node undoes what `nohup` asks for before it starts,
- * so this is how a run under `nohup` notices it.
+ * Runs `work` with an AbortSignal that the first signal to the process aborts. Work that the abort ends sets the signal's
+ * exit code. SIGHUP is ignored where there is no terminal: Node resets the signal that `nohup` ignores, so a run under
+ * `nohup` would stop otherwise.
  *
- * The process listens to the end: a signal after the work must not kill it before it has reported.
+ * The handlers stay until the process ends: a signal after the work must not kill it before it has reported.
  */
 export async function withCtrlC(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const abort = new AbortController();
   let isOver = false;
   const stop = (name: NodeJS.Signals): void => {
     if (isOver || abort.signal.aborted) return;
-    process.stderr.write(`\n${name}: stopping after this step; Ctrl-C again stops at once.\n`);
+    process.stderr.write(`\n${name}: finishing this step. Press Ctrl-C again to quit immediately.\n`);
     abort.abort(new StoppedBySignal(name));
   };
   const ignore = (): void => {
-    if (!isOver)
-      process.stderr.write('\nSIGHUP: there is no terminal here that could be closed; the run continues.\n');
+    if (!isOver) process.stderr.write('\nSIGHUP: ignored, because the run has no terminal; it continues.\n');
   };
   const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
   for (const name of stopSignals) process.once(name, stop);

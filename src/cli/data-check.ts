@@ -1,13 +1,13 @@
-/** @file `ip-adapter data check`: the report on a dataset as a table on stdout, and as JSON in a file. */
+/** @file `ip-adapter data check`: prints the report on a dataset as a table, and writes it as JSON. */
 import { writeFile } from 'node:fs/promises';
 import { Command } from '@commander-js/extra-typings';
 import { DatasetError } from '../base/errors.js';
+import { assertCanWrite } from '../base/out-file.js';
 import type { BucketReport, DatasetReport, ImagesReport, Spread } from '../dataset-check/report.js';
 import { checkOptionsSchema } from '../options/check-options.js';
 import { path } from '../options/options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
-import { assertFolderFor } from './out-folder.js';
 import { duration } from './progress.js';
 import { StepProgress } from './step-progress.js';
 
@@ -20,7 +20,7 @@ export function dataCommand(): Command {
     .description('Read every image of a dataset, and report what training would do with it.')
     .addHelpText(
       'after',
-      '\nExit code: 0 where every image can be read; 2 where one cannot, or an option or the dataset as a whole is wrong.',
+      '\nExit code: 0 if every image can be read; 2 if one cannot, or if an option or the whole dataset is wrong.',
     );
   addFlags(check as unknown as Command, schema);
   check.action((flags) => run(flags));
@@ -29,7 +29,7 @@ export function dataCommand(): Command {
 
 async function run(flags: Record<string, unknown>): Promise<void> {
   const { out, ...options } = resolveFlags(schema, flags);
-  if (out !== undefined) assertFolderFor(out, '--out (out)');
+  if (out !== undefined) assertCanWrite(out, '--out (out)');
   const progress = new StepProgress(process.stderr);
   await withCtrlC(async (signal) => {
     try {
@@ -43,8 +43,8 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       const bad = badRows.length + incomplete.length;
       if (bad > 0)
         throw new DatasetError(
-          `Expected an image that can be read and a caption for every row but ${bad} of ${rows + incomplete.length} do not have them; ` +
-            'repair these files or remove their rows from the dataset. Training would skip them.',
+          `${bad} of ${rows + incomplete.length} rows have no readable image, or no caption; repair these files, or remove their rows. ` +
+            'Training would skip them.',
         );
     } finally {
       progress.stop();
@@ -52,7 +52,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   });
 }
 
-/** How many bad rows and duplicates are shown. */
+/** Bad rows and duplicates that are shown. */
 const SHOWN = 10;
 
 function table(report: DatasetReport, hasBuckets: boolean): string {
@@ -69,14 +69,14 @@ function table(report: DatasetReport, hasBuckets: boolean): string {
     ],
     ['width', spread(images.width)],
     ['height', spread(images.height)],
-    ['enlarged', `${count(images.enlarged)} smaller than what they are trained in`],
-    ['duplicates', `${count(repeated)} the same as an earlier row's image`],
+    ['upscaled', `${count(images.enlarged)} smaller than the training resolution`],
+    ['duplicates', `${count(repeated)} equal to the image of an earlier row`],
     ['as stored', asStored(images)],
     ['captions', `${count(captions.count)}, empty ${count(captions.empty)}`],
     [
       'tokens',
       tokens === null
-        ? 'not counted: --model has the tokenizer'
+        ? 'not counted: give --model, which has the tokenizer'
         : `${spread(tokens)}; truncated at ${tokens.limit}: ${count(tokens.truncated)}`,
     ],
     [
@@ -115,14 +115,14 @@ function table(report: DatasetReport, hasBuckets: boolean): string {
   return lines.join('\n');
 }
 
-/** What is read otherwise than a viewer shows it. */
+/** Describes images that training reads differently from how a viewer shows them. */
 function asStored({ turned, grey16, avif }: ImagesReport): string {
   const facts = [
     turned > 0 && `${turned} with an EXIF orientation, which training ignores`,
     grey16 > 0 && `${grey16} in 16-bit grey, which become almost white`,
     avif > 0 && `${avif} AVIF, which decode up to 79 levels away from Pillow's at hard edges`,
   ];
-  return facts.filter(Boolean).join('; ') || 'nothing that a viewer shows otherwise';
+  return facts.filter(Boolean).join('; ') || 'as viewers show them';
 }
 
 function spread(values: Spread | null): string {

@@ -30,33 +30,33 @@ const report: DryRunReport = {
   badRows: [],
 };
 
-it('has a line for each part, in units that fit, and what it means for the run', () => {
+it('has a line for each part, in units that fit, and the totals of the run', () => {
   expect(dryRunTable(report, true).split('\n')).toEqual([
     'Two steps were run, and the second measured: 4 images of 512x384.',
-    'Weights that are file-backed can be dropped from memory and read again; tensors are all others, gradients included.',
+    'File-backed weights can be dropped from memory and read again; tensors are all others, gradients included.',
     '',
-    'part                    file-backed        in memory  tensors at most          seconds',
+    'part                    file-backed        in memory     peak tensors          seconds',
     'reading images                    –                –                –             0.00',
     'UNet                        3.3 GiB            512 B                –                –',
     'backward                          –          1.5 KiB          300 MiB             2.00',
     'step                        3.3 GiB          2.0 KiB          301 MiB             2.00',
     '',
-    'Encoded once, before the first step; as if nothing were cached yet:',
-    'part                    file-backed        in memory  tensors at most        encodings          on disk             time',
+    'Encoded once, before the first step (estimated as if nothing were cached yet):',
+    'part                    file-backed        in memory     peak tensors        encodings          on disk             time',
     'VAE                         1.0 MiB                –          2.0 MiB            4,000          500 MiB            50:00',
-    'What out/cache/latents-1 holds of the VAE already is not encoded again.',
+    'out/cache/latents-1 has encodings of the VAE already, which are not made again.',
     '',
     'losses      0.1235, not finite',
     'speed       2.00 s a step, 2.00 images/s',
-    'memory      4.0 GiB resident in the steps, what was read of files included; 5.0 GiB at most since the start',
+    'memory      4.0 GiB resident after the steps (mapped files included), peak 5.0 GiB',
     'checkpoint  512 MiB; the run leaves 5 of them, 2.5 GiB',
     'steps       12,000 in all, 2,000 of them done; 10,000 left',
     'time        6:23:20 with the caches, without saving',
-    'validation  not measured: its images take time and memory on top',
+    'validation  not measured: validation images take additional time and memory',
   ]);
 });
 
-it('tells of a fresh run without caches and pictures no more than there is', () => {
+it('leaves out caches and validation where there are none', () => {
   const lines = dryRunTable({ ...report, doneSteps: 0, caches: [], seconds: 59 }, false).split('\n');
   expect(lines.slice(-2)).toEqual([
     'steps       12,000 in all; 12,000 left',

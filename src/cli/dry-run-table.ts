@@ -1,9 +1,9 @@
-/** @file The report of a dry run as text. */
+/** @file Writes the report of a dry run as text. */
 import { counted } from '../base/listing.js';
 import type { CacheMeasures, DryRunReport, PartMeasures } from '../training/dry-run/dry-run-report.js';
 import { duration } from './progress.js';
 
-/** @param hasValidation whether the run will draw validation images */
+/** @param hasValidation whether the run will generate validation images */
 export function dryRunTable(report: DryRunReport, hasValidation: boolean): string {
   const { step, caches, losses, memory, checkpoint, totalSteps, doneSteps } = report;
   const { images, size } = step;
@@ -14,7 +14,7 @@ export function dryRunTable(report: DryRunReport, hasValidation: boolean): strin
     ['speed', `${seconds(step.seconds)} s a step, ${(images / step.seconds).toFixed(2)} images/s`],
     [
       'memory',
-      `${bytes(memory.resident)} resident in the steps, what was read of files included; ${bytes(memory.mostResident)} at most since the start`,
+      `${bytes(memory.resident)} resident after the steps (mapped files included), peak ${bytes(memory.mostResident)}`,
     ],
     [
       'checkpoint',
@@ -26,10 +26,11 @@ export function dryRunTable(report: DryRunReport, hasValidation: boolean): strin
     ],
     ['time', `${duration(report.seconds)}${caches.length === 0 ? '' : ' with the caches'}, without saving`],
   ];
-  if (hasValidation) facts.push(['validation', 'not measured: its images take time and memory on top']);
+  if (hasValidation)
+    facts.push(['validation', 'not measured: validation images take additional time and memory']);
   return [
     `Two steps were run, and the second measured: ${counted(images, 'image')} of ${size.width}x${size.height}.`,
-    'Weights that are file-backed can be dropped from memory and read again; tensors are all others, gradients included.',
+    'File-backed weights can be dropped from memory and read again; tensors are all others, gradients included.',
     '',
     ...stepTable(step.parts, step.seconds, memory.tensors),
     ...cacheTable(caches),
@@ -53,7 +54,7 @@ function stepTable(
     seconds: stepSeconds,
   };
   return [
-    row('part', 'file-backed', 'in memory', 'tensors at most', 'seconds'),
+    row('part', 'file-backed', 'in memory', 'peak tensors', 'seconds'),
     ...[...parts, total].map((part) => row(part.name, ...memoryOf(part), seconds(part.seconds))),
   ];
 }
@@ -62,8 +63,8 @@ function cacheTable(caches: readonly CacheMeasures[]): string[] {
   if (caches.length === 0) return [];
   return [
     '',
-    'Encoded once, before the first step; as if nothing were cached yet:',
-    row('part', 'file-backed', 'in memory', 'tensors at most', 'encodings', 'on disk', 'time'),
+    'Encoded once, before the first step (estimated as if nothing were cached yet):',
+    row('part', 'file-backed', 'in memory', 'peak tensors', 'encodings', 'on disk', 'time'),
     ...caches.map((cache) =>
       row(
         cache.name,
@@ -75,7 +76,7 @@ function cacheTable(caches: readonly CacheMeasures[]): string[] {
     ),
     ...caches
       .filter(({ exists }) => exists)
-      .map(({ name, folder }) => `What ${folder} holds of the ${name} already is not encoded again.`),
+      .map(({ name, folder }) => `${folder} has encodings of the ${name} already, which are not made again.`),
   ];
 }
 
@@ -91,7 +92,7 @@ function seconds(value: number | null): string {
   return value === null ? '–' : value.toFixed(2);
 }
 
-/** 0 and what is not known are a dash: no part has so little that it would be measured as 0. */
+/** Returns a dash for 0 and for what is not known: no part has so little that it would be measured as 0. */
 function bytes(value: number | null): string {
   if (value === null || value === 0) return '–';
   const unit = [

@@ -1,9 +1,8 @@
-/** @file `ip-adapter embed`: images to embeddings, which `ip-adapter generate --images` takes in their place. */
+/** @file `ip-adapter embed`: writes embeddings of images, which `ip-adapter generate --images` takes in their place. */
 import { Command } from '@commander-js/extra-typings';
 import { embedOptionsSchema } from '../options/embed-options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
-import { assertFolderFor } from './out-folder.js';
 import { showMessage } from './step-progress.js';
 
 export function embedCommand(): Command {
@@ -16,7 +15,6 @@ export function embedCommand(): Command {
     // Loaded now: --help should not need LibTorch.
     const { embed } = await import('../generation/embed.js');
     const options = resolveFlags(schema, flags);
-    assertFolderFor(options.out, '--out (out)');
     await withCtrlC(async (signal) => {
       await embed({ ...options, images }, { signal, onEvent: showMessage });
       process.stdout.write(`${options.out}\n`);

@@ -1,12 +1,12 @@
-/** @file `ip-adapter evaluate`: scores as a table on stdout, and as JSON in a file. */
+/** @file `ip-adapter evaluate`: prints scores as a table, and writes them as JSON. */
 import { writeFile } from 'node:fs/promises';
 import { Command } from '@commander-js/extra-typings';
+import { assertCanWrite } from '../base/out-file.js';
 import type { Evaluation } from '../evaluation/evaluate.js';
 import { evaluateOptionsSchema } from '../options/evaluate-options.js';
 import { path } from '../options/options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
-import { assertFolderFor } from './out-folder.js';
 import { StepProgress } from './step-progress.js';
 
 const schema = evaluateOptionsSchema.extend({
@@ -23,7 +23,7 @@ export function evaluateCommand(): Command {
 
 async function run(flags: Record<string, unknown>): Promise<void> {
   const { out, ...options } = resolveFlags(schema, flags);
-  assertFolderFor(out, '--out (out)');
+  assertCanWrite(out, '--out (out)');
   const progress = new StepProgress(process.stderr);
   await withCtrlC(async (signal) => {
     try {
@@ -50,11 +50,11 @@ function table({ scores, rows, imagesPerRow, metricEncoder }: Evaluation): strin
   const lines = [title, ...body].map((cells) => cells.map((cell) => cell.padStart(15)).join(' '));
   const hasText = scores[0]?.clipT !== null;
   const notes = [
-    `${rows} rows, ${imagesPerRow} ${imagesPerRow === 1 ? 'image' : 'images'} each; chance of retrieval ${(100 / rows).toFixed(1)} %; measured by ${metricEncoder}.`,
-    'CLIP-I: cosine to the own image prompt; to others: to those of the other rows.',
+    `${rows} rows, ${imagesPerRow} ${imagesPerRow === 1 ? 'image' : 'images'} each; chance of retrieval ${(100 / rows).toFixed(1)} %; measured with ${metricEncoder}.`,
+    'CLIP-I: cosine to its own image prompt; to others: to the prompts of the other rows. Good: CLIP-I is clearly higher, and retrieval far above chance.',
     hasText
-      ? 'CLIP-T: cosine to the caption; CLIPScore: 2.5 times that, the size of the values in arXiv 2308.06721, table 1.'
-      : 'CLIP-T is left out: the measuring encoder has no text; give a whole CLIP, or --metric-text-encoder.',
+      ? 'CLIP-T: cosine to the caption; CLIPScore: 2.5 times that, comparable to arXiv 2308.06721, table 1.'
+      : 'CLIP-T is left out: the measuring encoder has no text encoder; give a whole CLIP, or --metric-text-encoder.',
   ];
   return [...lines, '', ...notes].join('\n');
 }

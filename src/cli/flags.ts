@@ -1,4 +1,4 @@
-/** @file From an options schema to a command's flags, and from flags and a file to options. */
+/** @file Turns an options schema into a command's flags, and flags with an option file into options. */
 import { type Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import { aliasesOf, areSame, optionOf } from '../options/aliases.js';
@@ -29,7 +29,7 @@ export function addFlags(command: Command, schema: z.ZodObject): void {
   for (const [name, { option, element }] of aliasesOf(schema)) {
     const property = known[option] as JsonSchema;
     const whole = property.anyOf?.find(({ type }) => type === 'string') ?? property;
-    // Where one value or a list is taken, an alias takes one, and of several the last, as it always has.
+    // An alias of an option that also takes a list takes one value, the last of several.
     const own = element === undefined ? whole : (property.prefixItems?.[element] as JsonSchema);
     command.addOption(flagFor(name, own).hideHelp());
   }
@@ -42,14 +42,14 @@ export function addFlags(command: Command, schema: z.ZodObject): void {
 }
 
 /**
- * What flags and the file of `--config` say together, with every default filled in.
+ * Returns the options from flags and the file of `--config`, with every default filled in.
  * @throws ConfigError as `readOptionsFile` and `resolveOptions`
  */
 export function resolveFlags<S extends z.ZodObject>(schema: S, flags: Record<string, unknown>): z.output<S> {
   const { config, ...given } = flags;
   if (config === undefined) return resolveOptions(schema, given, flagOf);
   const { options, places } = readOptionsFile(config as string, schema);
-  // A flag wins, by whatever name; but one for an element does not hide the rest of a list.
+  // A flag wins under any of its names, but one for an element of a list does not hide the other elements.
   const fromFile = Object.entries(options).filter(
     ([name]) => !Object.keys(given).some((flag) => isOverridden(schema, name, flag)),
   );
@@ -70,10 +70,10 @@ function flagFor(
   const isList = type === 'array' || anyOf.some((one) => one.type === 'array');
   const element = prefixItems?.[0] ?? items;
   const name = isNumeric(element?.type ?? type) ? 'number' : 'value';
-  // What may also be true has its value left out for that.
+  // The value may be left out where it may be true.
   const isOptional = anyOf.some((one) => one.type === 'boolean');
   const value = isList ? `<${name}...>` : isOptional ? `[${name}]` : `<${name}>`;
-  // A switch is off unless it is given; --no-… is for one that the file of --config turns on.
+  // --no-… turns off a switch that the file of --config turns on.
   if (type === 'boolean') return new Option(flagOf(key), description);
   const option = new Option(`${flagOf(key)} ${value}`, description);
   if (choices !== undefined) option.choices(choices);
@@ -91,7 +91,7 @@ function isNumeric(type: string | undefined): boolean {
   return type === 'number' || type === 'integer';
 }
 
-// What is no number goes on as it is, and the schema names the flag.
+// What is not a number is passed on: the schema's error names the flag.
 function toNumber(text: string): number | string {
   return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
 }

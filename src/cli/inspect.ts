@@ -1,18 +1,18 @@
-/** @file `ip-adapter inspect`: what kind of adapter a file is, and which tensors it holds. */
-import { statSync } from 'node:fs';
-import { join } from 'node:path';
+/** @file `ip-adapter inspect`: shows the kind of adapter in a file, and its tensors. */
 import { Command } from '@commander-js/extra-typings';
 import { type AdapterDescription, describeAdapter, families } from '../adapters/kinds.js';
 
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description('Show the kind of adapter in a file, with its keys, shapes and token count.')
-    .argument('<file>', 'adapter file (.safetensors or .bin), or checkpoint folder')
+    .argument(
+      '<file>',
+      'adapter file (.safetensors or .bin), checkpoint, or output folder of train (its newest checkpoint)',
+    )
     .action(async (file) => {
-      const { adapterFile } = await import('../adapters/adapter-path.js');
+      const { adapterFileOf } = await import('../adapters/adapter-path.js');
       const { readAdapter } = await import('../adapters/adapter-file.js');
-      const isFolder = statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
-      const tensors = readAdapter(isFolder ? join(file, adapterFile) : file);
+      const tensors = readAdapter(adapterFileOf(file, (text) => process.stderr.write(`${text}\n`)));
       const { kind, sizes, layers } = describeAdapter(tensors) as AdapterDescription;
       const { numTokens, embeddingDim, crossAttentionDim } = sizes;
       const family = families.get(crossAttentionDim ?? 0);

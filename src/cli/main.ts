@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-/** @file `ip-adapter`: starts the program, or says where the machine does not let its files be opened. */
+/** @file `ip-adapter`: starts the program, or explains a limit of open files that is too low for it. */
 
-/** Node opens the files of a program and its packages all at once. */
+/** Node opens many files of a program and its packages at the same time. */
 const OPEN_FILES = 256;
 
-/** Infinity where there is none, or none is known. */
+/** Returns Infinity where there is no limit, or it is not known. */
 function openFilesLimit(): number {
   const { userLimits } = process.report.getReport() as { userLimits?: { open_files?: { soft?: unknown } } };
   const limit = userLimits?.open_files?.soft;

@@ -1,4 +1,4 @@
-/** @file `ip-adapter`: the commands, and what each way of ending means to the shell. */
+/** @file `ip-adapter`: the commands, and their exit codes. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { isSystemError, TorchError, UserError } from '../base/errors.js';
@@ -12,7 +12,7 @@ import { generateCommand } from './generate.js';
 import { inspectCommand } from './inspect.js';
 import { trainCommand } from './train.js';
 
-/** The original's flags have underscores; `--train_batch_size=4` becomes `--train-batch-size=4`. */
+/** Replaces underscores in flags, as the original's scripts have them: `--train_batch_size=4` → `--train-batch-size=4`. */
 export function hyphenate(args: readonly string[]): string[] {
   return args.map((arg) => arg.replace(/^--[^=]+/, (flag) => flag.replaceAll('_', '-')));
 }
@@ -37,7 +37,7 @@ const program = new Command('ip-adapter')
 for (const command of program.commands.flatMap((one) => [one, ...one.commands]))
   command.exitOverride().showHelpAfterError('(--help lists the options)');
 
-// Words that are lost, since the terminal or the pipe is closed or a log's disk is full, must not end a run of many hours.
+// A message that cannot be written (terminal or pipe closed, disk of a log full) must not end a run of many hours.
 process.stderr.on('error', () => {});
 process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
   if (code === 'EPIPE' || code === 'EIO') return;
@@ -48,7 +48,7 @@ try {
   await program.parseAsync(hyphenate(process.argv.slice(2)), { from: 'user' });
 } catch (error) {
   if (error instanceof CommanderError) {
-    // It has said what is wrong already; help and version end well.
+    // Commander has printed the error. Help and version are errors to it with exit code 0.
     process.exitCode = error.exitCode === 0 ? 0 : 2;
   } else if (error instanceof UserError || isSystemError(error)) {
     process.stderr.write(`${error.name}: ${error.message}\n`);

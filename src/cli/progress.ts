@@ -1,23 +1,23 @@
-/** @file Progress of training: one line that moves in a terminal, plain lines elsewhere. */
+/** @file Shows progress of training: a line that is updated in a terminal, plain lines elsewhere. */
 import type { WriteStream } from 'node:tty';
 import { SingleBar } from 'cli-progress';
 import { MovingAverage } from '../base/moving-average.js';
 import type { RunEvent, StepEvent } from '../base/run-context.js';
 import { Throttle } from '../base/throttle.js';
 
-/** Of a step; about the last fifty steps count. */
+/** Decay per step of the loss's moving average, which spans about the last 50 steps. */
 const lossDecay = 0.98;
 
 export class TrainProgress {
   readonly #out: WriteStream;
   readonly #loss = new MovingAverage(lossDecay);
-  /** Without a terminal, a line at most so often. */
+  /** Limits how often a line is written without a terminal. */
   readonly #plain = new Throttle();
   #bar: SingleBar | undefined;
   #images = 0;
   #seconds = 0;
   #steps = 0;
-  /** Steps of the group that is being told. */
+  /** Steps of the group whose speed is not known yet. */
   #unshown = 0;
   #isBegun = false;
 
@@ -32,7 +32,7 @@ export class TrainProgress {
   };
 
   #message(text: string): void {
-    // The bar draws itself anew below the message.
+    // The bar is drawn again below the message.
     if (this.#bar !== undefined) this.#out.write('\r\x1b[K');
     this.#out.write(`${text}\n`);
   }
@@ -41,7 +41,7 @@ export class TrainProgress {
     this.#loss.add(event.loss);
     this.#unshown++;
     const { 'speed/images_per_second': rate } = event;
-    // The last of a group has the speed of all of it.
+    // The last step of a group has the speed of the whole group.
     if (rate === undefined) return;
     const steps = this.#unshown;
     const seconds = steps * (event['speed/step_seconds']! + event['speed/data_seconds']!);
@@ -61,7 +61,7 @@ export class TrainProgress {
     );
     const figures = {
       loss: this.#loss.value.toFixed(4),
-      // Groups often have the same.
+      // Parameter groups often have the same rate.
       lr: [...new Set(rates)].map((one) => one.toExponential(2)).join(' '),
       rate: (isFirst ? rate : this.#images / this.#seconds).toFixed(2),
       left: isFirst && step < totalSteps ? '?' : duration(left || 0),

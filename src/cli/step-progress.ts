@@ -1,4 +1,4 @@
-/** @file Progress of work in steps: one line that moves in a terminal, plain lines elsewhere. */
+/** @file Shows progress of work in steps: a line that is updated in a terminal, plain lines elsewhere. */
 import type { WriteStream } from 'node:tty';
 import { SingleBar } from 'cli-progress';
 import type { RunEvent } from '../base/run-context.js';
@@ -8,7 +8,7 @@ import { duration } from './progress.js';
 export class StepProgress {
   readonly #out: WriteStream;
   readonly #start = performance.now();
-  /** Without a terminal, a line at most so often. */
+  /** Limits how often a line is written without a terminal. */
   readonly #plain = new Throttle();
   #bar: SingleBar | undefined;
 
@@ -41,7 +41,7 @@ export class StepProgress {
   }
 }
 
-/** Writes what a person may want to know to standard error. */
+/** Writes messages to standard error. */
 export function showMessage(event: RunEvent): void {
   if (event.type === 'message') process.stderr.write(`${event.text}\n`);
 }

@@ -1,4 +1,4 @@
-/** @file `ip-adapter train`: flags to options, progress to the terminal, Ctrl-C to a checkpoint. */
+/** @file `ip-adapter train`: shows progress, saves a checkpoint on Ctrl-C, and ends with commands that use the adapter. */
 import { Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import type { BadRow } from '../base/listing.js';
@@ -6,6 +6,7 @@ import { trainOptionsSchema } from '../options/train-options.js';
 import { type StoppedBySignal, withCtrlC } from './abort.js';
 import { dryRunTable } from './dry-run-table.js';
 import { addFlags, resolveFlags } from './flags.js';
+import { nextSteps } from './next-steps.js';
 import { TrainProgress } from './progress.js';
 
 const schema = trainOptionsSchema.extend({
@@ -17,18 +18,16 @@ const schema = trainOptionsSchema.extend({
     ),
 });
 
-/** Flags of the original that concern its launcher. */
+/** Flags of the original's launcher. */
 const ignoredFlags = ['local-rank'];
 
 export function trainCommand(): Command {
   const command = new Command('train').description(
-    'Train an IP-Adapter Plus on captioned images. Flags may be written with hyphens or underscores.',
+    'Train an IP-Adapter on captioned images. Flags may be written with hyphens or underscores.',
   );
   addFlags(command as unknown as Command, schema);
   for (const flag of ignoredFlags)
-    command.addOption(
-      new Option(`--${flag} <value>`, 'accepted for scripts of the original, which does not use it either'),
-    );
+    command.addOption(new Option(`--${flag} <value>`, 'accepted for the original scripts; has no effect'));
   return command.action((options) => run(options)) as unknown as Command;
 }
 
@@ -49,20 +48,20 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       if (isDryRun) {
         const { dryRun } = await import('../training/dry-run/dry-run.js');
         const report = await dryRun(options, context);
-        tellSkipped(report.badRows);
+        reportSkipped(report.badRows);
         process.stdout.write(`${dryRunTable(report, options.validationImages.length > 0)}\n`);
         return;
       }
       const { train } = await import('../training/train.js');
       const { step, checkpoint, badRows } = await train(options, context);
       progress.stop();
-      tellSkipped(badRows);
+      reportSkipped(badRows);
       if (signal.aborted) {
         process.stderr.write(
           `Stopped after step ${step}. To resume: the same command with --resume ${checkpoint}\n`,
         );
         process.exitCode = (signal.reason as StoppedBySignal).exitCode;
-      }
+      } else process.stderr.write(`${nextSteps(options, checkpoint)}\n`);
       process.stdout.write(`${checkpoint}\n`);
     });
   } finally {
@@ -70,7 +69,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
   }
 }
 
-function tellSkipped({ length }: readonly BadRow[]): void {
+function reportSkipped({ length }: readonly BadRow[]): void {
   if (length === 0) return;
   process.stderr.write(`${length === 1 ? '1 row was' : `${length} rows were`} skipped.\n`);
 }

@@ -163,8 +163,8 @@ async function compressorsFor(path: string, metadata: FileMetaData): Promise<Com
 }
 
 /**
- * Checks what hyparquet would notice only after it has started to read other columns, whose errors nobody would catch, and
- * the numbers that it allocates memory for.
+ * Checks the columns, and the numbers that hyparquet allocates memory for. hyparquet itself would fail while it reads other
+ * columns, whose errors nothing would catch.
  */
 function assertFooter(metadata: FileMetaData): void {
   for (const [group, { num_rows }] of metadata.row_groups.entries()) {
@@ -211,11 +211,10 @@ function bufferOf(path: string): AsyncBuffer {
   return { byteLength, slice: quiet(read, byteLength) };
 }
 
-/** Makes a `slice` of a `read` whose errors count only where they are awaited. */
+/** hyparquet reads ahead and does not await bytes that it does not use: an unhandled rejection would end the process. */
 function quiet(read: (start: number, end: number) => Promise<ArrayBuffer>, byteLength: number) {
   return (start: number, end = byteLength): Promise<ArrayBuffer> => {
     const bytes = read(start, end);
-    // hyparquet reads ahead and does not await bytes that it does not use: an unhandled rejection would end the process.
     bytes.catch(() => {});
     return bytes;
   };

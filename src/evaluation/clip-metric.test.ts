@@ -59,17 +59,15 @@ afterAll(() => {
 });
 
 const unit = (rows: Tensor) => rows.div(rows.square().sum([-1], true).sqrt());
-const picture = () => readImage(fileSource(join(world.root, 'images', '0.png')));
+const image = () => readImage(fileSource(join(world.root, 'images', '0.png')));
 
 describe('ClipMetric', () => {
-  it('embeds pictures and texts by a whole CLIP, each as a vector of length 1', async () => {
+  it('embeds images and texts by a whole CLIP, each as a vector of length 1', async () => {
     using _ = noGrad();
     const metric = ClipMetric.load(at('clip'), undefined, target);
     const encoder = openImageEncoder(vision()).load(target);
-    const expected = unit(
-      encoder.encode(clipPixels(encoder.preprocess, [await picture()], 'crop'), 'pooled'),
-    );
-    expectAllclose(metric.embedImages([await picture()]), expected, 1e-6);
+    const expected = unit(encoder.encode(clipPixels(encoder.preprocess, [await image()], 'crop'), 'pooled'));
+    expectAllclose(metric.embedImages([await image()]), expected, 1e-6);
     const tokenizer = ClipTokenizer.load(at('tokenizer'));
     const ids = ['a', 'b c'].flatMap((caption) => tokenizer.encode(caption));
     const { poolerOutput } = loadTextEncoder(text()).call(tensor(ids, [2, 77], 'int64'));
@@ -84,7 +82,7 @@ describe('ClipMetric', () => {
     const whole = ClipMetric.load(at('clip'), undefined, target);
     const pair = ClipMetric.load(vision(), at('text'), target);
     expectAllclose(pair.embedTexts(['a']), whole.embedTexts(['a']), 1e-6);
-    expectAllclose(pair.embedImages([await picture()]), whole.embedImages([await picture()]), 1e-6);
+    expectAllclose(pair.embedImages([await image()]), whole.embedImages([await image()]), 1e-6);
   });
 
   it('takes an image encoder alone', () => {
@@ -96,7 +94,7 @@ describe('ClipMetric', () => {
     expect(() => ClipMetric.load(vision(), text(), target)).toThrow(/32 wide and the image embeddings 40/);
     expect(() => ClipMetric.load(at('clip'), at('text'), target)).toThrow(ConfigError);
     expect(() => ClipMetric.load(at('none'), undefined, target)).toThrow(
-      /model folder at .*none but it does not exist/,
+      /a model at .*none but there is no such folder or file/,
     );
     mkdirSync(at('empty'), { recursive: true });
     expect(() => ClipMetric.load(vision(), at('empty'), target)).toThrow(/empty/);

@@ -1,5 +1,5 @@
 /**
- * @file CLIP as a measure: images and texts as vectors of length 1, so that products are cosines. Takes a whole CLIP
+ * @file CLIP as a measure: embeds images and texts as vectors of length 1, whose products are cosines. Takes a whole CLIP
  * as published (openai/clip-vit-large-patch14), or an image encoder alone, with or without a text encoder.
  */
 import { existsSync } from 'node:fs';
@@ -34,22 +34,30 @@ export class ClipMetric implements Disposable {
   }
 
   /**
-   * @param folder a whole CLIP, or an image encoder alone
+   * @param nameOrPath a whole CLIP, or an image encoder alone
    * @param textFolder the text encoder that belongs to an image encoder, its tokenizer in the same folder or in
    * `../tokenizer`; default: the whole CLIP's own, or none
+   * @param option that named the encoder, for errors
    * @throws ConfigError, CheckpointError where a folder is neither, or the two do not go together
    */
-  static load(folder: string, textFolder: string | undefined, target: PartOptions): ClipMetric {
+  static load(
+    nameOrPath: string,
+    textFolder: string | undefined,
+    target: PartOptions,
+    option?: string,
+  ): ClipMetric {
+    const source = openImageEncoder(nameOrPath, option);
+    const { folder } = source;
     const { isWhole } = readCLIPConfig(folder, 'vision');
     if (isWhole && textFolder !== undefined)
       throw new ConfigError(`Expected no metric text encoder beside ${folder}, which has its own`);
-    const vision = openImageEncoder(folder).load(target);
+    const vision = source.load(target);
     const textSource = isWhole ? folder : textFolder;
     const text = textSource === undefined ? null : loadText(textSource, vision.widths.pooled, target);
     return new ClipMetric(vision, text, target.device);
   }
 
-  /** Lets go of the models' memory. */
+  /** Releases the models' memory. */
   [Symbol.dispose](): void {
     this.#vision[Symbol.dispose]();
     for (const parameter of this.#text?.model.parameters() ?? []) parameter.dispose();
@@ -60,17 +68,17 @@ export class ClipMetric implements Disposable {
     return this.#text !== null;
   }
 
-  /** [n, d] float32 on the CPU, each row of length 1 */
+  /** Returns [n, d] float32 on the CPU, each row of length 1. */
   embedImages(images: readonly RgbImage[]): Tensor {
     using _ = noGrad();
     const { preprocess } = this.#vision;
-    // One after the other, so that memory does not grow with their number.
+    // One at a time, so that memory does not grow with their number.
     const embed = (image: RgbImage): Tensor =>
       tidy(() => this.#vision.encode(clipPixels(preprocess, [image], 'crop').to(this.#device), 'pooled'));
     return tidy(() => unitRows(cat(images.map(embed))));
   }
 
-  /** [n, d] float32 on the CPU, each row of length 1 */
+  /** Returns [n, d] float32 on the CPU, each row of length 1. */
   embedTexts(texts: readonly string[]): Tensor {
     if (this.#text === null) throw new Error('embedTexts needs a text encoder');
     using _ = noGrad();
@@ -93,7 +101,7 @@ function loadText(folder: string, projectionDim: number, target: LoadOptions): T
     assertWidth(folder, model.text_projection.weight.shape[0] as number, projectionDim);
     return { tokenizer, model, embed: (ids) => model.embed(ids) };
   }
-  // A pair may have been trained to be compared without a projection of the text.
+  // A pair may have been trained without a projection of the text.
   const plain = loadTextEncoder(folder, target);
   assertWidth(folder, plain.config.hiddenSize, projectionDim);
   return { tokenizer, model: plain, embed: (ids) => plain.call(ids).poolerOutput };

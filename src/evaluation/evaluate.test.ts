@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import { Recorder } from '../../test/recorder.js';
 import { ConfigError, DatasetError } from '../base/errors.js';
+import type { RunEvent } from '../base/run-context.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import type { EvaluateOptions } from '../options/generate-types.js';
 
@@ -12,7 +13,7 @@ import { evaluate, measure } from './evaluate.js';
 
 describe('measure', () => {
   const half = Math.SQRT1_2;
-  // Three prompts at right angles; the third picture looks like the first prompt.
+  // Three prompts at right angles; the third image looks like the first prompt.
   const prompts = tensor([1, 0, 0, 0, 1, 0, 0, 0, 1], [3, 3]);
   const drawn = tensor([1, 0, 0, 0, half, half, half, 0, half], [3, 3]);
 
@@ -27,13 +28,13 @@ describe('measure', () => {
     expect(measure(drawn, prompts, null, 1).clipT).toBeNull();
   });
 
-  it('counts the pictures that are nearest to their own prompt', () => {
+  it('counts the images that are closest to their own prompt', () => {
     const nearer = tensor([1, 0, 0, 0, 0.8, 0.6, 0.8, 0, 0.6], [3, 3]);
     expect(measure(nearer, prompts, null, 1).retrievalTop1).toBeCloseTo(2 / 3, 6);
     expect(measure(prompts, prompts, null, 1).retrievalTop1).toBe(1);
   });
 
-  it('knows several pictures of a row by their order', () => {
+  it('assigns several images of a row by their order', () => {
     const twice = tensor([1, 0, 1, 0, 0, 1, 0, 1], [4, 2]);
     const { clipI, retrievalTop1 } = measure(twice, tensor([1, 0, 0, 1], [2, 2]), null, 2);
     expect([clipI, retrievalTop1]).toEqual([1, 1]);
@@ -59,7 +60,7 @@ describe('evaluate', () => {
   });
   afterAll(() => world.remove());
 
-  it('gives the same scores again, and the same for the pictures in batches', async () => {
+  it('gives the same scores again, and the same in batches', async () => {
     const { progress, onEvent } = new Recorder();
     const first = await evaluate({ ...options, batchSize: 2 }, { onEvent });
     expect(progress).toEqual(Array.from({ length: 12 }, (_, i) => [i + 1, 2 * 2 * 3]));
@@ -103,15 +104,15 @@ describe('evaluate', () => {
     expect(Math.abs(score?.clipT as number)).toBeLessThan(1);
   });
 
-  it('refuses a single row, which nothing can be told apart from', async () => {
+  it('refuses a single row', async () => {
     const dataset = join(world.root, 'one.json');
     writeFileSync(dataset, JSON.stringify([{ image_file: '0.png', text: 'a' }]));
     await expect(evaluate({ ...options, dataset })).rejects.toThrow(
-      /^Expected 2 rows or more, .* in .*one.json but there is 1$/,
+      /^Expected 2 rows or more in .*one.json but there is 1: retrieval is among their images$/,
     );
   });
 
-  it('draws several pictures of a row, with captions, and keeps nothing', async () => {
+  it('generates several images of a row, with captions, and keeps nothing in memory', async () => {
     const before = memoryStats().liveTensors;
     const { scores } = await evaluate({ ...options, imagesPerRow: 2, text: 'caption', scales: [0.5] });
     expect(scores).toHaveLength(1);
@@ -126,5 +127,16 @@ describe('evaluate', () => {
     await expect(attempt({ dataset: 'none.json' })).rejects.toThrow(DatasetError);
     const reason = new Error('enough');
     await expect(evaluate(options, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+
+  it('ends with the error of a hook that throws, and keeps nothing in memory', async () => {
+    await evaluate(options);
+    const before = memoryStats().liveTensors;
+    const wrong = new Error('mine');
+    const onEvent = (event: RunEvent) => {
+      if (event.type === 'progress' && event.done === 5) throw wrong;
+    };
+    await expect(evaluate(options, { onEvent })).rejects.toBe(wrong);
+    expect(memoryStats().liveTensors).toBe(before);
   });
 });

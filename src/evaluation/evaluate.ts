@@ -1,7 +1,7 @@
 /**
- * @file How well images follow their prompts (IP-Adapter, arXiv 2308.06721, section 4.1.2 and table 1): CLIP-I is the
- * cosine between a generated image and its image prompt, CLIP-T that between it and the caption of that prompt. Retrieval
- * tells what a cosine cannot: whether the image is nearer to its own prompt than to every other.
+ * @file Measures how well images follow their prompts (IP-Adapter, arXiv 2308.06721, section 4.1.2 and table 1): CLIP-I is
+ * the cosine between a generated image and its image prompt, CLIP-T the one between it and the caption of that prompt.
+ * Retrieval shows what a mean cosine does not: whether an image is closer to its own prompt than to every other.
  */
 
 import { DatasetError } from '../base/errors.js';
@@ -23,31 +23,31 @@ import { ClipMetric } from './clip-metric.js';
 export interface Scores {
   /** Of the image prompt; 0 is without adapter. */
   scale: number;
-  /** Cosine to the own prompt, -1 … 1. */
+  /** Cosine to its own image prompt, -1 … 1. */
   clipI: number;
-  /** Cosine to the prompts of the other rows: what clipI would be if the prompt did not count. */
+  /** Cosine to the image prompts of the other rows: what clipI would be if the prompt had no effect. */
   clipIOthers: number;
   /** Cosine to the caption, -1 … 1; null without a text encoder. */
   clipT: number | null;
   /** 2.5 · max(cosine to the caption, 0) (Hessel et al., arXiv 2104.08718): the paper's CLIP-T is of this size. */
   clipScore: number | null;
-  /** Share of images whose own prompt is the nearest of all rows' images, 0 … 1. */
+  /** Share of images whose own prompt is the closest of all rows' images, 0 … 1. */
   retrievalTop1: number;
 }
 
 export interface Evaluation {
   /** A row for each scale. */
   scores: Scores[];
-  /** Rows of the dataset, among which retrieval is; chance is 1 / rows. */
+  /** Rows of the dataset that were used; chance of retrieval is 1 / rows. */
   rows: number;
   imagesPerRow: number;
-  /** What measured. */
+  /** The CLIP that measured. */
   metricEncoder: string;
   options: ResolvedEvaluateOptions;
 }
 
 /**
- * Draws an image for each row of a dataset at each scale, and measures. The same seeds serve every scale.
+ * Generates an image for each row of a dataset at each scale, and measures it. Every scale uses the same seeds.
  * @throws ConfigError, CheckpointError, DatasetError where an option, a model or a file is at fault
  */
 export async function evaluate(options: EvaluateOptions, context: RunContext = {}): Promise<Evaluation> {
@@ -61,7 +61,7 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
   const rowCount = Math.min(dataset.rows.length, config.maxRows);
   if (rowCount < 2)
     throw new DatasetError(
-      `Expected 2 rows or more, whose images can be told apart, in ${config.dataset.join(', ')} but there is ${rowCount}`,
+      `Expected 2 rows or more in ${config.dataset.join(', ')} but there is ${rowCount}: retrieval is among their images`,
     );
   const rows = Array.from({ length: rowCount }, (_, i) => dataset.rows.at(i) as DatasetRow);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
@@ -71,13 +71,14 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
     paths.get('imageEncoder') as string,
     paths.get('textEncoder'),
     resolveTarget(config),
+    config.metricEncoder === undefined ? undefined : '--metric-encoder (metricEncoder)',
   );
   using pipeline = await IPAdapterPipeline.load(
     { model, imageEncoder, adapter, device, dtype, threads },
     context,
   );
 
-  const prompts = await embedPictures(rows, metric);
+  const prompts = await embedReferences(rows, metric);
   const captions = metric.readsText
     ? metric.embedTexts(rows.map(({ captions }) => captions[0] as string))
     : null;
@@ -93,15 +94,15 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
   return { scores, rows: rows.length, imagesPerRow, metricEncoder, options: config };
 }
 
-/** [rows, d]; one image in memory at a time */
-async function embedPictures(rows: readonly DatasetRow[], metric: ClipMetric): Promise<Tensor> {
+/** Returns the embeddings of the image prompts, [rows, d]; one image is in memory at a time. */
+async function embedReferences(rows: readonly DatasetRow[], metric: ClipMetric): Promise<Tensor> {
   const embeddings: Tensor[] = [];
   using _ = { [Symbol.dispose]: () => disposeAll(embeddings) };
   for (const { promptImage } of rows) embeddings.push(metric.embedImages([await readImage(promptImage)]));
   return cat(embeddings);
 }
 
-/** [rows × imagesPerRow, d], the images of a row one after the other; one batch of images in memory at a time */
+/** Returns embeddings [rows × imagesPerRow, d], row by row; one batch of images is in memory at a time. */
 async function drawAndEmbed(
   pipeline: IPAdapterPipeline,
   metric: ClipMetric,
@@ -143,7 +144,7 @@ async function drawAndEmbed(
   return cat(embeddings);
 }
 
-/** The context of the i-th of equal parts: its progress is that of the whole. */
+/** Returns the context of the i-th of equal parts, which reports progress of the whole. */
 function partOf({ signal, onEvent }: RunContext, i: number, parts: number): RunContext {
   return {
     signal,
@@ -158,7 +159,11 @@ function disposeAll(tensors: readonly (Tensor | null)[]): void {
   for (const tensor of tensors) tensor?.dispose();
 }
 
-/** @param drawn [rows × imagesPerRow, d]; @param prompts and captions: [rows, d]; all rows of length 1 */
+/**
+ * Returns the scores of generated images.
+ * @param drawn [rows × imagesPerRow, d], all rows of length 1
+ * @param prompts and captions: [rows, d], all rows of length 1
+ */
 export function measure(
   drawn: Tensor,
   prompts: Tensor,
@@ -166,20 +171,20 @@ export function measure(
   imagesPerRow: number,
 ): Omit<Scores, 'scale'> {
   const rows = prompts.shape[0] as number;
-  const pictures = rows * imagesPerRow;
+  const count = rows * imagesPerRow;
   const own = (i: number): number => Math.floor(i / imagesPerRow);
   const toPrompts = drawn.matmul(prompts.transpose(0, 1));
   const cosines = toPrompts.toNumbers();
-  const toOwn = Array.from({ length: pictures }, (_, i) => cosines[i * rows + own(i)] as number);
+  const toOwn = Array.from({ length: count }, (_, i) => cosines[i * rows + own(i)] as number);
   const nearest = toPrompts.argmax(1).toNumbers();
   const toCaptions = captions && drawn.matmul(captions.transpose(0, 1)).toNumbers();
   const toCaption = toCaptions && toOwn.map((_, i) => toCaptions[i * rows + own(i)] as number);
   return {
-    clipI: sum(toOwn) / pictures,
-    clipIOthers: (sum(cosines) - sum(toOwn)) / (pictures * (rows - 1)),
-    clipT: toCaption && sum(toCaption) / pictures,
-    clipScore: toCaption && (2.5 * sum(toCaption.map((cosine) => Math.max(cosine, 0)))) / pictures,
-    retrievalTop1: nearest.filter((row, i) => row === own(i)).length / pictures,
+    clipI: sum(toOwn) / count,
+    clipIOthers: (sum(cosines) - sum(toOwn)) / (count * (rows - 1)),
+    clipT: toCaption && sum(toCaption) / count,
+    clipScore: toCaption && (2.5 * sum(toCaption.map((cosine) => Math.max(cosine, 0)))) / count,
+    retrievalTop1: nearest.filter((row, i) => row === own(i)).length / count,
   };
 }
 

@@ -49,6 +49,8 @@ export interface TensorPickleSource {
   copyLimit: number;
   /** Whether values other than tensors and plain values are read as `Unread`; otherwise they are errors. */
   skipsOthers: boolean;
+  /** Called with each tensor and the key of its storage. */
+  onTensor: (tensor: Tensor, storage: string) => void;
   /** Throws an error about the file. */
   fail: (what: string) => never;
 }
@@ -84,10 +86,10 @@ class TensorBuilder {
     this.#source = source;
     this.#define('collections.OrderedDict', () => new Map());
     this.#define('torch._utils._rebuild_tensor_v2', ([storage, offset, size, stride]) =>
-      this.#tensor(storage, offset, size, stride),
+      this.#tensorIn(storage, offset, size, stride),
     );
     this.#define('torch._utils._rebuild_tensor_v3', ([storage, offset, size, stride, , , dtype]) =>
-      this.#tensor(storage, offset, size, stride, this.#dtype(dtype)),
+      this.#tensorIn(storage, offset, size, stride, this.#dtype(dtype)),
     );
     this.#define('torch._utils._rebuild_parameter', ([data]) => data);
     this.#storageDtype.set(this.#define(UNTYPED), null);
@@ -126,6 +128,12 @@ class TensorBuilder {
     if (bytes.numel !== expected)
       fail(`its storage ${key} should have ${expected} bytes but has ${bytes.numel}`);
     return new Storage(key, bytes, dtype);
+  }
+
+  #tensorIn(storage: unknown, ...view: [unknown, unknown, unknown, DType?]): Tensor {
+    const tensor = this.#tensor(storage, ...view);
+    this.#source.onTensor(tensor, (storage as Storage).key);
+    return tensor;
   }
 
   #tensor(

@@ -27,10 +27,16 @@ const LEGACY_MAGIC = Buffer.from('80028a0a6cfc9c46f920', 'hex');
  * Reads a file of `torch.save`. Tensors are contiguous and on the CPU, whichever device they were saved from.
  * @param others what to do with values other than tensors and plain containers, such as the callbacks that PyTorch
  *   Lightning saves beside the weights: 'refuse' throws, 'skip' reads each as an `Unread`
+ * @param isNeeded which keys of the outermost dictionary will be used: only their tensors' bytes are read, to verify
+ *   checksums
  * @throws {CheckpointError} where the file is missing, truncated, damaged, of the old format, or with 'refuse' contains
  *   other values
  */
-export function readTorchZip(path: string, others: 'refuse' | 'skip' = 'refuse'): TorchValue {
+export function readTorchZip(
+  path: string,
+  others: 'refuse' | 'skip' = 'refuse',
+  isNeeded?: (key: TorchValue) => boolean,
+): TorchValue {
   const zip = new ZipReader(path);
   try {
     checkMagic(zip);
@@ -41,7 +47,8 @@ export function readTorchZip(path: string, others: 'refuse' | 'skip' = 'refuse')
     const folder = pickle.name.slice(0, -'data.pkl'.length);
     const byteOrder = entries.get(`${folder}byteorder`);
     if (byteOrder && zip.readEntry(byteOrder).toString() !== 'little') zip.fail('its numbers are big-endian');
-    return readStructure(zip, pickle, storageEntries(entries, `${folder}data/`), others === 'skip');
+    const storages = storageEntries(entries, `${folder}data/`);
+    return readStructure(zip, pickle, storages, others === 'skip', isNeeded);
   } finally {
     zip.close();
   }
@@ -86,17 +93,40 @@ function readStructure(
   pickle: ZipEntry,
   entries: ReadonlyMap<string, ZipEntry>,
   skipsOthers: boolean,
+  isNeeded: ((key: TorchValue) => boolean) | undefined,
 ): TorchValue {
   const bytes = zip.readEntry(pickle);
-  for (const entry of entries.values()) zip.verify(entry);
-  return tidy(() =>
-    readTensorPickle(bytes, {
+  if (isNeeded === undefined) for (const entry of entries.values()) zip.verify(entry);
+  const storageOf = new Map<Tensor, string>();
+  return tidy(() => {
+    const value = readTensorPickle(bytes, {
       storages: mapStorages(zip.path, entries),
       skipsOthers,
       copyLimit: COPY_FACTOR * zip.size + COPY_ALLOWANCE,
+      onTensor: (tensor, key) => storageOf.set(tensor, key),
       fail: (what) => zip.fail(what),
-    }),
-  );
+    });
+    if (isNeeded !== undefined)
+      for (const key of storagesOf(value, isNeeded, storageOf)) zip.verify(entries.get(key) as ZipEntry);
+    return value;
+  });
+}
+
+/** Returns the keys of the storages that the needed part of a structure is in. */
+function storagesOf(
+  value: TorchValue,
+  isNeeded: (key: TorchValue) => boolean,
+  storageOf: ReadonlyMap<Tensor, string>,
+): Set<string> {
+  const keys = new Set<string>();
+  const collect = (part: TorchValue): void => {
+    if (part instanceof Tensor) keys.add(storageOf.get(part) as string);
+    else if (Array.isArray(part)) part.forEach(collect);
+    else if (part instanceof Map) for (const child of part.values()) collect(child);
+  };
+  if (!(value instanceof Map)) collect(value);
+  else for (const [key, part] of value) if (isNeeded(key)) collect(part);
+  return keys;
 }
 
 /** Maps the bytes of each storage; storages that are not aligned are copied. */

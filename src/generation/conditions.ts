@@ -5,11 +5,11 @@
 
 import type { ImagePrompt } from '../adapters/image-prompt.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
-import { assertFeaturesFit, type OpenedAdapter } from '../adapters/open-adapter.js';
+import { assertFeaturesFit } from '../adapters/open-adapter.js';
 import { ConfigError } from '../base/errors.js';
 import type { Size } from '../base/rgb-image.js';
 import type { Conditioning, ImageSizes } from '../diffusion/conditioning.js';
-import type { ImageFit, ResolvedJob } from '../options/generate-options.js';
+import type { ImageFit, ResolvedJob, WeightedImage } from '../options/generate-options.js';
 import { cat, type DType, mapTensors, type Tensor, tensor, tensorsOf, tidy, zeros } from '../torch/index.js';
 import type { Prompts } from './denoise.js';
 import {
@@ -20,17 +20,19 @@ import {
   projectFeatures,
   weightedMean,
 } from './image-prompt.js';
-import type { PipelineModels } from './pipeline-models.js';
+import type { PipelineAdapter, PipelineModels } from './pipeline-models.js';
 
 /** What encoders make of the prompts of n jobs. */
 export interface EncodedPrompts {
   /** A row for each job, both. */
   positive: Conditioning;
   negative: Conditioning;
-  images?: EncodedImages;
+  /** For each adapter; null where no job has an image for it. */
+  images: readonly (EncodedImages | null)[];
 }
 
 interface EncodedImages {
+  adapter: IPAdapter;
   /** Each list of image prompts: its features, a row for each image, and the rows' weights. */
   lists: { features: Tensor; weights: number[] }[];
   /** For each job the number of its list. */
@@ -41,12 +43,12 @@ interface EncodedImages {
 
 type PromptModels = Pick<
   PipelineModels,
-  'textEncoder' | 'tokenizer' | 'absentNegative' | 'sizeConditioning' | 'imageEncoder' | 'adapter' | 'device'
+  'textEncoder' | 'tokenizer' | 'absentNegative' | 'sizeConditioning' | 'adapters' | 'device'
 >;
 
-/** What images are drawn with, beside what they show. */
+/** What images are generated with, beside what they show. */
 export interface PromptSettings extends Size {
-  /** Undefined is not the empty text: some models take it for no text at all. */
+  /** Undefined is not the empty text: for some models it means no text at all. */
   negativePrompt?: string | undefined;
   imageFit: ImageFit;
   clipSkip: number;
@@ -58,27 +60,29 @@ export interface PromptSettings extends Size {
 
 type Pair = readonly [number, number];
 
-/** How much image prompts count, and when. */
+/** How strongly the images of an adapter count, and when. */
 export type ImageSettings = Pick<ImagePrompt, 'scale' | 'range'>;
 
 /**
  * Returns the prompts of a batch of images, to be given to `releaseTensors` after use.
+ * @param images for each adapter
  * @throws as `encodePrompts`
  */
 export async function makePrompts(
   models: PromptModels,
   jobs: readonly ResolvedJob[],
-  settings: PromptSettings & ImageSettings,
+  settings: PromptSettings,
+  images: readonly ImageSettings[],
 ): Promise<Prompts> {
   const encoded = await encodePrompts(models, jobs, settings);
-  const prompts = promptsOf(models.adapter?.module, encoded, settings);
+  const prompts = promptsOf(encoded, images);
   releaseTensors(encoded.images);
   return prompts;
 }
 
 /**
  * Does all that needs the encoders. The result is to be given to `releaseTensors` after use.
- * @throws ConfigError where adapter or encoder are missing, or only some jobs have image prompts; ImageError,
+ * @throws ConfigError where an encoder is missing, or only some jobs have images for an adapter; ImageError,
  * CheckpointError where a file cannot be read, or holds features of another encoder
  */
 export async function encodePrompts(
@@ -86,13 +90,7 @@ export async function encodePrompts(
   jobs: readonly ResolvedJob[],
   settings: PromptSettings,
 ): Promise<EncodedPrompts> {
-  // Several images of one prompt share its list, which is then encoded once.
-  const lists = [...new Set(jobs.map(({ imagePrompts }) => imagePrompts))];
-  const prompts = await Promise.all(
-    lists.map((list) =>
-      Promise.all(list.map(async ({ image, weight }) => ({ source: await loadSource(image), weight }))),
-    ),
-  );
+  const prompts = await Promise.all(models.adapters.map((_, i) => loadPrompts(jobs, i)));
   return tidy(() => {
     const { absentNegative, sizeConditioning, device } = models;
     const { negativePrompt, imageFit: fit } = settings;
@@ -116,40 +114,29 @@ export async function encodePrompts(
         jobs.map(() => size),
         device,
       );
-    const positive = { ...texts, ...sizes() };
-    const negative = { ...negativeTexts, ...sizes() };
-    if (prompts.every((list) => list.length === 0)) return { positive, negative };
-    if (prompts.some((list) => list.length === 0))
-      throw new ConfigError('Expected image prompts for every image, or for none');
-    const { adapter } = models;
-    if (adapter === undefined)
-      throw new ConfigError('Expected an adapter for image prompts: give --adapter (adapter)');
-
-    const file = prompts
-      .flat()
-      .map(({ source }) => source)
-      .find((source) => typeof source === 'string');
-    const images = {
-      lists: prompts.map((list) => encodeImages(models, adapter, list, fit)),
-      listOf: jobs.map(({ imagePrompts }) => lists.indexOf(imagePrompts)),
-      nullFeatures: nullFeatures(adapter, models.imageEncoder, file),
+    return {
+      positive: { ...texts, ...sizes() },
+      negative: { ...negativeTexts, ...sizes() },
+      images: models.adapters.map((adapter, i) => encodeImages(adapter, prompts[i] as LoadedPrompts, fit)),
     };
-    return { positive, negative, images };
   });
 }
 
 /**
- * Does the rest, with the adapter as it is now. The conditioning is shared with the encoded prompts, image tokens are new.
- * @param adapter needed for image prompts
+ * Does the rest, with the adapters as they are now. The conditioning is shared with the encoded prompts, image tokens are
+ * new.
+ * @param settings for each adapter
  */
 export function promptsOf(
-  adapter: IPAdapter | undefined,
   { positive, negative, images }: EncodedPrompts,
-  { scale, range }: ImageSettings,
+  settings: readonly ImageSettings[],
 ): Prompts {
-  if (adapter === undefined || images === undefined) return { positive, negative, images: [] };
-  const tokens = tokensOf(adapter, images, positive.text.dtype);
-  return { positive, negative, images: [{ adapter, ...tokens, scale, range }] };
+  const prompts = images.flatMap((encoded, i) => {
+    if (encoded === null) return [];
+    const { scale, range } = settings[i] as ImageSettings;
+    return [{ adapter: encoded.adapter, ...tokensOf(encoded, positive.text.dtype), scale, range }];
+  });
+  return { positive, negative, images: prompts };
 }
 
 /** Releases the tensors of a record. */
@@ -199,28 +186,58 @@ function encodeTexts(
   });
 }
 
-interface LoadedPrompt {
-  source: LoadedSource;
-  weight: number;
+/** The image prompts of one adapter, in memory. */
+interface LoadedPrompts {
+  lists: { source: LoadedSource; weight: number }[][];
+  /** For each job the number of its list. */
+  listOf: number[];
 }
 
+async function loadPrompts(jobs: readonly ResolvedJob[], adapter: number): Promise<LoadedPrompts> {
+  const ofJobs = jobs.map(({ imagePrompts }) => imagePrompts[adapter] as readonly WeightedImage[]);
+  // Several jobs may share a list, which is then loaded and encoded once.
+  const lists = [...new Set(ofJobs)];
+  const loaded = lists.map((list) =>
+    Promise.all(list.map(async ({ image, weight }) => ({ source: await loadSource(image), weight }))),
+  );
+  return { lists: await Promise.all(loaded), listOf: ofJobs.map((list) => lists.indexOf(list)) };
+}
+
+/** @returns null where no list has an image */
 function encodeImages(
-  { imageEncoder }: PromptModels,
-  adapter: OpenedAdapter,
-  prompts: readonly LoadedPrompt[],
+  adapter: PipelineAdapter,
+  { lists, listOf }: LoadedPrompts,
+  fit: ImageFit,
+): EncodedImages | null {
+  if (lists.every((list) => list.length === 0)) return null;
+  if (lists.some((list) => list.length === 0))
+    throw new ConfigError('Expected image prompts for every image, or for none');
+  const sources = lists.flat().map(({ source }) => source);
+  const file = sources.find((source) => typeof source === 'string');
+  return {
+    adapter: adapter.module,
+    lists: lists.map((list) => encodeList(adapter, list, fit)),
+    listOf,
+    nullFeatures: nullFeatures(adapter, adapter.imageEncoder, file),
+  };
+}
+
+function encodeList(
+  adapter: PipelineAdapter,
+  prompts: LoadedPrompts['lists'][number],
   fit: ImageFit,
 ): { features: Tensor; weights: number[] } {
-  // What counts not at all must not change a bit.
+  const { imageEncoder, kind, module } = adapter;
+  // An image of weight 0 must not change a bit.
   const counting = prompts.filter(({ weight }) => weight > 0);
   if (counting.length === 0) throw new ConfigError('Expected a weight above 0 for at least one image prompt');
+  const { device } = module.parameters()[0] as Tensor;
   const features = counting.map(({ source }) => {
-    const found = featuresOf(source, imageEncoder, adapter.kind.feature, fit);
-    assertFeaturesFit(
-      adapter,
-      found.shape.at(-1) as number,
-      typeof source === 'string' ? source : (imageEncoder?.folder as string),
-    );
-    return found;
+    const found = featuresOf(source, imageEncoder, kind.feature, fit);
+    const origin = typeof source === 'string' ? source : (imageEncoder?.folder as string);
+    assertFeaturesFit(adapter, found.shape.at(-1) as number, origin);
+    // Those of a file are on the CPU.
+    return found.to(device);
   });
   const weights = counting.flatMap(({ weight }, i) =>
     Array<number>(features[i]?.shape[0] as number).fill(weight),
@@ -230,8 +247,7 @@ function encodeImages(
 
 /** Of the image prompts and of the null image, [n, numTokens, contextDim] both */
 function tokensOf(
-  adapter: IPAdapter,
-  { lists, listOf, nullFeatures }: EncodedImages,
+  { adapter, lists, listOf, nullFeatures }: EncodedImages,
   dtype: DType,
 ): { tokens: Tensor; negativeTokens: Tensor } {
   return tidy(() => {

@@ -67,7 +67,7 @@ describe.each(goldenFolders('generate'))('the original generates, %s', (folder) 
   });
 
   it.each(config.scales as number[])(
-    'the latents after every step, and the picture, at scale %f',
+    'the latents after every step, and the image, at scale %f',
     async (scale) => {
       const name = `scale${scale.toFixed(1)}`;
       const latents = await denoise(backbone, sampler(), prompts({ scale }), settings, noise, {

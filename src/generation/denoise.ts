@@ -2,8 +2,8 @@
  * @file The denoising loop (IP-Adapter, arXiv 2308.06721, section 3.2; diffusers StableDiffusionPipeline):
  *
  *     noise ─► latents ──┬─► UNet, text and image tokens ──┐
- *                ▲       └─► UNet, the unconditional ones ─┴─► guided prediction ─┐
- *                └──────────────── sampler, a step less noise ◄───────────────────┘
+ *                ▲       └─► UNet, unconditional tokens ──┴─► guided prediction ─┐
+ *                └────────────── sampler: latents with less noise ◄──────────────┘
  *              latents, after the last step ─► VAE decoder ─► image
  */
 import { setImmediate } from 'node:timers/promises';
@@ -12,8 +12,9 @@ import type { Conditioning } from '../diffusion/conditioning.js';
 import type { AutoencoderKL, Backbone } from '../diffusion/model.js';
 import type { NoiseSource, Sampler } from '../schedulers/sampler.js';
 import { cat, full, noGrad, type Tensor, tidy, zipTensors } from '../torch/index.js';
+import { assertFinitePixels } from './non-finite.js';
 
-/** What n images are to show, and what they are to be unlike. */
+/** What n images should show, and what they should be unlike. */
 export interface Prompts {
   positive: Conditioning;
   negative: Conditioning;
@@ -22,7 +23,7 @@ export interface Prompts {
 
 export interface DenoiseSettings {
   steps: number;
-  /** How far the prediction goes from the unconditional one towards the conditional one and beyond; 1 and less: no guidance. */
+  /** Factor on the step from the unconditional to the conditional prediction; 1 and less: no guidance. */
   guidanceScale: number;
 }
 
@@ -86,7 +87,7 @@ export async function denoise(
   return latents;
 }
 
-/** The image prompts that act in a step, counted from 0. */
+/** Returns the image prompts that act in a step, counted from 0. */
 function activeIn(images: readonly ImagePrompt[], step: number, totalSteps: number): readonly ImagePrompt[] {
   return images.filter(
     ({ scale, range: [start, end] }) =>
@@ -94,14 +95,19 @@ function activeIn(images: readonly ImagePrompt[], step: number, totalSteps: numb
   );
 }
 
-/** latents [n, latentChannels, h, w] → RGB bytes [n, 8h, 8w, 3]; one image at a time, so that memory does not grow with n */
+/**
+ * Returns RGB bytes [n, 8h, 8w, 3] of latents [n, latentChannels, h, w]; one image at a time, so that memory does not grow
+ * with n.
+ * @throws CheckpointError where the VAE's output is not finite
+ */
 export function decodeLatents(vae: AutoencoderKL, latents: Tensor): Tensor {
   using _ = noGrad();
   const decode = (one: Tensor): Tensor =>
     tidy(() => {
       const image = vae.decode(one.mul(1 / vae.config.scalingFactor)).to('float32');
+      assertFinitePixels(image);
       const shares = image.mul(0.5).add(0.5).clamp(0, 1).permute(0, 2, 3, 1);
-      // Half is added since the conversion cuts off.
+      // The conversion truncates: adding half rounds.
       return shares.mul(255).add(0.5).to('uint8').contiguous();
     });
   return tidy(() => cat(latents.split(1).map(decode)));

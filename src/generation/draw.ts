@@ -1,16 +1,17 @@
-/** @file From conditions to pictures: noise by the pictures' seeds, the denoising loop, the VAE's decoder. */
+/** @file From prompts to images: noise from the images' seeds, the denoising loop, the VAE's decoder. */
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import type { Sampler } from '../schedulers/sampler.js';
 import { Generator, randn, stack, type Tensor, tidy } from '../torch/index.js';
 import { type DenoiseHooks, type DenoiseSettings, decodeLatents, denoise, type Prompts } from './denoise.js';
+import { assertFiniteLatents } from './non-finite.js';
 import type { PipelineModels } from './pipeline-models.js';
 
 /**
- * A picture for each seed, in one batch.
- * @param prompts of as many pictures as there are seeds
- * @throws the signal's reason where it was aborted
+ * Generates an image for each seed, in one batch.
+ * @param prompts of as many images as there are seeds
+ * @throws CheckpointError where a part's output is not finite; the signal's reason where it was aborted
  */
-export async function drawPictures(
+export async function drawImages(
   { backbone, vae, latents: space, device }: Pick<PipelineModels, 'backbone' | 'vae' | 'latents' | 'device'>,
   sampler: Sampler,
   prompts: Prompts,
@@ -18,15 +19,16 @@ export async function drawPictures(
   { width, height, ...settings }: DenoiseSettings & Size,
   hooks: DenoiseHooks,
 ): Promise<RgbImage[]> {
-  // Noise comes from the CPU, each picture's from its own seed: the same on every device and in every batch.
+  // Noise comes from the CPU, each image's from its own seed: the same on every device and in every batch.
   const generators = seeds.map((seed) => new Generator('cpu', seed));
   const shape = [space.channels, height / space.downsample, width / space.downsample];
   const noise = (): Tensor =>
     tidy(() => stack(generators.map((generator) => randn(shape, { generator }))).to(device));
 
   const latents = await denoise(backbone, sampler, prompts, settings, noise, hooks);
+  using _ = { [Symbol.dispose]: () => latents.dispose() };
+  assertFiniteLatents(latents, prompts, backbone);
   const pixels = tidy(() => decodeLatents(vae, latents).toBytes());
-  latents.dispose();
   const bytes = width * height * 3;
   return seeds.map((_, i) => ({ data: pixels.slice(i * bytes, (i + 1) * bytes), width, height }));
 }

@@ -1,7 +1,8 @@
-/** @file Image embeddings made once: `generate` takes their file in place of images, and needs no image encoder. */
+/** @file Encodes images once: `generate` takes the file in place of images, and then needs no image encoder. */
 
 import { openImageEncoder } from '../adapters/image-encoder.js';
 import { ConfigError } from '../base/errors.js';
+import { assertCanWrite } from '../base/out-file.js';
 import { type RunContext, withContext } from '../base/run-context.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import { readImage } from '../images/image.js';
@@ -14,8 +15,8 @@ import { resolveTarget } from '../torch/target.js';
 import { allFeatures, isFeaturesFile, writeImageFeatures } from './image-prompt.js';
 
 /**
- * Writes what the image encoder says of the images, a row for each, to one `.safetensors` file. It serves every
- * adapter that was trained with this encoder.
+ * Writes the features of images, a row for each, to one `.safetensors` file. It can be used with every adapter that was
+ * trained with this encoder.
  * @throws ConfigError, CheckpointError where an option or the encoder is at fault; ImageError for an image; the signal's
  * reason where it ended a download
  */
@@ -27,10 +28,11 @@ export async function embed(options: EmbedOptions, context: RunContext = {}): Pr
   const saved = images.find(isFeaturesFile);
   if (saved !== undefined)
     throw new ConfigError(`images has ${saved}, which holds embeddings already; it must be image files`);
+  assertCanWrite(out, '--out (out)');
   const target = resolveTarget(device);
   if (threads !== undefined) setNumThreads(threads);
-  const pictures = await Promise.all(images.map((file) => readImage(fileSource(file))));
+  const loaded = await Promise.all(images.map((file) => readImage(fileSource(file))));
   await withContext(context, (guarded) => downloadModels({ imageEncoder }, guarded));
   using encoder = openImageEncoder(imageEncoder).load(target);
-  tidy(() => writeImageFeatures(out, allFeatures(encoder, pictures, imageFit)));
+  tidy(() => writeImageFeatures(out, allFeatures(encoder, loaded, imageFit)));
 }

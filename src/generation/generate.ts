@@ -23,6 +23,16 @@ export async function generate(
   options: GenerateOptions,
   context: RunContext = {},
 ): Promise<GeneratedImage[]> {
+  const images: GeneratedImage[] = [];
+  for await (const batch of generateBatches(options, context)) images.push(...batch);
+  return images;
+}
+
+/** Does the same as `generate`, and yields each batch when it is finished. */
+export async function* generateBatches(
+  options: GenerateOptions,
+  context: RunContext,
+): AsyncGenerator<GeneratedImage[]> {
   const { model, device, dtype, threads, adapter, imageEncoder, adapters, ...prompt } = resolveOptions(
     generateOptionsSchema,
     options,
@@ -33,26 +43,26 @@ export async function generate(
     ['adapter', 'imageEncoder', 'images', 'weights', 'scale', 'range'],
   );
   for (const entry of entries) assertComplete(entry);
-  const loaded = entries.flatMap((entry) =>
-    entry.adapter === undefined ? [] : [{ adapter: entry.adapter, imageEncoder: entry.imageEncoder }],
-  );
-  const prompts = entries.map((entry) => ({
+  const used = entries.filter((entry) => entry.adapter !== undefined);
+  const loaded = used.map((entry) => ({
+    adapter: entry.adapter as string,
+    imageEncoder: entry.imageEncoder,
+  }));
+  const models = { model, device, dtype, threads, adapters: loaded };
+  const prompts = used.map((entry) => ({
     images: entry.images,
     weights: entry.weights,
     scale: entry.scale,
     range: entry.range,
   }));
-  return withContext(context, async (guarded) => {
-    using pipeline = await IPAdapterPipeline.load(
-      { model, device, dtype, threads, adapters: loaded },
-      guarded,
-    );
-    for (const line of pipeline.summary) guarded.onMessage(line);
-    if (entries.every((entry) => !entry.images?.length))
+  using pipeline = await withContext(context, async (guarded) => {
+    const loaded = await IPAdapterPipeline.load(models, guarded);
+    for (const line of loaded.summary) guarded.onMessage(line);
+    if (used.every((entry) => !entry.images?.length))
       guarded.onMessage('No --images: the generated images follow the text alone.');
-    // Awaited here: the models are released when this function ends.
-    return await pipeline.generate({ ...rest, adapters: prompts }, guarded);
+    return loaded;
   });
+  yield* pipeline.generateBatches({ ...rest, adapters: prompts }, context);
 }
 
 /** @throws ConfigError where images have no adapter or encoder that reads them */

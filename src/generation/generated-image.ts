@@ -1,9 +1,10 @@
-/** @file What a pipeline draws: RGB bytes with the settings that made them, which its PNG carries as text. */
+/** @file What a pipeline generates: RGB bytes with the settings that made them, which its PNG carries as text. */
 import { writeFile } from 'node:fs/promises';
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import { encodePng } from '../images/png.js';
-import type { ResolvedDrawOptions, ResolvedJob } from '../options/generate-options.js';
+import type { ResolvedDrawOptions, ResolvedJob, WeightedImage } from '../options/generate-options.js';
 import type { ImageSettings } from './conditions.js';
+import type { ResolvedPipelineOptions } from './pipeline-models.js';
 
 export class GeneratedImage implements RgbImage {
   constructor(
@@ -13,11 +14,11 @@ export class GeneratedImage implements RgbImage {
     readonly width: number,
     readonly height: number,
     readonly seed: number,
-    /** The settings in the layout that viewers of generated images read: prompt, negative prompt, names and values. */
+    /** The settings in the layout that viewers of generated images read: prompt, negative prompt, names with values. */
     readonly parameters: string,
   ) {}
 
-  /** The image as a PNG file's bytes, with `parameters` as its text. */
+  /** Returns the bytes of a PNG file, with `parameters` as its text. */
   toPng(): Promise<Buffer> {
     return encodePng(this, { parameters: this.parameters });
   }
@@ -29,37 +30,47 @@ export class GeneratedImage implements RgbImage {
 }
 
 /**
- * The settings of an image as text in AUTOMATIC1111's layout: prompt, negative prompt, then one line `Name: value, …`,
+ * Returns the settings of an image as text in AUTOMATIC1111's layout: prompt, negative prompt, then one line `Name: value, …`,
  * in which a value with commas, colons, quotes or line breaks stands in quotes.
  */
 export function parametersOf(
   { prompt, imagePrompts, seed }: ResolvedJob,
-  draw: ResolvedDrawOptions & ImageSettings & Size,
-  { model, adapter, sampler }: { model: string; adapter?: string | undefined; sampler: string },
+  draw: ResolvedDrawOptions & Size,
+  images: readonly ImageSettings[],
+  { model, adapters, sampler }: ResolvedPipelineOptions & { sampler: string },
 ): string {
-  const images = imagePrompts.map(({ image, weight }) => {
-    const name = typeof image === 'string' ? image : 'an image in memory';
-    return weight === 1 ? name : `${name} (weight ${weight})`;
-  });
-  const settings: Record<string, string | number> = {
-    Steps: draw.steps,
-    Sampler: sampler,
-    'CFG scale': draw.guidanceScale,
-    Seed: seed,
-    Size: `${draw.width}x${draw.height}`,
-    Model: model,
-    ...(images.length > 0 && {
-      'IP-Adapter': adapter as string,
-      'Image prompts': images.join('; '),
-      'Image fit': draw.imageFit,
-      'IP-Adapter scale': draw.scale,
-      'IP-Adapter start': draw.range[0],
-      'IP-Adapter end': draw.range[1],
+  const used = imagePrompts.flatMap((list, i) =>
+    list.length === 0
+      ? []
+      : [{ list, adapter: adapters[i]?.adapter as string, ...(images[i] as ImageSettings) }],
+  );
+  const settings: [name: string, value: string | number][] = [
+    ['Steps', draw.steps],
+    ['Sampler', sampler],
+    ['CFG scale', draw.guidanceScale],
+    ['Seed', seed],
+    ['Size', `${draw.width}x${draw.height}`],
+    ['Model', model],
+    ...used.flatMap(({ list, adapter, scale, range: [start, end] }, i): typeof settings => {
+      const number = used.length === 1 ? '' : ` ${i + 1}`;
+      return [
+        [`IP-Adapter${number}`, adapter],
+        [`Image prompts${number}`, list.map(nameOf).join('; ')],
+        [`Image fit${number}`, draw.imageFit],
+        [`IP-Adapter${number} scale`, scale],
+        [`IP-Adapter${number} start`, start],
+        [`IP-Adapter${number} end`, end],
+      ];
     }),
-  };
-  const line = Object.entries(settings).map(([name, value]) => `${name}: ${quoted(String(value))}`);
+  ];
+  const line = settings.map(([name, value]) => `${name}: ${quoted(String(value))}`);
   const negative = !draw.negativePrompt ? [] : [`Negative prompt: ${draw.negativePrompt}`];
   return [prompt, ...negative, line.join(', ')].join('\n');
+}
+
+function nameOf({ image, weight }: WeightedImage): string {
+  const name = typeof image === 'string' ? image : 'an image in memory';
+  return weight === 1 ? name : `${name} (weight ${weight})`;
 }
 
 function quoted(value: string): string {

@@ -1,6 +1,6 @@
 /**
- * @file Pictures as prompts: from pictures to the image encoder's features, from features to one set of image tokens,
- * and features in files, so that the encoder need not be loaded again.
+ * @file Reference images as prompts: from images to the image encoder's features, from features to one set of image
+ * tokens, and features in files, which replace the encoder.
  */
 
 import type { ClipImageProcessor, ImageEncoder } from '../adapters/image-encoder.js';
@@ -16,10 +16,10 @@ import { resizeAndCrop } from '../images/resample.js';
 import type { ImageFit } from '../options/generate-options.js';
 import { cat, noGrad, type Tensor, tensor, tidy, zeros } from '../torch/index.js';
 
-/** A picture's file, a `.safetensors` file of features, or a picture in memory. */
+/** An image file, a `.safetensors` file of features, or an image in memory. */
 export type ImageSource = string | RgbImage;
 
-/** What an image encoder says of n pictures, float32: all that adapters may take. */
+/** The features of n images, float32: all that adapters may read. */
 export interface ImageFeatures {
   /** The last hidden states but one, [n, patches + 1, hiddenSize]. */
   hiddenStates: Tensor;
@@ -29,7 +29,7 @@ export interface ImageFeatures {
   embeddings: Tensor;
 }
 
-/** Pictures → pixel values as the encoder takes them, [n, 3, size, size] float32 on the CPU. */
+/** Returns pixel values as the encoder takes them, [n, 3, size, size] float32 on the CPU. */
 export function clipPixels(
   processor: ClipImageProcessor,
   images: readonly RgbImage[],
@@ -47,16 +47,16 @@ function squeezed(image: RgbImage, size: number): RgbImage {
   return resizeAndCrop(image, { ...whole, crop: { left: 0, top: 0, ...whole }, filter: 'bicubic' });
 }
 
-/** A source in memory: a picture, or still the name of a file of features, which is mapped and not read. */
+/** A source in memory: an image, or the name of a file of features, which is mapped later and not read. */
 export type LoadedSource = RgbImage | string;
 
-/** @throws ImageError where the picture cannot be read */
+/** Reads an image file. @throws ImageError where it cannot be read */
 export async function loadSource(source: ImageSource): Promise<LoadedSource> {
   return typeof source === 'string' && !isFeaturesFile(source) ? readImage(fileSource(source)) : source;
 }
 
 /**
- * The features of a source, a row for each picture; a file of features may hold several.
+ * Returns the features of a source, a row for each image; a file of features may hold several.
  * @param encoder not needed for a file of features
  * @throws ConfigError where it is needed; CheckpointError where the file cannot be read
  */
@@ -72,14 +72,15 @@ export function featuresOf(
   }
   if (encoder === undefined)
     throw new ConfigError(
-      'Expected an image encoder for pictures as prompts: give --image-encoder (imageEncoder), or embeddings that ip-adapter embed has made',
+      'Expected an image encoder for reference images: give --image-encoder (imageEncoder), or embeddings made by ip-adapter embed',
     );
   return tidy(() => encodePixels(encoder, clipPixels(encoder.preprocess, [source], fit), feature));
 }
 
 /**
- * Returns what stands for no image, where guidance starts from, as training gave it in place of a dropped image: one row.
- * @param file one of features, which has them where there is no encoder
+ * Returns the features that stand for no image, one row: guidance starts from them, and training used them for dropped
+ * images.
+ * @param file of features, which has them too where there is no encoder
  */
 export function nullFeatures(
   { kind, module }: Pick<OpenedAdapter, 'kind' | 'module'>,
@@ -91,7 +92,7 @@ export function nullFeatures(
   return zeroPixelFeatures(encoder);
 }
 
-/** The 'tokens' of zero pixels after normalisation, float32 [1, n, width]. */
+/** Returns the 'tokens' of pixels that are zero after normalisation, float32 [1, n, width]. */
 function zeroPixelFeatures(encoder: ImageEncoder): Tensor {
   const { cropSize } = encoder.preprocess;
   return tidy(() => encodePixels(encoder, zeros([1, 3, cropSize, cropSize]), 'tokens'));
@@ -101,7 +102,7 @@ function encodePixels(encoder: ImageEncoder, pixels: Tensor, feature: ImageFeatu
   return tidy(() => encoder.encode(pixels.to(encoder.device), feature).to('float32'));
 }
 
-/** Every feature of pictures in memory. */
+/** Returns every feature of images in memory. */
 export function allFeatures(
   encoder: ImageEncoder,
   images: readonly RgbImage[],
@@ -116,7 +117,7 @@ export function allFeatures(
   }));
 }
 
-/** Image features, a row for each picture → image tokens [n, numTokens, crossAttentionDim], float32 */
+/** Returns the image tokens of features, a row for each image: [n, numTokens, crossAttentionDim], float32. */
 export function projectFeatures(adapter: IPAdapter, features: Tensor): Tensor {
   using _ = noGrad();
   const { dtype, device } = adapter.parameters()[0] as Tensor;
@@ -124,10 +125,10 @@ export function projectFeatures(adapter: IPAdapter, features: Tensor): Tensor {
 }
 
 /**
- * One set of tokens for all pictures of a prompt: the weighted mean of each one's. The k-th token comes from the
- * same learned weights whatever the picture, so the mean lies between the pictures; one given twice counts double, and
- * the cost does not grow. (diffusers and ComfyUI by default append the tokens one after another instead, where weights
- * have no clear meaning; ComfyUI calls this way 'average'.)
+ * Returns one set of tokens for all images of a prompt: the weighted mean of theirs. The k-th token comes from the same
+ * learned weights for every image, so the mean lies between the images; one that is given twice counts double, and the
+ * cost does not grow. (diffusers and ComfyUI by default append the tokens one after another instead, where weights have
+ * no clear meaning; ComfyUI calls this method 'average'.)
  * @param tokens [n, numTokens, crossAttentionDim]
  * @param weights one for each row, above 0
  * @returns [1, numTokens, crossAttentionDim]
@@ -143,7 +144,7 @@ export function weightedMean(tokens: Tensor, weights: readonly number[]): Tensor
   });
 }
 
-/** Whether a source is a file of features, by its name. */
+/** Returns whether a source is a file of features, by its name. */
 export function isFeaturesFile(source: ImageSource): boolean {
   return typeof source === 'string' && source.endsWith('.safetensors');
 }
@@ -160,7 +161,7 @@ export function writeImageFeatures(file: string, features: ImageFeatures): void 
   writeSafetensors(file, new Map(keys.map((key) => [fileKeys[key], features[key]])), { format: 'pt' });
 }
 
-/** @throws CheckpointError where the file is not of `writeImageFeatures` */
+/** Maps a file of `writeImageFeatures`. @throws CheckpointError where it is another file */
 function readImageFeatures(file: string): ImageFeatures {
   const { tensors } = readSafetensors(file);
   const of = (key: string): Tensor => {

@@ -1,4 +1,5 @@
-/** @file The models of a pipeline, from the user's folders; what does not go together is found before the first image. */
+/** @file Loads the models of a pipeline; parts that do not go together are found before the first image. */
+import { realpathSync } from 'node:fs';
 import type { z } from 'zod';
 import { adapterFileOf } from '../adapters/adapter-path.js';
 import { type ImageEncoder, openImageEncoder } from '../adapters/image-encoder.js';
@@ -24,38 +25,67 @@ export interface PipelineModels
   textEncoder: TextEncoder;
   tokenizer: PromptTokenizer;
   scheduler: SchedulerFile;
-  imageEncoder: ImageEncoder | undefined;
-  adapter: OpenedAdapter | undefined;
+  adapters: readonly PipelineAdapter[];
   device: Device;
   dtype: DType;
 }
 
-/** @throws ConfigError, CheckpointError where a file is missing or damaged, or parts do not go together */
-export function loadPipelineModels(options: z.output<typeof pipelineOptionsSchema>): PipelineModels {
+/** An adapter with the encoder of its images, which adapters may share. */
+export interface PipelineAdapter extends OpenedAdapter {
+  imageEncoder: ImageEncoder | undefined;
+}
+
+/** The options of a pipeline, its short forms resolved. */
+export interface ResolvedPipelineOptions
+  extends Pick<z.output<typeof pipelineOptionsSchema>, 'model' | 'device' | 'dtype' | 'threads'> {
+  adapters: readonly { adapter: string; imageEncoder?: string | undefined }[];
+}
+
+/**
+ * Loads the models.
+ * @throws ConfigError, CheckpointError where a file is missing or damaged, or parts do not go together
+ */
+export function loadPipelineModels(
+  { model: modelPath, adapters: entries, ...options }: ResolvedPipelineOptions,
+  onMessage?: (text: string) => void,
+): PipelineModels {
   const target = resolveTarget(options);
   // Cheap faults come first: the small files are read before the weights.
-  const model = openDiffusionModel(options.model);
+  const model = openDiffusionModel(modelPath);
   const scheduler = model.schedulerFile();
   const tokenizer = model.tokenizer();
-  const encoderSource =
-    options.imageEncoder === undefined ? undefined : openImageEncoder(options.imageEncoder);
+  const sources = entries.map(({ imageEncoder }) =>
+    imageEncoder === undefined ? undefined : openImageEncoder(imageEncoder),
+  );
   const backbone = model.loadBackbone(target);
-  const adapter =
-    options.adapter === undefined ? undefined : openAdapter(adapterFileOf(options.adapter), backbone.sites);
-  if (adapter && encoderSource)
-    assertFeaturesFit(adapter, encoderSource.widths[adapter.kind.feature], encoderSource.folder);
-  adapter?.module.to(target);
-  const imageEncoder = encoderSource?.load(target);
+  const opened = entries.map(({ adapter }, i) => {
+    const one = openAdapter(adapterFileOf(adapter, onMessage), backbone.sites);
+    const source = sources[i];
+    if (source !== undefined) assertFeaturesFit(one, source.widths[one.kind.feature], source.folder);
+    one.module.to(target);
+    return one;
+  });
+  /** By folder, each loaded once. */
+  const encoders = new Map<string, ImageEncoder>();
+  const adapters = opened.map((one, i) => {
+    const source = sources[i];
+    if (source === undefined) return { ...one, imageEncoder: undefined };
+    const folder = realpathSync(source.folder);
+    const imageEncoder = encoders.get(folder) ?? source.load(target);
+    encoders.set(folder, imageEncoder);
+    return { ...one, imageEncoder };
+  });
   const vae = model.loadVAE(target);
   const textEncoder = model.loadTextEncoder(target);
   const { family, latents, imageSize, absentNegative, sizeConditioning } = model;
   return {
     ...{ family, latents, imageSize, absentNegative, sizeConditioning },
-    ...{ backbone, vae, textEncoder, tokenizer, scheduler, imageEncoder, adapter },
+    ...{ backbone, vae, textEncoder, tokenizer, scheduler, adapters },
     ...target,
     [Symbol.dispose]: () => {
-      for (const part of [backbone, textEncoder, imageEncoder, vae, adapter?.module])
-        part?.[Symbol.dispose]();
+      const modules = adapters.map(({ module }) => module);
+      for (const part of [backbone, textEncoder, ...encoders.values(), vae, ...modules])
+        part[Symbol.dispose]();
     },
   };
 }

@@ -1,4 +1,4 @@
-/** @file IPAdapterPipeline: models loaded once, pictures drawn as often as one likes. Nothing is printed. */
+/** @file IPAdapterPipeline: models loaded once, images generated as often as needed. Nothing is printed. */
 
 import type { z } from 'zod';
 import { contextDimOf, type OpenedAdapter } from '../adapters/open-adapter.js';
@@ -24,114 +24,153 @@ import { createSampler } from '../schedulers/create.js';
 import { setNumThreads } from '../torch/index.js';
 import { type ImageSettings, makePrompts, releaseTensors } from './conditions.js';
 import type { DenoiseHooks } from './denoise.js';
-import { drawPictures } from './draw.js';
+import { drawImages } from './draw.js';
 import { GeneratedImage, parametersOf } from './generated-image.js';
-import { loadPipelineModels, type PipelineModels } from './pipeline-models.js';
+import { loadPipelineModels, type PipelineModels, type ResolvedPipelineOptions } from './pipeline-models.js';
+import { truncationWarning } from './truncation-warning.js';
 
-/** Draws pictures that follow text and pictures. Calls may overlap: they take turns, step by step. */
+/** Generates images that follow text and reference images. Calls may overlap: they take turns, step by step. */
 export class IPAdapterPipeline implements Disposable {
-  readonly #options: ReturnType<typeof modelsOf>;
+  readonly #options: ResolvedPipelineOptions;
   readonly #models: PipelineModels;
 
-  private constructor(options: ReturnType<typeof modelsOf>, models: PipelineModels) {
+  private constructor(options: ResolvedPipelineOptions, models: PipelineModels) {
     this.#options = options;
     this.#models = models;
   }
 
   /**
-   * Models that are names on the Hub are downloaded where they are not in its cache.
+   * Loads the models; names on the Hub are downloaded where they are not in its cache.
    * @throws ConfigError, CheckpointError where a file is missing or damaged, or model, encoder and adapter do not go
    * together; the signal's reason where it ended a download
    */
   static async load(options: PipelineOptions, context: RunContext = {}): Promise<IPAdapterPipeline> {
     const resolved = modelsOf(resolveOptions(pipelineOptionsSchema, options));
-    const { model: stableDiffusion, imageEncoder, adapter } = resolved;
-    await withContext(context, (guarded) =>
-      downloadModels({ stableDiffusion, imageEncoder, adapter }, guarded),
-    );
-    if (resolved.threads !== undefined) setNumThreads(resolved.threads);
-    return new IPAdapterPipeline(resolved, loadPipelineModels(resolved));
+    const { model: stableDiffusion, adapters } = resolved;
+    return withContext(context, async (guarded) => {
+      await downloadModels({ stableDiffusion }, guarded);
+      for (const entry of adapters) await downloadModels(entry, guarded);
+      if (resolved.threads !== undefined) setNumThreads(resolved.threads);
+      return new IPAdapterPipeline(resolved, loadPipelineModels(resolved, guarded.onMessage));
+    });
   }
 
-  /** What was found, a line each: the adapter, the model, the device. */
+  /** What was loaded, a line each: the adapters, the model, the device. */
   get summary(): string[] {
-    const { adapter, backbone, family, imageSize, device, dtype } = this.#models;
+    const { adapters, backbone, family, imageSize, device, dtype } = this.#models;
     return [
-      adapter === undefined ? 'No adapter: images follow the text alone' : describe(adapter),
+      ...(adapters.length === 0 ? ['No adapter: images follow the text alone'] : adapters.map(describe)),
       `${family}: ${imageSize} × ${imageSize} pixels, cross-attention ${contextDimOf(backbone.sites)} wide`,
       `On ${device} in ${dtype}`,
     ];
   }
 
   /**
-   * Pictures of one prompt, the n-th with the seed plus n.
+   * Generates images of one prompt, the n-th with the seed plus n.
    * @throws ConfigError where an option is unknown or out of range; the signal's reason where it was aborted
    */
   async generate(options: PromptOptions = {}, context: RunContext = {}): Promise<GeneratedImage[]> {
-    const { prompt, seed, numImages, ...rest } = resolveOptions(promptOptionsSchema, options);
-    const { scale, range, ...images } = onlyOne(
-      adapterEntries<ImagePromptOptions>(rest, ['images', 'weights', 'scale', 'range']),
-    );
-    // One list for all of them, which is then encoded once.
-    const imagePrompts = weighted(images);
-    const jobs = Array.from({ length: numImages }, (_, i) => ({ prompt, imagePrompts, seed: seed + i }));
-    return this.#draw(jobs, { ...rest, scale, range }, context);
+    return collect(this.generateBatches(options, context));
   }
 
-  /** A picture for each job, in the jobs' order; options and errors as for `generate`. */
+  /** Does the same as `generate`, and yields each batch when it is finished: an interruption loses no finished image. */
+  async *generateBatches(
+    options: PromptOptions = {},
+    context: RunContext = {},
+  ): AsyncGenerator<GeneratedImage[]> {
+    const { prompt, seed, numImages, ...rest } = resolveOptions(promptOptionsSchema, options);
+    const entries = this.#entriesOf<ImagePromptOptions>(rest, ['images', 'weights', 'scale', 'range']);
+    // One list for all jobs, which is then encoded once.
+    const imagePrompts = entries.map(weighted);
+    const jobs = Array.from({ length: numImages }, (_, i) => ({ prompt, imagePrompts, seed: seed + i }));
+    yield* this.#draw(jobs, rest, entries, context);
+  }
+
+  /**
+   * Generates an image for each job, in the jobs' order; options and errors as for `generate`. In a batch an image may
+   * differ by one level of 255 from the same image in another batch: matrix products of another size are rounded
+   * differently.
+   */
   async generateEach(
     jobs: readonly Job[],
     options: DrawOptions = {},
     context: RunContext = {},
   ): Promise<GeneratedImage[]> {
     const draw = resolveOptions(drawOptionsSchema, options);
+    const entries = this.#entriesOf<ImagePromptOptions>(draw, ['scale', 'range']);
     const resolved = jobs.map((job) => {
       const { prompt, seed, ...images } = resolveOptions(jobSchema, job);
-      return { prompt, seed, imagePrompts: weighted(images) };
+      const lists = this.#entriesOf<ImagePromptOptions>(images, ['images', 'weights']);
+      return { prompt, seed, imagePrompts: lists.map(weighted) };
     });
-    return this.#draw(resolved, draw, context);
+    return collect(this.#draw(resolved, draw, entries, context));
   }
 
-  /** Lets go of the models' memory, now and not when the garbage collector comes; the pipeline is of no use then. */
+  /** Releases the models' memory now instead of at garbage collection; the pipeline cannot be used afterwards. */
   [Symbol.dispose](): void {
     this.#models[Symbol.dispose]();
   }
 
-  async #draw(
+  /** An entry for each loaded adapter. @throws ConfigError where there are more or fewer */
+  #entriesOf<E extends ImagePromptOptions>(
+    options: E & { adapters?: readonly E[] | undefined },
+    keys: readonly (keyof E & string)[],
+  ): E[] {
+    const count = this.#models.adapters.length;
+    const entries = adapterEntries<E>(options, keys);
+    if (entries.length === 0) return Array.from({ length: count }, () => ({}) as E);
+    if (entries.length === count) return entries;
+    if (options.adapters !== undefined)
+      throw new ConfigError(
+        `adapters has ${entries.length} entries for ${count} loaded adapters; give one for each`,
+      );
+    if (count > 1)
+      throw new ConfigError(
+        `${Object.keys(entries[0] as E).join(', ')} is for one adapter and ${count} are loaded; give adapters, with an entry for each`,
+      );
+    if (options.images !== undefined && options.images.length > 0)
+      throw new ConfigError('Expected an adapter for image prompts: give --adapter (adapter)');
+    return [];
+  }
+
+  async *#draw(
     jobs: readonly ResolvedJob[],
     draw: ResolvedDrawOptions,
+    entries: readonly ImagePromptOptions[],
     context: RunContext,
-  ): Promise<GeneratedImage[]> {
-    const { scale = 1, range = [0, 1] } = draw;
-    const settings = { ...draw, scale, range, ...this.#sizeOf(draw) };
+  ): AsyncGenerator<GeneratedImage[]> {
+    const images = entries.map(({ scale = 1, range = [0, 1] }) => ({ scale, range }));
+    const settings = { ...draw, ...this.#sizeOf(draw) };
     const batches = Math.ceil(jobs.length / draw.batchSize);
-    return withContext(context, async ({ signal, emit }) => {
-      const pictures: GeneratedImage[] = [];
-      for (let i = 0; i < batches; i++) {
-        const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
+    const texts = [...jobs.map(({ prompt }) => prompt), draw.negativePrompt ?? ''];
+    const warning = truncationWarning(this.#models.tokenizer, texts);
+    for (let i = 0; i < batches; i++) {
+      const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
+      yield await withContext(context, ({ signal, emit, onMessage }) => {
+        if (i === 0 && warning !== null) onMessage(warning);
         const onStep: DenoiseHooks['onStep'] = ({ step, totalSteps }) =>
           emit({ type: 'progress', done: i * totalSteps + step, total: batches * totalSteps });
-        pictures.push(...(await this.#drawBatch(batch, settings, { signal, onStep })));
-      }
-      return pictures;
-    });
+        return this.#drawBatch(batch, settings, images, { signal, onStep });
+      });
+    }
   }
 
   async #drawBatch(
     jobs: readonly ResolvedJob[],
-    draw: ResolvedDrawOptions & ImageSettings & Size,
+    draw: ResolvedDrawOptions & Size,
+    images: readonly ImageSettings[],
     hooks: DenoiseHooks,
   ): Promise<GeneratedImage[]> {
     hooks.signal?.throwIfAborted();
     const sampler = createSampler(this.#models.scheduler, draw.scheduler);
     const name = draw.scheduler ?? sampler.constructor.name;
-    const prompts = await makePrompts(this.#models, jobs, draw);
+    const prompts = await makePrompts(this.#models, jobs, draw, images);
     try {
       const seeds = jobs.map(({ seed }) => seed);
-      const pictures = await drawPictures(this.#models, sampler, prompts, seeds, draw, hooks);
-      return pictures.map(({ data, width, height }, i) => {
+      const drawn = await drawImages(this.#models, sampler, prompts, seeds, draw, hooks);
+      return drawn.map(({ data, width, height }, i) => {
         const job = jobs[i] as ResolvedJob;
-        const parameters = parametersOf(job, draw, { ...this.#options, sampler: name });
+        const parameters = parametersOf(job, draw, images, { ...this.#options, sampler: name });
         return new GeneratedImage(data, width, height, job.seed, parameters);
       });
     } finally {
@@ -154,17 +193,19 @@ export class IPAdapterPipeline implements Disposable {
   }
 }
 
-/** The models of the one adapter that can be loaded. */
-function modelsOf({ adapters, ...options }: z.output<typeof pipelineOptionsSchema>) {
-  const entry = onlyOne(adapterEntries<LoadedAdapter>({ adapters, ...options }, ['adapter', 'imageEncoder']));
-  return { ...options, ...entry };
+async function collect(batches: AsyncIterable<GeneratedImage[]>): Promise<GeneratedImage[]> {
+  const all: GeneratedImage[] = [];
+  for await (const batch of batches) all.push(...batch);
+  return all;
 }
 
-/** @throws ConfigError for two: only one adapter can act yet */
-function onlyOne<T>(entries: readonly T[]): Partial<T> {
-  if (entries.length > 1)
-    throw new ConfigError(`adapters has ${entries.length} entries; more than one is not supported yet`);
-  return entries[0] ?? {};
+function modelsOf(options: z.output<typeof pipelineOptionsSchema>): ResolvedPipelineOptions {
+  const entries = adapterEntries<LoadedAdapter>(options, ['adapter', 'imageEncoder']);
+  // An image encoder alone reads images for no adapter.
+  const adapters = entries.flatMap(({ adapter, imageEncoder }) =>
+    adapter === undefined ? [] : [{ adapter, imageEncoder }],
+  );
+  return { ...options, adapters };
 }
 
 function describe({ kind, module: { image_proj: projection } }: OpenedAdapter): string {

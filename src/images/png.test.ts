@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import type { RgbImage } from '../base/rgb-image.js';
-import { contactSheet, encodePng } from './png.js';
+import { contactSheet, encodePng, fitsContactSheet } from './png.js';
 
 const image = (width: number, height: number, byte: number): RgbImage => ({
   data: new Uint8Array(width * height * 3).map((_, i) => (byte + i) % 256),
@@ -68,6 +68,17 @@ describe('contactSheet', () => {
     ].flat();
     expect([sheet.width, sheet.height]).toEqual([4, 2]);
     expect([...sheet.data]).toEqual(rows.flatMap((byte) => [byte, byte, byte]));
+  });
+
+  it('refuses no images, and images of different sizes', () => {
+    expect(() => contactSheet([])).toThrow(/one image or more/);
+    const [small, large] = [image(2, 1, 0), image(2, 2, 0)];
+    expect(() => contactSheet([small, small, large])).toThrow(/image 2 is 2 × 2 and image 0 is 2 × 1/);
+  });
+
+  it('is not for more pixels than a viewer opens', () => {
+    expect(fitsContactSheet(1024, { width: 512, height: 512 })).toBe(true);
+    expect(fitsContactSheet(10_000, { width: 512, height: 512 })).toBe(false);
   });
 
   it('has as many columns as it is told', () => {

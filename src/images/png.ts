@@ -1,13 +1,14 @@
 /** @file PNG files with text in them (W3C PNG, third edition, sections 5 and 11.3.3), and contact sheets. */
 import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
-import type { RgbImage } from '../base/rgb-image.js';
+import { ConfigError } from '../base/errors.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
 
 /** Signature and header come first in every PNG: 8 bytes, and 25 of the IHDR chunk. */
 const HEADER_BYTES = 33;
 
 /**
- * An image as PNG, the same bytes for the same input.
+ * Returns an image as PNG, the same bytes for the same input.
  * @param text by keyword, 1 to 79 Latin letters; viewers show it, and 'parameters' is what image generators write
  */
 export async function encodePng(image: RgbImage, text: Record<string, string> = {}): Promise<Buffer> {
@@ -19,7 +20,7 @@ export async function encodePng(image: RgbImage, text: Record<string, string> = 
   return Buffer.concat([png.subarray(0, HEADER_BYTES), ...chunks, png.subarray(HEADER_BYTES)]);
 }
 
-/** tEXt holds Latin-1 alone; what does not fit goes into iTXt, as UTF-8. */
+/** Returns a tEXt chunk, which holds Latin-1 only, or an iTXt chunk in UTF-8 for other text. */
 function textChunk(keyword: string, text: string): Buffer {
   const isLatin1 = /^[\x20-\x7e\xa0-\xff\n]*$/.test(text);
   if (isLatin1) return chunk('tEXt', Buffer.from(`${keyword}\0${text}`, 'latin1'));
@@ -36,15 +37,33 @@ function chunk(type: string, data: Buffer): Buffer {
   return Buffer.concat([length, body, check]);
 }
 
+/** Side of the largest contact sheet, in pixels: viewers and encoders refuse larger images. */
+const MAX_SHEET_SIDE = 16_384;
+
+/** Returns whether a contact sheet of so many images of a size is not too large. */
+export function fitsContactSheet(count: number, { width, height }: Size): boolean {
+  const columns = Math.ceil(Math.sqrt(count));
+  return columns * width <= MAX_SHEET_SIDE && Math.ceil(count / columns) * height <= MAX_SHEET_SIDE;
+}
+
 /**
- * The images, all of one size, row by row in a grid; places left over are white.
- * @param columns default: as square as fits
+ * Returns the images row by row in a grid; unused places are white.
+ * @param images of one size, one or more
+ * @param columns default: as square as possible
+ * @throws ConfigError where there is no image, or sizes differ
  */
 export function contactSheet(
   images: readonly RgbImage[],
   columns: number = Math.ceil(Math.sqrt(images.length)),
 ): RgbImage {
-  const { width, height } = images[0] as RgbImage;
+  const [first] = images;
+  if (first === undefined) throw new ConfigError('Expected one image or more for a contact sheet');
+  const { width, height } = first;
+  for (const [i, image] of images.entries())
+    if (image.width !== width || image.height !== height)
+      throw new ConfigError(
+        `Expected images of one size for a contact sheet but image ${i} is ${image.width} × ${image.height} and image 0 is ${width} × ${height}`,
+      );
   const sheet = { width: columns * width, height: Math.ceil(images.length / columns) * height };
   const data = new Uint8Array(sheet.width * sheet.height * 3).fill(255);
   for (const [i, image] of images.entries()) {

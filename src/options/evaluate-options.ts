@@ -10,7 +10,9 @@ export const evaluateOptionsSchema = z.strictObject({
   imageEncoder: path.describe(
     'CLIP image encoder that the adapter was trained with: folder or name on the Hub',
   ),
-  adapter: path.describe('IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub'),
+  adapter: path.describe(
+    'IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub',
+  ),
   ...datasetOptions,
   maxRows: whole(2).default(64).describe('rows to use, from the first on; retrieval is among so many images'),
   imagesPerRow: whole(1, 1000).default(1).describe('images to generate for each row'),
@@ -18,7 +20,7 @@ export const evaluateOptionsSchema = z.strictObject({
     .enum(['none', 'caption'])
     .default('none')
     .describe("text prompt beside the image: none, or the row's caption"),
-  ...drawOptionsSchema.omit({ scale: true, imageFit: true }).shape,
+  ...drawOptionsSchema.omit({ scale: true, imageFit: true, adapters: true }).shape,
   scales: z
     .array(number(0, 1e4))
     .min(1, 'must not be empty')

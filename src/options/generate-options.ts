@@ -8,7 +8,9 @@ import { clipSkip, count, number, path, seed, side, targetOptions, whole } from 
 
 /** An adapter and its image encoder. */
 const loadedAdapter = {
-  adapter: path.describe('IP-Adapter: .safetensors or .bin file, checkpoint folder, or name on the Hub'),
+  adapter: path.describe(
+    'IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub',
+  ),
   imageEncoder: path
     .optional()
     .describe(
@@ -90,6 +92,10 @@ export const drawOptionsSchema = z.strictObject({
   targetSize: pair.optional().describe('SDXL: height and width of the cut, in pixels; default: its own'),
   imageFit,
   batchSize: count.default(4).describe('images generated at the same time'),
+  adapters: z
+    .array(z.strictObject({ scale: imagePrompt.scale, range: imagePrompt.range }))
+    .optional()
+    .describe('scale and range of each loaded adapter, in their order, instead of those of one'),
 });
 
 /** The content of one image. */
@@ -100,14 +106,20 @@ const subject = {
   weights: imagePrompt.weights,
 };
 
-export const jobSchema = z.strictObject(subject);
+export const jobSchema = z.strictObject({
+  ...subject,
+  adapters: z
+    .array(z.strictObject({ images: imagePrompt.images, weights: imagePrompt.weights }))
+    .optional()
+    .describe('images and weights of each loaded adapter, in their order, instead of those of one'),
+});
 
 /** The options of a loaded pipeline. */
 export const promptOptionsSchema = z.strictObject({
   ...subject,
-  adapters: z.array(z.strictObject(imagePrompt)).optional().describe(adaptersText),
   numImages: whole(1, 10_000).default(1).describe('images to generate; the n-th has the seed plus n, from 0'),
   ...drawOptionsSchema.shape,
+  adapters: z.array(z.strictObject(imagePrompt)).optional().describe(adaptersText),
 });
 
 /** The options of models and prompts. */
@@ -128,7 +140,8 @@ export type ResolvedDrawOptions = z.output<typeof drawOptionsSchema>;
 /** A job with the weight of each image. */
 export interface ResolvedJob {
   prompt: string;
-  imagePrompts: readonly WeightedImage[];
+  /** A list for each adapter; empty where the adapter has no image. Jobs that share a list share its encoding. */
+  imagePrompts: readonly (readonly WeightedImage[])[];
   seed: number;
 }
 

@@ -1,6 +1,7 @@
 /** @file Prepares a training run: loads and checks everything that it needs, before anything is written. */
 import { join } from 'node:path';
-import { adapterFile } from '../adapters/adapter-path.js';
+import { adapterFile, adapterFileOf } from '../adapters/adapter-path.js';
+import { peerLimits } from '../adapters/peer-limits.js';
 import { Deferred } from '../base/deferred.js';
 import type { Size } from '../base/rgb-image.js';
 import type { GuardedContext } from '../base/run-context.js';
@@ -25,6 +26,7 @@ import { createOptimization, optimizationTensors, restoreOptimization } from './
 import { createAdapter, createLoader, openModels, type TrainingModels, trainingModels } from './setup.js';
 import type { Training } from './step.js';
 import { openValidation, type Validation } from './validation.js';
+import { warningsFor } from './warnings.js';
 
 /** The dtype of the frozen models by `--mixed-precision`. Trained weights stay in float32. */
 const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
@@ -80,14 +82,17 @@ export async function withPreparedRun<T>(
   const { model: stableDiffusion, imageEncoder } = config;
   const startFrom = resumed === undefined ? config.adapter : join(resumed, adapterFile);
   await downloadModels({ stableDiffusion, imageEncoder, adapter: startFrom }, context);
+  const startFile = startFrom && adapterFileOf(startFrom, context.onMessage);
   const partOptions = { ...placement, onMessage: context.onMessage };
   const opened = openModels(stableDiffusion, imageEncoder, partOptions);
   release.add(() => {
     for (const part of [opened.backbone, opened.objective]) part[Symbol.dispose]();
   });
+  for (const text of warningsFor(config, opened.model.imageSize, rows.length)) context.onMessage(text);
   const generator = new Generator(device, config.seed);
-  const { adapter, kind } = createAdapter(opened, config, startFrom, device);
+  const { adapter, kind } = createAdapter(opened, config, startFile, device);
   release.add(() => adapter[Symbol.dispose]());
+  if (startFile === undefined) peerLimits(adapter.namedParameters()).forEach(context.onMessage);
   // The values that were chosen where these options are unset.
   const chosen = { kind: kind.name, numTokens: adapter.image_proj.numTokens ?? undefined };
   for (const options of [config, state.options]) Object.assign(options, chosen);

@@ -96,7 +96,7 @@ it('refuses a file that does not fit, each in its own words', () => {
     /image tokens of .*plus.safetensors are 16, and --num-tokens is 4; leave --num-tokens out\.$/,
   );
   expect(() => create(file, { width: 40 })).toThrow(
-    /another image encoder than encoder: it takes image features 48 wide, and these are 40 wide/,
+    /another image encoder than encoder: it reads image features 48 wide, and these are 40 wide/,
   );
   const demo = loadUNet(join(import.meta.dirname, '../../demo/models/unet'), { dtype: 'float32' });
   expect(() => create(file, { model: demo })).toThrow(/cross-attention 32 wide.* 128 wide/);

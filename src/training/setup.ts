@@ -1,6 +1,5 @@
 /** @file Creates the models, the adapter and the data loader of a run from its options. */
 
-import { adapterFileOf } from '../adapters/adapter-path.js';
 import type { ClipImageProcessor } from '../adapters/image-encoder.js';
 import { type ImageEncoderSource, openImageEncoder } from '../adapters/image-encoder.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
@@ -83,7 +82,7 @@ export interface AdapterModels {
 
 /**
  * Returns a new adapter, or the adapter of a file, with gradients enabled.
- * @param startFrom the file or folder of an adapter, or a name on the Hub; undefined for a new one
+ * @param startFrom the file of an adapter; undefined for a new one
  * @throws CheckpointError where the file does not fit the models or the options; ConfigError where the options
  * contradict each other
  */
@@ -122,7 +121,7 @@ function openedAdapter(
   { kind: name, numTokens }: AdapterOptions,
   startFrom: string,
 ): { adapter: IPAdapter; kind: AdapterKind } {
-  const opened = openAdapter(adapterFileOf(startFrom), sites);
+  const opened = openAdapter(startFrom, sites);
   const { module: adapter, kind, file } = opened;
   try {
     if (name !== undefined && name !== kind.name)

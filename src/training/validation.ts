@@ -1,15 +1,14 @@
 /**
- * @file Validation images: what the adapter under training draws of a few image prompts, again and again with the same
- * seeds. They are what `ip-adapter generate` would draw with the checkpoint of the step, and training does not notice:
+ * @file Validation images: what the adapter under training makes of a few image prompts, again and again with the same
+ * seeds. They are what `ip-adapter generate` makes with the checkpoint of the step. Training stays bit-exactly the same:
  * noise comes from generators of their own.
  */
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { openImageEncoder } from '../adapters/image-encoder.js';
-import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { writeFileAtomically } from '../base/atomic-file.js';
-import { ConfigError, isSystemError } from '../base/errors.js';
+import { CheckpointError, ConfigError, isSystemError } from '../base/errors.js';
 import { makeFolder } from '../base/make-folder.js';
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import type { GuardedContext } from '../base/run-context.js';
@@ -17,10 +16,11 @@ import type { AutoencoderKL, Backbone, LatentSpace } from '../diffusion/model.js
 import { openDiffusionModel } from '../diffusion/open-model.js';
 import { type EncodedPrompts, encodePrompts, promptsOf, releaseTensors } from '../generation/conditions.js';
 import type { DenoiseSettings } from '../generation/denoise.js';
-import { drawPictures } from '../generation/draw.js';
+import { drawImages } from '../generation/draw.js';
+import { truncationWarning } from '../generation/truncation-warning.js';
 import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
-import { contactSheet, encodePng } from '../images/png.js';
+import { encodePng } from '../images/png.js';
 import { trainCrop } from '../images/train-transform.js';
 import { drawOptionsSchema } from '../options/generate-options.js';
 import { resolveOptions } from '../options/options.js';
@@ -29,8 +29,9 @@ import type { SchedulerFile } from '../schedulers/config.js';
 import { createSampler } from '../schedulers/create.js';
 import { type Device, type DType, trimMemory } from '../torch/index.js';
 import type { StepReporter } from './reports/step-reporter.js';
+import { type SheetRow, validationSheet } from './validation-sheet.js';
 
-/** The signal ends a drawing early; nothing is written then. */
+/** The signal ends a sheet early; nothing is written then. */
 interface ValidationContext extends Pick<GuardedContext, 'signal' | 'emit' | 'onMessage'> {
   device: Device;
   dtype: DType;
@@ -38,10 +39,20 @@ interface ValidationContext extends Pick<GuardedContext, 'signal' | 'emit' | 'on
   step: number;
 }
 
-/** Images that are drawn together, of one prompt. */
+/** Images of one prompt that are generated together. */
 interface ValidationBatch {
   seeds: number[];
   prompts: EncodedPrompts;
+}
+
+/** A row of the sheet. */
+interface ValidationRow {
+  label: string;
+  /** The image prompt, of the size of what is generated. */
+  reference: RgbImage;
+  /** One image of the text alone, with the first seed. */
+  textAlone: ValidationBatch;
+  batches: ValidationBatch[];
 }
 
 /**
@@ -58,10 +69,10 @@ export async function openValidation(
   const { validationImages: files, resolution, validationSamplingSteps: steps } = config;
   const texts = textsOf(config);
   if (files.length === 0) return undefined;
-  const pictures = await Promise.all(files.map((file) => readImage(fileSource(file))));
+  const references = await Promise.all(files.map((file) => readImage(fileSource(file))));
   const model = openDiffusionModel(config.model);
   const scheduler = model.schedulerFile();
-  // Found now and not at the first drawing: a scheduler that cannot draw, or not in so many steps.
+  // Found now and not at the first sheet: a scheduler that is not supported, or not in so many steps.
   using sampler = createSampler(scheduler);
   sampler.setTimesteps(steps);
 
@@ -73,45 +84,63 @@ export async function openValidation(
   });
   const settings = { ...drawing, ...size, scale: config.validationScale, clipSkip: config.clipSkip };
   const { batchSize } = drawing;
-  const imageEncoder = openImageEncoder(config.imageEncoder).load(context);
-  const textEncoder = model.loadTextEncoder(context);
+  // Without messages: the run reports its models itself.
+  const target = { device: context.device, dtype: context.dtype };
+  const imageEncoder = openImageEncoder(config.imageEncoder).load(target);
+  const textEncoder = model.loadTextEncoder(target);
   const models = {
-    imageEncoder,
     textEncoder,
     tokenizer: model.tokenizer(),
     absentNegative: model.absentNegative,
     sizeConditioning: model.sizeConditioning,
-    adapter,
+    adapters: [{ ...adapter, imageEncoder }],
     device: context.device,
   };
-  const batches: ValidationBatch[] = [];
-  for (const [i, image] of pictures.entries()) {
-    const imagePrompts = [{ image, weight: 1 }];
+  const warning = truncationWarning(models.tokenizer, texts);
+  if (warning !== null) context.onMessage(warning);
+  const rows: ValidationRow[] = [];
+  for (const [i, image] of references.entries()) {
+    const prompt = texts[i] as string;
+    const imagePrompts = [[{ image, weight: 1 }]];
+    const encode = async (seeds: number[], images: typeof imagePrompts | [[]]): Promise<ValidationBatch> => {
+      const jobs = seeds.map((seed) => ({ prompt, imagePrompts: images, seed }));
+      return { seeds, prompts: await encodePrompts(models, jobs, settings) };
+    };
+    const batches: ValidationBatch[] = [];
     for (let first = 0; first < config.numValidationImages; first += batchSize) {
       const count = Math.min(batchSize, config.numValidationImages - first);
-      const seeds = Array.from({ length: count }, (_, k) => config.seed + first + k);
-      const jobs = seeds.map((seed) => ({ prompt: texts[i] as string, imagePrompts, seed }));
-      batches.push({ seeds, prompts: await encodePrompts(models, jobs, settings) });
+      batches.push(await encode(seedsFrom(config.seed + first, count), imagePrompts));
     }
+    rows.push({
+      label: `${basename(files[i] as string)}: ${prompt === '' ? 'no text' : prompt}`,
+      // As the image encoder sees it: the square in the middle.
+      reference: trainCrop(image, size),
+      textAlone: await encode([config.seed], [[]]),
+      batches,
+    });
   }
   for (const encoder of [imageEncoder, textEncoder]) encoder[Symbol.dispose]();
   trimMemory();
-  const vae = model.loadVAE(context);
+  const vae = model.loadVAE(target);
   const folder = join(config.outputDir, 'validation');
   return new Validation({
-    models: {
-      ...{ backbone, vae, scheduler, latents: model.latents, device: context.device },
-      adapter: adapter.module,
-    },
-    // As the image encoder sees them: the square in the middle.
-    pictures: pictures.map((picture) => trainCrop(picture, size)),
-    batches,
+    models: { backbone, vae, scheduler, latents: model.latents, device: context.device },
+    rows,
+    columns: [
+      'image prompt',
+      'scale 0',
+      ...seedsFrom(config.seed, config.numValidationImages).map((seed) => `seed ${seed}`),
+    ],
     settings,
     folder,
-    // A run that was killed after its checkpoint has not drawn, and makes up for it.
+    // A run that was killed after its checkpoint has not generated its images, and makes up for it.
     drawnAt: context.step === 0 || existsSync(sheetFile(folder, context.step)) ? context.step : undefined,
     context,
   });
+}
+
+function seedsFrom(first: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => first + i);
 }
 
 function sheetFile(folder: string, step: number): string {
@@ -131,19 +160,17 @@ function textsOf({ validationImages: files, validationPrompts: prompts }: Resolv
 interface ValidationParts {
   models: {
     backbone: Backbone;
-    adapter: IPAdapter;
     vae: AutoencoderKL;
     scheduler: SchedulerFile;
     latents: LatentSpace;
     device: Device;
   };
-  /** The image prompts, of the size of what is drawn. */
-  pictures: RgbImage[];
-  /** In the order of the images; as many drawings for each. */
-  batches: ValidationBatch[];
+  rows: readonly ValidationRow[];
+  /** Titles. */
+  columns: readonly string[];
   settings: DenoiseSettings & Size & { scale: number };
   folder: string;
-  /** The step after which the last drawing was made, or 0 where the run starts; undefined where it is not known. */
+  /** The step of the last sheet, or 0 where the run starts; undefined where it is not known. */
   drawnAt: number | undefined;
   context: ValidationContext;
 }
@@ -151,6 +178,8 @@ interface ValidationParts {
 export class Validation implements Disposable {
   readonly #parts: ValidationParts;
   #drawnAt: number | undefined;
+  /** For each row. */
+  #textAlone: RgbImage[] | undefined;
 
   /** @internal */
   constructor(parts: ValidationParts) {
@@ -159,14 +188,14 @@ export class Validation implements Disposable {
   }
 
   /**
-   * Draws with the adapter as it is after `step`, once for a step, into `validation/step-N.png`: a row for each image
-   * prompt, the prompt first.
+   * Generates with the adapter as it is after `step`, once for a step, into `validation/step-N.png`: a row for each image
+   * prompt, with the prompt, the text alone and then the images.
    */
   async draw(step: number, reporter: StepReporter): Promise<void> {
     if (step === this.#drawnAt) return;
     await reporter.untimed(async () => {
       try {
-        const sheet = await this.#sheet();
+        const sheet = await this.#sheet(step);
         if (sheet !== undefined) await this.#show(sheet, step, reporter);
       } finally {
         // The largest blocks are the VAE's, and training has no use for them.
@@ -175,33 +204,52 @@ export class Validation implements Disposable {
     });
   }
 
-  /** @returns undefined where a signal ended it early */
-  async #sheet(): Promise<RgbImage | undefined> {
-    const { models, pictures, batches, settings, context } = this.#parts;
-    const drawn: RgbImage[] = [];
-    for (const { seeds, prompts } of batches) {
+  /** @returns undefined where a signal ended it early, or a part makes NaN */
+  async #sheet(step: number): Promise<LabelledSheet | undefined> {
+    const { rows, columns, settings, context } = this.#parts;
+    const title = `step ${step}, scale ${settings.scale}, guidance ${settings.guidanceScale}`;
+    try {
+      // Training does not change what the text alone makes.
+      this.#textAlone ??= await this.#generate(rows.map(({ textAlone }) => textAlone));
+      const sheetRows: SheetRow[] = [];
+      for (const [i, { label, reference, batches }] of rows.entries()) {
+        const images = await this.#generate(batches);
+        sheetRows.push({ label, images: [reference, this.#textAlone[i] as RgbImage, ...images] });
+      }
+      const words = [title, columns.join(' | '), ...rows.map(({ label }) => label)].join('\n');
+      return { image: validationSheet(title, columns, sheetRows), words };
+    } catch (error) {
       if (context.signal.aborted) return undefined;
-      const whole = promptsOf(models.adapter, prompts, { scale: settings.scale, range: [0, 1] });
+      // No image is worth a run, whose own guard looks for NaN.
+      if (!(error instanceof CheckpointError)) throw error;
+      context.onMessage(`No validation images after step ${step}: ${error.message}`);
+      this.#drawnAt = step;
+      return undefined;
+    }
+  }
+
+  async #generate(batches: readonly ValidationBatch[]): Promise<RgbImage[]> {
+    const { models, settings, context } = this.#parts;
+    const images: RgbImage[] = [];
+    for (const { seeds, prompts } of batches) {
+      context.signal.throwIfAborted();
+      const whole = promptsOf(prompts, [{ scale: settings.scale, range: [0, 1] }]);
       const sampler = createSampler(models.scheduler);
       try {
-        drawn.push(...(await drawPictures(models, sampler, whole, seeds, settings, context)));
-      } catch (error) {
-        if (context.signal.aborted) return undefined;
-        throw error;
+        images.push(...(await drawImages(models, sampler, whole, seeds, settings, context)));
       } finally {
         releaseTensors(whole.images);
       }
     }
-    const each = drawn.length / pictures.length;
-    const rows = pictures.flatMap((picture, i) => [picture, ...drawn.slice(i * each, (i + 1) * each)]);
-    return contactSheet(rows, 1 + each);
+    return images;
   }
 
-  async #show(sheet: RgbImage, step: number, reporter: StepReporter): Promise<void> {
+  async #show({ image, words }: LabelledSheet, step: number, reporter: StepReporter): Promise<void> {
     const { folder, context } = this.#parts;
     const file = sheetFile(folder, step);
-    const png = await encodePng(sheet);
-    reporter.image('validation', { png, width: sheet.width, height: sheet.height });
+    // Labels are cut to the width of the sheet; viewers show the whole words.
+    const png = await encodePng(image, { Description: words });
+    reporter.image('validation', { png, width: image.width, height: image.height });
     this.#drawnAt = step;
     try {
       makeFolder(folder);
@@ -216,8 +264,13 @@ export class Validation implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    const { models, batches } = this.#parts;
-    releaseTensors(batches);
+    const { models, rows } = this.#parts;
+    for (const { textAlone, batches } of rows) releaseTensors([textAlone, batches]);
     releaseTensors(models.vae.parameters());
   }
+}
+
+interface LabelledSheet {
+  image: RgbImage;
+  words: string;
 }

@@ -141,7 +141,7 @@ describe('names of earlier versions and of the original', { timeout: 240_000 }, 
 });
 
 describe('--config of the other commands', { timeout: 240_000 }, () => {
-  it('draws the same picture as the flags do', async () => {
+  it('generates the same image as the flags do', async () => {
     const drawing = { model: world.model, image_encoder: world.imageEncoder, adapter: world.adapter };
     const size = { steps: 2, width: 64, height: 64, seed: 3 };
     const file = write('draw.json', JSON.stringify({ ...drawing, ...size, images: [world.picture(0)] }));
@@ -176,7 +176,7 @@ describe('--config of the other commands', { timeout: 240_000 }, () => {
     });
     const flags = ['--dataset', 'data.json', '--dataset-root', 'images', '--resolution', '64'];
     const check = async (...args: string[]) =>
-      // How fast pictures are read is another each time.
+      // The speed of reading differs each time.
       (await run('data', 'check', ...args)).stdout.replace(/^.*rows\/s.*$/m, '');
     const fromFile = await check('--config', file);
     expect(fromFile).toMatch(/captions +8, empty 0/);

@@ -30,10 +30,10 @@ describe('ip-adapter data check', () => {
     expect(stderr).not.toContain('Error');
     expect(exitCode).toBe(0);
     expect(stdout).toMatch(/rows +8, bad 0, incomplete 0, left out 0/);
-    expect(stdout).toMatch(/as stored +nothing that a viewer shows otherwise/);
+    expect(stdout).toMatch(/as stored +as viewers show them/);
     expect(stdout).toMatch(/width +min 10, median 80, max 400/);
-    expect(stdout).toMatch(/enlarged +1 smaller/);
-    expect(stdout).toMatch(/tokens +not counted: --model/);
+    expect(stdout).toMatch(/upscaled +1 smaller/);
+    expect(stdout).toMatch(/tokens +not counted: give --model/);
     expect(stdout).toMatch(/epoch +3 steps, 1 of them smaller/);
     expect(stdout).toMatch(/reading +[\d.]+ rows\/s here; an epoch's images take 0:\d\d/);
     expect(stdout).not.toContain('bucket');
@@ -49,7 +49,7 @@ describe('ip-adapter data check', () => {
     expect(stdout).toMatch(/Bad rows:\n {2}row 5: .*5\.png: it is damaged or incomplete/);
     expect(stdout).toMatch(/64x64 +6 +2 +full\n +64x32 +1 +1 +1/);
     expect(stdout).toMatch(/tokens +min 11, median 11, max 11; truncated at 77: 0/);
-    expect(stderr).toMatch(/^DatasetError: Expected an image .* but 1 of 8 do not have/m);
+    expect(stderr).toMatch(/^DatasetError: 1 of 8 rows have no readable image/m);
     const report = JSON.parse(readFileSync(join(world.root, 'report.json'), 'utf8'));
     expect(report.badRows).toEqual([{ row: 5, file: own, reason: expect.stringContaining('damaged') }]);
     expect(report.stepsPerEpoch).toBe(3);
@@ -74,7 +74,7 @@ describe('ip-adapter data check', () => {
     expect(stdout).toMatch(/row 2: .*4\.jpg: it is a Git LFS pointer.*git lfs pull/);
     expect(stdout).toMatch(/incomplete: .*3\.heic: its extension is not supported/);
     expect(stdout).toMatch(/Left out:\n.*logo\.gif: it has no caption/);
-    expect(stderr).toMatch(/2 of 4 do not have them/);
+    expect(stderr).toMatch(/2 of 4 rows have no readable image/);
   });
 
   it('refuses a wrong option and a missing dataset in its own words, and says in --help what the exit code means', async () => {
@@ -90,6 +90,6 @@ describe('ip-adapter data check', () => {
     const help = await run('data', 'check', '--help');
     expect(help.exitCode).toBe(0);
     expect(help.stdout).toMatch(/--buckets +train on images in their own aspect/);
-    expect(help.stdout).toMatch(/Exit code: 0 where every image can be read; 2 where one cannot/);
+    expect(help.stdout).toMatch(/Exit code: 0 if every image can be read; 2 if one cannot/);
   });
 });

@@ -19,8 +19,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { listCheckpoints } from '../../src/adapters/adapter-path.js';
 import { verifyCheckpoint } from '../../src/training/checkpoints/checkpoint.js';
-import { listCheckpoints } from '../../src/training/checkpoints/folder.js';
 import { target } from '../golden.js';
 import { type Change, type Fault, KillSweep } from '../long/kill-sweep.js';
 import { command, expectSame, leftIn, stepsToldIn, train, when, words as wordsIn } from './faulty-run.js';
@@ -133,7 +133,7 @@ describe('a checkpoint that was spoilt', () => {
     const refused = await train(words(folder, '--max-steps', '3', '--resume'));
     expect(refused.exitCode).toBe(2);
     expect(refused.stderr).toBe(
-      `CheckpointError: ${file} is damaged: its SHA-256 is not the one in SHA256SUMS, so it was cut short or changed after it was written; the newest that is whole is checkpoint-1: resume with --resume ${join(folder, 'checkpoint-1')}`,
+      `CheckpointError: ${file} is damaged: its SHA-256 is not the one in SHA256SUMS, so it was cut short or changed after it was written; the newest complete checkpoint is checkpoint-1: resume with --resume ${join(folder, 'checkpoint-1')}`,
     );
     const good = await train(words(folder, '--max-steps', '3', '--resume', join(folder, 'checkpoint-1')));
     expect(good.stdout).toBe(join(folder, 'checkpoint-3'));
@@ -175,7 +175,7 @@ describe('a full disk', () => {
         /The checkpoint of step 4 could not be written: ENOSPC.*\. The run continues, and tries again at the next save\n/,
       );
       expect(full.stderr).toMatch(
-        /TrainingError: The checkpoint of step 4 could not be written: ENOSPC.* Make room in .*--resume .*checkpoint-2$/m,
+        /TrainingError: The checkpoint of step 4 could not be written: ENOSPC.* Free space in .*--resume .*checkpoint-2$/m,
       );
       expect(full.stdout).toBe('');
       expect(leftIn(folder)).toEqual(['checkpoint-2', 'metrics.jsonl']);

@@ -14,12 +14,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { listCheckpoints } from '../../src/adapters/adapter-path.js';
 import { TorchError } from '../../src/base/errors.js';
 import type { RunEvent } from '../../src/base/run-context.js';
 import { shuffledIndices } from '../../src/data/sampling.js';
 import { native } from '../../src/torch/native.js';
 import { verifyCheckpoint } from '../../src/training/checkpoints/checkpoint.js';
-import { listCheckpoints } from '../../src/training/checkpoints/folder.js';
 import { train } from '../../src/training/train.js';
 import { Recorder } from '../recorder.js';
 import { makeWorld, type World } from './world.js';

@@ -4,8 +4,8 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { listCheckpoints } from '../../src/adapters/adapter-path.js';
 import { verifyCheckpoint } from '../../src/training/checkpoints/checkpoint.js';
-import { listCheckpoints } from '../../src/training/checkpoints/folder.js';
 import type { Ended } from './command.js';
 import { isLocked, leftIn, stepsToldIn, train, when, words as wordsIn } from './faulty-run.js';
 import { makeWorld, type World } from './world.js';
@@ -30,7 +30,7 @@ describe('another run', () => {
       first = train(words(folder), when('Training', resolve));
     });
     const refused = await train(words(folder));
-    const owner = /is in use by process (\d+) on (\S+), since (\d{4}-\S+Z)\. Wait for its end/.exec(
+    const owner = /is in use by process (\d+) on (\S+), since (\d{4}-\S+Z)\. Wait until it ends/.exec(
       refused.stderr,
     );
     expect(refused.exitCode).toBe(2);
@@ -61,7 +61,7 @@ describe('another run', () => {
     const allowed = await train(words(folder, '--resume', '--max-steps', '2', '--learning-rate', '1e-3'));
     expect(allowed.exitCode).toBe(0);
     expect(allowed.stderr).toMatch(
-      /--learning-rate is 0\.001 but .* trained with 0\.0001; going on with 0\.001/,
+      /--learning-rate is 0\.001 but .* trained with 0\.0001; continuing with 0\.001/,
     );
   });
 });
@@ -140,7 +140,7 @@ describe('signals', () => {
       words(out('nohup'), '--max-steps', '4'),
       when('Training', (child) => child.kill('SIGHUP')),
     );
-    expect(stderr).toContain('SIGHUP: there is no terminal here');
+    expect(stderr).toContain('SIGHUP: ignored, because the run has no terminal');
     expect(exitCode).toBe(0);
   });
 });

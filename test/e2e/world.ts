@@ -92,3 +92,12 @@ function writeTokenizer(folder: string): void {
   );
   writeFileSync(join(folder, 'merges.txt'), '#version: 0.2\n');
 }
+
+/** Returns a world's flags with some replaced; undefined removes a flag. */
+export function flagsOf(world: World, changes: Record<string, string | undefined>): string[] {
+  const pairs = new Map<string, string | undefined>();
+  for (let i = 0; i < world.flags.length; i += 2)
+    pairs.set((world.flags[i] as string).slice(2), world.flags[i + 1]);
+  for (const [name, value] of Object.entries(changes)) pairs.set(name, value);
+  return [...pairs].flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, value]));
+}

@@ -86,11 +86,11 @@ describe('what is damaged', () => {
     truncateSync(join(third, 'optimizer.safetensors'), 20);
     rmSync(join(second, 'ip_adapter.safetensors'));
     expect(() => findCheckpoint(out, true)).toThrow(
-      `${join(third, 'optimizer.safetensors')} is damaged: its SHA-256 is not the one in SHA256SUMS, so it was cut short or changed after it was written; the newest that is whole is checkpoint-5: resume with --resume ${first}`,
+      `${join(third, 'optimizer.safetensors')} is damaged: its SHA-256 is not the one in SHA256SUMS, so it was cut short or changed after it was written; the newest complete checkpoint is checkpoint-5: resume with --resume ${first}`,
     );
     expect(findCheckpoint(out, first)).toBe(first);
     rmSync(first, { recursive: true });
-    expect(() => findCheckpoint(out, true)).toThrow(/no other checkpoint is whole/);
+    expect(() => findCheckpoint(out, true)).toThrow(/no other checkpoint is complete/);
   });
 });
 
@@ -157,7 +157,7 @@ describe('keeping', () => {
     expect(messages).toEqual([]);
     open(first);
     expect(messages).toEqual([
-      expect.stringMatching(/^Later checkpoints, up to checkpoint-3, are left in .* delete them$/),
+      expect.stringMatching(/^Later checkpoints, up to checkpoint-3, remain in .* delete the later ones$/),
     ]);
   });
 

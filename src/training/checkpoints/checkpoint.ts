@@ -1,6 +1,6 @@
 /**
- * @file Checkpoints: all that training needs to resume bit-exactly. A checkpoint is a folder `checkpoint-N` that is
- * complete or absent (see folder.ts), and whose every byte is checked before it is used.
+ * @file Checkpoints contain everything that training needs to resume bit-exactly. A checkpoint is a folder `checkpoint-N`
+ * that is complete or absent (see folder.ts). Its checksums are verified before it is used.
  *
  *     checkpoint-N/ip_adapter.safetensors   the adapter, official keys: what ComfyUI and diffusers load
  *     checkpoint-N/ip_adapter_ema.safetensors   its moving average, with --use-ema; the same keys
@@ -11,26 +11,29 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { adapterFile } from '../../adapters/adapter-path.js';
+import { writeAdapter } from '../../adapters/adapter-file.js';
+import { adapterMetadata } from '../../adapters/adapter-metadata.js';
+import { adapterFile, listCheckpoints } from '../../adapters/adapter-path.js';
 import { verifyChecksums, writeChecksums } from '../../base/checksums.js';
 import { CheckpointError, ConfigError } from '../../base/errors.js';
 import { regularFile } from '../../base/regular-file.js';
 import { readSafetensors, safetensorsSize, writeSafetensors } from '../../formats/index.js';
 import { type Tensor, tensor } from '../../torch/index.js';
-import { checkpointPath, listCheckpoints, writeFolder } from './folder.js';
+import { checkpointPath, writeFolder } from './folder.js';
 
 const stateSchema = z.strictObject({
-  /** Steps done, of all that the run is to have. */
+  /** The number of steps done. */
   step: z.int().min(0),
+  /** The number of steps of the whole run. */
   totalSteps: z.int().min(1),
-  /** Steps whose update was done; fewer than `step` where float16 overflowed. */
+  /** The number of optimizer updates, which is smaller than `step` if float16 gradients overflowed in some steps. */
   updates: z.int().min(0),
-  /** Of float16 only. */
+  /** The state of the gradient scaler, for float16 only. */
   gradScaler: z.strictObject({ scale: z.number(), goodSteps: z.int().min(0) }).optional(),
-  /** Where the next batch starts: the epoch, and the position in its shuffled order. */
+  /** The epoch of the next batch, and its position in the shuffled order of the epoch. */
   epoch: z.int().min(0),
   position: z.int().min(0),
-  /** What it was trained on: how many rows, and a hash of their names and captions in their order. */
+  /** The dataset: the number of its rows, and a hash of their names and captions in their order. */
   dataset: z.strictObject({ rows: z.int().min(1), fingerprint: z.string() }),
   /** The resolved options of the run. */
   options: z.record(z.string(), z.unknown()),
@@ -42,10 +45,10 @@ export interface Checkpoint {
   state: TrainingState;
   /** Official keys: `image_proj.*`, `ip_adapter.N.to_k_ip.weight`, … */
   adapter: ReadonlyMap<string, Tensor>;
-  /** Its moving average, the same keys, where the run keeps one. */
+  /** The moving average of the adapter, with the same keys; undefined without `--use-ema`. */
   ema: ReadonlyMap<string, Tensor> | undefined;
   optimizer: ReadonlyMap<string, Tensor>;
-  /** State of the generator of noise and timesteps. */
+  /** The state of the generator of noise and timesteps. */
   generator: Uint8Array;
 }
 
@@ -54,7 +57,7 @@ const optimizerFile = 'optimizer.safetensors';
 const stateFile = 'training_state.json';
 const generatorKey = 'generator';
 
-/** Writes `outputDir/checkpoint-N` and returns its path. One of the same name is replaced. */
+/** Writes `outputDir/checkpoint-N` and returns its path. An existing checkpoint of that name is replaced. */
 export function saveCheckpoint(
   outputDir: string,
   { state, adapter, ema, optimizer, generator }: Checkpoint,
@@ -63,9 +66,8 @@ export function saveCheckpoint(
   const generatorState = tensor(generator, [generator.length]);
   try {
     writeFolder(path, (folder) => {
-      // Loaders of PyTorch files look for this mark.
-      writeSafetensors(join(folder, adapterFile), adapter, { format: 'pt' });
-      if (ema !== undefined) writeSafetensors(join(folder, emaFile), ema, { format: 'pt' });
+      writeAdapter(join(folder, adapterFile), adapter);
+      if (ema !== undefined) writeAdapter(join(folder, emaFile), ema);
       writeSafetensors(join(folder, optimizerFile), new Map([...optimizer, [generatorKey, generatorState]]));
       writeFileSync(join(folder, stateFile), `${JSON.stringify(state, null, 2)}\n`, { flush: true });
       writeChecksums(folder);
@@ -78,14 +80,14 @@ export function saveCheckpoint(
 
 /** Returns the size in bytes of the checkpoint that `saveCheckpoint` would write, without its checksums. */
 export function checkpointSize({ state, adapter, ema, optimizer, generator }: Checkpoint): number {
-  const averages = ema === undefined ? 0 : safetensorsSize(ema, { format: 'pt' });
+  const averages = ema === undefined ? 0 : safetensorsSize(ema, adapterMetadata(ema));
   const ofState = JSON.stringify(state, null, 2).length + generator.length;
-  return safetensorsSize(adapter, { format: 'pt' }) + averages + safetensorsSize(optimizer) + ofState;
+  return safetensorsSize(adapter, adapterMetadata(adapter)) + averages + safetensorsSize(optimizer) + ofState;
 }
 
 /**
- * Loads all but the adapter and its moving average, which are read like any adapter file.
- * @throws CheckpointError where a file is missing or of another kind.
+ * Loads a checkpoint without the adapter and its moving average, which are read like other adapter files.
+ * @throws CheckpointError if a file is missing or has other content
  */
 export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter' | 'ema'> {
   let state: TrainingState;
@@ -108,11 +110,11 @@ export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter' | 'ema'
 }
 
 /**
- * Returns the checkpoint that `resume` means, every byte of it checked, or undefined for a fresh start.
- * @param resume a path; true or 'latest' for the newest of the output folder; 'auto' for that or, where there is none, a
- * fresh start; undefined for a fresh start
- * @throws ConfigError where there is none to resume, or where a fresh start would mix with an older run's checkpoints.
- * @throws CheckpointError where a file of it is missing or damaged; it names the newest checkpoint that is whole.
+ * Returns the path of the checkpoint to resume, with verified checksums; undefined to start a new run.
+ * @param resume a path; true or 'latest' for the newest in the output folder; 'auto' for that, or for a new run if there is
+ * none; undefined for a new run
+ * @throws ConfigError if there is none to resume, or if the checkpoints of a new run would mix with older ones
+ * @throws CheckpointError if a file of it is missing or damaged, with the newest checkpoint that is complete
  */
 export function findCheckpoint(outputDir: string, resume: string | true | undefined): string | undefined {
   const all = listCheckpoints(outputDir);
@@ -120,7 +122,7 @@ export function findCheckpoint(outputDir: string, resume: string | true | undefi
   const wantsNewest = resume === true || resume === 'latest' || resume === 'auto';
   if (newest === undefined && wantsNewest && resume !== 'auto')
     throw new ConfigError(
-      `Expected a checkpoint to resume in ${outputDir} but there is none; leave --resume out to start afresh, or give --resume auto to start afresh only where there is none`,
+      `Expected a checkpoint to resume in ${outputDir} but there is none; leave --resume out to start a new run, or use --resume auto, which starts a new run only if there is none`,
     );
   if (resume === undefined && newest !== undefined)
     throw new ConfigError(
@@ -133,8 +135,8 @@ export function findCheckpoint(outputDir: string, resume: string | true | undefi
   const good = all.reverse().find((other) => other !== path && faultOf(other) === undefined);
   const remedy =
     good === undefined
-      ? 'no other checkpoint is whole; start afresh in another --output-dir'
-      : `the newest that is whole is ${basename(good)}: resume with --resume ${good}`;
+      ? 'no other checkpoint is complete; start a new run in another --output-dir'
+      : `the newest complete checkpoint is ${basename(good)}: resume with --resume ${good}`;
   throw new CheckpointError(`${fault.message}; ${remedy}`, { cause: fault });
 }
 

@@ -1,9 +1,9 @@
 /**
- * @file The folders `checkpoint-N` of an output folder. A folder of that name is whole, whatever the moment of a
- * kill: it appears and disappears by a rename, and whatever is incomplete has a name that begins with a dot.
+ * @file The folders `checkpoint-N` of an output folder. A folder of that name is always complete, even after a kill: it is
+ * created and deleted by a rename, and incomplete folders have names that begin with a dot.
  *
  *     .checkpoint-N.partial    being written
- *     .checkpoint-N.replaced   whole, until the new one of the same name has taken its place
+ *     .checkpoint-N.replaced   complete; kept until the new one of the same name is in its place
  *     .checkpoint-N.deleted    being deleted
  */
 import {
@@ -17,28 +17,15 @@ import {
   rmSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { listCheckpoints, stepOf } from '../../adapters/adapter-path.js';
 import { makeFolder } from '../../base/make-folder.js';
 
 export function checkpointPath(outputDir: string, step: number): string {
   return join(outputDir, `checkpoint-${step}`);
 }
 
-export function stepOf(path: string): number {
-  return Number(basename(path).slice('checkpoint-'.length));
-}
-
-/** The checkpoints of an output folder, oldest first; none where the folder is not there. */
-export function listCheckpoints(outputDir: string): string[] {
-  if (!existsSync(outputDir)) return [];
-  return readdirSync(outputDir)
-    .filter((name) => /^checkpoint-\d+$/.test(name))
-    .sort((a, b) => stepOf(a) - stepOf(b))
-    .map((name) => join(outputDir, name));
-}
-
 /**
- * Creates or replaces the folder `path` with what `write` puts into it. Where `write` throws, nothing
- * has changed.
+ * Creates or replaces the folder `path` with the files that `write` creates in it. If `write` throws, nothing has changed.
  */
 export function writeFolder(path: string, write: (folder: string) => void): void {
   const partial = hidden(path, 'partial');
@@ -61,8 +48,8 @@ export function writeFolder(path: string, write: (folder: string) => void): void
 }
 
 /**
- * Deletes checkpoints until `limit` are left of those up to `newest`, which is never deleted. Later ones, of a
- * run that was resumed from an earlier checkpoint than its last, are left alone.
+ * Deletes the oldest checkpoints so that `limit` are left of those up to `newest`. Later checkpoints, which exist if the run
+ * was resumed from an earlier one, are not deleted.
  */
 export function deleteOldest(newest: string, limit: number): void {
   const older = listCheckpoints(dirname(newest)).filter((path) => stepOf(path) < stepOf(newest));
@@ -75,22 +62,22 @@ export function deleteOldest(newest: string, limit: number): void {
 }
 
 /**
- * Gives a checkpoint its name back that a run had put aside when it was killed, before its replacement was in place.
- * Called before checkpoints are looked for: it may be the only one.
+ * Renames a replaced checkpoint back if the run was killed before the new one was in its place. Call it before searching for
+ * checkpoints: it may be the only one.
  */
 export function restoreReplaced(outputDir: string): void {
   for (const { path, visible } of leftovers(outputDir, 'replaced'))
     if (!existsSync(visible)) renameSync(path, visible);
 }
 
-/** Deletes what a run that was killed has left half done. */
+/** Deletes the incomplete folders that a killed run has left. */
 export function clearLeftovers(outputDir: string): void {
   restoreReplaced(outputDir);
   for (const { path } of leftovers(outputDir, 'partial|replaced|deleted'))
     rmSync(path, { recursive: true, force: true });
 }
 
-/** @param kinds a pattern */
+/** Returns hidden checkpoint folders and their visible paths. @param kinds a regular expression */
 function leftovers(outputDir: string, kinds: string): { path: string; visible: string }[] {
   if (!existsSync(outputDir)) return [];
   return readdirSync(outputDir).flatMap((name) => {
@@ -103,7 +90,7 @@ function hidden(path: string, kind: 'partial' | 'replaced' | 'deleted'): string 
   return join(dirname(path), `.${basename(path)}.${kind}`);
 }
 
-// A rename is lasting only when the folder that holds the name is.
+/** Writes a folder to disk. A rename is durable only after the folder that contains the name is. */
 function syncFolder(path: string): void {
   const folder = openSync(path, 'r');
   try {

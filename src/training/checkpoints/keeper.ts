@@ -1,14 +1,15 @@
 /**
- * @file Writes checkpoints, deletes older ones, and decides what happens where one cannot be written.
+ * @file Writes checkpoints, deletes older ones, and decides what happens if one cannot be written.
  *
- * A disk that is full at a save in the middle does not end the run: the weights are in memory, the previous checkpoint
- * is whole, and by the next save there may be room again. At the end of a run there is no next save, and it fails.
+ * A full disk does not end the run at a save before the last: the weights are in memory, the previous checkpoint is complete,
+ * and at the next save there may be space again. A failed last save ends the run with an error.
  */
 import { basename } from 'node:path';
+import { listCheckpoints, stepOf } from '../../adapters/adapter-path.js';
 import { CheckpointError, isSystemError, TorchError, TrainingError, UserError } from '../../base/errors.js';
 import { firstNonFinite } from '../../torch/finite.js';
 import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
-import { clearLeftovers, deleteOldest, listCheckpoints, stepOf } from './folder.js';
+import { clearLeftovers, deleteOldest } from './folder.js';
 
 export class CheckpointKeeper {
   /** The newest checkpoint of this run, or the one that it was resumed from. */
@@ -17,7 +18,7 @@ export class CheckpointKeeper {
   readonly #limit: number | undefined;
   readonly #onMessage: ((message: string) => void) | undefined;
 
-  /** @param limit checkpoints that are kept, 1 or more; undefined for all */
+  /** @param limit the number of checkpoints to keep, 1 or more; undefined for all */
   constructor(
     outputDir: string,
     limit: number | undefined,
@@ -30,18 +31,18 @@ export class CheckpointKeeper {
     this.#onMessage = onMessage;
     clearLeftovers(outputDir);
     const newest = listCheckpoints(outputDir).at(-1);
-    // Its name alone, since the one that is resumed may be given by another path.
+    // Compare the names only, since the checkpoint to resume may be given by another path.
     if (resumed !== undefined && newest !== undefined && stepOf(newest) > stepOf(resumed))
       onMessage?.(
-        `Later checkpoints, up to ${basename(newest)}, are left in ${outputDir}, and --resume without a path would take that one: give the path of this run's, or delete them`,
+        `Later checkpoints, up to ${basename(newest)}, remain in ${outputDir}, and --resume without a path would use that one: give the path of a checkpoint of this run, or delete the later ones`,
       );
   }
 
   /**
    * Writes a checkpoint.
-   * @param isLast whether the run ends with it; otherwise a disk that refuses it is a message only
+   * @param isLast whether the run ends with it; otherwise a failed write is only reported
    * @returns whether it was written
-   * @throws TrainingError where weights are NaN or infinite, or where the last one cannot be written
+   * @throws TrainingError if weights are NaN or infinite, or if the last checkpoint cannot be written
    */
   save(content: Checkpoint, isLast: boolean): boolean {
     const { step } = content.state;
@@ -52,7 +53,7 @@ export class CheckpointKeeper {
       );
     try {
       const path = saveCheckpoint(this.#outputDir, content);
-      // Before older ones are deleted: they may be the only ones that are whole.
+      // Verify it before older ones are deleted, which may be the only complete ones.
       if (this.#limit !== undefined) verifyCheckpoint(path);
       this.newest = path;
     } catch (error) {
@@ -60,7 +61,7 @@ export class CheckpointKeeper {
       const what = `The checkpoint of step ${step} could not be written: ${error.message}.`;
       if (isLast)
         throw new TrainingError(
-          `${what} Make room in ${this.#outputDir} (--checkpoints-total-limit deletes older checkpoints); ${this.resumeHint()}`,
+          `${what} Free space in ${this.#outputDir} (--checkpoints-total-limit deletes older checkpoints); ${this.resumeHint()}`,
           { cause: error },
         );
       this.#onMessage?.(`${what} The run continues, and tries again at the next save`);
@@ -73,7 +74,7 @@ export class CheckpointKeeper {
 
   #deleteOldest(newest: string, limit: number): void {
     try {
-      // What could not be deleted the last time.
+      // Delete what could not be deleted the last time.
       clearLeftovers(this.#outputDir);
       deleteOldest(newest, limit);
     } catch (error) {
@@ -83,13 +84,13 @@ export class CheckpointKeeper {
   }
 
   /**
-   * Saves what an error that is not about the weights would lose.
-   * @param step the step that was under way
-   * @param save writes the last checkpoint; undefined where every step is saved
+   * Saves the steps that an error would lose, unless the error is about the weights.
+   * @param step the number of the step that failed
+   * @param save writes the last checkpoint; undefined if every step is saved
    * @returns the error, with what was saved and how to resume in its message
    */
   saveAfter(error: unknown, step: number, save: (() => void) | undefined): unknown {
-    // A save has failed, or the weights are not fit to be saved.
+    // A save has failed, or the weights must not be saved.
     if (error instanceof TrainingError) return error;
     let hint = this.resumeHint();
     if (save !== undefined) {
@@ -110,7 +111,7 @@ export class CheckpointKeeper {
     return error;
   }
 
-  /** How to resume a run that has failed, for the end of its message. */
+  /** Returns how to resume a failed run, for the end of an error message. */
   resumeHint(): string {
     return this.newest === undefined
       ? 'there is no checkpoint to resume: start again'

@@ -1,4 +1,4 @@
-/** @file The process that holds a lock, as the lock's text says it, and whether it still runs. */
+/** @file The owner of a lock, as JSON in the lock's text, and whether that process is still running. */
 import { randomUUID } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { hostname } from 'node:os';
@@ -7,9 +7,9 @@ import { z } from 'zod';
 const ownerSchema = z.object({
   pid: z.int().min(0),
   host: z.string(),
-  /** Start of the process, in the kernel's ticks since boot; missing where the kernel does not tell (macOS). */
+  /** The start of the process in kernel ticks since boot; missing where the kernel does not provide it (macOS). */
   ticks: z.string().optional(),
-  /** The boot and the PID namespace in which `pid` means something; missing where the kernel does not tell. */
+  /** The boot id and the PID namespace in which `pid` is valid; missing where the kernel does not provide them. */
   place: z.string().optional(),
   /** When the lock was taken, ISO 8601. */
   since: z.string(),
@@ -17,7 +17,7 @@ const ownerSchema = z.object({
 
 type Owner = z.infer<typeof ownerSchema>;
 
-/** The text of a lock of this process. No two are the same. */
+/** Returns the text for a lock of this process. Each text is unique. */
 export function ownLockText(): string {
   const owner: Owner = {
     pid: process.pid,
@@ -29,7 +29,7 @@ export function ownLockText(): string {
   return JSON.stringify({ ...owner, id: randomUUID() });
 }
 
-/** Returns what a lock's text says of its owner; undefined where it is not such a text. */
+/** Returns the owner in a lock's text; undefined if it is another text. */
 export function parseOwner(text: string): Owner | undefined {
   try {
     return ownerSchema.safeParse(JSON.parse(text)).data;
@@ -43,13 +43,13 @@ export function describeOwner({ pid, host, since }: Owner): string {
 }
 
 /**
- * Tells whether a lock's owner runs. Process ids of another host or container mean nothing here, and two containers may
- * have the same host name: there only the lock's own sign of life can tell, which `unseen` has.
+ * Returns whether the owner of a lock is running. Process ids of another host or container cannot be checked here, and two
+ * containers may have the same host name. Such owners are 'unseen': only the lock's sign of life shows whether they run.
  */
 export function stateOf({ pid, host, ticks, place }: Owner): 'running' | 'gone' | 'unseen' | 'unknown' {
   const isHere = place === undefined ? host === hostname() : place === placeOf();
   if (!isHere) return place === undefined ? 'unknown' : 'unseen';
-  // Process ids are used again: the start tells whether it is the same process.
+  // Process ids are reused: the start time shows whether it is the same process.
   const isRunning = ticks === undefined ? exists(pid) : startOf(pid) === ticks;
   return isRunning ? 'running' : 'gone';
 }
@@ -63,7 +63,7 @@ function placeOf(): string | undefined {
   }
 }
 
-/** When a process was started; undefined where there is none of that id. One that waits to be reaped is none. */
+/** Returns the start time of a process in ticks; undefined if there is no such process, or only a zombie. */
 function startOf(pid: number): string | undefined {
   let stat: string;
   try {
@@ -73,7 +73,7 @@ function startOf(pid: number): string | undefined {
     if (code === 'ENOENT' || code === 'ESRCH') return undefined;
     throw error;
   }
-  // The second field, the name, may have spaces and brackets in it.
+  // The second field, the name, may contain spaces and brackets.
   const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return state === 'Z' ? undefined : fields[18];
 }

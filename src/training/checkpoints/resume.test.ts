@@ -51,8 +51,8 @@ describe('options', () => {
 
   it('goes on with another learning rate, decay, cache or model path, and says so with both values', () => {
     expect(said({ learningRate: 1e-3 }, { learningRate: 5e-4, cache: 'text,image' })).toEqual([
-      '--learning-rate is 0.0005 but out/checkpoint-1 was trained with 0.001; going on with 0.0005',
-      '--cache is text,image but out/checkpoint-1 was trained with none; going on with text,image',
+      '--learning-rate is 0.0005 but out/checkpoint-1 was trained with 0.001; continuing with 0.0005',
+      '--cache is text,image but out/checkpoint-1 was trained with none; continuing with text,image',
     ]);
     expect(said({ weightDecay: 0 }, { model: 'moved' })).toHaveLength(2);
   });

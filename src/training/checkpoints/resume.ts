@@ -1,6 +1,6 @@
 /**
- * @file Whether a run may go on from a checkpoint: with the same dataset, and with the options that it was trained with.
- * An option that is not listed here decides the numbers, and must stay as it was.
+ * @file Checks that a run may resume from a checkpoint: it must have the same dataset, and the same options. Options that are
+ * not listed here affect the numbers and must not change.
  */
 
 import { ConfigError } from '../../base/errors.js';
@@ -11,19 +11,19 @@ import type { TrainingState } from './checkpoint.js';
 
 type Key = keyof ResolvedTrainOptions;
 
-/** Where things are, how far the run goes and how it reports: none of these changes a step. */
+/** Options that do not change a step: paths, the length of the run, reports. */
 const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'outputDir',
   'saveSteps',
   'checkpointsTotalLimit',
   'maxNanSteps',
   'resume',
-  // A resumed run has weights of its own.
+  // A resumed run has the weights of its checkpoint.
   'adapter',
   'epochs',
   'maxSteps',
   'dataloaderNumWorkers',
-  // The same sums in another order: the last bits of the gradients alone.
+  // The same sums in another order: only the last bits of the gradients change.
   'gradientCheckpointing',
   'cudaGraphs',
   'cacheDir',
@@ -42,10 +42,10 @@ const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'datasetRoot',
 ]);
 
-/** Where they are not given, a resumed run has what its adapter has. */
+/** Options that default to the values of the checkpoint's adapter. */
 const adapterOptions: ReadonlySet<Key> = new Set<Key>(['kind', 'numTokens']);
 
-/** Change the numbers, and are changed for good reasons: a message tells of it. */
+/** Options that affect the numbers but may be changed for good reasons: the change is reported. */
 const changeableOptions: ReadonlySet<Key> = new Set<Key>([
   'learningRate',
   'imageProjLearningRate',
@@ -60,32 +60,32 @@ const changeableOptions: ReadonlySet<Key> = new Set<Key>([
 ]);
 
 export interface ResumeContext {
-  /** Of the checkpoint. */
+  /** The folder of the checkpoint. */
   path: string;
-  /** Is told of each change that is allowed. */
+  /** Receives a message for each allowed change. */
   onMessage?: ((message: string) => void) | undefined;
 }
 
-/** @throws ConfigError that names all that must not change, as it was and as it is */
+/** Checks that dataset and options are those of a checkpoint. @throws ConfigError with each difference, old and new */
 export function assertSameRun(
   { options: savedOptions, dataset: savedDataset }: Pick<TrainingState, 'options' | 'dataset'>,
   { options, dataset }: Pick<TrainingState, 'options' | 'dataset'>,
   { path, onMessage }: ResumeContext,
 ): void {
-  // A state that an older version saved has that version's names.
+  // A state that was saved by an older version has the option names of that version.
   const saved = resolveAliases(trainOptionsSchema, savedOptions);
   const faults: string[] = [];
   for (const key of Object.keys(trainOptionsSchema.shape) as Key[]) {
     if (freeOptions.has(key)) continue;
     if (adapterOptions.has(key) && options[key] === undefined) continue;
-    // An option that the checkpoint's version did not have yet was what its default is.
+    // An option that the version of the checkpoint did not have had its default.
     const was = Object.hasOwn(saved, key)
       ? saved[key]
       : trainOptionsSchema.shape[key].safeParse(undefined).data;
     if (shown(was) === shown(options[key])) continue;
     const difference = `${flagOf(key)} is ${shown(options[key])} but ${path} was trained with ${shown(was)}`;
-    if (changeableOptions.has(key)) onMessage?.(`${difference}; going on with ${shown(options[key])}`);
-    else faults.push(`${difference}; give the same to resume`);
+    if (changeableOptions.has(key)) onMessage?.(`${difference}; continuing with ${shown(options[key])}`);
+    else faults.push(`${difference}; use the same value to resume`);
   }
   if (dataset.fingerprint !== savedDataset.fingerprint) {
     const change =
@@ -93,7 +93,7 @@ export function assertSameRun(
         ? `it still has ${dataset.rows} rows, but their names, captions or order have changed`
         : `it had ${savedDataset.rows} rows and has ${dataset.rows}`;
     faults.push(
-      `The dataset is not the one that ${path} was trained on: ${change}; give the same to resume, or start afresh from its adapter with --adapter`,
+      `The dataset is not the one that ${path} was trained on: ${change}; use the same dataset to resume, or start a new run from its adapter with --adapter`,
     );
   }
   if (faults.length > 0) throw new ConfigError(faults.join('\n'));

@@ -97,7 +97,7 @@ it('takes over where the process id is in use again by a process that was starte
 it('never takes over the lock of another host, and says what to do', async () => {
   leave({ host: 'node-7', pid: 4_194_303 });
   await expect(lockRun(out)).rejects.toThrow(
-    `${out} is in use by process 4194303 on node-7, since 2024-01-02T03:04:05.000Z. Wait for its end, or give another --output-dir; if that process is not a training run, delete ${join(out, lockFile)}`,
+    `${out} is in use by process 4194303 on node-7, since 2024-01-02T03:04:05.000Z. Wait until it ends, or use another --output-dir; if that process is not a training run, delete ${join(out, lockFile)}`,
   );
   expect(JSON.parse(readlinkSync(join(out, lockFile))).host).toBe('node-7');
 });
@@ -147,7 +147,7 @@ it.each<[string, (file: string) => void]>([
   mkdirSync(out);
   make(join(out, lockFile));
   await expect(lockRun(out)).rejects.toThrow(
-    `Expected the lock of a run at ${join(out, lockFile)} but it is something else. If no run uses ${out}, delete it`,
+    `Expected the lock of a run at ${join(out, lockFile)} but it is something else. If no run uses ${out}, delete that file`,
   );
   expect(readdirSync(out)).toEqual([lockFile]);
 });

@@ -1,17 +1,17 @@
 /**
- * @file One run at a time in an output folder. The lock is a symbolic link whose target is the owner as JSON: it is made
- * in one step, so it is never half written, whatever the moment of a kill.
+ * @file Locks an output folder for one run at a time. The lock is a symbolic link whose target is the owner as JSON. A link
+ * is created in one step, so a lock is never incomplete, even if the process is killed.
  *
  *     .lock          the lock
- *     .lock.<uuid>   a claim: a process is looking at the lock and may change it
+ *     .lock.<uuid>   a claim: a process reads the lock and may change it
  *
- * The lock of a process that was killed is replaced. For that, no two processes may look at it and change it at the same
- * time, so each makes a claim first, then lists the claims, and gives its own back where it sees another's. Of two
- * processes the one that made its claim later sees the other's, so at most one sees none. Claims have names that are
- * never used again: one of a process that was killed can be removed by anybody, without harm to another's.
+ * The lock of a killed process is replaced. No two processes may do that at the same time. So each one first creates a claim,
+ * then lists the claims, and removes its own if it sees another one. Of two processes, the one whose claim is later sees the
+ * earlier claim, so at most one process sees no other claim. The names of claims are never reused, so any process can remove
+ * the claim of a killed process.
  *
- * Where process ids mean nothing (another host or container), the lock's time of change is the sign of life: a thread
- * of its own sets it every few seconds. It is only looked at whether it changes, so clocks may differ.
+ * If process ids cannot be compared (another host or container), the modification time of the lock is the sign of life: a
+ * thread updates it every few seconds. Only changes of it are observed, so the clocks of the hosts may differ.
  */
 import { randomUUID } from 'node:crypto';
 import {
@@ -33,41 +33,42 @@ import { describeOwner, ownLockText, parseOwner, stateOf } from './lock-owner.js
 
 export const lockFile = '.lock';
 
-/** A network file system may show a time that is a minute old. */
+/** How long a lock is watched. Network file systems may show a modification time that is a minute old. */
 const WATCH_MS = 90_000;
 const BEAT_MS = 5_000;
-/** Times that the folder may vanish while it is being locked. */
+/** How often the folder may disappear while it is being locked. */
 const MAX_MISSING = 100;
 
 export interface RunLock extends Disposable {
-  /** @throws TrainingError where another run has taken the lock over: this one had given no sign of life for too long */
+  /** @throws TrainingError if another run has taken over the lock, because this one gave no sign of life for too long */
   assertHeld(): void;
 }
 
 export interface LockContext {
   onMessage?: ((message: string) => void) | undefined;
-  /** Ends the watching of another's lock. */
+  /** Stops the watching of another run's lock. */
   signal?: AbortSignal | undefined;
-  /** How long a lock of another host is watched for a sign of life. Default: 90 s */
+  /** How long a lock of another host is watched for a sign of life, in ms. Default: 90 000 */
   watchMs?: number;
-  /** Time between two signs of life. Default: 5 s */
+  /** The time between two signs of life, in ms. Default: 5000 */
   beatMs?: number;
 }
 
 /**
- * Makes the output folder where it is missing, and locks it until disposed. Disposing takes the folder away again, and
- * what was made around it, where nothing was written into it.
- * @throws ConfigError where another run has it, or where it cannot be written in
+ * Creates the output folder if it is missing, and locks it until disposed. Disposing also removes the folder and its parents
+ * that were created, if they are empty.
+ * @throws ConfigError where another run has locked the folder, or it is not writable
  */
 export async function lockRun(outputDir: string, context: LockContext = {}): Promise<RunLock> {
   const file = join(outputDir, lockFile);
   const ownText = ownLockText();
-  let made: string | undefined;
-  /** The text of a lock that was watched, and has shown no sign of life. */
+  /** The topmost folder that was created. */
+  let created: string | undefined;
+  /** The text of a lock that was watched and showed no sign of life. */
   let silent: string | undefined;
   for (let missing = 0; ; ) {
     try {
-      made = makeFolder(outputDir) ?? made;
+      created = makeFolder(outputDir) ?? created;
       accessSync(outputDir, constants.W_OK);
     } catch (error) {
       throw notWritable(outputDir, error as Error);
@@ -80,7 +81,7 @@ export async function lockRun(outputDir: string, context: LockContext = {}): Pro
       silent = await watch(file, unseen, context);
     } catch (error) {
       if (!isSystemError(error)) throw error;
-      // A run that has just ended may have taken the folder away again.
+      // A run that has just ended may have removed the folder.
       if (error.code !== 'ENOENT' || ++missing === MAX_MISSING) throw notWritable(outputDir, error);
     }
   }
@@ -91,7 +92,7 @@ export async function lockRun(outputDir: string, context: LockContext = {}): Pro
       if (text === undefined || text === ownText) return;
       const owner = parseOwner(text);
       throw new TrainingError(
-        `${outputDir} was taken over by ${owner === undefined ? 'another run' : describeOwner(owner)}: this run had shown no sign of life for a while. It writes nothing more`,
+        `${outputDir} was taken over by ${owner === undefined ? 'another run' : describeOwner(owner)}, because this run gave no sign of life for a while. This run writes nothing more`,
       );
     },
     [Symbol.dispose]: () => {
@@ -99,22 +100,22 @@ export async function lockRun(outputDir: string, context: LockContext = {}): Pro
       try {
         if (readLock(file) === ownText) rmSync(file, { force: true });
       } catch (error) {
-        // Where it stays, it is that of a process that is gone, and is taken over.
+        // If the lock stays, the next run replaces it, since this process is gone by then.
         if (!isSystemError(error)) throw error;
       }
-      if (made !== undefined) removeEmpty(outputDir, made);
+      if (created !== undefined) removeEmpty(outputDir, created);
     },
   };
 }
 
 function notWritable(outputDir: string, cause: Error): ConfigError {
   return new ConfigError(
-    `Expected a folder to write in for --output-dir (outputDir) but received ${outputDir}: ${cause.message.split(', ')[0]}`,
+    `Expected a writable folder for --output-dir (outputDir) but received ${outputDir}: ${cause.message.split(', ')[0]}`,
     { cause },
   );
 }
 
-/** Runs `work` while no other process can be in its own. */
+/** Runs `work` while no other process runs its own. */
 async function withClaim<T>(
   outputDir: string,
   ownText: string,
@@ -134,15 +135,15 @@ async function withClaim<T>(
     }
     if (performance.now() - started > watchMs)
       throw new ConfigError(
-        `${outputDir} is in use: ${join(outputDir, other)} has been there for a while. If no run uses the folder, delete it`,
+        `${outputDir} is in use: ${join(outputDir, other)} has existed for a while. If no run uses the folder, delete that file`,
       );
-    // As many attempts as two processes need not to meet again.
+    // A random delay, so that two processes do not collide again and again.
     await sleep(1 + 20 * Math.random());
     signal?.throwIfAborted();
   }
 }
 
-/** A claim of another process that may run; claims of those that do not are removed. */
+/** Returns a claim of another process that may be running, and removes claims of processes that are not. */
 function otherClaim(outputDir: string, ownClaim: string): string | undefined {
   const claims = readdirSync(outputDir).filter((name) => name.startsWith(`${lockFile}.`));
   return claims.find((name) => {
@@ -157,10 +158,10 @@ function otherClaim(outputDir: string, ownClaim: string): string | undefined {
 }
 
 /**
- * Takes the lock where it is free or its owner is gone.
+ * Takes the lock if it is free or its owner is gone.
  * @param silent the text of a lock whose owner counts as gone
- * @returns undefined where it was taken; the text of the lock where its owner cannot be seen from here
- * @throws ConfigError where the owner runs
+ * @returns undefined if the lock was taken; the text of the lock if its owner cannot be checked from this host
+ * @throws ConfigError if the owner is running
  */
 function takeLock(
   outputDir: string,
@@ -187,21 +188,21 @@ function inUse(outputDir: string, text: string): ConfigError {
   const owner = parseOwner(text);
   if (owner === undefined) return notALock(outputDir);
   return new ConfigError(
-    `${outputDir} is in use by ${describeOwner(owner)}. Wait for its end, or give another --output-dir; if that process is not a training run, delete ${join(outputDir, lockFile)}`,
+    `${outputDir} is in use by ${describeOwner(owner)}. Wait until it ends, or use another --output-dir; if that process is not a training run, delete ${join(outputDir, lockFile)}`,
   );
 }
 
 function notALock(outputDir: string): ConfigError {
   const file = join(outputDir, lockFile);
   return new ConfigError(
-    `Expected the lock of a run at ${file} but it is something else. If no run uses ${outputDir}, delete it`,
+    `Expected the lock of a run at ${file} but it is something else. If no run uses ${outputDir}, delete that file`,
   );
 }
 
 /**
  * Watches the lock of an owner on another host for a sign of life.
- * @returns its text, where there was none
- * @throws ConfigError where there was one
+ * @returns the text of the lock if there was none; undefined if the lock has changed
+ * @throws ConfigError if there was a sign of life
  */
 async function watch(
   file: string,
@@ -212,7 +213,7 @@ async function watch(
   const seconds = Math.ceil(watchMs / 1000);
   if (owner !== undefined)
     onMessage?.(
-      `${dirname(file)} is locked by ${describeOwner(owner)}, which cannot be seen from here: its lock is watched for up to ${seconds} s`,
+      `${dirname(file)} is locked by ${describeOwner(owner)}, which cannot be checked from this host: watching its lock for up to ${seconds} s`,
     );
   const changedAt = (): bigint | undefined =>
     lstatSync(file, { bigint: true, throwIfNoEntry: false })?.mtimeNs;
@@ -220,14 +221,14 @@ async function watch(
   for (const started = performance.now(); performance.now() - started < watchMs; ) {
     await sleep(Math.min(1000, beatMs));
     signal?.throwIfAborted();
-    // Released, or of another run by now: it is looked at anew.
+    // The lock was released, or belongs to another run now: check it again.
     if (readLock(file) !== text) return undefined;
     if (changedAt() !== first) throw inUse(dirname(file), text);
   }
   return text;
 }
 
-/** Sets the lock's time of change again and again, in a thread of its own: the engine holds this one for long. */
+/** Starts a thread that updates the lock's modification time. The main thread may be blocked by LibTorch for long. */
 function startHeart(file: string, { onMessage, beatMs = BEAT_MS }: LockContext): Worker {
   const code = `
     const { lutimesSync } = require('node:fs');
@@ -240,13 +241,13 @@ function startHeart(file: string, { onMessage, beatMs = BEAT_MS }: LockContext):
     resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1, codeRangeSizeMb: 8 },
   });
   heart.on('error', ({ message }) =>
-    onMessage?.(`${file} shows no sign of life to other hosts any more: ${message}`),
+    onMessage?.(`${file} no longer shows a sign of life to other hosts: ${message}`),
   );
   heart.unref();
   return heart;
 }
 
-/** Removes a folder and those around it, up to `last`, as far as they are empty. */
+/** Removes a folder and its parents, up to `last`, as long as they are empty. */
 function removeEmpty(folder: string, last: string): void {
   for (let path = resolve(folder); ; path = dirname(path)) {
     try {
@@ -259,7 +260,7 @@ function removeEmpty(folder: string, last: string): void {
   }
 }
 
-/** The text of a lock; undefined where there is none. What is not a link has a text that no lock has. */
+/** Returns the text of a lock; undefined if there is none; '' for a file that is not a link, which no lock has. */
 function readLock(file: string): string | undefined {
   try {
     return readlinkSync(file);

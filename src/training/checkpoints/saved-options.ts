@@ -1,4 +1,4 @@
-/** @file The options of a training run beside its checkpoints, to look up and to repeat it with `--config`. */
+/** @file Saves the options of a training run in its output folder, to look them up and to repeat the run with `--config`. */
 import { join } from 'node:path';
 import { writeFileAtomically } from '../../base/atomic-file.js';
 import { makeFolder } from '../../base/make-folder.js';
@@ -7,13 +7,13 @@ import { effectiveOptions, type ResolvedTrainOptions } from '../../options/train
 
 const savedOptionsFile = 'config.yaml';
 
-const heading = `# The options of this run that have an effect, every default filled in. To repeat it, from the same current directory:
+const heading = `# The options of this run that have an effect, with every default. To repeat the run from the same current directory:
 #     ip-adapter train --config <this file> --output-dir <another folder>
 `;
 
-/** Writes `outputDir/config.yaml`; one of an earlier start is replaced. */
+/** Writes `outputDir/config.yaml`, and replaces an existing one. */
 export function saveOptions(outputDir: string, options: ResolvedTrainOptions): void {
-  // The checkpoint that a run resumed from is not part of it: repeated, it starts afresh and ends the same.
+  // Without `resume`: a repeated run starts from the beginning and ends with the same result.
   const { resume: _, ...repeatable } = effectiveOptions(options);
   makeFolder(outputDir);
   const content = Buffer.from(heading + optionsYaml(repeatable));

@@ -174,8 +174,8 @@ describe('a dry run', () => {
       const { step } = await dryRun({ ...options, batchSize: 4 });
       expect(step).toMatchObject({ images: 4, size: { width: 80, height: 48 } });
       expect((await dryRun({ ...options, batchSize: 2 })).step.size).toEqual({ width: 64, height: 64 });
-      const corrupt = (...pictures: number[]): void => {
-        for (const i of pictures) {
+      const corrupt = (...images: number[]): void => {
+        for (const i of images) {
           const file = join(wide.root, 'images', `${i}.png`);
           writeFileSync(file, readFileSync(file).subarray(0, 60));
         }
@@ -239,7 +239,7 @@ describe('a dry run with caches', () => {
 
   it.each([
     ['squares', {}],
-    ['buckets and mirrored pictures', { buckets: true, randomFlip: true }],
+    ['buckets and mirrored images', { buckets: true, randomFlip: true }],
   ])('tells the size of what the run will write, and writes nothing: %s', async (_, change) => {
     await stretchImages(world, [[120, 70]]);
     rmSync(cacheDir(), { recursive: true, force: true });
@@ -278,7 +278,7 @@ describe('a dry run with caches', () => {
     expect((await dryRun(optionsFor('apart'))).step.parts.length).toBe(names.length + 2);
   });
 
-  it('skips a picture that cannot be read, as the filling of the cache would', async () => {
+  it('skips an image that cannot be read, as filling the cache would', async () => {
     const bad = await makeWorld(8);
     try {
       writeFileSync(

@@ -74,7 +74,7 @@ const all = { latents: SAMPLE_IMAGES, image: SAMPLE_IMAGES + 1, text: SAMPLE_IMA
 const none = { latents: 0, image: 0, text: 0 };
 
 describe('cached encodings', () => {
-  it('are those of the encoders, also of dropped captions and pictures', async () => {
+  it('are those of the encoders, also of dropped captions and images', async () => {
     const [fresh, cached] = [await open([]), await open(parts)];
     expect(cached.encoded).toEqual(all);
     const batches: Batch[] = [];
@@ -103,13 +103,13 @@ describe('cached encodings', () => {
     expect(await count()).toEqual({ ...none, text: 1 });
     write(rows);
 
-    const [picture, kept] = [at('images', '0.png'), at('kept.png')];
-    copyFileSync(picture, kept);
-    copyFileSync(at('images', '1.png'), picture);
+    const [imageFile, kept] = [at('images', '0.png'), at('kept.png')];
+    copyFileSync(imageFile, kept);
+    copyFileSync(at('images', '1.png'), imageFile);
     expect(await count()).toEqual(none);
-    appendFileSync(picture, 'more');
+    appendFileSync(imageFile, 'more');
     expect(await count()).toEqual({ ...none, latents: 1, image: 1 });
-    copyFileSync(kept, picture);
+    copyFileSync(kept, imageFile);
 
     expect(await count(72)).toEqual({ ...none, latents: SAMPLE_IMAGES });
     writeFileSync(at('image_encoder', 'preprocessor_config.json'), '{"image_mean": [0.5, 0.5, 0.5]}');
@@ -134,7 +134,7 @@ describe('cached encodings', () => {
     async (name) => {
       const rich = Array.from({ length: 4 }, (_, i) => ({
         image_file: `${i}.png`,
-        // Rows 2 and 3 are prompted by one picture, which is also row 0's.
+        // Rows 2 and 3 are prompted by one image, which is also row 0's.
         prompt_image_file: `${[1, 5, 0, 0][i]}.png`,
         text: ['a', `b ${i}`, 'c'].slice(0, i + 1),
       }));
@@ -151,7 +151,7 @@ describe('cached encodings', () => {
       writeFileSync(at('rich.tar'), Buffer.concat(await Promise.all(shards)));
       const fresh = await open([], 64, undefined, at(name));
       const cached = await open(parts, 64, undefined, at(name));
-      // 'a', 'b 1', 'b 2', 'b 3', 'c' and ''; pictures 1, 5, 0 and none.
+      // 'a', 'b 1', 'b 2', 'b 3', 'c' and ''; images 1, 5, 0 and none.
       expect(cached.encoded).toEqual({ latents: 4, image: 4, text: 6 });
       const captions = new Set<string>();
       for (let epoch = 0; epoch < 8; epoch++)
@@ -248,7 +248,7 @@ describe('training with a cache', () => {
     expectClose([...first.losses, ...changed.losses], whole.losses, 2e-3);
   });
 
-  it('skips pictures that cannot be read, as training without', async () => {
+  it('skips images that cannot be read, as training without', async () => {
     const own = await makeWorld(SAMPLE_IMAGES);
     try {
       for (const name of ['2.png', '5.png']) {

@@ -106,6 +106,7 @@ async function fill(
   const store = new EncodingStore(folder, storedDtype(part, placement.dtype), onMessage);
   let encoder: FrozenEncoder | undefined;
   let encoded = 0;
+  let encodedForDrops = 0;
   const throttle = new Throttle();
 
   /** Returns one sample for each missing entry. */
@@ -133,7 +134,9 @@ async function fill(
     for (const drop of cachedDrops) {
       // Repeat if an image could not be read: other rows may have the same image and are bad, too.
       for (let samples = missing(drop); samples.length > 0; samples = missing(drop)) {
-        onMessage?.(`Cache of ${part}: ${samples.length} to encode, into ${folder}`);
+        const why = drop.dropImage ? `, for dropped ${part === 'text' ? 'captions' : 'images'}` : '';
+        onMessage?.(`Cache of ${part}: ${samples.length} to encode${why}, into ${folder}`);
+        if (drop.dropImage) encodedForDrops += samples.length;
         await encode(samples);
       }
     }
@@ -151,7 +154,8 @@ async function fill(
     encoder?.[Symbol.dispose]();
     trimMemory();
   }
-  onMessage?.(`Cache of ${part}: complete, ${encoded} newly encoded`);
+  const more = encodedForDrops === 0 ? '' : ` and ${encodedForDrops} for what is dropped`;
+  onMessage?.(`Cache of ${part}: complete, ${encoded - encodedForDrops} newly encoded${more}`);
   return store;
 }
 

@@ -56,7 +56,7 @@ describe('EventFile', () => {
   });
   afterEach(() => rmSync(folder, { recursive: true }));
 
-  it('begins with the version and the start, and holds numbers and pictures', () => {
+  it('begins with the version and the start, and holds numbers and images', () => {
     const png = Uint8Array.from({ length: 70_000 }, (_, i) => i % 251);
     const logs = join(folder, 'logs');
     {

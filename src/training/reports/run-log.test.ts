@@ -68,6 +68,6 @@ it('writes event files where it is told, or none', () => {
   rmSync(outputDir, { recursive: true });
   using log = new RunLog({ ...options, reportTo: 'none' }, 1);
   log.write([entry(1, 1)]);
-  log.image(1, 'picture', { png: new Uint8Array(3), width: 1, height: 1 });
+  log.image(1, 'image', { png: new Uint8Array(3), width: 1, height: 1 });
   expect(readdirSync(outputDir)).toEqual(['metrics.jsonl']);
 });

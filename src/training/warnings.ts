@@ -1,0 +1,26 @@
+/** @file What is allowed and rarely wanted, in words at the start of a run. */
+import type { ResolvedTrainOptions } from '../options/train-options.js';
+
+type Checked = Pick<ResolvedTrainOptions, 'resolution' | 'batchSize' | 'gradientAccumulationSteps'>;
+
+/**
+ * @param imageSize side of the images that the model was trained on
+ * @param rows of the dataset
+ */
+export function warningsFor(
+  { resolution, batchSize, gradientAccumulationSteps: accumulated }: Checked,
+  imageSize: number,
+  rows: number,
+): string[] {
+  const warnings: string[] = [];
+  if (resolution !== imageSize)
+    warnings.push(
+      `--resolution is ${resolution}, but the model was trained on images of ${imageSize} pixels: --resolution ${imageSize} is what it does best`,
+    );
+  const perStep = batchSize * accumulated;
+  if (perStep > rows)
+    warnings.push(
+      `A step takes ${perStep} rows (--batch-size ${batchSize}${accumulated === 1 ? '' : ` × --gradient-accumulation-steps ${accumulated}`}), but the dataset has ${rows}: every epoch is one step of ${rows} rows`,
+    );
+  return warnings;
+}
