@@ -10,6 +10,7 @@ import { openImageEncoder } from '../adapters/image-encoder.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import { writeSafetensors } from '../formats/index.js';
 import { readSchedulerConfig } from '../schedulers/config.js';
+import { createSampler } from '../schedulers/create.js';
 import { zeros } from '../torch/index.js';
 import { openModelParts } from './model-parts.js';
 import { openDiffusionModel } from './open-model.js';
@@ -127,17 +128,21 @@ describe('a file of SDXL', () => {
   });
 
   it.each([
-    [[], { prediction_type: 'epsilon', rescale_betas_zero_snr: false, timestep_spacing: 'leading' }],
-    [['v_pred'], { prediction_type: 'v_prediction', rescale_betas_zero_snr: false }],
+    [[], { prediction_type: 'epsilon', rescale_betas_zero_snr: false }, [751, 501, 251, 1]],
+    [['v_pred'], { prediction_type: 'v_prediction', rescale_betas_zero_snr: false }, [751, 501, 251, 1]],
     [
       ['v_pred', 'ztsnr'],
-      { prediction_type: 'v_prediction', rescale_betas_zero_snr: true, timestep_spacing: 'trailing' },
+      { prediction_type: 'v_prediction', rescale_betas_zero_snr: true },
+      [999, 749, 499, 249],
     ],
-  ])('with the keys %j has this scheduler', (markers, expected) => {
-    const { className, config } = openModelParts(published(...markers)).schedulerFile();
-    const betas = { beta_start: 0.00085, beta_end: 0.012, beta_schedule: 'scaled_linear', steps_offset: 1 };
-    expect(className).toBe('EulerDiscreteScheduler');
-    expect(config).toMatchObject({ ...betas, ...expected });
+  ])('with the keys %j has this scheduler', (markers, expected, timesteps) => {
+    const file = openModelParts(published(...markers)).schedulerFile();
+    const betas = { beta_start: 0.00085, beta_end: 0.012, beta_schedule: 'scaled_linear' };
+    expect(file.className).toBe('EulerDiscreteScheduler');
+    expect(file.config).toMatchObject({ ...betas, ...expected });
+    using sampler = createSampler(file);
+    sampler.setTimesteps(4);
+    expect(sampler.timesteps).toEqual(timesteps);
   });
 
   it('takes a second tokenizer beside it, or the first one with another padding token', () => {

@@ -52,7 +52,7 @@ const runVAE = (source: string | SingleFileCheckpoint, one: ModelCase): Tensor[]
   return [mean, logvar, vae.decode(recorded(one, 'z'))];
 };
 const runText = (source: string | SingleFileCheckpoint, one: ModelCase): Tensor[] =>
-  Object.values(loadTextEncoder(source, toFloat32).call(recorded(one, 'input_ids')));
+  Object.values(loadTextEncoder(source, toFloat32).call(recorded(one, 'input_ids'))).flat();
 const runImage = (source: string, one: ModelCase): Tensor[] => {
   const model = loadImageEncoder(source, toFloat32);
   const pixels = recorded(one, 'pixel_values');
