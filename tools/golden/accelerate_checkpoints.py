@@ -33,9 +33,9 @@ common = dict(sample_size=8, layers_per_block=1, norm_num_groups=2, cross_attent
 unets = {
     "sd15": dict(
         **common,
-        block_out_channels=(4, 4),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(4,),
+        down_block_types=("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",),
         attention_head_dim=2,
     ),
     "sdxl": dict(
