@@ -6,7 +6,7 @@ import { expectSameBytes, golden } from '../../test/golden.js';
 import { CheckpointError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import { type Tensor, zeros } from '../torch/index.js';
-import { readAdapter, writeAdapter } from './adapter-file.js';
+import { readAdapter, trainedClipSkip, writeAdapter } from './adapter-file.js';
 import { type AdapterDescription, describeAdapter } from './kinds.js';
 
 let folder: string;
@@ -58,6 +58,21 @@ describe('adapter files', () => {
       'ip_adapter.cross_attention_dim': '768',
       'ip_adapter.family': 'Stable Diffusion 1.x',
     });
+  });
+
+  it('keeps the clip skip that it was trained with, where that is known and the form has a place', () => {
+    const { tensors } = readSafetensors(final);
+    const [known, unknown, bin] = ['a.safetensors', 'b.safetensors', 'c.bin'].map((name) =>
+      join(folder, name),
+    );
+    writeAdapter(known as string, tensors, 2);
+    writeAdapter(unknown as string, tensors);
+    writeAdapter(bin as string, tensors, 2);
+    expect([known, unknown, bin].map((path) => trainedClipSkip(path as string))).toEqual([
+      2,
+      undefined,
+      undefined,
+    ]);
   });
 
   it('says what is in a file that is no adapter', () => {

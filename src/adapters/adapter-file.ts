@@ -6,7 +6,7 @@
 import { CheckpointError } from '../base/errors.js';
 import { readSafetensors, readTorchZip, writeSafetensors, writeTorchZip } from '../formats/index.js';
 import { Tensor } from '../torch/index.js';
-import { adapterMetadata } from './adapter-metadata.js';
+import { adapterMetadata, clipSkipOf } from './adapter-metadata.js';
 import { describeAdapter } from './kinds.js';
 import { adapterOfCheckpoint, isTrainedKey } from './training-checkpoint.js';
 
@@ -43,8 +43,9 @@ function trainedOnly(tensors: Map<string, Tensor>): Map<string, Tensor> {
 function readBin(path: string): Map<string, Tensor> {
   const isNeeded = (key: unknown): boolean => typeof key !== 'string' || isTrainedKey(key);
   const content = readTorchZip(path, 'refuse', isNeeded);
-  const isFlat = content instanceof Map && [...content.values()].every((value) => value instanceof Tensor);
-  return isFlat && content.size > 0 ? (content as Map<string, Tensor>) : flatten(path, content);
+  const isFlat = (map: Map<unknown, unknown>): map is Map<string, Tensor> =>
+    [...map].every(([key, value]) => typeof key === 'string' && value instanceof Tensor);
+  return content instanceof Map && content.size > 0 && isFlat(content) ? content : flatten(path, content);
 }
 
 function flatten(path: string, content: unknown): Map<string, Tensor> {
@@ -61,10 +62,21 @@ function flatten(path: string, content: unknown): Map<string, Tensor> {
   return flat;
 }
 
-/** Writes the form that the name's ending asks for. */
-export function writeAdapter(path: string, tensors: ReadonlyMap<string, Tensor>): void {
+/** Returns the clip skip that an adapter was trained with; undefined where its file does not say. */
+export function trainedClipSkip(path: string): number | undefined {
+  if (!path.endsWith('.safetensors')) return undefined;
+  const { tensors, metadata } = readSafetensors(path);
+  for (const mapped of tensors.values()) mapped.dispose();
+  return clipSkipOf(metadata);
+}
+
+/**
+ * Writes the form that the name's ending asks for.
+ * @param clipSkip that the adapter was trained with, where it is known; a `.bin` has no place for it
+ */
+export function writeAdapter(path: string, tensors: ReadonlyMap<string, Tensor>, clipSkip?: number): void {
   if (path.endsWith('.safetensors')) {
-    writeSafetensors(path, tensors, adapterMetadata(tensors));
+    writeSafetensors(path, tensors, adapterMetadata(tensors, clipSkip));
     return;
   }
   const nested = parts.map((part) => {

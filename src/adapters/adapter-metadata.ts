@@ -1,6 +1,6 @@
 /**
  * @file The metadata of an adapter's `.safetensors` file: the keys of ModelSpec 1.0.0 (github.com/Stability-AI/ModelSpec),
- * which other tools show, and ours, `ip_adapter.*`. All of it is told by the tensors.
+ * which other tools show, and ours, `ip_adapter.*`. All but the clip skip is told by the tensors.
  */
 import { readFileSync } from 'node:fs';
 import type { Tensor } from '../torch/index.js';
@@ -13,8 +13,16 @@ const architectures = new Map([
   [2048, 'stable-diffusion-xl-v1-base'],
 ]);
 
-/** Returns the metadata of a file with these tensors, by the official keys. */
-export function adapterMetadata(tensors: ReadonlyMap<string, Tensor>): Record<string, string> {
+const clipSkipKey = 'ip_adapter.clip_skip';
+
+/**
+ * Returns the metadata of a file with these tensors, by the official keys.
+ * @param clipSkip that the adapter was trained with; undefined where it is not known
+ */
+export function adapterMetadata(
+  tensors: ReadonlyMap<string, Tensor>,
+  clipSkip?: number,
+): Record<string, string> {
   // Loaders of PyTorch files look for this mark.
   const format = { format: 'pt' };
   const description = describeAdapter(tensors);
@@ -27,6 +35,7 @@ export function adapterMetadata(tensors: ReadonlyMap<string, Tensor>): Record<st
     'ip_adapter.image_encoder_width': embeddingDim,
     'ip_adapter.cross_attention_dim': crossAttentionDim,
     'ip_adapter.family': family,
+    [clipSkipKey]: clipSkip,
   };
   const known = Object.entries(sizeKeys).filter(([, value]) => value !== undefined);
   return {
@@ -39,6 +48,12 @@ export function adapterMetadata(tensors: ReadonlyMap<string, Tensor>): Record<st
     'ip_adapter.kind': kind.name,
     ...Object.fromEntries(known.map(([key, value]) => [key, String(value)])),
   };
+}
+
+/** Returns the clip skip that an adapter was trained with, by its file's metadata; undefined where it says none. */
+export function clipSkipOf(metadata: Readonly<Record<string, string>>): number | undefined {
+  const value = metadata[clipSkipKey];
+  return value !== undefined && /^\d+$/.test(value) ? Number(value) : undefined;
 }
 
 function packageVersion(): string {

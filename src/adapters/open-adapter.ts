@@ -5,7 +5,7 @@
 import { CheckpointError } from '../base/errors.js';
 import type { AttentionSite } from '../models/layers/attention-site.js';
 import { tidy } from '../torch/index.js';
-import { readAdapter } from './adapter-file.js';
+import { readAdapter, trainedClipSkip } from './adapter-file.js';
 import { IPAdapter } from './ip-adapter.js';
 import type { AdapterKind, ImageFeature } from './kind.js';
 import { type AdapterDescription, describeAdapter, families, kinds } from './kinds.js';
@@ -30,6 +30,8 @@ export interface OpenedAdapter {
   module: IPAdapter;
   kind: AdapterKind;
   file: string;
+  /** That it was trained with; undefined where the file does not say. */
+  clipSkip?: number | undefined;
 }
 
 /**
@@ -59,7 +61,7 @@ export function openAdapter(path: string, sites: readonly AttentionSite[]): Open
   );
   for (const mapped of tensors.values()) mapped.dispose();
   module.loadStateDict(copies, path);
-  return { module, kind, file: path };
+  return { module, kind, file: path, clipSkip: trainedClipSkip(path) };
 }
 
 /** Returns the width of the states that a backbone's cross-attention reads. */

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import { Recorder } from '../../test/recorder.js';
+import { readAdapter, writeAdapter } from '../adapters/adapter-file.js';
 import { ConfigError } from '../base/errors.js';
 import type { RunEvent } from '../base/run-context.js';
 import { readImage } from '../images/image.js';
@@ -59,6 +60,24 @@ describe('generate', () => {
       { scale: 0.5 },
     ];
     for (const other of others) expect(await draw(other), JSON.stringify(other)).not.toEqual([first]);
+  });
+
+  it('warns where the clip skip is not the one of the training', async () => {
+    const adapter = join(world.root, 'skipped.safetensors');
+    writeAdapter(adapter, readAdapter(world.adapter), 1);
+    const warnings = async (clipSkip: number): Promise<string[]> => {
+      const told: string[] = [];
+      using loaded = await IPAdapterPipeline.load({ ...all, adapter });
+      const options = { ...quick, images: [world.picture(0)], clipSkip };
+      await loaded.generate(options, {
+        onEvent: (event) => event.type === 'message' && told.push(event.text),
+      });
+      return told.filter((text) => text.includes('clip skip'));
+    };
+    expect(await warnings(1)).toEqual([]);
+    expect(await warnings(0)).toEqual([
+      `${adapter} was trained with a clip skip of 1, and --clip-skip (clipSkip) is 0.`,
+    ]);
   });
 
   it('generates each image of a batch as if it were alone, up to rounding', async () => {

@@ -143,11 +143,14 @@ export class IPAdapterPipeline implements Disposable {
     const settings = { ...draw, ...this.#sizeOf(draw) };
     const batches = Math.ceil(jobs.length / draw.batchSize);
     const texts = [...jobs.map(({ prompt }) => prompt), draw.negativePrompt ?? ''];
-    const warning = truncationWarning(this.#models.tokenizer, texts);
+    const warnings = [
+      truncationWarning(this.#models.tokenizer, texts) ?? [],
+      this.#models.adapters.flatMap((adapter) => clipSkipWarning(adapter, draw.clipSkip)),
+    ].flat();
     for (let i = 0; i < batches; i++) {
       const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
       yield await withContext(context, ({ signal, emit, onMessage }) => {
-        if (i === 0 && warning !== null) onMessage(warning);
+        if (i === 0) for (const warning of warnings) onMessage(warning);
         const onStep: DenoiseHooks['onStep'] = ({ step, totalSteps }) =>
           emit({ type: 'progress', done: i * totalSteps + step, total: batches * totalSteps });
         return this.#drawBatch(batch, settings, images, { signal, onStep });
@@ -206,6 +209,12 @@ function modelsOf(options: z.output<typeof pipelineOptionsSchema>): ResolvedPipe
     adapter === undefined ? [] : [{ adapter, imageEncoder }],
   );
   return { ...options, adapters };
+}
+
+function clipSkipWarning({ file, clipSkip: trained }: OpenedAdapter, clipSkip: number): string[] {
+  return trained === undefined || trained === clipSkip
+    ? []
+    : [`${file} was trained with a clip skip of ${trained}, and --clip-skip (clipSkip) is ${clipSkip}.`];
 }
 
 function describe({ kind, module: { image_proj: projection } }: OpenedAdapter): string {

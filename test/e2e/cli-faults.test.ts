@@ -92,14 +92,14 @@ describe('bad input: an error message, exit code 2, nothing written', () => {
       'weights of other shapes',
       () => ({
         pretrained_model_name_or_path: spoilt('shapes', (folder) => {
-          const file = join(folder, 'unet', 'config.json');
+          const file = join(folder, 'text_encoder', 'config.json');
           writeFileSync(
             file,
-            readFileSync(file, 'utf8').replace('"cross_attention_dim": 32', '"cross_attention_dim": 40'),
+            readFileSync(file, 'utf8').replace('"intermediate_size": 128', '"intermediate_size": 136'),
           );
         }),
       }),
-      /CheckpointError: [\s\S]*misshaped[\s\S]*expected \[16, 40\] but received \[16, 32\]/,
+      /CheckpointError: [\s\S]*misshaped[\s\S]*expected \[136, 32\] but received \[128, 32\]/,
     ],
     [
       'another kind of adapter',

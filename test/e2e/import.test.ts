@@ -24,10 +24,10 @@ const program = (sources: string, extension: string): string => `
   await import(${url(`${sources}/index`).replace(/"$/, `${extension}"`)});
   const after = state();
   const { tensor } = await import(${url(`${sources}/torch/index`).replace(/"$/, `${extension}"`)});
-  const { readPicture } = await import(${url(`${sources}/images/image`).replace(/"$/, `${extension}"`)});
+  const { readImage } = await import(${url(`${sources}/images/image`).replace(/"$/, `${extension}"`)});
   const sum = tensor([1, 2, 3], [3]).sum().item();
   const file = ${JSON.stringify(join(folder, 'image.png'))};
-  await readPicture({ name: file, file });
+  await readImage({ name: file, file });
   const used = JSON.parse(state());
   const result = JSON.stringify({
     unchanged: before === after, before: JSON.parse(before), sum, mapped: used.mapped, threads: used.threads,

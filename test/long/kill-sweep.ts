@@ -51,7 +51,7 @@ export class KillSweep {
 
   constructor(world: World) {
     this.#world = world;
-    this.#whole = join(world.root, 'whole');
+    this.#whole = join(world.root, 'unharmed');
   }
 
   /** Runs without a fault. @returns the changes of the file system that the run makes */

@@ -63,11 +63,12 @@ export function saveCheckpoint(
   { state, adapter, ema, optimizer, generator }: Checkpoint,
 ): string {
   const path = checkpointPath(outputDir, state.step);
+  const clipSkip = clipSkipOf(state);
   const generatorState = tensor(generator, [generator.length]);
   try {
     writeFolder(path, (folder) => {
-      writeAdapter(join(folder, adapterFile), adapter);
-      if (ema !== undefined) writeAdapter(join(folder, emaFile), ema);
+      writeAdapter(join(folder, adapterFile), adapter, clipSkip);
+      if (ema !== undefined) writeAdapter(join(folder, emaFile), ema, clipSkip);
       writeSafetensors(join(folder, optimizerFile), new Map([...optimizer, [generatorKey, generatorState]]));
       writeFileSync(join(folder, stateFile), `${JSON.stringify(state, null, 2)}\n`, { flush: true });
       writeChecksums(folder);
@@ -78,11 +79,18 @@ export function saveCheckpoint(
   return path;
 }
 
+/** Returns the run's clip skip; undefined in a checkpoint of an older version. */
+function clipSkipOf({ options }: TrainingState): number | undefined {
+  return typeof options.clipSkip === 'number' ? options.clipSkip : undefined;
+}
+
 /** Returns the size in bytes of the checkpoint that `saveCheckpoint` would write, without its checksums. */
 export function checkpointSize({ state, adapter, ema, optimizer, generator }: Checkpoint): number {
-  const averages = ema === undefined ? 0 : safetensorsSize(ema, adapterMetadata(ema));
+  const sizeOf = (tensors: ReadonlyMap<string, Tensor>): number =>
+    safetensorsSize(tensors, adapterMetadata(tensors, clipSkipOf(state)));
+  const averages = ema === undefined ? 0 : sizeOf(ema);
   const ofState = JSON.stringify(state, null, 2).length + generator.length;
-  return safetensorsSize(adapter, adapterMetadata(adapter)) + averages + safetensorsSize(optimizer) + ofState;
+  return sizeOf(adapter) + averages + safetensorsSize(optimizer) + ofState;
 }
 
 /**

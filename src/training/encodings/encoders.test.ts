@@ -63,7 +63,8 @@ async function open(
   const encoded: Record<string, number> = {};
   const onMessage = (message: string): void => {
     const [, part, count, forDrops = 0] =
-      /^Cache of (\w+): complete, (\d+) newly encoded(?: and (\d+) for what is dropped)?$/.exec(message) ?? [];
+      /^Cache of (\w+): complete, (\d+) newly encoded(?: and (\d+) for what is dropped)?$/.exec(message) ??
+      [];
     if (part !== undefined) encoded[part] = Number(count) + Number(forDrops);
   };
   const options = { cached, cacheDir: at('cache'), rows, resolution, loader, placement, onMessage };
