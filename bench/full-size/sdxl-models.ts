@@ -45,7 +45,8 @@ const vae = { _class_name: 'AutoencoderKL', ...sd15.vae, sample_size: 1024, scal
 export function writeFullSizeSDXL(root: string): void {
   const at = (...names: string[]): string => join(root, ...names);
   const diffusers = 'diffusion_pytorch_model.safetensors';
-  write(at('model/unet'), diffusers, sdxl, () => new UNet2DConditionModel(parseUNetConfig(sdxl, 'bench')));
+  const unet = { ...sdxl, sample_size: 128 };
+  write(at('model/unet'), diffusers, unet, () => new UNet2DConditionModel(parseUNetConfig(unet, 'bench')));
   write(at('model/vae'), diffusers, vae, () => new AutoencoderKL(parseVAEConfig(vae, 'bench')));
   const transformers = 'model.safetensors';
   write(

@@ -135,7 +135,7 @@ export interface AttentionOptions {
 /**
  * softmax(q kᵀ scale) v (Vaswani et al. 2017, equation 1). A fused operator avoids storing the probabilities
  * [batch, heads, n, m], in backward too: LibTorch's from 2.0 on; before that, on the CPU and unless causal, ours
- * (native/attention.cc), which computes in float32 whatever the dtype.
+ * (native/kernels/attention.cc), which computes in float32 whatever the dtype.
  * @param q [batch, heads, n, headDim]
  * @param k [batch, heads, m, headDim]
  * @param v [batch, heads, m, valueDim]

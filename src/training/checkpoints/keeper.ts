@@ -103,7 +103,7 @@ export class CheckpointKeeper {
     }
     if (error instanceof TorchError && /out of memory/i.test(error.message))
       return new TrainingError(
-        `Expected enough memory for step ${step} but ${error.message}. Take a smaller --train-batch-size with more --gradient-accumulation-steps, or --gradient-checkpointing; ${hint}`,
+        `Expected enough memory for step ${step} but ${error.message}. Take a smaller --batch-size with more --gradient-accumulation-steps, or --gradient-checkpointing; ${hint}`,
         { cause: error },
       );
     if (error instanceof UserError || isSystemError(error)) error.message += `; ${hint}`;
