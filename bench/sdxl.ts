@@ -38,10 +38,7 @@ const words = [
 
 // The caches are filled by a run of their own, whose encoders are in memory meanwhile.
 await run([...words, '--max-steps', '1']);
-const predicted = gibIn(
-  (await run([...words, '--dry-run'])).stdout,
-  /, ([\d.]+) GiB at most since the start/,
-);
+const predicted = gibIn((await run([...words, '--dry-run'])).stdout, /peak ([\d.]+) GiB/);
 const { peak } = await run(words);
 const seconds = stepSeconds();
 console.log(`predicted by --dry-run ${predicted.toFixed(2)} GiB, peak ${peak.toFixed(2)} GiB`);

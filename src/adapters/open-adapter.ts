@@ -64,6 +64,13 @@ export function openAdapter(path: string, sites: readonly AttentionSite[]): Open
   return { module, kind, file: path, clipSkip: trainedClipSkip(path) };
 }
 
+/** Returns a warning where an adapter was trained with another clip skip; none where its file does not say. */
+export function clipSkipWarnings(file: string, trained: number | undefined, clipSkip: number): string[] {
+  return trained === undefined || trained === clipSkip
+    ? []
+    : [`${file} was trained with a clip skip of ${trained}, and --clip-skip (clipSkip) is ${clipSkip}.`];
+}
+
 /** Returns the width of the states that a backbone's cross-attention reads. */
 export function contextDimOf(sites: readonly AttentionSite[]): number {
   return sites[0]?.to_k.shape[1] ?? 0;

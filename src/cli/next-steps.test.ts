@@ -7,6 +7,7 @@ const run = {
   dataset: ['my images'],
   datasetRoot: undefined,
   validationImages: [],
+  clipSkip: 0,
 };
 
 it('has the commands for the adapter of the run, as a shell takes them', () => {
@@ -16,9 +17,15 @@ it('has the commands for the adapter of the run, as a shell takes them', () => {
     "  evaluate   npx ip-adapter evaluate --model org/model --image-encoder org/encoders/vit --adapter out/checkpoint-5 --dataset 'my images'",
     '  export     npx ip-adapter export out/checkpoint-5 ip-adapter.bin',
     expect.stringContaining('copy out/checkpoint-5/ip_adapter.safetensors to ComfyUI/models/ipadapter/'),
-    expect.stringContaining('DiffusionPipeline.from_pretrained("org/model", image_encoder='),
+    '  diffusers  pipe = DiffusionPipeline.from_pretrained("org/model", image_encoder=CLIPVisionModelWithProjection.from_pretrained("org/encoders", subfolder="vit"))',
     expect.stringContaining('pipe.load_ip_adapter("out/checkpoint-5", subfolder="", weight_name='),
   ]);
+});
+
+it('keeps the clip skip, and names the call for a single file', () => {
+  const steps = nextSteps({ ...run, model: 'sd.safetensors', clipSkip: 2 }, 'out/checkpoint-5');
+  expect(steps.match(/--adapter out\/checkpoint-5 --clip-skip 2/g)).toHaveLength(2);
+  expect(steps).toContain('StableDiffusion[XL]Pipeline.from_single_file("sd.safetensors", image_encoder=');
 });
 
 it('cannot evaluate on what came from standard input', () => {

@@ -1,19 +1,22 @@
 /** @file What to do with a trained adapter, as commands with the paths of the run. */
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { adapterFile } from '../adapters/adapter-path.js';
+import { parseHubName } from '../hub/cache.js';
 import type { ResolvedTrainOptions } from '../options/train-options.js';
 
 type Trained = Pick<
   ResolvedTrainOptions,
-  'model' | 'imageEncoder' | 'dataset' | 'datasetRoot' | 'validationImages'
+  'model' | 'imageEncoder' | 'dataset' | 'datasetRoot' | 'validationImages' | 'clipSkip'
 >;
 
 /** @param checkpoint folder of the last one */
 export function nextSteps(
-  { model, imageEncoder, dataset, datasetRoot, validationImages: [reference] }: Trained,
+  { model, imageEncoder, dataset, datasetRoot, validationImages: [reference], clipSkip }: Trained,
   checkpoint: string,
 ): string {
-  const models = ['--model', model, '--image-encoder', imageEncoder, '--adapter', checkpoint];
+  const skip = clipSkip === 0 ? [] : ['--clip-skip', String(clipSkip)];
+  const models = ['--model', model, '--image-encoder', imageEncoder, '--adapter', checkpoint, ...skip];
   const images = ['--images', reference ?? 'reference.png', '--out', 'out.png'];
   const rows = [
     '--dataset',
@@ -35,7 +38,7 @@ export function nextSteps(
     ],
     [
       'diffusers',
-      `pipe = DiffusionPipeline.from_pretrained(${JSON.stringify(model)}, image_encoder=CLIPVisionModelWithProjection.from_pretrained(${JSON.stringify(imageEncoder)}))`,
+      `pipe = ${pipelineCall(model)}, image_encoder=CLIPVisionModelWithProjection.from_pretrained(${pretrained(imageEncoder)}))`,
     ],
     [
       '',
@@ -43,6 +46,21 @@ export function nextSteps(
     ],
   ];
   return ['Next:', ...steps.map(([name, what]) => `  ${name.padEnd(10)} ${what}`)].join('\n');
+}
+
+/** A Python call, up to its further arguments. */
+function pipelineCall(model: string): string {
+  const isFile = /\.(safetensors|ckpt)$/.test(model);
+  // Only the class knows the family of a single file.
+  const call = isFile ? 'StableDiffusion[XL]Pipeline.from_single_file' : 'DiffusionPipeline.from_pretrained';
+  return `${call}(${JSON.stringify(model)}`;
+}
+
+/** The arguments by which Python finds a folder or a name on the Hub, whose folder is an argument of its own. */
+function pretrained(name: string): string {
+  const hub = existsSync(name) ? null : parseHubName(name);
+  if (hub === null || hub.inside === '') return JSON.stringify(name);
+  return `${JSON.stringify(hub.repo)}, subfolder=${JSON.stringify(hub.inside)}`;
 }
 
 /** As a shell takes it. */

@@ -164,6 +164,9 @@ describe('a folder of images', () => {
     put('logo.gif', 'out/metrics.jsonl', 'out/config.yaml', 'out/1.png');
     const { rows, leftOut } = await openDataset({ dataset: dir });
     expect([rows.length, leftOut.map(({ file }) => file)]).toEqual([1, [at('out')]]);
+    await expect(openDataset({ dataset: at('a-{011..000}.tar') })).rejects.toThrow(
+      /names no file; swap its ends/,
+    );
     await expect(openDataset({ dataset: at('a-{0..99999999999}.tar') })).rejects.toThrow(
       /at most 1000000 files/,
     );

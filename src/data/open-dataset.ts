@@ -164,7 +164,9 @@ function expandBraces(pattern: string): string[] {
   const match = /^(.*?)\{(\d+)\.\.(\d+)\}(.*)$/s.exec(pattern);
   if (match === null) return [pattern];
   const [, before, first, last, after] = match as unknown as [string, string, string, string, string];
-  const count = Math.max(0, Number(last) - Number(first) + 1);
+  const count = Number(last) - Number(first) + 1;
+  if (count < 1)
+    throw new DatasetError(`Expected a range from low to high but ${pattern} names no file; swap its ends.`);
   if (count > MAX_SHARDS)
     throw new DatasetError(`Expected at most ${MAX_SHARDS} files but ${pattern} names ${count}.`);
   const numbers = Array.from({ length: count }, (_, i) =>

@@ -43,6 +43,6 @@ export function stateBefore(hiddenStates: readonly Tensor[], count: number): Ten
   const state = hiddenStates.at(-1 - count);
   if (state !== undefined) return state;
   throw new ConfigError(
-    `--clip-skip leaves out more layers than the text encoder's ${hiddenStates.length - 1}; give a smaller one`,
+    `--clip-skip (clipSkip) leaves no layer of the text encoder's ${hiddenStates.length - 1}; give a smaller one`,
   );
 }

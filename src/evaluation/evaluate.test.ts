@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import { Recorder } from '../../test/recorder.js';
+import { readAdapter, writeAdapter } from '../adapters/adapter-file.js';
 import { ConfigError, DatasetError } from '../base/errors.js';
 import type { RunEvent } from '../base/run-context.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import type { EvaluateOptions } from '../options/generate-types.js';
-
 import { Generator, memoryStats, randn, type Tensor, tensor } from '../torch/index.js';
 import { evaluate, measure } from './evaluate.js';
 
@@ -102,6 +102,20 @@ describe('evaluate', () => {
     const [score] = (await evaluate({ ...drawn, metricTextEncoder: text })).scores;
     expect(score?.clipI).toBe(own.scores[0]?.clipI);
     expect(Math.abs(score?.clipT as number)).toBeLessThan(1);
+  });
+
+  it('draws with every option of generation, and tells each warning once', async () => {
+    const adapter = join(world.root, 'skipped.safetensors');
+    writeAdapter(adapter, readAdapter(world.adapter), 1);
+    const captioned = { ...options, adapter, text: 'caption' as const, batchSize: 2, scales: [0.5, 1] };
+    const { scores } = await evaluate({ ...captioned, clipSkip: 1 });
+    const { messages, onEvent } = new Recorder();
+    const others = await evaluate(captioned, { onEvent });
+    expect(scores[0]?.clipI).not.toBe(others.scores[0]?.clipI);
+    expect(messages.filter((text) => text.includes('clip skip'))).toEqual([
+      `${adapter} was trained with a clip skip of 1, and --clip-skip (clipSkip) is 0.`,
+    ]);
+    await expect(evaluate({ ...options, targetSize: [64, 64] })).rejects.toThrow(/targetSize/);
   });
 
   it('refuses a single row', async () => {

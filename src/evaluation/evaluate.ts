@@ -3,7 +3,6 @@
  * the cosine between a generated image and its image prompt, CLIP-T the one between it and the caption of that prompt.
  * Retrieval shows what a mean cosine does not: whether an image is closer to its own prompt than to every other.
  */
-
 import { DatasetError } from '../base/errors.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
 import type { DatasetRow } from '../data/dataset.js';
@@ -12,8 +11,8 @@ import { downloadModels } from '../diffusion/download-models.js';
 import { IPAdapterPipeline } from '../generation/pipeline.js';
 import { readImage } from '../images/image.js';
 import { evaluateOptionsSchema, type ResolvedEvaluateOptions } from '../options/evaluate-options.js';
-import type { EvaluateOptions, Job } from '../options/generate-types.js';
-
+import { drawOptionsSchema } from '../options/generate-options.js';
+import type { DrawOptions, EvaluateOptions, Job } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
 import { cat, type Tensor, tidy } from '../torch/index.js';
 import { resolveTarget } from '../torch/target.js';
@@ -84,9 +83,10 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
     : null;
   const scores: Scores[] = [];
   using _ = { [Symbol.dispose]: () => disposeAll([prompts, captions]) };
+  const once = tellingOnce(context);
   for (const [i, scale] of config.scales.entries()) {
     const scaled = { ...config, scale };
-    const part = partOf(context, i, config.scales.length);
+    const part = partOf(once, i, config.scales.length);
     const drawn = await drawAndEmbed(pipeline, metric, rows, scaled, part);
     scores.push({ scale, ...tidy(() => measure(drawn, prompts, captions, imagesPerRow)) });
     drawn.dispose();
@@ -110,19 +110,9 @@ async function drawAndEmbed(
   config: ResolvedEvaluateOptions & { scale: number },
   context: RunContext,
 ): Promise<Tensor> {
-  const { imagesPerRow, text, seed, batchSize, scale } = config;
-  const { negativePrompt, guidanceScale, steps, scheduler, range, width, height } = config;
-  const draw = {
-    negativePrompt,
-    guidanceScale,
-    steps,
-    scheduler,
-    range,
-    width,
-    height,
-    batchSize,
-    scale,
-  };
+  const { imagesPerRow, text, seed, batchSize, scale, range } = config;
+  const drawn = Object.keys(drawOptionsSchema.shape).map((key) => [key, config[key as keyof typeof config]]);
+  const draw: DrawOptions = { ...Object.fromEntries(drawn), scale, range };
   const jobs = rows.flatMap((row, i) =>
     Array.from({ length: imagesPerRow }, (_, k) => ({
       prompt: text === 'caption' ? (row.captions[0] as string) : '',
@@ -142,6 +132,21 @@ async function drawAndEmbed(
     );
   }
   return cat(embeddings);
+}
+
+/** Returns a context that passes a message on once: every batch of every scale has the same. */
+function tellingOnce({ signal, onEvent }: RunContext): RunContext {
+  const told = new Set<string>();
+  return {
+    signal,
+    onEvent: (event) => {
+      if (event.type === 'message') {
+        if (told.has(event.text)) return;
+        told.add(event.text);
+      }
+      onEvent?.(event);
+    },
+  };
 }
 
 /** Returns the context of the i-th of equal parts, which reports progress of the whole. */

@@ -50,6 +50,9 @@ export function parametersOf(
     ['CFG scale', draw.guidanceScale],
     ['Seed', seed],
     ['Size', `${draw.width}x${draw.height}`],
+    // The web UIs count the layer that is taken, from 1.
+    ...(draw.clipSkip === 0 ? [] : [['Clip skip', draw.clipSkip + 1] as [string, number]]),
+    ...sizeSettings(draw),
     ['Model', model],
     ...used.flatMap(({ list, adapter, scale, range: [start, end] }, i): typeof settings => {
       const number = used.length === 1 ? '' : ` ${i + 1}`;
@@ -66,6 +69,22 @@ export function parametersOf(
   const line = settings.map(([name, value]) => `${name}: ${quoted(String(value))}`);
   const negative = !draw.negativePrompt ? [] : [`Negative prompt: ${draw.negativePrompt}`];
   return [prompt, ...negative, line.join(', ')].join('\n');
+}
+
+/** SDXL's size conditioning, as far as it was given. */
+function sizeSettings({
+  originalSize,
+  cropsCoordsTopLeft,
+  targetSize,
+}: Pick<ResolvedDrawOptions, 'originalSize' | 'cropsCoordsTopLeft' | 'targetSize'>): [string, string][] {
+  const given = {
+    'Original size': originalSize,
+    'Crop top left': cropsCoordsTopLeft,
+    'Target size': targetSize,
+  };
+  return Object.entries(given).flatMap(([name, pair]) =>
+    pair === undefined ? [] : [[name, pair.join('x')] as [string, string]],
+  );
 }
 
 function nameOf({ image, weight }: WeightedImage): string {

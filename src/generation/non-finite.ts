@@ -41,11 +41,7 @@ export function assertFiniteLatents(latents: Tensor, prompts: Prompts, backbone:
  * @throws CheckpointError where they are not finite
  */
 export function assertFinitePixels(pixels: Tensor): void {
-  if (!allFinite(pixels))
-    throw fault(
-      'the VAE',
-      'its weights are damaged, or overflow in this precision (the SDXL VAE does in float16)',
-    );
+  if (!allFinite(pixels)) throw fault('the VAE', 'its weights are damaged, or overflow in this precision');
 }
 
 function fault(part: string, why: string): CheckpointError {

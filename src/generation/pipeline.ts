@@ -1,7 +1,7 @@
 /** @file IPAdapterPipeline: models loaded once, images generated as often as needed. Nothing is printed. */
 
 import type { z } from 'zod';
-import { contextDimOf, type OpenedAdapter } from '../adapters/open-adapter.js';
+import { clipSkipWarnings, contextDimOf, type OpenedAdapter } from '../adapters/open-adapter.js';
 import { ConfigError } from '../base/errors.js';
 import type { Size } from '../base/rgb-image.js';
 import { type RunContext, withContext } from '../base/run-context.js';
@@ -145,7 +145,7 @@ export class IPAdapterPipeline implements Disposable {
     const texts = [...jobs.map(({ prompt }) => prompt), draw.negativePrompt ?? ''];
     const warnings = [
       truncationWarning(this.#models.tokenizer, texts) ?? [],
-      this.#models.adapters.flatMap((adapter) => clipSkipWarning(adapter, draw.clipSkip)),
+      this.#models.adapters.flatMap(({ file, clipSkip }) => clipSkipWarnings(file, clipSkip, draw.clipSkip)),
     ].flat();
     for (let i = 0; i < batches; i++) {
       const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
@@ -209,12 +209,6 @@ function modelsOf(options: z.output<typeof pipelineOptionsSchema>): ResolvedPipe
     adapter === undefined ? [] : [{ adapter, imageEncoder }],
   );
   return { ...options, adapters };
-}
-
-function clipSkipWarning({ file, clipSkip: trained }: OpenedAdapter, clipSkip: number): string[] {
-  return trained === undefined || trained === clipSkip
-    ? []
-    : [`${file} was trained with a clip skip of ${trained}, and --clip-skip (clipSkip) is ${clipSkip}.`];
 }
 
 function describe({ kind, module: { image_proj: projection } }: OpenedAdapter): string {

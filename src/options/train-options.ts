@@ -68,7 +68,7 @@ export const trainOptionsSchema = z.strictObject({
   learningRate: positive.default(1e-4).describe('learning rate of AdamW'),
   imageProjLearningRate: positive
     .optional()
-    .describe('learning rate of the Resampler; default: --learning-rate'),
+    .describe('learning rate of the image projection; default: --learning-rate'),
   ipAdapterLearningRate: positive
     .optional()
     .describe('learning rate of to_k_ip and to_v_ip; default: --learning-rate'),

@@ -26,7 +26,7 @@ export interface TrainOptions {
   randomFlip?: boolean | undefined;
   /** Learning rate of AdamW. @default 0.0001 */
   learningRate?: number | undefined;
-  /** Learning rate of the Resampler; default: `learningRate`. */
+  /** Learning rate of the image projection; default: `learningRate`. */
   imageProjLearningRate?: number | undefined;
   /** Learning rate of to_k_ip and to_v_ip; default: `learningRate`. */
   ipAdapterLearningRate?: number | undefined;

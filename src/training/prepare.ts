@@ -1,6 +1,8 @@
 /** @file Prepares a training run: loads and checks everything that it needs, before anything is written. */
 import { join } from 'node:path';
+import { trainedClipSkip } from '../adapters/adapter-file.js';
 import { adapterFile, adapterFileOf } from '../adapters/adapter-path.js';
+import { clipSkipWarnings } from '../adapters/open-adapter.js';
 import { peerLimits } from '../adapters/peer-limits.js';
 import { Deferred } from '../base/deferred.js';
 import type { Size } from '../base/rgb-image.js';
@@ -92,7 +94,11 @@ export async function withPreparedRun<T>(
   const generator = new Generator(device, config.seed);
   const { adapter, kind } = createAdapter(opened, config, startFile, device);
   release.add(() => adapter[Symbol.dispose]());
-  if (startFile === undefined) peerLimits(adapter.namedParameters()).forEach(context.onMessage);
+  const remarks =
+    startFile === undefined
+      ? peerLimits(adapter.namedParameters())
+      : clipSkipWarnings(startFile, trainedClipSkip(startFile), config.clipSkip);
+  remarks.forEach(context.onMessage);
   // The values that were chosen where these options are unset.
   const chosen = { kind: kind.name, numTokens: adapter.image_proj.numTokens ?? undefined };
   for (const options of [config, state.options]) Object.assign(options, chosen);

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { warningsFor } from './warnings.js';
 
-const options = { resolution: 64, batchSize: 4, gradientAccumulationSteps: 1 };
+const options = { resolution: 64, batchSize: 4, gradientAccumulationSteps: 1, buckets: false };
 
 it('says nothing of what is usual', () => {
   expect(warningsFor(options, 64, 4)).toEqual([]);

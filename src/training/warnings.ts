@@ -1,14 +1,17 @@
 /** @file What is allowed and rarely wanted, in words at the start of a run. */
 import type { ResolvedTrainOptions } from '../options/train-options.js';
 
-type Checked = Pick<ResolvedTrainOptions, 'resolution' | 'batchSize' | 'gradientAccumulationSteps'>;
+type Checked = Pick<
+  ResolvedTrainOptions,
+  'resolution' | 'batchSize' | 'gradientAccumulationSteps' | 'buckets'
+>;
 
 /**
  * @param imageSize side of the images that the model was trained on
  * @param rows of the dataset
  */
 export function warningsFor(
-  { resolution, batchSize, gradientAccumulationSteps: accumulated }: Checked,
+  { resolution, batchSize, gradientAccumulationSteps: accumulated, buckets }: Checked,
   imageSize: number,
   rows: number,
 ): string[] {
@@ -20,7 +23,7 @@ export function warningsFor(
   const perStep = batchSize * accumulated;
   if (perStep > rows)
     warnings.push(
-      `A step takes ${perStep} rows (--batch-size ${batchSize}${accumulated === 1 ? '' : ` × --gradient-accumulation-steps ${accumulated}`}), but the dataset has ${rows}: every epoch is one step of ${rows} rows`,
+      `A step takes ${perStep} rows (--batch-size ${batchSize}${accumulated === 1 ? '' : ` × --gradient-accumulation-steps ${accumulated}`}), but the dataset has ${rows}: every epoch is one step ${buckets ? 'of each bucket' : `of ${rows} rows`}`,
     );
   return warnings;
 }
