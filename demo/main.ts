@@ -169,7 +169,7 @@ await writeReport(out, {
       'npm start -- --steps 6000',
     ],
     [
-      'Train on your own images with a real Stable Diffusion: see "Train on your own files" in README.md.',
+      'Train on your own images with a real Stable Diffusion: see "Train on your own images" in README.md.',
       'npx ip-adapter train --help',
     ],
   ],
