@@ -5,6 +5,7 @@
  */
 import type { Tensor } from '../torch/index.js';
 import { type AdapterDescription, describeAdapter } from './kinds.js';
+import { depthOf } from './plus.js';
 
 interface Limit {
   /** Such as 'image tokens'. */
@@ -43,10 +44,9 @@ function limitsOf({ kind, sizes, shapes }: AdapterDescription): Limit[] {
   if (kind.name === 'full-face' && isSDXL)
     return [{ what: 'channels of the image tokens', value: sizes.crossAttentionDim, comfyUI: 1280 }];
   if (kind.name !== 'plus') return [];
-  const depths = [...shapes.keys()].map((key) => Number(/^layers\.(\d+)\./.exec(key)?.[1] ?? -1));
   return [
     { what: 'image tokens', value: sizes.numTokens, comfyUI: 16 },
-    { what: 'layers of the Resampler', value: Math.max(...depths) + 1, comfyUI: 4, diffusers: 4 },
+    { what: 'layers of the Resampler', value: depthOf(shapes), comfyUI: 4, diffusers: 4 },
     {
       what: 'attention heads of 64',
       value: (shapes.get('layers.0.0.to_q.weight')?.[0] ?? 0) / 64,

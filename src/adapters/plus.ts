@@ -31,11 +31,10 @@ function configOf(shapes: ProjectionShapes, file: string): ResamplerConfig {
       throw new CheckpointError(`image_proj.${key} is missing in ${file}: the file is incomplete.`);
     return value;
   };
-  const depths = [...shapes.keys()].map((key) => Number(/^layers\.(\d+)\./.exec(key)?.[1] ?? -1));
   const dim = size('latents', 2);
   return {
     dim,
-    depth: Math.max(...depths) + 1,
+    depth: depthOf(shapes),
     dimHead,
     heads: size('layers.0.0.to_q.weight', 0) / dimHead,
     numQueries: size('latents', 1),
@@ -43,6 +42,12 @@ function configOf(shapes: ProjectionShapes, file: string): ResamplerConfig {
     outputDim: size('proj_out.weight', 0),
     ffMult: size('layers.0.1.1.weight', 0) / dim,
   };
+}
+
+/** Returns the number of a Resampler's layers, by the shapes of its tensors. */
+export function depthOf(shapes: ReadonlyMap<string, readonly number[]>): number {
+  const depths = [...shapes.keys()].map((key) => Number(/^layers\.(\d+)\./.exec(key)?.[1] ?? -1));
+  return Math.max(...depths) + 1;
 }
 
 export const plus: AdapterKind = {
