@@ -3,7 +3,7 @@ import { Command } from '@commander-js/extra-typings';
 import { embedOptionsSchema } from '../options/embed-options.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
-import { showMessage } from './step-progress.js';
+import { StepProgress } from './step-progress.js';
 
 export function embedCommand(): Command {
   const command = new Command('embed')
@@ -15,8 +15,13 @@ export function embedCommand(): Command {
     // Loaded now: --help should not need LibTorch.
     const { embed } = await import('../generation/embed.js');
     const options = resolveFlags(schema, flags);
+    const progress = new StepProgress(process.stderr);
     await withCtrlC(async (signal) => {
-      await embed({ ...options, images }, { signal, onEvent: showMessage });
+      try {
+        await embed({ ...options, images }, { signal, onEvent: progress.onEvent });
+      } finally {
+        progress.stop();
+      }
       process.stdout.write(`${options.out}\n`);
     });
   }) as unknown as Command;

@@ -77,7 +77,7 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
     context,
   );
 
-  const prompts = await embedReferences(rows, metric);
+  const prompts = await embedReferences(rows, metric, context.signal);
   const captions = metric.readsText
     ? metric.embedTexts(rows.map(({ captions }) => captions[0] as string))
     : null;
@@ -95,10 +95,17 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
 }
 
 /** Returns the embeddings of the image prompts, [rows, d]; one image is in memory at a time. */
-async function embedReferences(rows: readonly DatasetRow[], metric: ClipMetric): Promise<Tensor> {
+async function embedReferences(
+  rows: readonly DatasetRow[],
+  metric: ClipMetric,
+  signal: AbortSignal,
+): Promise<Tensor> {
   const embeddings: Tensor[] = [];
   using _ = { [Symbol.dispose]: () => disposeAll(embeddings) };
-  for (const { promptImage } of rows) embeddings.push(metric.embedImages([await readImage(promptImage)]));
+  for (const { promptImage } of rows) {
+    embeddings.push(metric.embedImages([await readImage(promptImage)]));
+    signal.throwIfAborted();
+  }
   return cat(embeddings);
 }
 

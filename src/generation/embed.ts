@@ -1,24 +1,25 @@
 /** @file Encodes images once: `generate` takes the file in place of images, and then needs no image encoder. */
 
+import { setImmediate } from 'node:timers/promises';
 import { openImageEncoder } from '../adapters/image-encoder.js';
 import { ConfigError } from '../base/errors.js';
 import { assertCanWrite } from '../base/out-file.js';
 import { type RunContext, withContext } from '../base/run-context.js';
 import { downloadModels } from '../diffusion/download-models.js';
-import { readImage } from '../images/image.js';
+import { readImage, readImageSize } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { embedOptionsSchema } from '../options/embed-options.js';
 import type { EmbedOptions } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
-import { setNumThreads, tidy } from '../torch/index.js';
+import { cat, setNumThreads, tensorsOf, tidy, zipTensors } from '../torch/index.js';
 import { resolveTarget } from '../torch/target.js';
-import { allFeatures, isFeaturesFile, writeImageFeatures } from './image-prompt.js';
+import { everyFeature, isFeaturesFile, writeImageFeatures, zeroPixelFeatures } from './image-prompt.js';
 
 /**
  * Writes the features of images, a row for each, to one `.safetensors` file. It can be used with every adapter that was
- * trained with this encoder.
+ * trained with this encoder. One image is in memory at a time.
  * @throws ConfigError, CheckpointError where an option or the encoder is at fault; ImageError for an image; the signal's
- * reason where it ended a download
+ * reason where it was aborted
  */
 export async function embed(options: EmbedOptions, context: RunContext = {}): Promise<void> {
   const { imageEncoder, images, imageFit, out, threads, ...device } = resolveOptions(
@@ -31,8 +32,27 @@ export async function embed(options: EmbedOptions, context: RunContext = {}): Pr
   assertCanWrite(out, '--out (out)');
   const target = resolveTarget(device);
   if (threads !== undefined) setNumThreads(threads);
-  const loaded = await Promise.all(images.map((file) => readImage(fileSource(file))));
-  await withContext(context, (guarded) => downloadModels({ imageEncoder }, guarded));
-  using encoder = openImageEncoder(imageEncoder).load(target);
-  tidy(() => writeImageFeatures(out, allFeatures(encoder, loaded, imageFit)));
+  // A file that is no image is told now, and not after the hours of those before it.
+  for (const file of images) await readImageSize(fileSource(file));
+  await withContext(context, async (guarded) => {
+    await downloadModels({ imageEncoder }, guarded);
+    using encoder = openImageEncoder(imageEncoder).load(target);
+    const rows: ReturnType<typeof everyFeature>[] = [];
+    using _ = {
+      [Symbol.dispose]: () => {
+        for (const row of tensorsOf(rows)) row.dispose();
+      },
+    };
+    for (const file of images) {
+      rows.push(everyFeature(encoder, await readImage(fileSource(file)), imageFit));
+      guarded.emit({ type: 'progress', done: rows.length, total: images.length });
+      // Yield, so that an abort is noticed: the engine holds the thread for a whole image.
+      await setImmediate();
+      guarded.signal.throwIfAborted();
+    }
+    tidy(() => {
+      const features = zipTensors(rows as [(typeof rows)[0], ...typeof rows], (column) => cat(column));
+      writeImageFeatures(out, { ...features, zeroHiddenStates: zeroPixelFeatures(encoder) });
+    });
+  });
 }

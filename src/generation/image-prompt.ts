@@ -14,7 +14,7 @@ import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { resizeAndCrop } from '../images/resample.js';
 import type { ImageFit } from '../options/generate-options.js';
-import { cat, noGrad, type Tensor, tensor, tidy, zeros } from '../torch/index.js';
+import { noGrad, type Tensor, tensor, tidy, zeros } from '../torch/index.js';
 
 /** An image file, a `.safetensors` file of features, or an image in memory. */
 export type ImageSource = string | RgbImage;
@@ -93,7 +93,7 @@ export function nullFeatures(
 }
 
 /** Returns the 'tokens' of pixels that are zero after normalisation, float32 [1, n, width]. */
-function zeroPixelFeatures(encoder: ImageEncoder): Tensor {
+export function zeroPixelFeatures(encoder: ImageEncoder): Tensor {
   const { cropSize } = encoder.preprocess;
   return tidy(() => encodePixels(encoder, zeros([1, 3, cropSize, cropSize]), 'tokens'));
 }
@@ -102,19 +102,17 @@ function encodePixels(encoder: ImageEncoder, pixels: Tensor, feature: ImageFeatu
   return tidy(() => encoder.encode(pixels.to(encoder.device), feature).to('float32'));
 }
 
-/** Returns every feature of images in memory. */
-export function allFeatures(
+/** Returns every feature of an image in memory, a row each. */
+export function everyFeature(
   encoder: ImageEncoder,
-  images: readonly RgbImage[],
+  image: RgbImage,
   fit: ImageFit,
-): ImageFeatures {
-  const encode = (feature: ImageFeature): Tensor =>
-    cat(images.map((image) => featuresOf(image, encoder, feature, fit)));
-  return tidy(() => ({
-    hiddenStates: encode('tokens'),
-    zeroHiddenStates: zeroPixelFeatures(encoder),
-    embeddings: encode('pooled'),
-  }));
+): Omit<ImageFeatures, 'zeroHiddenStates'> {
+  return tidy(() => {
+    const pixels = clipPixels(encoder.preprocess, [image], fit);
+    const encode = (feature: ImageFeature): Tensor => encodePixels(encoder, pixels, feature).to('cpu');
+    return { hiddenStates: encode('tokens'), embeddings: encode('pooled') };
+  });
 }
 
 /** Returns the image tokens of features, a row for each image: [n, numTokens, crossAttentionDim], float32. */
