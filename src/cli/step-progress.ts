@@ -42,6 +42,6 @@ export class StepProgress {
 }
 
 /** Writes messages to standard error. */
-export function showMessage(event: RunEvent): void {
+function showMessage(event: RunEvent): void {
   if (event.type === 'message') process.stderr.write(`${event.text}\n`);
 }
