@@ -77,3 +77,11 @@ it('refuses a row group of other numbers of rows than its columns have', async (
   );
   await expect(openReplaced(end, Buffer.from([0x16, 1, 0]))).rejects.toThrow('3 values in the -1 rows');
 });
+
+it.each([1, 3])('refuses a footer with a negative number of children (zigzag %d)', async (zigzag) => {
+  const childrenOf = (number: number): Buffer =>
+    Buffer.concat([Buffer.from('image\x15'), Buffer.from([number])]);
+  await expect(openReplaced(childrenOf(4), childrenOf(zigzag))).rejects.toThrow(
+    /^Expected a Parquet file at .* but it has a column/,
+  );
+});
