@@ -127,6 +127,15 @@ describe('denoise', () => {
     expectAllclose(one, both, 1e-4);
   });
 
+  it('with both sides of guidance in turn draws the same', async () => {
+    const inTurn = { ...settings, guidanceBatch: 'in-turn' } as const;
+    const [one, other] = [
+      await denoise(backbone, sampler(), prompts(), settings, noise),
+      await denoise(backbone, sampler(), prompts(), inTurn, noise),
+    ];
+    expectAllclose(other, one, 1e-4);
+  });
+
   it('needs no more memory for more steps, and leaves nothing', async () => {
     const most = async (steps: number) => {
       const before = memoryStats().liveTensors;

@@ -12,6 +12,7 @@ import type { Conditioning } from '../diffusion/conditioning.js';
 import type { AutoencoderKL, Backbone } from '../diffusion/model.js';
 import type { NoiseSource, Sampler } from '../schedulers/sampler.js';
 import { cat, full, noGrad, type Tensor, tidy, zipTensors } from '../torch/index.js';
+import { type GuidanceSettings, guidedPrediction, isInRange, type Side } from './guidance.js';
 import { assertFinitePixels } from './non-finite.js';
 
 /** What n images should show, and what they should be unlike. */
@@ -21,10 +22,8 @@ export interface Prompts {
   images: readonly ImagePrompt[];
 }
 
-export interface DenoiseSettings {
+export interface DenoiseSettings extends GuidanceSettings {
   steps: number;
-  /** Factor on the step from the unconditional to the conditional prediction; 1 and less: no guidance. */
-  guidanceScale: number;
 }
 
 export interface DenoiseHooks {
@@ -42,11 +41,10 @@ export async function denoise(
   backbone: Backbone,
   sampler: Sampler,
   prompts: Prompts,
-  { steps, guidanceScale }: DenoiseSettings,
+  { steps, ...guidance }: DenoiseSettings,
   noise: NoiseSource,
   { signal, onStep }: DenoiseHooks = {},
 ): Promise<Tensor> {
-  const isGuided = guidanceScale > 1;
   using _ = sampler;
   sampler.setTimesteps(steps);
   const totalSteps = sampler.timesteps.length;
@@ -55,21 +53,21 @@ export async function denoise(
     for (const [i, t] of sampler.timesteps.entries()) {
       const prediction = tidy(() => {
         using _ = noGrad();
-        const additions = activeIn(prompts.images, i, totalSteps).map(
-          ({ adapter, tokens, negativeTokens, scale }) =>
-            adapter.addition(isGuided ? cat([negativeTokens, tokens]) : tokens, scale),
-        );
-        const conditioning = isGuided
-          ? zipTensors([prompts.negative, prompts.positive], (pair) => cat(pair))
-          : prompts.positive;
+        const active = activeIn(prompts.images, i, totalSteps);
         const input = sampler.scaleModelInput(latents, t);
         const timestep = full([1], t, { device: input.device });
-        const output = backbone
-          .predict(isGuided ? cat([input, input]) : input, timestep, conditioning, additions)
-          .to('float32');
-        if (!isGuided) return output;
-        const [without, conditional] = output.chunk(2) as [Tensor, Tensor];
-        return without.add(conditional.sub(without), guidanceScale);
+        const predict = (sides: readonly Side[]): Tensor =>
+          tidy(() => {
+            const additions = active.map(({ adapter, scale, ...image }) =>
+              adapter.addition(
+                joined(sides, { negative: image.negativeTokens, positive: image.tokens }),
+                scale,
+              ),
+            );
+            const inputs = joined(sides, { negative: input, positive: input });
+            return backbone.predict(inputs, timestep, joined(sides, prompts), additions).to('float32');
+          });
+        return guidedPrediction(predict, guidance, i, totalSteps);
       });
       const next = sampler.step(prediction, t, latents, noise);
       prediction.dispose();
@@ -87,12 +85,15 @@ export async function denoise(
   return latents;
 }
 
+/** Returns the records of these sides, one after another along the batch. */
+function joined<T>(sides: readonly Side[], records: Readonly<Record<Side, T>>): T {
+  const chosen = sides.map((side) => records[side]) as [T, ...T[]];
+  return chosen.length === 1 ? chosen[0] : zipTensors(chosen, (tensors) => cat(tensors));
+}
+
 /** Returns the image prompts that act in a step, counted from 0. */
 function activeIn(images: readonly ImagePrompt[], step: number, totalSteps: number): readonly ImagePrompt[] {
-  return images.filter(
-    ({ scale, range: [start, end] }) =>
-      scale !== 0 && step / totalSteps >= start && (step + 1) / totalSteps <= end,
-  );
+  return images.filter(({ scale, range }) => scale !== 0 && isInRange(range, step, totalSteps));
 }
 
 /**

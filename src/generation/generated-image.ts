@@ -48,6 +48,7 @@ export function parametersOf(
     ['Steps', draw.steps],
     ['Sampler', sampler],
     ['CFG scale', draw.guidanceScale],
+    ...guidanceParameters(draw),
     ['Seed', seed],
     ['Size', `${draw.width}x${draw.height}`],
     // The web UIs count the layer that is taken, from 1.
@@ -69,6 +70,17 @@ export function parametersOf(
   const line = settings.map(([name, value]) => `${name}: ${quoted(String(value))}`);
   const negative = !draw.negativePrompt ? [] : [`Negative prompt: ${draw.negativePrompt}`];
   return [prompt, ...negative, line.join(', ')].join('\n');
+}
+
+/** What changes guidance, as far as it was given. */
+function guidanceParameters({
+  guidanceRescale,
+  guidanceRange,
+}: Pick<ResolvedDrawOptions, 'guidanceRescale' | 'guidanceRange'>): [string, string | number][] {
+  return [
+    ...(guidanceRescale === 0 ? [] : [['Guidance rescale', guidanceRescale] as [string, number]]),
+    ...(guidanceRange === undefined ? [] : [['Guidance range', guidanceRange.join('-')] as [string, string]]),
+  ];
 }
 
 /** SDXL's size conditioning, as far as it was given. */

@@ -62,6 +62,15 @@ describe('generate', () => {
     for (const other of others) expect(await draw(other), JSON.stringify(other)).not.toEqual([first]);
   });
 
+  it('tells in the parameters what changed guidance', async () => {
+    const parameters = async (options: PromptOptions): Promise<string | undefined> =>
+      (await pipeline.generate({ ...quick, images: [world.picture(0)], ...options }))[0]?.parameters;
+    expect(await parameters({})).not.toContain('Guidance');
+    expect(await parameters({ guidanceRescale: 0.7, guidanceRange: [0.2, 1] })).toContain(
+      'CFG scale: 7.5, Guidance rescale: 0.7, Guidance range: 0.2-1, Seed: 0',
+    );
+  });
+
   it('warns where the clip skip is not the one of the training', async () => {
     const adapter = join(world.root, 'skipped.safetensors');
     writeAdapter(adapter, readAdapter(world.adapter), 1);

@@ -80,6 +80,16 @@ export const drawOptionsSchema = z.strictObject({
   scale: imagePrompt.scale,
   range: imagePrompt.range,
   guidanceScale: number(0, 1e4).default(7.5).describe('classifier-free guidance; 1: none'),
+  guidanceRescale: number(0, 1)
+    .default(0)
+    .describe('share in which guided predictions get the spread of unguided ones, against too much contrast'),
+  guidanceRange: range
+    .optional()
+    .describe('start and end of the steps in which guidance acts, as fractions; default: 0 1'),
+  guidanceBatch: z
+    .enum(['together', 'in-turn'])
+    .default('together')
+    .describe('prompt and negative prompt in one call of the model, or in turn, which takes less memory'),
   steps: whole(1, 10_000).default(30).describe('denoising steps'),
   scheduler: z.enum(samplerNames).optional().describe("sampler; default: the model's own"),
   width: side.optional().describe("width in pixels; default: the model's own size"),

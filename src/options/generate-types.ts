@@ -57,6 +57,12 @@ export interface DrawOptions {
   range?: [number, number] | undefined;
   /** Classifier-free guidance; 1: none. @default 7.5 */
   guidanceScale?: number | undefined;
+  /** Share in which guided predictions get the spread of unguided ones, against too much contrast. @default 0 */
+  guidanceRescale?: number | undefined;
+  /** Start and end of the steps in which guidance acts, as fractions; default: 0 1. */
+  guidanceRange?: [number, number] | undefined;
+  /** Prompt and negative prompt in one call of the model, or in turn, which takes less memory. @default "together" */
+  guidanceBatch?: 'together' | 'in-turn' | undefined;
   /** Denoising steps. @default 30 */
   steps?: number | undefined;
   /** Sampler; default: the model's own. */
