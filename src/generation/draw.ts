@@ -1,10 +1,11 @@
 /** @file From prompts to images: noise from the images' seeds, the denoising loop, the VAE's decoder. */
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import type { Sampler } from '../schedulers/sampler.js';
-import { Generator, randn, stack, type Tensor, tidy } from '../torch/index.js';
+import { tidy } from '../torch/index.js';
 import { type DenoiseHooks, type DenoiseSettings, decodeLatents, denoise, type Prompts } from './denoise.js';
 import { assertFiniteLatents } from './non-finite.js';
 import type { PipelineModels } from './pipeline-models.js';
+import { type NoiseTarget, seededNoise } from './seeded-noise.js';
 
 /**
  * Generates an image for each seed, in one batch.
@@ -12,19 +13,20 @@ import type { PipelineModels } from './pipeline-models.js';
  * @throws CheckpointError where a part's output is not finite; the signal's reason where it was aborted
  */
 export async function drawImages(
-  { backbone, vae, latents: space, device }: Pick<PipelineModels, 'backbone' | 'vae' | 'latents' | 'device'>,
+  {
+    backbone,
+    vae,
+    latents: space,
+    ...target
+  }: Pick<PipelineModels, 'backbone' | 'vae' | 'latents' | 'device' | 'dtype'>,
   sampler: Sampler,
   prompts: Prompts,
   seeds: readonly number[],
-  { width, height, ...settings }: DenoiseSettings & Size,
+  { width, height, noise: source, ...settings }: DenoiseSettings & Size & Pick<NoiseTarget, 'noise'>,
   hooks: DenoiseHooks,
 ): Promise<RgbImage[]> {
-  // Noise comes from the CPU, each image's from its own seed: the same on every device and in every batch.
-  const generators = seeds.map((seed) => new Generator('cpu', seed));
   const shape = [space.channels, height / space.downsample, width / space.downsample];
-  const noise = (): Tensor =>
-    tidy(() => stack(generators.map((generator) => randn(shape, { generator }))).to(device));
-
+  const noise = seededNoise(seeds, shape, { ...target, noise: source });
   const latents = await denoise(backbone, sampler, prompts, settings, noise, hooks);
   using _ = { [Symbol.dispose]: () => latents.dispose() };
   assertFiniteLatents(latents, prompts, backbone);

@@ -91,6 +91,12 @@ export const drawOptionsSchema = z.strictObject({
     .default('together')
     .describe('prompt and negative prompt in one call of the model, or in turn, which takes less memory'),
   steps: whole(1, 10_000).default(30).describe('denoising steps'),
+  noise: z
+    .enum(['cpu', 'device'])
+    .default('cpu')
+    .describe(
+      "generator of the noise: the CPU's, the same on every device and as diffusers' with a CPU generator, or the device's own",
+    ),
   scheduler: z.enum(samplerNames).optional().describe("sampler; default: the model's own"),
   width: side.optional().describe("width in pixels; default: the model's own size"),
   height: side.optional().describe("height in pixels; default: the model's own size"),

@@ -65,6 +65,8 @@ export interface DrawOptions {
   guidanceBatch?: 'together' | 'in-turn' | undefined;
   /** Denoising steps. @default 30 */
   steps?: number | undefined;
+  /** Generator of the noise: the CPU's, the same on every device and as diffusers' with a CPU generator, or the device's own. @default "cpu" */
+  noise?: 'cpu' | 'device' | undefined;
   /** Sampler; default: the model's own. */
   scheduler?:
     | 'ddim'

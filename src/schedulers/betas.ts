@@ -1,8 +1,9 @@
 /**
  * @file How much noise a model saw at each timestep of its training: the betas of a config and their products.
- * Numbers are computed in float32 in diffusers' order, so that they agree to the last bits.
+ * Numbers are rounded to float32 where PyTorch 2.13 rounds them in diffusers' order, and not computed by LibTorch, whose
+ * versions differ in last bits: a schedule, and with it the first latents of a seed, is the same on each.
  */
-import { cat, linspace, ones, type Tensor, tensor, tidy } from '../torch/index.js';
+import { cat, type Tensor, tensor, tidy } from '../torch/index.js';
 import type { NoiseConfig } from './config.js';
 
 /** ᾱ: the share of signal variance left after each timestep, float32 [num_train_timesteps] on the CPU. */
@@ -11,7 +12,13 @@ export function alphasCumprodOf(config: NoiseConfig): Tensor {
 }
 
 function alphasCumprod(betas: Tensor): Tensor {
-  return ones(betas.shape).sub(betas).cumprod(0);
+  // The product is kept in float64, as in ATen's cumprod on the CPU.
+  let product = 1;
+  const bars = betas.toNumbers().map((beta) => {
+    product *= Math.fround(1 - beta);
+    return product;
+  });
+  return tensor(bars, betas.shape);
 }
 
 function makeBetas(config: NoiseConfig): Tensor {
@@ -29,9 +36,9 @@ function scheduledBetas({
 }: NoiseConfig): Tensor {
   switch (beta_schedule) {
     case 'linear':
-      return linspace(beta_start, beta_end, steps);
+      return tensor(linspace(beta_start, beta_end, steps), [steps]);
     case 'scaled_linear':
-      return linspace(beta_start ** 0.5, beta_end ** 0.5, steps).pow(2);
+      return tensor(linspace(beta_start ** 0.5, beta_end ** 0.5, steps), [steps]).square();
     case 'squaredcos_cap_v2': {
       // Nichol & Dhariwal 2021: ᾱ is a squared cosine, with 0.008 for a start that is not noiseless.
       const alphaBar = (t: number) => Math.cos(((t + 0.008) / 1.008) * (Math.PI / 2)) ** 2;
@@ -42,6 +49,15 @@ function scheduledBetas({
       );
     }
   }
+}
+
+/** Returns what `torch.linspace` gives in float32: each half from its own end, product and sum rounded once. */
+function linspace(start: number, end: number, steps: number): number[] {
+  const [first, last] = [Math.fround(start), Math.fround(end)];
+  const stride = Math.fround(Math.fround(last - first) / (steps - 1));
+  return Array.from({ length: steps }, (_, i) =>
+    Math.fround(i < steps / 2 ? first + stride * i : last - stride * (steps - 1 - i)),
+  );
 }
 
 /** Shifts and scales √ᾱ so that its last value is 0 and its first stays. */

@@ -24,9 +24,12 @@ export abstract class KDiffusionSampler<Config extends ScheduleConfig = Schedule
   }
 
   get initNoiseSigma(): number {
-    const max = this.sigmas[0] as number;
+    // In float32 as diffusers, so that the first latents are equal to the bit.
+    const max = Math.fround(this.sigmas[0] as number);
     // 'leading' does not begin at the last trained timestep, where the signal could be neglected.
-    return this.config.timestep_spacing === 'leading' ? Math.sqrt(max ** 2 + 1) : max;
+    return this.config.timestep_spacing === 'leading'
+      ? Math.fround(Math.sqrt(Math.fround(Math.fround(max ** 2) + 1)))
+      : max;
   }
 
   setTimesteps(steps: number): void {

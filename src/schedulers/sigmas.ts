@@ -7,11 +7,14 @@ import { betaQuantile } from './beta-quantile.js';
 import { alphasCumprodOf } from './betas.js';
 import type { NoiseConfig, SigmaSpacing } from './config.js';
 
-/** Returns σ of every trained timestep, rising. */
+/** Returns σ of every trained timestep, rising, each rounded to float32 as in diffusers. */
 export function trainedSigmas(config: NoiseConfig): number[] {
   const bars = tidy(() => alphasCumprodOf(config).toNumbers());
   // Pure noise would be an infinite level: as diffusers does since v0.28, its signal is float16's smallest number.
-  return bars.map((bar) => Math.sqrt((1 - bar) / (bar === 0 ? 2 ** -24 : bar)));
+  return bars.map((bar) => {
+    const signal = bar === 0 ? 2 ** -24 : bar;
+    return Math.fround(Math.sqrt(Math.fround(Math.fround(1 - signal) / signal)));
+  });
 }
 
 /** Returns σ at a timestep that need not be whole; beyond the last trained one it stays. */

@@ -124,7 +124,7 @@ export async function openValidation(
   const vae = model.loadVAE(target);
   const folder = join(config.outputDir, 'validation');
   return new Validation({
-    models: { backbone, vae, scheduler, latents: model.latents, device: context.device },
+    models: { backbone, vae, scheduler, latents: model.latents, ...target },
     rows,
     columns: [
       'image prompt',
@@ -164,11 +164,12 @@ interface ValidationParts {
     scheduler: SchedulerFile;
     latents: LatentSpace;
     device: Device;
+    dtype: DType;
   };
   rows: readonly ValidationRow[];
   /** Titles. */
   columns: readonly string[];
-  settings: DenoiseSettings & Size & { scale: number };
+  settings: DenoiseSettings & Size & { scale: number; noise: 'cpu' | 'device' };
   folder: string;
   /** The step of the last sheet, or 0 where the run starts; undefined where it is not known. */
   drawnAt: number | undefined;
