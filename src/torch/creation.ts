@@ -97,16 +97,6 @@ export function arange(
   return aten.arange(start, end, step, dtype, null, device);
 }
 
-/** Returns `steps` numbers from start to end, both included. */
-export function linspace(
-  start: number,
-  end: number,
-  steps: number,
-  { dtype = 'float32', device = 'cpu' }: TensorOptions = {},
-): Tensor {
-  return aten.linspace(start, end, steps, dtype, null, device);
-}
-
 /** Returns standard normal numbers. */
 export function randn(
   shape: readonly number[],
@@ -156,9 +146,6 @@ const aten = {
   ),
   arange: op(
     'aten::arange.start_step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor',
-  ),
-  linspace: op(
-    'aten::linspace(Scalar start, Scalar end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor',
   ),
   randn: op(
     'aten::randn.generator(SymInt[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor',

@@ -6,7 +6,6 @@ export {
   cat,
   empty,
   full,
-  linspace,
   ones,
   rand,
   randint,
