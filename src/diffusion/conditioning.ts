@@ -13,6 +13,11 @@ export interface Conditioning {
    * target, in pixels [batch, 6]. Always float32: bfloat16 cannot tell 1365 from 1368.
    */
   timeIds?: Tensor;
+  /**
+   * A model for inpainting: what its UNet takes after the noisy latents, the mask and the latents of the image without its
+   * masked part [batch, 1 + channels, h, w]. float32: the UNet converts it.
+   */
+  concat?: Tensor;
 }
 
 /** The sizes of an image from which `timeIds` are made. */

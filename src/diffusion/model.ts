@@ -4,11 +4,13 @@
  */
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import type { AttentionSite, SiteAddition } from '../models/layers/attention-site.js';
+import type { Residuals } from '../models/unet/unet-encoder.js';
 import type { AutoencoderKL } from '../models/vae/autoencoder-kl.js';
 import type { SchedulerFile } from '../schedulers/config.js';
 import type { Device, Tensor } from '../torch/index.js';
 import type { LoadOptions } from '../weights/load.js';
 import type { Conditioning, ImageSizes } from './conditioning.js';
+import type { ControlNet } from './controlnet.js';
 import type { Objective } from './objective.js';
 
 // Re-exported so that users of a DiffusionModel do not depend on the rooms of the networks.
@@ -43,6 +45,8 @@ export interface DiffusionModel {
   loadBackbone(options: PartOptions): Backbone;
   loadTextEncoder(options: PartOptions): TextEncoder;
   loadVAE(options: PartOptions): AutoencoderKL;
+  /** Opens a ControlNet for this model, by its path or name on the Hub, without its weights; returns what loads it. */
+  openControlNet(nameOrPath: string): (options: PartOptions) => ControlNet;
 }
 
 export type PartOptions = LoadOptions & { device: Device };
@@ -69,20 +73,22 @@ export interface TextEncoder extends Disposable {
   parameters(): Tensor[];
 }
 
+/** What a backbone is told that changes from step to step. */
+interface BackboneStep {
+  /** What adapters add to the attentions. */
+  additions?: readonly SiteAddition[];
+  /** What ControlNets add to the states of the backbone. */
+  residuals?: Residuals | undefined;
+}
+
 /** The network that predicts noise or velocity, with the sites that adapters add to. */
 export interface Backbone extends Disposable {
   /**
    * Returns the prediction, in the shape of `noisy` and the backbone's dtype. The loss compares it with `Objective.target`.
    * @param noisy [batch, channels, height, width]
    * @param timesteps [batch], [1] or []
-   * @param additions what adapters add to the attentions
    */
-  predict(
-    noisy: Tensor,
-    timesteps: Tensor,
-    conditioning: Conditioning,
-    additions?: readonly SiteAddition[],
-  ): Tensor;
+  predict(noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, step?: BackboneStep): Tensor;
   readonly sites: readonly AttentionSite[];
   parameters(): Tensor[];
 }

@@ -1,15 +1,23 @@
 /** @file The parts that all families with a UNet share. */
 import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
-import type { Tensor } from '../torch/index.js';
-import type { Conditioning } from './conditioning.js';
+import { cat } from '../torch/index.js';
+import { addedConditionOf } from './added-condition.js';
+import { openControlNet } from './controlnet.js';
 import type { Backbone, DiffusionModel, PartOptions } from './model.js';
 import type { ModelParts } from './model-parts.js';
 import { diffusionObjective } from './objective.js';
 
 type CommonParts = Pick<
   DiffusionModel,
-  'path' | 'latents' | 'imageSize' | 'objective' | 'schedulerFile' | 'backbonePath' | 'vaePath'
+  | 'path'
+  | 'latents'
+  | 'imageSize'
+  | 'objective'
+  | 'schedulerFile'
+  | 'backbonePath'
+  | 'vaePath'
+  | 'openControlNet'
 >;
 
 export function openCommonParts(parts: ModelParts): CommonParts {
@@ -23,6 +31,8 @@ export function openCommonParts(parts: ModelParts): CommonParts {
     schedulerFile: parts.schedulerFile,
     backbonePath: parts.pathOf('unet'),
     vaePath: parts.pathOf('vae'),
+    openControlNet: (nameOrPath) =>
+      openControlNet(nameOrPath, { unet: parts.unetConfig(), downsample, latentChannels }),
   };
 }
 
@@ -33,17 +43,13 @@ export function loadUNetBackbone(parts: ModelParts, options: PartOptions): Backb
 
 export function unetBackbone(unet: UNet2DConditionModel): Backbone {
   return {
-    predict: (noisy, timesteps, conditioning, additions) =>
-      unet.call(noisy, timesteps, conditioning.text, addedCondition(conditioning), additions),
+    predict: (noisy, timesteps, conditioning, { additions, residuals } = {}) => {
+      const { text, concat } = conditioning;
+      const input = concat === undefined ? noisy : cat([noisy, concat], 1);
+      return unet.call(input, timesteps, text, addedConditionOf(conditioning), additions, residuals);
+    },
     sites: unet.sites(),
     parameters: () => unet.parameters(),
     [Symbol.dispose]: () => unet[Symbol.dispose](),
   };
-}
-
-function addedCondition({
-  pooled,
-  timeIds,
-}: Conditioning): { textEmbeds: Tensor; timeIds: Tensor } | undefined {
-  return pooled === undefined || timeIds === undefined ? undefined : { textEmbeds: pooled, timeIds };
 }

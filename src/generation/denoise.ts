@@ -65,7 +65,7 @@ export async function denoise(
               ),
             );
             const inputs = joined(sides, { negative: input, positive: input });
-            return backbone.predict(inputs, timestep, joined(sides, prompts), additions).to('float32');
+            return backbone.predict(inputs, timestep, joined(sides, prompts), { additions }).to('float32');
           });
         return guidedPrediction(predict, guidance, i, totalSteps);
       });

@@ -7,7 +7,7 @@ import { ConfigError } from '../base/errors.js';
 import { type Tensor, tidy } from '../torch/index.js';
 import { alphasCumprodOf } from './betas.js';
 import { type ClipConfig, type NoiseConfig, readClip, type SchedulerFile } from './config.js';
-import { type NoiseSource, predict, type Sampler } from './sampler.js';
+import { alphaBarAt, type NoiseSource, predict, type Sampler, withNoise } from './sampler.js';
 
 export interface DistilledConfig extends NoiseConfig {
   /** How many timesteps the model was distilled with. */
@@ -37,6 +37,7 @@ export function readTCD({ config, values }: SchedulerFile): DistilledConfig {
 
 abstract class DistilledSampler<Config extends DistilledConfig = DistilledConfig> implements Sampler {
   readonly initNoiseSigma = 1;
+  readonly order = 1;
   timesteps: readonly number[] = [];
   protected readonly config: Config;
   protected readonly alphaBars: readonly number[];
@@ -61,6 +62,12 @@ abstract class DistilledSampler<Config extends DistilledConfig = DistilledConfig
       { length: steps },
       (_, i) => (original - Math.floor(i * (original / steps))) * stride - 1,
     );
+  }
+
+  beginAt(): void {}
+
+  addNoiseAt(call: number, latents: Tensor, noise: Tensor): Tensor {
+    return withNoise(alphaBarAt(this.alphaBars, this.timesteps[call] as number, 1), latents, noise);
   }
 
   scaleModelInput(x: Tensor): Tensor {

@@ -9,6 +9,7 @@ import {
   predict,
   type Sampler,
   spacedTimesteps,
+  withNoise,
 } from './sampler.js';
 
 export interface DDIMConfig extends SpacingConfig, ClipConfig {
@@ -28,6 +29,7 @@ export function readDDIM({ config, values }: SchedulerFile): DDIMConfig {
 
 export class DDIMScheduler implements Sampler {
   readonly initNoiseSigma = 1;
+  readonly order = 1;
   timesteps: readonly number[] = [];
   readonly #config: DDIMConfig;
   readonly #eta: number;
@@ -43,6 +45,12 @@ export class DDIMScheduler implements Sampler {
   setTimesteps(steps: number): void {
     assertTrained(steps, this.#config);
     this.timesteps = spacedTimesteps(this.#config.timestep_spacing ?? 'leading', steps, this.#config);
+  }
+
+  beginAt(): void {}
+
+  addNoiseAt(call: number, latents: Tensor, noise: Tensor): Tensor {
+    return withNoise(alphaBarAt(this.#alphaBars, this.timesteps[call] as number, 1), latents, noise);
   }
 
   scaleModelInput(x: Tensor): Tensor {

@@ -21,6 +21,7 @@ import {
   predict,
   type Sampler,
   spacedTimesteps,
+  withNoise,
 } from './sampler.js';
 
 export interface DDPMConfig extends SpacingConfig, ClipConfig {
@@ -43,6 +44,7 @@ export class DDPMScheduler implements Sampler {
   readonly alphasCumprod: Tensor;
   readonly config: DDPMConfig;
   readonly initNoiseSigma = 1;
+  readonly order = 1;
   timesteps: readonly number[] = [];
   readonly #alphaBars: readonly number[];
 
@@ -107,6 +109,12 @@ export class DDPMScheduler implements Sampler {
   setTimesteps(steps: number): void {
     assertTrained(steps, this.config);
     this.timesteps = spacedTimesteps(this.config.timestep_spacing ?? 'leading', steps, this.config);
+  }
+
+  beginAt(): void {}
+
+  addNoiseAt(call: number, latents: Tensor, noise: Tensor): Tensor {
+    return withNoise(alphaBarAt(this.#alphaBars, this.timesteps[call] as number, 1), latents, noise);
   }
 
   scaleModelInput(x: Tensor): Tensor {

@@ -31,7 +31,8 @@ export class DPMSolverSinglestepScheduler extends SolverSampler<DPMSolverConfig>
 
   step(modelOutput: Tensor, _t: number, x: Tensor, noise: NoiseSource): Tensor {
     const i = this.steps++;
-    const order = this.#orders[i] as number;
+    // Begun within a block, it goes on with the steps that it has seen.
+    const order = Math.min(this.#orders[i] as number, i - this.begin + 1);
     if (order === 1) {
       this[Symbol.dispose]();
       this.#start.push(x.clone());

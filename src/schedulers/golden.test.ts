@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { expectAllclose, golden, goldenFolders, readGolden } from '../../test/golden.js';
+import { wavyModel } from '../../test/wavy-model.js';
 import type { Tensor } from '../torch/index.js';
 import { parseSchedulerConfig } from './config.js';
 import { createSampler, samplerClasses } from './create.js';
@@ -132,14 +133,3 @@ describe('samplers follow the options of a config as diffusers', () => {
     }
   });
 });
-
-function wavyModel(input: Tensor, t: number): Tensor {
-  const wave = input
-    .mul(1.7)
-    .add(0.003 * t)
-    .sin();
-  return input
-    .mul(0.35)
-    .add(wave, 0.2)
-    .add(0.05 * Math.cos(t / 200));
-}

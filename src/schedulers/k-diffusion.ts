@@ -15,8 +15,10 @@ export abstract class KDiffusionSampler<Config extends ScheduleConfig = Schedule
   protected readonly trained: readonly number[];
   /** The noise level before each step, and the one after the last. */
   protected sigmas: readonly number[] = [];
-  /** How often the model was called in this walk. */
+  /** The number of the next call. */
   protected calls = 0;
+  /** The number of the first call. */
+  protected begin = 0;
 
   constructor(config: Config) {
     this.config = config;
@@ -38,7 +40,21 @@ export abstract class KDiffusionSampler<Config extends ScheduleConfig = Schedule
     const { timesteps, sigmas } = kDiffusionSchedule(this.config, this.trained, steps);
     this.timesteps = timesteps;
     this.sigmas = [...sigmas, 0];
-    this.calls = 0;
+    this.beginAt(0);
+  }
+
+  get order(): 1 | 2 {
+    return 1;
+  }
+
+  beginAt(call: number): void {
+    this.begin = call;
+    this.calls = call;
+  }
+
+  addNoiseAt(call: number, latents: Tensor, noise: Tensor): Tensor {
+    // In the middle of a step it is the level that the step goes to, as in diffusers.
+    return latents.add(noise, this.sigmas[Math.ceil(call / this.order)]);
   }
 
   /** The noise level of the latents in the next call. */
@@ -60,6 +76,10 @@ export abstract class TwoCallSampler<
   Config extends ScheduleConfig = ScheduleConfig,
 > extends KDiffusionSampler<Config> {
   readonly #logs = this.trained.map(Math.log);
+
+  override get order(): 1 | 2 {
+    return 2;
+  }
 
   override setTimesteps(steps: number): void {
     super.setTimesteps(steps);

@@ -15,7 +15,7 @@ export class LMSDiscreteScheduler extends KDiffusionSampler {
     const call = this.calls++;
     const [from, to] = this.sigmas.slice(call, call + 2) as [number, number];
     this.#slopes.push(tidy(() => slope(this.config, modelOutput, x, from).clone()));
-    const newestFirst = this.sigmas.slice(Math.max(call + 1 - MAX_ORDER, 0), call + 1).reverse();
+    const newestFirst = this.sigmas.slice(Math.max(call + 1 - MAX_ORDER, this.begin), call + 1).reverse();
     // Levels beyond the trained ones are all the same; no polynomial goes through two slopes at one level.
     const same = newestFirst.findIndex((sigma, i) => i > 0 && sigma === newestFirst[i - 1]);
     const nodes = same === -1 ? newestFirst : newestFirst.slice(0, same);

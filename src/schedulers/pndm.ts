@@ -6,7 +6,7 @@ import { type Tensor, tidy } from '../torch/index.js';
 import { alphasCumprodOf } from './betas.js';
 import { readSpacing, type SchedulerFile, type SpacingConfig } from './config.js';
 import { History, weightedSum } from './history.js';
-import { alphaBarAt, assertTrained, type Sampler, spacedTimesteps } from './sampler.js';
+import { alphaBarAt, assertTrained, type Sampler, spacedTimesteps, withNoise } from './sampler.js';
 
 export interface PNDMConfig extends SpacingConfig {
   /** Whether the last step goes to no noise at all, and not to the noise of timestep 0. */
@@ -24,10 +24,13 @@ const WEIGHTS = [[1], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -5
 
 export class PNDMScheduler implements Sampler {
   readonly initNoiseSigma = 1;
+  readonly order = 1;
   timesteps: readonly number[] = [];
   readonly #config: PNDMConfig;
   readonly #alphaBars: readonly number[];
   #stride = 0;
+  /** The number of the first call, and how many are done. */
+  #begin = 0;
   #calls = 0;
   readonly #outputs = new History(4);
   /** The latents at the start, from which the second call steps again. */
@@ -41,7 +44,7 @@ export class PNDMScheduler implements Sampler {
   setTimesteps(steps: number): void {
     assertTrained(steps, this.#config);
     this[Symbol.dispose]();
-    this.#calls = 0;
+    this.beginAt(0);
     this.#stride = Math.floor(this.#config.num_train_timesteps / steps);
     const [first = 0, ...rest] = spacedTimesteps(
       this.#config.timestep_spacing ?? 'leading',
@@ -50,6 +53,16 @@ export class PNDMScheduler implements Sampler {
     );
     // The second is walked twice: first to see the model's output there, then with the mean of both outputs.
     this.timesteps = [first, ...rest.slice(0, 1), ...rest];
+  }
+
+  /** The second call is taken for a repeated one wherever the walk begins, as in diffusers. */
+  beginAt(call: number): void {
+    this.#begin = call;
+    this.#calls = 0;
+  }
+
+  addNoiseAt(call: number, latents: Tensor, noise: Tensor): Tensor {
+    return withNoise(alphaBarAt(this.#alphaBars, this.timesteps[call] as number, 1), latents, noise);
   }
 
   scaleModelInput(x: Tensor): Tensor {
@@ -72,7 +85,7 @@ export class PNDMScheduler implements Sampler {
       const weights = WEIGHTS[this.#outputs.length - 1] as number[];
       next = tidy(() => this.#walk(x, weightedSum(this.#outputs.all(), weights), t, t - this.#stride));
     }
-    if (call === this.timesteps.length - 1) this[Symbol.dispose]();
+    if (call === this.timesteps.length - 1 - this.#begin) this[Symbol.dispose]();
     return next;
   }
 

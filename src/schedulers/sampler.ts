@@ -5,7 +5,7 @@
 
 import { ConfigError } from '../base/errors.js';
 import { roundHalfToEven } from '../base/round.js';
-import type { Tensor } from '../torch/index.js';
+import { type Tensor, tidy } from '../torch/index.js';
 import type { NoiseConfig, SpacingConfig, TimestepSpacing } from './config.js';
 
 /** Gives standard normal noise of the latents' shape. Called only at the steps that add noise. */
@@ -28,6 +28,15 @@ export interface Sampler extends Disposable {
    * @throws ConfigError where the model was not trained on so many timesteps
    */
   setTimesteps(steps: number): void;
+  /** How often the model is called for a step; the last step of a method of order 2 has one call. */
+  readonly order: 1 | 2;
+  /**
+   * Begins the walk at the call with this number, the first of a step, instead of at 0, as image-to-image does. `timesteps`
+   * stays whole. Of earlier calls nothing is known: methods of several steps begin with lower orders.
+   */
+  beginAt(call: number): void;
+  /** Returns latents of an image with as much noise as the latents have at the call with this number. */
+  addNoiseAt(call: number, latents: Tensor, noise: Tensor): Tensor;
   /** What the model takes for the latents x [batch, channels, h, w] at timestep t. */
   scaleModelInput(x: Tensor, t: number): Tensor;
   /** The latents after the step from timestep t; `modelOutput` is what the model made of the scaled x. */
@@ -70,6 +79,11 @@ export function linspace(start: number, end: number, n: number, i: number): numb
 /** Returns ᾱ at a timestep: beyond the last trained one it stays, and where all steps are done it is `last`. */
 export function alphaBarAt(alphaBars: readonly number[], t: number, last: number): number {
   return t < 0 ? last : (alphaBars[Math.min(t, alphaBars.length - 1)] as number);
+}
+
+/** Returns √ᾱ·latents + √(1−ᾱ)·noise. */
+export function withNoise(alphaBar: number, latents: Tensor, noise: Tensor): Tensor {
+  return tidy(() => latents.mul(Math.sqrt(alphaBar)).add(noise, Math.sqrt(1 - alphaBar)));
 }
 
 /** What a model's output says of the latents x = √ᾱ·x0 + √(1−ᾱ)·epsilon. */

@@ -2,7 +2,7 @@
  * @file What DPM-Solver++, DEIS and UniPC share: they walk on x = alpha·x0 + sigma·epsilon, in steps that are exact for
  * the linear part of the probability flow (Lu et al., arXiv 2206.00927, section 3).
  */
-import type { Tensor } from '../torch/index.js';
+import { type Tensor, tidy } from '../torch/index.js';
 import type { NoiseConfig, SchedulerFile } from './config.js';
 import { assertTrained, type NoiseSource, type Sampler } from './sampler.js';
 import { readSchedule, type ScheduleConfig, solverSchedule } from './schedule.js';
@@ -58,8 +58,10 @@ export abstract class SolverSampler<Config extends SolverConfig = SolverConfig> 
   protected readonly config: Config;
   /** The noise level before each step, and the one after the last. */
   protected levels: readonly Level[] = [];
-  /** How many steps are done. */
+  /** The number of the next step. */
   protected steps = 0;
+  /** The number of the first one. */
+  protected begin = 0;
   readonly #trained: readonly number[];
 
   constructor(config: Config) {
@@ -73,7 +75,19 @@ export abstract class SolverSampler<Config extends SolverConfig = SolverConfig> 
     const { timesteps, sigmas } = solverSchedule(this.config, this.#trained, steps);
     this.timesteps = timesteps;
     this.levels = [...sigmas, this.lastSigma(sigmas, this.#trained)].map(levelOf);
-    this.steps = 0;
+    this.beginAt(0);
+  }
+
+  readonly order = 1;
+
+  beginAt(step: number): void {
+    this.begin = step;
+    this.steps = step;
+  }
+
+  addNoiseAt(step: number, latents: Tensor, noise: Tensor): Tensor {
+    const { alpha, sigma } = this.levels[step] as Level;
+    return tidy(() => latents.mul(alpha).add(noise, sigma));
   }
 
   /** The level that the last step goes to. */
@@ -89,7 +103,7 @@ export abstract class SolverSampler<Config extends SolverConfig = SolverConfig> 
   }
 
   #differ(i: number, j: number): boolean {
-    return j >= 0 && this.levels[i]?.lambda !== this.levels[j]?.lambda;
+    return j >= this.begin && this.levels[i]?.lambda !== this.levels[j]?.lambda;
   }
 
   scaleModelInput(x: Tensor): Tensor {

@@ -41,7 +41,7 @@ export class UniPCMultistepScheduler extends SolverSampler<UniPCMultistepConfig>
     const { solver_order = 2, lower_order_final = true } = this.config;
     const left = this.timesteps.length - i;
     const prediction = tidy(() => predictX0(this.config, modelOutput, x, this.levels[i] as Level));
-    const corrected = i === 0 ? x.clone() : tidy(() => this.#walk(i - 1, this.#order, prediction));
+    const corrected = i === this.begin ? x.clone() : tidy(() => this.#walk(i - 1, this.#order, prediction));
     this.#predictions.push(prediction);
     this.#start.push(corrected);
     const order = lower_order_final ? Math.min(solver_order, left) : solver_order;

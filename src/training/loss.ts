@@ -41,7 +41,7 @@ export function trainingLoss(
   const noisy = objective.noisy(latents, noise, timesteps).to(dtype);
   const imageTokens = adapter.call(imageFeatures).to(dtype);
   const additions = [adapter.addition(imageTokens)];
-  const prediction = backbone.predict(noisy, timesteps, conditioning, additions).to('float32');
+  const prediction = backbone.predict(noisy, timesteps, conditioning, { additions }).to('float32');
   const target = objective.target(latents, noise, timesteps);
   const perRow = mseLossPerRow(prediction, target);
   const loss =

@@ -168,7 +168,8 @@ export function loadImageEncoder(folder: string, options: LoadOptions = {}): CLI
 
 type AnyModel = Module<never[], unknown>;
 
-function loadFolder<M extends AnyModel>(
+/** Loads a model from a folder with weights of these names. */
+export function loadFolder<M extends AnyModel>(
   model: M,
   folder: string,
   names: WeightNames,
@@ -216,7 +217,8 @@ function loadPart<M extends AnyModel>(
   return fill(model, adapted, file.path, [], options);
 }
 
-function fill<M extends AnyModel>(
+/** Gives a model its weights, and reports the file that they are from. */
+export function fill<M extends AnyModel>(
   model: M,
   { tensors, unused }: ReturnType<Adapt>,
   file: string,

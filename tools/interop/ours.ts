@@ -131,7 +131,7 @@ export function writeForComfyUI(work: string, { family, kind: name }: Case): voi
       ['noisy', noisy],
       ['timestep', timestep],
       ...recordOf(conditioning),
-      ['prediction', backbone.predict(noisy, timestep, conditioning, [addition])],
+      ['prediction', backbone.predict(noisy, timestep, conditioning, { additions: [addition] })],
       ['without', backbone.predict(noisy, timestep, conditioning)],
     ] as [string, Tensor][]);
     writeSafetensors(join(folder, name, 'ours.safetensors'), contiguous(written));

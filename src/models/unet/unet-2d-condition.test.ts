@@ -19,8 +19,9 @@ import {
   tidy,
 } from '../../torch/index.js';
 import { loadUNet } from '../../weights/load.js';
-import { type AddedCondition, UNet2DConditionModel } from './unet-2d-condition.js';
+import { UNet2DConditionModel } from './unet-2d-condition.js';
 import { parseUNetConfig } from './unet-config.js';
+import type { AddedCondition } from './unet-encoder.js';
 
 const build = (json: object) => new UNet2DConditionModel(parseUNetConfig(json, 'config.json'));
 

@@ -63,25 +63,32 @@ export class DownBlock2D extends Module<[x: Tensor, context: BlockContext], Tens
   }
 }
 
-/** ResNet block, transformer, ResNet block at the lowest resolution: [batch, channels, h, w] → the same shape. */
+/**
+ * ResNet block, transformer, ResNet block at the lowest resolution: [batch, channels, h, w] → the same shape. Without a
+ * transformer it is upstream's UNetMidBlock2D of the small ControlNets, which is one ResNet block.
+ */
 export class UNetMidBlock2DCrossAttn extends Module<[x: Tensor, context: BlockContext]> {
-  readonly attentions: readonly [Transformer2DModel];
-  readonly resnets: readonly [ResnetBlock2D, ResnetBlock2D];
+  readonly attentions: readonly Transformer2DModel[];
+  readonly resnets: readonly ResnetBlock2D[];
 
   constructor(
     channels: number,
     norm: { timeDim: number; groups: number; eps: number },
-    transformer: TransformerConfig,
+    transformer: TransformerConfig | null,
   ) {
     super();
-    const resnet = () => new ResnetBlock2D({ inChannels: channels, outChannels: channels, ...norm });
-    this.attentions = [new Transformer2DModel(channels, transformer)];
-    this.resnets = [resnet(), resnet()];
+    this.attentions = transformers(1, channels, transformer);
+    this.resnets = Array.from(
+      { length: this.attentions.length + 1 },
+      () => new ResnetBlock2D({ inChannels: channels, outChannels: channels, ...norm }),
+    );
   }
 
   protected forward(x: Tensor, context: BlockContext): Tensor {
-    const hidden = layer(this.resnets[0], this.attentions[0], context, [x]);
-    return layer(this.resnets[1], undefined, context, [hidden]);
+    return this.resnets.reduce(
+      (hidden, resnet, i) => layer(resnet, this.attentions[i], context, [hidden]),
+      x,
+    );
   }
 }
 

@@ -15,6 +15,7 @@ export interface UNet2DConditionConfig {
   downHasAttention: readonly boolean[];
   /** In the order of the up blocks: from the lowest resolution to the highest. */
   upHasAttention: readonly boolean[];
+  midHasAttention: boolean;
   layersPerBlock: readonly number[];
   transformerLayersPerBlock: readonly number[];
   heads: readonly number[];
@@ -79,6 +80,7 @@ export function parseUNetConfig(json: unknown, where: string): UNet2DConditionCo
     blockOutChannels,
     downHasAttention: down.map((type) => type === 'CrossAttnDownBlock2D'),
     upHasAttention: up.map((type) => type === 'CrossAttnUpBlock2D'),
+    midHasAttention: true,
     layersPerBlock: reader.countPerBlock('layers_per_block', 2, blocks, MAX_LAYERS),
     transformerLayersPerBlock: reader.countPerBlock('transformer_layers_per_block', 1, blocks, MAX_LAYERS),
     heads,
