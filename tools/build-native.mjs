@@ -88,7 +88,7 @@ export function progressLine(stream, prefix) {
   let last = Number.NEGATIVE_INFINITY;
   return ({ done, total, libtorch }) => {
     const version = libtorch.version.split('.').slice(0, 2).join('.');
-    const cuda = libtorch.cuda ? ' with CUDA' : '';
+    const cuda = libtorch.ncclInclude ? ' with CUDA and NCCL' : libtorch.cuda ? ' with CUDA' : '';
     const line = `${prefix}building the native addon for LibTorch ${version}${cuda} (about a minute) ${done}/${total}`;
     if (stream.isTTY) stream.write(`\r${line}${done === total ? '\n' : ' …'}`);
     else if (done === 0 || done === total || Date.now() - last > 10_000) {
@@ -149,6 +149,7 @@ function makePlan(libtorch) {
     libtorch.include,
     join(libtorch.include, 'torch/csrc/api/include'),
     ...(libtorch.cudaInclude ? [libtorch.cudaInclude] : []),
+    ...(libtorch.ncclInclude ? [libtorch.ncclInclude] : []),
   ]);
   const flags = [
     `-std=c++${libtorch.cxxStandard}`,
@@ -167,12 +168,16 @@ function makePlan(libtorch) {
     ...threads,
     ...sanitize,
     ...(libtorch.cudaInclude ? ['-DIP_ADAPTER_CUDA'] : []),
+    ...(libtorch.gloo ? ['-DUSE_C10D_GLOO'] : []),
+    ...(libtorch.ncclInclude ? ['-DUSE_C10D_NCCL'] : []),
     // System headers, so that their warnings are not shown.
     ...libtorchIncludes.map((folder) => `-isystem${folder}`),
   ];
   // The result does not depend on where this package is installed, so these paths are not in the hash.
   const local = [
     `-I${NATIVE}`,
+    // LibTorch contains Gloo, but not its headers.
+    `-isystem${join(NATIVE, 'c10d-gloo')}`,
     `-isystem${addonApi.folder}`,
     `-isystem${join(apiHeaders.folder, 'include')}`,
   ];

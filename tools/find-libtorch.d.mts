@@ -10,6 +10,10 @@ export interface LibTorch {
   cuda: boolean;
   /** The folder of CUDA's own headers; null where there is none. */
   cudaInclude: string | null;
+  /** Whether it can connect processes over CPUs (Gloo). */
+  gloo: boolean;
+  /** The folder of NCCL's header, which connects processes over GPUs; null where there is none. */
+  ncclInclude: string | null;
   cxx11Abi: boolean;
   cxxStandard: number;
 }

@@ -19,6 +19,8 @@ export const TRIPLET = `${{ x64: 'x86_64', arm64: 'aarch64' }[process.arch] ?? p
  * @property {string} version the version in its `version.h`
  * @property {boolean} cuda whether it has `libtorch_cuda`
  * @property {string | null} cudaInclude folder of CUDA's headers, needed for CUDA graphs; null if there is none
+ * @property {boolean} gloo whether its headers have c10d's process group over Gloo; false on macOS, where it was never tried
+ * @property {string | null} ncclInclude folder of `nccl.h`, needed for process groups over GPUs; null if there is none
  * @property {boolean} cxx11Abi whether it uses the C++11 ABI of std::string (pip wheels before 2.6 do not)
  * @property {number} cxxStandard the C++ standard that its headers require, at least 17
  */
@@ -105,13 +107,18 @@ function inspect(prefix, place, env) {
     return `${prefix} has version ${version}, older than ${OLDEST.join('.')}`;
   }
   const cuda = existsSync(join(lib, `libtorch_cuda.${SUFFIX}`));
+  const cudaInclude = cuda ? cudaHeaders(prefix, env) : null;
+  const gloo =
+    SUFFIX === 'so' && existsSync(join(include, 'torch/csrc/distributed/c10d/ProcessGroupGloo.hpp'));
   return {
     source: `${place} (${prefix})`,
     include,
     lib: realpathSync(lib),
     version,
     cuda,
-    cudaInclude: cuda ? cudaHeaders(prefix, env) : null,
+    cudaInclude,
+    gloo,
+    ncclInclude: gloo && cudaInclude !== null ? ncclHeaders(prefix, cudaInclude) : null,
     cxx11Abi: hasCxx11Abi(lib),
     cxxStandard: cxxStandard(include),
   };
@@ -130,6 +137,12 @@ function cudaHeaders(prefix, env) {
         ['cuda_runtime.h', 'crt/host_config.h'].every((file) => existsSync(join(folder, file))),
       ) ?? null
   );
+}
+
+/** Returns the folder of NCCL's header: beside CUDA's, that of pip's package beside torch, or the system's. */
+function ncclHeaders(prefix, cudaInclude) {
+  const folders = [cudaInclude, join(prefix, '..', 'nvidia/nccl/include'), '/usr/include'];
+  return folders.find((folder) => existsSync(join(folder, 'nccl.h'))) ?? null;
 }
 
 /** Returns the version in the headers. The file's place depends on the version. */

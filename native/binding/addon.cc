@@ -62,6 +62,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exportResample(env, exports);
   exportReadLater(env, exports);
   exportCuda(env, exports);
+  exportProcessGroup(env, exports);
   return exports;
 }
 

@@ -132,6 +132,7 @@ void exportMemory(Napi::Env env, Napi::Object exports);
 void exportResample(Napi::Env env, Napi::Object exports);
 void exportReadLater(Napi::Env env, Napi::Object exports);
 void exportCuda(Napi::Env env, Napi::Object exports);
+void exportProcessGroup(Napi::Env env, Napi::Object exports);
 
 // cuda/cuda.cc: returns the bytes of tensors on the current GPU; 0 if the addon was built without CUDA's headers.
 int64_t gpuAllocatedBytes();

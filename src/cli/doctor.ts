@@ -136,9 +136,11 @@ async function addon(isBuilt: boolean, hasCuda: boolean): Promise<Finding[]> {
     const { cudaDevices, torchVersion } = await import('../torch/index.js');
     const version = torchVersion();
     const devices = cudaDevices();
+    const addon = (await import('../torch/native.js')).native();
     return [
       { name: 'addon', found: `${locateAddon().path}, runs with LibTorch ${version}`, state: 'ok' },
-      cuda(hasCuda, devices, (await import('../torch/native.js')).native().cuda !== null),
+      cuda(hasCuda, devices, addon.cuda !== null),
+      processes(addon.distributed, devices),
     ];
   } catch (error) {
     return [
@@ -171,6 +173,25 @@ function cuda(hasCuda: boolean, devices: number, hasGraphs: boolean): Finding {
     found: `${devices} GPU${devices === 1 ? '' : 's'}; --cuda-graphs needs CUDA's headers, which are missing`,
     state: 'warning',
     fix: 'python3 -m pip install nvidia-cuda-runtime nvidia-cuda-crt && ip-adapter build --force',
+  };
+}
+
+/** @param distributed what the addon has of c10d; null without Gloo */
+function processes(distributed: { hasNCCL: boolean } | null, devices: number): Finding {
+  const name = 'several processes';
+  if (distributed === null)
+    return {
+      name,
+      found: 'not possible: this LibTorch has no c10d with Gloo',
+      state: devices > 1 ? 'warning' : 'ok',
+    };
+  if (distributed.hasNCCL) return { name, found: 'by Gloo on CPUs, by NCCL on GPUs', state: 'ok' };
+  if (devices < 2) return { name, found: 'by Gloo', state: 'ok' };
+  return {
+    name,
+    found: `by Gloo, which is slow between ${devices} GPUs; NCCL's header is missing`,
+    state: 'warning',
+    fix: 'python3 -m pip install nvidia-nccl-cu13 && ip-adapter build --force   # cu12 for a LibTorch of CUDA 12',
   };
 }
 

@@ -24,6 +24,8 @@ interface Native {
   tuneCuda(allowTF32: boolean): { matmulTF32: boolean; convolutionTF32: boolean };
   /** Null where the addon was built without CUDA's headers. */
   cuda: NativeCuda | null;
+  /** Null where LibTorch has no c10d with Gloo. */
+  distributed: NativeDistributed | null;
   findOperator(name: string, overload: string): [index: number, schema: string] | null;
   call(index: number, ...args: unknown[]): unknown;
   shape(handle: RawHandle): number[];
@@ -62,6 +64,46 @@ interface Native {
 /** A copy to the host that may not be finished yet. */
 export interface PendingRead {
   readonly __brand: 'PendingRead';
+}
+
+/** A store of keys that processes share. */
+export interface NativeStore {
+  readonly __brand: 'NativeStore';
+}
+
+/** Processes that are connected by a backend. */
+export interface NativeGroup {
+  readonly __brand: 'NativeGroup';
+}
+
+interface RankOptions {
+  rank: number;
+  worldSize: number;
+  /** In ms. */
+  timeout: number;
+}
+
+export interface NativeDistributed {
+  hasNCCL: boolean;
+  openStore(
+    options: RankOptions & {
+      file: string;
+      host: string;
+      port: number;
+      isServer: boolean;
+      prefix: string;
+      self: string;
+    },
+  ): Promise<[store: NativeStore, members: string[]]>;
+  storeSet(store: NativeStore, key: string, text: string): Promise<void>;
+  storeFind(store: NativeStore, key: string): Promise<string | null>;
+  createGroup(
+    store: NativeStore,
+    options: RankOptions & { backend: string; address: string; interface: string },
+  ): Promise<NativeGroup>;
+  allReduce(group: NativeGroup, handle: RawHandle, operation: 'sum' | 'max'): Promise<void>;
+  broadcast(group: NativeGroup, handle: RawHandle, root: number): Promise<void>;
+  allGather(group: NativeGroup, handle: RawHandle): Promise<RawHandle[]>;
 }
 
 interface NativeCuda {

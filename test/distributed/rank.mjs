@@ -1,0 +1,71 @@
+/** @file One of several processes of a test: joins the others, does what its argument says, and prints the result as JSON. */
+import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { joinProcessGroup } from '../../dist/distributed/join.js';
+import { setNumThreads, Tensor, tensor } from '../../dist/torch/index.js';
+
+setNumThreads(1);
+const seconds = () => performance.now() / 1000;
+
+const scenarios = {
+  /** Every collective once. */
+  async collectives(group) {
+    const { rank } = group;
+    const sum = tensor([rank, 0.1 * rank, 1], [3]);
+    await group.allReduce(sum);
+    const fromMain = tensor([rank + 7], [1]);
+    await group.broadcast(fromMain);
+    const texts = await group.gatherJson('x'.repeat(rank * 1000));
+    return {
+      sum: sum.toNumbers(),
+      fromMain: fromMain.toNumbers(),
+      largest: await group.agree([rank, -rank]),
+      lengths: texts.map(({ length }) => length),
+      together: await group.together(() => sleep(rank * 100).then(() => rank)),
+      hosts: group.members.length,
+    };
+  },
+  /** How often a timer fires during a large reduction. */
+  async timer(group) {
+    const large = tensor(new Float32Array(2e7), [2e7]);
+    let ticks = 0;
+    const timer = setInterval(() => ticks++, 1);
+    const start = seconds();
+    await group.allReduce(large);
+    clearInterval(timer);
+    return { ticks, ms: 1000 * (seconds() - start) };
+  },
+  async differ(group) {
+    await group.assertSame({ seed: group.rank === 2 ? 1 : 0, rows: 5 });
+  },
+  /** Rank 1 fails in work that all do together. */
+  async failTogether(group) {
+    await group.together(async () => {
+      if (group.rank === 1) throw new Error('the image 7.png is damaged');
+      await sleep(60_000);
+    });
+  },
+  /** Reductions without end: for kills and hangs. */
+  async loop(group) {
+    const values = new Tensor(tensor(new Float32Array(1e5), [1e5]).handle);
+    process.stderr.write(`ready ${group.rank}\n`);
+    for (;;) {
+      await group.allReduce(values);
+      await sleep(10);
+    }
+  },
+};
+
+try {
+  const [scenario, timeout = '20'] = process.argv.slice(2);
+  const group = await joinProcessGroup({
+    timeoutSeconds: Number(timeout),
+    onMessage: (text) => process.stderr.write(`${text}\n`),
+  });
+  const result = await scenarios[scenario](group);
+  process.stdout.write(`${JSON.stringify(result ?? null)}\n`);
+  process.exit(0);
+} catch (error) {
+  process.stderr.write(`${error.name}: ${error.message}\n`);
+  process.exit(1);
+}
