@@ -10,14 +10,16 @@ import { type BadRow, listed } from '../base/listing.js';
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import { ImageError, useImage } from '../images/image.js';
 import { mirror } from '../images/mirror.js';
-import { type PixelTable, writePlanar } from '../images/pixels.js';
-import { TRAIN_PIXELS, trainCropAsync } from '../images/train-transform.js';
+import { trainCropAsync } from '../images/train-transform.js';
 import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import { maxBadRows } from './bad-rows.js';
+import { cutBatches, type Share, shareOf } from './batch-plan.js';
 import { bucketedOrder, countBatches } from './buckets.js';
 import type { Rows } from './dataset.js';
-import { captionFor, type Drop, dropFor, flipFor, shuffledIndices } from './sampling.js';
+import { assemble, type Example, type Examples, type Input, type Sample } from './examples.js';
+import { readAhead } from './read-ahead.js';
+import { captionFor, dropFor, flipFor, shuffledIndices } from './sampling.js';
 
 export interface DataLoaderOptions {
   readonly rows: Rows;
@@ -29,9 +31,14 @@ export interface DataLoaderOptions {
   readonly buckets?: readonly Size[] | undefined;
   /** Whether half of the rows are mirrored in each epoch, both images of a row together. Default: false. */
   readonly randomFlip?: boolean;
-  /** Rows in a batch, 1 or more. */
+  /** Rows in a global batch, of all processes together, 1 or more. */
   readonly batchSize: number;
-  /** The number of batches to read ahead, 1 or more. `prefetch × batchSize` images are in memory besides the current batch. */
+  /** The part of each global batch to read. Default: all of it. */
+  readonly share?: Share | undefined;
+  /**
+   * The number of batches to read ahead, 1 or more. This process's rows of as many full batches are in memory besides the
+   * current batch.
+   */
   readonly prefetch: number;
   /** Decides the order, the drops, the captions and the mirroring of every epoch. */
   readonly seed: number;
@@ -39,63 +46,32 @@ export interface DataLoaderOptions {
   readonly inputs?: readonly Input[];
 }
 
-/** The inputs of the encoders: the image for the VAE, the prompt image for CLIP, the caption. */
-export type Input = 'pixelValues' | 'clipPixelValues' | 'inputIds';
 const ALL_INPUTS: readonly Input[] = ['pixelValues', 'clipPixelValues', 'inputIds'];
 
-/** Values in row-major order and their shape, the arguments of `tensor(data, shape)`. */
-interface Values<T> {
-  readonly data: T;
-  readonly shape: readonly number[];
-}
-
-/** b rows of the dataset. Inputs that were not requested are null. */
-export interface Examples {
-  /** [b, 3, height, width], in [-1, 1], of the resolution or the size of the rows' bucket. */
-  readonly pixelValues: Values<Float32Array> | null;
-  /** [b, 3, c, c], normalised as for CLIP; zeros where the image is dropped. */
-  readonly clipPixelValues: Values<Float32Array> | null;
-  /** [b, …tokenizer.shape], for one text encoder [b, 77]; the tokens of the empty caption where the text is dropped. */
-  readonly inputIds: Values<BigInt64Array> | null;
-  /** The conditions that each row of the batch drops. */
-  readonly drops: readonly Drop[];
-  /** Indices into the dataset, by row of the batch. */
-  readonly rows: readonly number[];
-  /** The caption of each row of the batch; empty where the text is dropped. */
-  readonly captions: readonly string[];
-  /** Whether each row's images are mirrored. */
-  readonly flips: readonly boolean[];
-}
-
-/** One use of a row of the dataset. */
-export interface Sample {
-  /** Index into the dataset. */
-  readonly row: number;
-  readonly drop: Drop;
-  /** Empty where the text is dropped. */
-  readonly caption: string;
-  /** Whether the images are mirrored. */
-  readonly flip: boolean;
-}
-
-/** A batch of b rows. b is below the batch size only in the last batch of an epoch or of a bucket. */
+/**
+ * The rows of a global batch that this process reads, without those whose image cannot be read: possibly none.
+ * Tensors of no rows have shapes such as [0, 3, height, width].
+ */
 export interface Batch extends Examples {
   readonly epoch: number;
   /** The position after this batch: `batches(epoch, nextPosition)` yields the following batches. */
   readonly nextPosition: number;
+  /**
+   * The number of rows of the global batch, readable or not. It is below the batch size only in the last batch of an epoch
+   * or of a bucket.
+   */
+  readonly planned: number;
+  /** The index of each row in the global batch, ascending, 0 … planned - 1. What is drawn for a row is drawn by this index. */
+  readonly places: readonly number[];
+  /** The size of the training images. */
+  readonly size: Size;
 }
 
-/** A row with its images cropped for each model. A crop is null if it is dropped or was not requested. */
-interface Example extends Sample {
-  readonly crop: RgbImage | null;
-  readonly clipCrop: RgbImage | null;
-}
-
-/** An ordered list of samples, and the inputs to read. */
-interface Pass {
-  readonly length: number;
-  readonly sampleAt: (position: number) => Sample;
-  readonly inputs: readonly Input[];
+/** This process's samples of a batch. */
+interface PlannedBatch {
+  readonly samples: readonly Sample[];
+  /** The size of the batch's training images. */
+  readonly size: Size;
 }
 
 export class DataLoader {
@@ -109,40 +85,38 @@ export class DataLoader {
     this.#square = { width: options.resolution, height: options.resolution };
   }
 
-  /** The number of batches in an epoch without bad rows. */
+  /** The number of global batches in an epoch, including those without a readable row. */
   get batchesPerEpoch(): number {
     const { rows, buckets, batchSize } = this.#options;
     return buckets === undefined ? Math.ceil(rows.length / batchSize) : countBatches(buckets, batchSize);
   }
 
   /**
-   * Yields the batches of one epoch from `position` on, in the epoch's shuffled order. A row that cannot be read is
-   * skipped, and the next row of the same bucket takes its place.
+   * Yields this process's part of every global batch of one epoch from `position` on, in the epoch's shuffled order. A row
+   * that cannot be read makes its batch smaller. A batch may be empty, because other processes read its rows or because none
+   * can be read.
    * Leaving the loop early (`break`, `return()`) waits for the images in flight.
-   * @param position the number of rows in the epoch's order to skip: 0, or the `nextPosition` of a batch
-   * @throws DatasetError if too many rows are bad, or all rows of an epoch
+   * @param position the number of rows in the epoch's order to skip: 0, or the `nextPosition` of a batch. At another
+   * position, as older versions saved, a batch starts, too
+   * @throws DatasetError if too many rows are bad, or all of them
    */
   async *batches(epoch: number, position = 0): AsyncGenerator<Batch, void, void> {
-    const { rows, buckets, batchSize, seed, inputs = ALL_INPUTS } = this.#options;
-    const order =
-      buckets === undefined
-        ? shuffledIndices(seed, epoch, rows.length)
-        : bucketedOrder(seed, epoch, buckets, batchSize);
-    const sampleAt = (position: number) => this.#sample(epoch, order[position]!);
-    let anyReadable = false;
-    for await (const batch of this.#pass({ length: rows.length, sampleAt, inputs }, position)) {
-      anyReadable = true;
-      yield { ...batch, epoch };
+    const { inputs = ALL_INPUTS } = this.#options;
+    for await (const { planned, loaded } of this.#pass(this.#plan(epoch, position), inputs)) {
+      const { first, count, nextPosition, size } = planned;
+      const places = loaded.flatMap((example, i) => (example === null ? [] : [first + i]));
+      const examples = assemble(loaded, size, inputs, this.#options);
+      yield { ...examples, epoch, nextPosition, planned: count, places, size };
     }
-    if (position === 0 && !anyReadable) throw this.#tooManyBad('none can be read');
   }
 
   /**
-   * Yields samples in batches, in their order; with buckets, one bucket after another.
+   * Yields samples in batches, in their order; with buckets, one bucket after another. It reads all of them, whatever the
+   * share of this process.
    * @param inputs the inputs that the batches contain
-   * @throws DatasetError if too many rows are bad
+   * @throws DatasetError if too many rows are bad, or all of them
    */
-  read(samples: readonly Sample[], inputs: readonly Input[]): AsyncGenerator<Examples, void, void> {
+  async *read(samples: readonly Sample[], inputs: readonly Input[]): AsyncGenerator<Examples, void, void> {
     const bySize = new Map<Size, Sample[]>();
     for (const sample of samples) {
       const size = this.#sizeOf(sample.row);
@@ -150,8 +124,49 @@ export class DataLoader {
       alike.push(sample);
       bySize.set(size, alike);
     }
-    const ordered = [...bySize.values()].flat();
-    return this.#pass({ length: ordered.length, sampleAt: (i) => ordered[i]!, inputs }, 0);
+    const { batchSize } = this.#options;
+    const plan = [...bySize].flatMap(([size, alike]) =>
+      Array.from(
+        cutBatches(alike, () => size, batchSize),
+        (samples) => ({ samples, size }),
+      ),
+    );
+    for await (const { planned, loaded } of this.#pass(plan, inputs))
+      if (loaded.some((example) => example !== null))
+        yield assemble(loaded, planned.size, inputs, this.#options);
+  }
+
+  /**
+   * Records rows that cannot be read, such as those that other processes found.
+   * @throws DatasetError if too many rows are bad, or all of them
+   */
+  addBadRows(badRows: Iterable<readonly [row: number, bad: BadRow]>): void {
+    for (const [row, bad] of badRows) this.badRows.set(row, bad);
+    const { length } = this.#options.rows;
+    const limit = maxBadRows(length);
+    if (this.badRows.size > limit) throw this.#tooManyBad(`at most ${limit} are skipped`);
+    if (this.badRows.size === length) throw this.#tooManyBad('none can be read');
+  }
+
+  /** Yields this process's part of the global batches of an epoch. */
+  *#plan(
+    epoch: number,
+    position: number,
+  ): Generator<PlannedBatch & { first: number; count: number; nextPosition: number }> {
+    const { rows, buckets, batchSize, seed, share = { rank: 0, worldSize: 1 } } = this.#options;
+    const order =
+      buckets === undefined
+        ? shuffledIndices(seed, epoch, rows.length)
+        : bucketedOrder(seed, epoch, buckets, batchSize);
+    const sizeOf = (row: number): Size => this.#sizeOf(row);
+    let nextPosition = position;
+    for (const batch of cutBatches(order.subarray(position), sizeOf, batchSize)) {
+      const count = batch.length;
+      nextPosition += count;
+      const [first, end] = shareOf(count, share);
+      const samples = batch.slice(first, end).map((row) => this.#sample(epoch, row));
+      yield { samples, size: sizeOf(batch[0]!), first, count, nextPosition };
+    }
   }
 
   /** Returns the size of a row's training image: the same object for rows that can share a batch. */
@@ -167,37 +182,24 @@ export class DataLoader {
     return { row, drop, caption, flip: randomFlip && flipFor(seed, epoch, row) };
   }
 
-  async *#pass(pass: Pass, position: number): AsyncGenerator<Omit<Batch, 'epoch'>, void, void> {
-    const { batchSize, prefetch } = this.#options;
-    const inFlight: Promise<Example | ImageError | null>[] = [];
-    let started = position;
-    const startMore = () => {
-      while (inFlight.length < prefetch * batchSize && started < pass.length) {
-        const example = this.#load(pass.sampleAt(started++), pass.inputs);
-        // The error is handled when the row's turn comes. Without this handler Node would end the process before.
-        example.catch(() => {});
-        inFlight.push(example);
+  /** Reads the planned batches ahead. Yields them with their rows, and null for each row that cannot be read. */
+  async *#pass<Planned extends PlannedBatch>(
+    plan: Iterable<Planned>,
+    inputs: readonly Input[],
+  ): AsyncGenerator<{ planned: Planned; loaded: (Example | null)[] }, void, void> {
+    const { batchSize, prefetch, share } = this.#options;
+    const rowsPerBatch = Math.ceil(batchSize / (share?.worldSize ?? 1));
+    const load = (sample: Sample, { size }: Planned) => this.#load(sample, size, inputs);
+    const limits = { samples: prefetch * rowsPerBatch, batches: prefetch };
+    for await (const { planned, loaded } of readAhead(plan, load, limits)) {
+      const examples: (Example | null)[] = [];
+      for (const [i, example] of loaded.entries()) {
+        const isBad = example instanceof ImageError;
+        if (isBad)
+          this.addBadRows([[planned.samples[i]!.row, { file: example.image, reason: example.reason }]]);
+        examples.push(isBad ? null : example);
       }
-    };
-
-    let examples: Example[] = [];
-    try {
-      for (let next = position; next < pass.length; next++) {
-        startMore();
-        const example = await inFlight.shift()!;
-        const { row } = pass.sampleAt(next);
-        if (example instanceof ImageError) this.#recordBad(row, example);
-        else if (example !== null) examples.push(example);
-        const isLast =
-          next === pass.length - 1 || this.#sizeOf(pass.sampleAt(next + 1).row) !== this.#sizeOf(row);
-        if (examples.length === batchSize || (isLast && examples.length > 0)) {
-          startMore();
-          yield { ...this.#assemble(examples, pass.inputs), nextPosition: next + 1 };
-          examples = [];
-        }
-      }
-    } finally {
-      await Promise.allSettled(inFlight);
+      yield { planned, loaded: examples };
     }
   }
 
@@ -205,11 +207,11 @@ export class DataLoader {
    * Reads and crops the images of one row that an input needs. Returns null for a row that is known to be bad.
    * A dropped image is read as well, so that it does not depend on the epoch whether a row is bad.
    */
-  async #load(sample: Sample, inputs: readonly Input[]): Promise<Example | ImageError | null> {
+  async #load(sample: Sample, size: Size, inputs: readonly Input[]): Promise<Example | ImageError | null> {
     if (this.badRows.has(sample.row)) return null;
     const { rows, imageProcessor } = this.#options;
     const { image, promptImage } = rows.at(sample.row)!;
-    const target = (decoded: RgbImage) => trainCropAsync(decoded, this.#sizeOf(sample.row));
+    const target = (decoded: RgbImage) => trainCropAsync(decoded, size);
     const prompt = async (decoded: RgbImage) =>
       sample.drop.dropImage ? null : imageProcessor.cropAsync(decoded);
     const [wantsTarget, wantsPrompt] = [inputs.includes('pixelValues'), inputs.includes('clipPixelValues')];
@@ -233,12 +235,6 @@ export class DataLoader {
     }
   }
 
-  #recordBad(row: number, { image, reason }: ImageError): void {
-    this.badRows.set(row, { file: image, reason });
-    const limit = maxBadRows(this.#options.rows.length);
-    if (this.badRows.size > limit) throw this.#tooManyBad(`at most ${limit} are skipped`);
-  }
-
   #tooManyBad(limit: string): DatasetError {
     const lines = [...this.badRows].map(([row, bad]) => `row ${row}: ${bad.file}: ${bad.reason}`);
     return new DatasetError(
@@ -247,45 +243,4 @@ export class DataLoader {
         'Check the folder of images, then repair these files or remove their rows from the dataset.',
     );
   }
-
-  #assemble(examples: readonly Example[], inputs: readonly Input[]): Examples {
-    const { imageProcessor } = this.#options;
-    const where = <T>(input: Input, make: () => T): T | null => (inputs.includes(input) ? make() : null);
-    return {
-      pixelValues: where('pixelValues', () => {
-        const crops = examples.map(({ crop }) => crop);
-        return planar(crops, TRAIN_PIXELS, this.#sizeOf(examples[0]!.row));
-      }),
-      clipPixelValues: where('clipPixelValues', () => {
-        const crops = examples.map(({ clipCrop }) => clipCrop);
-        const { pixels, cropSize } = imageProcessor;
-        return planar(crops, pixels, { width: cropSize, height: cropSize });
-      }),
-      inputIds: where('inputIds', () => this.#tokenize(examples)),
-      drops: examples.map(({ drop }) => drop),
-      rows: examples.map(({ row }) => row),
-      captions: examples.map(({ caption }) => caption),
-      flips: examples.map(({ flip }) => flip),
-    };
-  }
-
-  #tokenize(examples: readonly Example[]): Values<BigInt64Array> {
-    const { tokenizer } = this.#options;
-    const ids = examples.flatMap(({ caption }) => tokenizer.encode(caption));
-    return { data: BigInt64Array.from(ids, BigInt), shape: [examples.length, ...tokenizer.shape] };
-  }
-}
-
-/** Returns images of one size as [b, 3, height, width]; zeros in place of null. */
-function planar(
-  images: readonly (RgbImage | null)[],
-  table: PixelTable,
-  { width, height }: Size,
-): Values<Float32Array> {
-  const values = 3 * width * height;
-  const data = new Float32Array(images.length * values);
-  images.forEach((image, i) => {
-    if (image !== null) writePlanar(image, table, data, i * values);
-  });
-  return { data, shape: [images.length, 3, height, width] };
 }

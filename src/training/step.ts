@@ -8,7 +8,7 @@
 
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import { TrainingError } from '../base/errors.js';
-import type { Examples } from '../data/data-loader.js';
+import type { Examples } from '../data/examples.js';
 import { clipGradNorm, gradientsOf, gradNorm } from '../optim/clip-grad-norm.js';
 import type { Part, ResolvedTrainOptions } from '../options/train-options.js';
 import {

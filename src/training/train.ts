@@ -11,7 +11,7 @@
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { TrainingError } from '../base/errors.js';
-import type { BadRow } from '../base/listing.js';
+import { type BadRow, counted } from '../base/listing.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
 import type { TrainOptions } from '../options/train-types.js';
 import { graphed, torchVersion } from '../torch/index.js';
@@ -84,10 +84,13 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
     if (state.step % config.validationSteps === 0) await validation?.draw(state.step, reporter);
     const batches = remainingBatches(loader, state, isComplete() ? 0 : epochs);
     for await (const batch of reporter.timed(batches)) {
-      const metrics = stepOrRestore(training, batch, state.step + 1);
+      const hasRows = batch.rows.length > 0;
+      if (!hasRows)
+        context.onMessage(`Skipped a batch: no image of its ${counted(batch.planned, 'row')} can be read`);
+      const metrics = hasRows ? stepOrRestore(training, batch, state.step + 1) : null;
       state.epoch = batch.epoch;
       state.position = batch.nextPosition;
-      // A batch that was skipped because of a NaN does not count as a step.
+      // A batch that was skipped, without rows or because of a NaN, does not count as a step.
       if (metrics !== null) {
         state.step++;
         reporter.add(metrics, batch.rows.length);

@@ -1,8 +1,8 @@
 /** @file Measures what caches would take: encodes a few batches as in the filling of a cache, and writes nothing. */
 import { existsSync } from 'node:fs';
 import type { Size } from '../../base/rgb-image.js';
-import type { Examples } from '../../data/data-loader.js';
 import type { Rows } from '../../data/dataset.js';
+import type { Examples } from '../../data/examples.js';
 import { type Part, parts } from '../../options/train-options.js';
 import { mapTensors, tensorsOf, tidy, trimMemory } from '../../torch/index.js';
 import {

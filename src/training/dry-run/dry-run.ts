@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { ConfigError } from '../../base/errors.js';
 import { type GuardedContext, type RunContext, withContext } from '../../base/run-context.js';
-import type { Examples } from '../../data/data-loader.js';
+import type { Examples } from '../../data/examples.js';
 import { resolveOptions } from '../../options/options.js';
 import { type Part, parts, trainOptionsSchema } from '../../options/train-options.js';
 import type { TrainOptions } from '../../options/train-types.js';
@@ -148,7 +148,7 @@ async function rehearseCachesOf(run: PreparedRun, signal: AbortSignal): Promise<
   const count = batches.reduce((sum, { rows }) => sum + rows.length, 0);
   const readSeconds = (performance.now() - start) / 1000 / count;
   // Rows that cannot be read are found when a cache is filled, and skipped in the steps.
-  for (const [row, bad] of reader.badRows) loader.badRows.set(row, bad);
+  loader.addBadRows(reader.badRows);
   signal.throwIfAborted();
   return rehearseCaches(models, batches, readSeconds, {
     cached: config.cache ?? [],

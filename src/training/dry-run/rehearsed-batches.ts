@@ -1,8 +1,9 @@
 /** @file The batches of a dry run. */
 
 import type { Size } from '../../base/rgb-image.js';
-import type { DataLoader, Examples, Input, Sample } from '../../data/data-loader.js';
+import type { DataLoader } from '../../data/data-loader.js';
 import type { DatasetRow } from '../../data/dataset.js';
+import type { Examples, Input, Sample } from '../../data/examples.js';
 import { type PreparedRun, remainingBatches } from '../prepare.js';
 
 /** The first batch warms up: files are paged in, and memory is allocated. The last one is measured. */
@@ -26,6 +27,8 @@ export async function* rehearsedBatches(
       : largestBatches(run, run.buckets, loader, inputs);
   let yielded = 0;
   for await (const batch of batches) {
+    // The run skips it, too.
+    if (batch.rows.length === 0) continue;
     yield batch;
     if (++yielded === BATCHES) return;
   }
@@ -41,8 +44,6 @@ async function* largestBatches(
   const batchSize = config.batchSize * config.gradientAccumulationSteps;
   for (;;) {
     const rows = largestBatch(buckets, loader.badRows, batchSize);
-    // This throws, because no row can be read.
-    if (rows.length === 0) yield* loader.batches(0);
     const samples = rows.map((row): Sample => {
       const { captions } = dataset.rows.at(row) as DatasetRow;
       const drop = { dropImage: false, dropText: false };
@@ -54,7 +55,7 @@ async function* largestBatches(
   }
 }
 
-/** Returns rows of one bucket that make the batch with the most pixels; none if all rows are bad. */
+/** Returns rows of one bucket that make the batch with the most pixels. Not all rows may be bad. */
 function largestBatch(
   buckets: readonly Size[],
   badRows: ReadonlyMap<number, unknown>,

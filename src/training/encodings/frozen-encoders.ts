@@ -1,7 +1,7 @@
 /** @file The frozen encoders of a training run, and the encoding of a batch by them or by their caches. */
 import type { ImageEncoderSource } from '../../adapters/image-encoder.js';
 import type { AdapterKind, ImageFeature } from '../../adapters/kind.js';
-import type { Examples, Input } from '../../data/data-loader.js';
+import type { Examples, Input } from '../../data/examples.js';
 import type { Conditioning } from '../../diffusion/conditioning.js';
 import type { DiffusionModel, LatentSpace, PartOptions, SizeConditioning } from '../../diffusion/model.js';
 import { sampleLatents } from '../../models/vae/autoencoder-kl.js';

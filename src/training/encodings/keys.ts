@@ -7,8 +7,8 @@ import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { forEachConcurrently } from '../../base/concurrently.js';
 import type { Size } from '../../base/rgb-image.js';
-import type { Sample } from '../../data/data-loader.js';
 import type { DatasetRow, Rows } from '../../data/dataset.js';
+import type { Sample } from '../../data/examples.js';
 import type { ImageSource } from '../../images/image-source.js';
 import type { Part } from '../../options/train-options.js';
 

@@ -1,7 +1,7 @@
 /** @file Size conditioning of training batches, for families that have it (SDXL's `time_ids`). */
 
 import type { Size } from '../../base/rgb-image.js';
-import type { Examples } from '../../data/data-loader.js';
+import type { Examples } from '../../data/examples.js';
 import type { ImageSizes } from '../../diffusion/conditioning.js';
 import type { DiffusionModel, SizeConditioning } from '../../diffusion/model.js';
 import { trainResizing } from '../../images/train-transform.js';

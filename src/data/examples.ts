@@ -1,0 +1,100 @@
+/** @file The rows of a batch as the encoders take them. */
+import type { RgbImage, Size } from '../base/rgb-image.js';
+import { type PixelTable, writePlanar } from '../images/pixels.js';
+import { TRAIN_PIXELS } from '../images/train-transform.js';
+import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
+import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
+import type { Drop } from './sampling.js';
+
+/** The inputs of the encoders: the image for the VAE, the prompt image for CLIP, the caption. */
+export type Input = 'pixelValues' | 'clipPixelValues' | 'inputIds';
+
+/** Values in row-major order and their shape, the arguments of `tensor(data, shape)`. */
+interface Values<T> {
+  readonly data: T;
+  readonly shape: readonly number[];
+}
+
+/** b rows of the dataset. Inputs that were not requested are null. */
+export interface Examples {
+  /** [b, 3, height, width], in [-1, 1], of the resolution or the size of the rows' bucket. */
+  readonly pixelValues: Values<Float32Array> | null;
+  /** [b, 3, c, c], normalised as for CLIP; zeros where the image is dropped. */
+  readonly clipPixelValues: Values<Float32Array> | null;
+  /** [b, …tokenizer.shape], for one text encoder [b, 77]; the tokens of the empty caption where the text is dropped. */
+  readonly inputIds: Values<BigInt64Array> | null;
+  /** The conditions that each row of the batch drops. */
+  readonly drops: readonly Drop[];
+  /** Indices into the dataset, by row of the batch. */
+  readonly rows: readonly number[];
+  /** The caption of each row of the batch; empty where the text is dropped. */
+  readonly captions: readonly string[];
+  /** Whether each row's images are mirrored. */
+  readonly flips: readonly boolean[];
+}
+
+/** One use of a row of the dataset. */
+export interface Sample {
+  /** Index into the dataset. */
+  readonly row: number;
+  readonly drop: Drop;
+  /** Empty where the text is dropped. */
+  readonly caption: string;
+  /** Whether the images are mirrored. */
+  readonly flip: boolean;
+}
+
+/** A row with its images cropped for each model. A crop is null if it is dropped or was not requested. */
+export interface Example extends Sample {
+  readonly crop: RgbImage | null;
+  readonly clipCrop: RgbImage | null;
+}
+
+/**
+ * Returns the examples that came of a batch's samples.
+ * @param loaded null for a sample whose image could not be read
+ * @param size the size of the training images
+ * @param inputs the inputs that the batch contains; their crops are in the examples
+ */
+export function assemble(
+  loaded: readonly (Example | null)[],
+  size: Size,
+  inputs: readonly Input[],
+  { imageProcessor, tokenizer }: { imageProcessor: ClipImageProcessor; tokenizer: PromptTokenizer },
+): Examples {
+  const examples = loaded.filter((example) => example !== null);
+  const where = <T>(input: Input, make: () => T): T | null => (inputs.includes(input) ? make() : null);
+  return {
+    pixelValues: where('pixelValues', () => {
+      const crops = examples.map(({ crop }) => crop);
+      return planar(crops, TRAIN_PIXELS, size);
+    }),
+    clipPixelValues: where('clipPixelValues', () => {
+      const crops = examples.map(({ clipCrop }) => clipCrop);
+      const { pixels, cropSize } = imageProcessor;
+      return planar(crops, pixels, { width: cropSize, height: cropSize });
+    }),
+    inputIds: where('inputIds', () => {
+      const ids = examples.flatMap(({ caption }) => tokenizer.encode(caption));
+      return { data: BigInt64Array.from(ids, BigInt), shape: [examples.length, ...tokenizer.shape] };
+    }),
+    drops: examples.map(({ drop }) => drop),
+    rows: examples.map(({ row }) => row),
+    captions: examples.map(({ caption }) => caption),
+    flips: examples.map(({ flip }) => flip),
+  };
+}
+
+/** Returns images of one size as [b, 3, height, width]; zeros in place of null. */
+function planar(
+  images: readonly (RgbImage | null)[],
+  table: PixelTable,
+  { width, height }: Size,
+): Values<Float32Array> {
+  const values = 3 * width * height;
+  const data = new Float32Array(images.length * values);
+  images.forEach((image, i) => {
+    if (image !== null) writePlanar(image, table, data, i * values);
+  });
+  return { data, shape: [images.length, 3, height, width] };
+}
