@@ -147,6 +147,17 @@ describe('keeping', () => {
     expect(names()).toEqual(['checkpoint-30', 'checkpoint-5']);
   });
 
+  it('deletes at a resume what a killed run had not yet, and nothing of another folder', () => {
+    const [, second] = save(1, 2, 30) as [string, string];
+    const other = mkdtempSync(join(tmpdir(), 'ip-adapter-other-'));
+    new CheckpointKeeper(other, 1, second);
+    new CheckpointKeeper(out, undefined, second);
+    expect(names()).toEqual(['checkpoint-1', 'checkpoint-2', 'checkpoint-30']);
+    new CheckpointKeeper(out, 1, second);
+    expect(names()).toEqual(['checkpoint-2', 'checkpoint-30']);
+    rmSync(other, { recursive: true });
+  });
+
   it('says what --resume would take where later checkpoints are left', () => {
     const [first, third] = save(1, 3) as [string, string];
     const messages: string[] = [];

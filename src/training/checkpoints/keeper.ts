@@ -4,7 +4,7 @@
  * A full disk does not end the run at a save before the last: the weights are in memory, the previous checkpoint is complete,
  * and at the next save there may be space again. A failed last save ends the run with an error.
  */
-import { basename } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import { listCheckpoints, stepOf } from '../../adapters/adapter-path.js';
 import { CheckpointError, isSystemError, TorchError, TrainingError, UserError } from '../../base/errors.js';
 import { firstNonFinite } from '../../torch/finite.js';
@@ -36,6 +36,9 @@ export class CheckpointKeeper {
       onMessage?.(
         `Later checkpoints, up to ${basename(newest)}, remain in ${outputDir}, and --resume without a path would use that one: give the path of a checkpoint of this run, or delete the later ones`,
       );
+    // A run that was killed before it had deleted them may have nothing left to train, and so no save that does.
+    if (resumed !== undefined && limit !== undefined && resolve(dirname(resumed)) === resolve(outputDir))
+      this.#deleteOldest(resumed, limit);
   }
 
   /**
