@@ -30,7 +30,8 @@ import {
 } from '../../src/torch/index.js';
 import { resolveTarget } from '../../src/torch/target.js';
 import { createForwardBackward } from '../../src/training/step.js';
-import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/weights/load.js';
+import { loadImageEncoder } from '../../src/weights/image-encoders.js';
+import { loadTextEncoder, loadUNet, loadVAE } from '../../src/weights/load.js';
 import { matmulRate } from './matmul-rate.js';
 import { flop, type Measured, type Phase, type Throughput } from './measured.js';
 

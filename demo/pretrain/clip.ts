@@ -55,9 +55,7 @@ runTraining({
     const texts = textEncoder.call(tensor(ids, [BATCH, MAX_TOKENS], 'int64')).poolerOutput;
     // The penultimate states, which IP-Adapter Plus uses, and the last layer applied to them.
     const states = imageEncoder.hiddenStates(clipPixels(renderScenes(batch)), -2);
-    const images = imageEncoder.project(
-      imageEncoder.vision_model.encoder.layers.at(-1)?.call(states) as Tensor,
-    );
+    const images = imageEncoder.pool(imageEncoder.vision_model.encoder.layers.at(-1)?.call(states) as Tensor);
     const similarity = normalised(images).matmul(normalised(texts).transpose(0, 1)).div(TEMPERATURE);
     const matching = batch.map((_, i) => i);
     return {

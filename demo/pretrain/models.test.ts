@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ClipTokenizer } from '../../src/models/clip/clip-tokenizer.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
-import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from '../../src/weights/load.js';
+import { loadImageEncoder } from '../../src/weights/image-encoders.js';
+import { loadTextEncoder, loadUNet, loadVAE } from '../../src/weights/load.js';
 import { captionWords, fullCaption, randomCaption } from '../world/caption.js';
 import { seededRandom } from '../world/random.js';
 import { sampleScenes } from '../world/scene.js';
@@ -18,7 +19,7 @@ describe('the shipped models', () => {
     const image = loadImageEncoder(join(root, 'image_encoder'));
     expect(text.config.hiddenSize).toBe(unet.config.crossAttentionDim[0]);
     // The text's pooled state is compared with the image embedding without a projection.
-    expect(image.config.projectionDim).toBe(text.config.hiddenSize);
+    expect(image.pooledDim).toBe(text.config.hiddenSize);
     expect(vae.config.latentChannels).toBe(unet.config.inChannels);
     expect(DDPMScheduler.fromConfig(join(root, 'scheduler')).config.prediction_type).toBe('v_prediction');
   });

@@ -1,9 +1,10 @@
-/** @file The interface of image encoders. All of them are CLIP vision models today. */
+/** @file The interface of image encoders: CLIP, SigLIP, DINOv2 and DINO. */
 import { UserError } from '../base/errors.js';
 import { resolveModelPath } from '../hub/cache.js';
 import { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import { type Device, noGrad, type Tensor, tidy } from '../torch/index.js';
-import { type LoadOptions, loadImageEncoder, readImageEncoderConfig } from '../weights/load.js';
+import { loadImageEncoder, readImageEncoder } from '../weights/image-encoders.js';
+import type { LoadOptions } from '../weights/load.js';
 import { openNamed } from '../weights/near-folder.js';
 import type { ImageFeature } from './kind.js';
 
@@ -32,7 +33,7 @@ export interface ImageEncoder extends Omit<ImageEncoderSource, 'load'>, Disposab
 }
 
 /**
- * Opens a CLIP vision model in the transformers layout.
+ * Opens an image encoder in the transformers layout.
  * @param nameOrPath a folder, or a name in the Hub's cache
  * @param option that named it, for errors
  * @throws ConfigError, CheckpointError where it is not such a model
@@ -46,7 +47,7 @@ export function openImageEncoder(
 
 function isImageEncoder(folder: string): boolean {
   try {
-    readImageEncoderConfig(folder);
+    readImageEncoder(folder);
     return true;
   } catch (error) {
     if (error instanceof UserError) return false;
@@ -56,16 +57,15 @@ function isImageEncoder(folder: string): boolean {
 
 function open(nameOrPath: string): ImageEncoderSource {
   const folder = resolveModelPath(nameOrPath);
-  const { imageSize, hiddenSize, projectionDim } = readImageEncoderConfig(folder);
-  const opened = {
-    folder,
-    preprocess: ClipImageProcessor.load(folder, imageSize),
-    widths: { tokens: hiddenSize, pooled: projectionDim },
-  };
+  const { imageSize, processor, create } = readImageEncoder(folder);
+  const preprocess = ClipImageProcessor.load(folder, imageSize, processor);
+  using model = create(preprocess.cropSize);
+  const widths = { tokens: model.config.hiddenSize, pooled: model.pooledDim };
+  const opened = { folder, preprocess, widths };
   return {
     ...opened,
     load: (options) => {
-      const model = loadImageEncoder(folder, options);
+      const model = loadImageEncoder(folder, options, preprocess.cropSize);
       return {
         ...opened,
         device: options.device,
@@ -74,9 +74,7 @@ function open(nameOrPath: string): ImageEncoderSource {
           return tidy(() => (feature === 'pooled' ? model.call(pixels) : model.hiddenStates(pixels, -2)));
         },
         parameters: () => model.parameters(),
-        [Symbol.dispose]: () => {
-          for (const parameter of model.parameters()) parameter.dispose();
-        },
+        [Symbol.dispose]: () => model[Symbol.dispose](),
       };
     },
   };

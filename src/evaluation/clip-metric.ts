@@ -12,7 +12,7 @@ import { clipPixels } from '../generation/image-prompt.js';
 import type { CLIPTextModel } from '../models/clip/clip-text-model.js';
 import { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
 import { cat, type Device, noGrad, type Tensor, tensor, tidy } from '../torch/index.js';
-import { readCLIPConfig } from '../weights/config-file.js';
+import { readImageEncoder } from '../weights/image-encoders.js';
 import { type LoadOptions, loadTextEncoder, loadTextEncoderWithProjection } from '../weights/load.js';
 
 interface TextSide {
@@ -48,7 +48,7 @@ export class ClipMetric implements Disposable {
   ): ClipMetric {
     const source = openImageEncoder(nameOrPath, option);
     const { folder } = source;
-    const { isWhole } = readCLIPConfig(folder, 'vision');
+    const isWhole = readImageEncoder(folder).type === 'clip';
     if (isWhole && textFolder !== undefined)
       throw new ConfigError(`Expected no metric text encoder beside ${folder}, which has its own`);
     const vision = source.load(target);

@@ -16,7 +16,8 @@ import { unetBackbone } from '../diffusion/unet-model.js';
 import { readSchedulerConfig, type SamplerName } from '../schedulers/config.js';
 import { createSampler } from '../schedulers/create.js';
 import { memoryStats, noGrad, type Tensor, zeros } from '../torch/index.js';
-import { loadImageEncoder, loadUNet, loadVAE } from '../weights/load.js';
+import { loadImageEncoder } from '../weights/image-encoders.js';
+import { loadUNet, loadVAE } from '../weights/load.js';
 import { decodeLatents, denoise, type Prompts } from './denoise.js';
 
 /** The original's run, as it was recorded in a folder. */

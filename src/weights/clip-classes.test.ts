@@ -15,7 +15,8 @@ import {
 import { writeSafetensors } from '../formats/index.js';
 import type { Module } from '../nn/module.js';
 import { arange, Generator, randn, type Tensor, zeros } from '../torch/index.js';
-import { loadImageEncoder, loadTextEncoder, loadTextEncoderWithProjection } from './load.js';
+import { loadImageEncoder } from './image-encoders.js';
+import { loadTextEncoder, loadTextEncoderWithProjection } from './load.js';
 
 const root = mkdtempSync(join(tmpdir(), 'ip-adapter-clip-classes-'));
 afterAll(() => rmSync(root, { recursive: true }));

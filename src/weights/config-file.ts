@@ -21,18 +21,39 @@ export function readDiffusersConfig(folder: string, className: string): ModelCon
   return config;
 }
 
+/** A model's config, and whether the folder's weights include another model's beside it. */
+export interface PartConfig extends ModelConfig {
+  /** config.json's `model_type`. */
+  type: string;
+  isWhole: boolean;
+}
+
 /**
- * Reads the config of CLIP's vision or text model, from a folder that holds either this model alone or a whole CLIP
- * model. As in transformers, a whole model's `projection_dim` overrides the one in its `vision_config` or `text_config`,
- * which some published files contradict.
- * @returns `isWhole`: whether the folder's weights include the other model's
+ * Reads the config of CLIP's text model, from a folder that holds either this model alone or a whole CLIP model.
  * @throws as readDiffusersConfig
  */
-export function readCLIPConfig(folder: string, part: 'vision' | 'text'): ModelConfig & { isWhole: boolean } {
+export function readCLIPTextConfig(folder: string): PartConfig {
+  return readPart(folder, 'text', ['clip_text_model', 'clip']);
+}
+
+/**
+ * Reads the config of an image encoder, from a folder that holds either this model alone or a whole CLIP or SigLIP.
+ * @param types values of `model_type` that are allowed
+ * @throws as readDiffusersConfig
+ */
+export function readVisionConfig(folder: string, types: readonly string[]): PartConfig {
+  return readPart(folder, 'vision', types);
+}
+
+/**
+ * As in transformers, a whole model's `projection_dim` overrides the one in its `vision_config` or `text_config`, which
+ * some published files contradict.
+ */
+function readPart(folder: string, part: 'vision' | 'text', types: readonly string[]): PartConfig {
   const config = readConfig(folder);
-  const type = `clip_${part}_model`;
-  if (config.json.model_type === type) return { ...config, isWhole: false };
-  if (config.json.model_type !== 'clip') refuse(config, 'model_type', [type, 'clip']);
+  const type = config.json.model_type;
+  if (typeof type !== 'string' || !types.includes(type)) refuse(config, 'model_type', types);
+  if (type !== 'clip' && type !== 'siglip') return { ...config, type, isWhole: false };
   const key = `${part}_config`;
   const partJson = config.json[key];
   const where = `${key} of ${config.where}`;
@@ -40,7 +61,8 @@ export function readCLIPConfig(folder: string, part: 'vision' | 'text'): ModelCo
     throw new ConfigError(`Expected an object for ${where} but received ${shown(partJson)}`);
   // 512 is transformers' default.
   const { projection_dim = 512 } = config.json;
-  return { json: { ...partJson, projection_dim }, where, isWhole: true };
+  const projection = type === 'clip' ? { projection_dim } : {};
+  return { json: { ...partJson, ...projection }, where, type, isWhole: true };
 }
 
 function readConfig(folder: string): ModelConfig {
@@ -56,7 +78,7 @@ function readConfig(folder: string): ModelConfig {
   return { json: readJsonObject(where, ConfigError), where };
 }
 
-function refuse({ json, where }: ModelConfig, key: string, expected: string[]): never {
+function refuse({ json, where }: ModelConfig, key: string, expected: readonly string[]): never {
   throw new ConfigError(
     `Expected ${key} = ${expected.map(shown).join(' or ')} in ${where} but received ${shown(json[key])}`,
   );

@@ -15,7 +15,8 @@ import { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import { parseUNetConfig } from '../models/unet/unet-config.js';
 import { AutoencoderKL, parseVAEConfig } from '../models/vae/autoencoder-kl.js';
 import type { Tensor } from '../torch/index.js';
-import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from './load.js';
+import { loadImageEncoder } from './image-encoders.js';
+import { loadTextEncoder, loadUNet, loadVAE } from './load.js';
 import { sd15 } from './sd15.js';
 import { openSingleFile } from './single-file.js';
 

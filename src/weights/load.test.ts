@@ -6,7 +6,8 @@ import { expectAllclose, golden, modelCases, recorded, target } from '../../test
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import { arange, noGrad, type Tensor, zeros } from '../torch/index.js';
-import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from './load.js';
+import { loadImageEncoder } from './image-encoders.js';
+import { loadTextEncoder, loadUNet, loadVAE } from './load.js';
 
 const root = mkdtempSync(join(tmpdir(), 'ip-adapter-load-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));

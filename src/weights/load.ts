@@ -2,26 +2,19 @@
  * @file Loads models from the folders that diffusers and transformers write, or from a single file of Stable Diffusion 1.x
  * or XL. Loading is strict: every tensor of a file is either used or reported as unused.
  */
-import { CheckpointError } from '../base/errors.js';
 import { type CLIPTextConfig, CLIPTextModel, parseCLIPTextConfig } from '../models/clip/clip-text-model.js';
 import { CLIPTextModelWithProjection } from '../models/clip/clip-text-model-with-projection.js';
-import {
-  type CLIPVisionConfig,
-  CLIPVisionModelWithProjection,
-  parseCLIPVisionConfig,
-} from '../models/clip/clip-vision-model.js';
 import { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import { parseUNetConfig, type UNet2DConditionConfig } from '../models/unet/unet-config.js';
 import { AutoencoderKL, type AutoencoderKLConfig, parseVAEConfig } from '../models/vae/autoencoder-kl.js';
 import type { Module } from '../nn/module.js';
 import { type Device, type DType, tidy } from '../torch/index.js';
-import { type ModelConfig, readCLIPConfig, readDiffusersConfig } from './config-file.js';
+import { type ModelConfig, readCLIPTextConfig, readDiffusersConfig } from './config-file.js';
 import { ldmUNetKeys, ldmVAEKeys } from './ldm-keys.js';
 import { adaptOpenCLIPText } from './open-clip.js';
 import {
   type Adapt,
   adaptCLIPText,
-  adaptCLIPVision,
   adaptVAE,
   asPublished,
   summarizeKeys,
@@ -89,7 +82,7 @@ export function readTextEncoderSizes(
   source: Source,
   part: 'textEncoder' | 'textEncoder2' = 'textEncoder',
 ): TextEncoderSizes {
-  const config = typeof source === 'string' ? readCLIPConfig(source, 'text') : configIn(source, part);
+  const config = typeof source === 'string' ? readCLIPTextConfig(source) : configIn(source, part);
   // 512 is transformers' default.
   const { projection_dim: projectionDim = 512, architectures } = config.json;
   return {
@@ -111,7 +104,7 @@ export function loadTextEncoder(source: Source, options: LoadOptions = {}): CLIP
     // Single files have transformers' names here.
     return loadPart(model, source, 'textEncoder', new Map(), options);
   }
-  const config = readCLIPConfig(source, 'text');
+  const config = readCLIPTextConfig(source);
   const model = new CLIPTextModel(parseText(config));
   return loadFolder(model, source, transformersWeights, adaptCLIPText(config), options);
 }
@@ -131,7 +124,7 @@ export function loadTextEncoderWithProjection(
     const model = new CLIPTextModelWithProjection(parseText(configIn(source, 'textEncoder2')), projectionDim);
     return loadPart(model, source, 'textEncoder2', new Map(), options);
   }
-  const config = readCLIPConfig(source, 'text');
+  const config = readCLIPTextConfig(source);
   const projectionDim = tidy(() => textProjectionDim(readWeights(source, transformersWeights).tensors));
   if (projectionDim === null) return null;
   const model = new CLIPTextModelWithProjection(parseText(config), projectionDim);
@@ -143,32 +136,9 @@ function parseText({ json, where }: ModelConfig): CLIPTextConfig {
   return parseCLIPTextConfig(json, where);
 }
 
-/** Reads the config of a folder's vision model, without its weights. @throws as loadImageEncoder */
-export function readImageEncoderConfig(folder: string): CLIPVisionConfig {
-  const { json, where } = readCLIPConfig(folder, 'vision');
-  return parseCLIPVisionConfig(json, where);
-}
-
-/**
- * Loads CLIP's vision model with its projection from a folder of a CLIPVisionModelWithProjection or a whole CLIPModel.
- * @throws ConfigError, CheckpointError where the folder holds another model, or is incomplete
- */
-export function loadImageEncoder(folder: string, options: LoadOptions = {}): CLIPVisionModelWithProjection {
-  const config = readCLIPConfig(folder, 'vision');
-  const model = new CLIPVisionModelWithProjection(parseCLIPVisionConfig(config.json, config.where));
-  const adapt: Adapt = (tensors) => {
-    if (!tensors.has('visual_projection.weight'))
-      throw new CheckpointError(
-        `Expected the weights of a CLIPVisionModelWithProjection in ${folder} but there is no visual_projection.weight; they may be a CLIPVisionModel's, which has no image embeddings`,
-      );
-    return adaptCLIPVision(config)(tensors);
-  };
-  return loadFolder(model, folder, transformersWeights, adapt, options);
-}
-
 type AnyModel = Module<never[], unknown>;
 
-/** Loads a model from a folder with weights of these names. */
+/** Fills a model with the weights of a folder. @throws CheckpointError where they do not fit */
 export function loadFolder<M extends AnyModel>(
   model: M,
   folder: string,

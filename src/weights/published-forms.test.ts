@@ -23,7 +23,8 @@ import {
 import { writeSafetensors } from '../formats/index.js';
 import type { Module } from '../nn/module.js';
 import { arange, noGrad, type Tensor, zeros } from '../torch/index.js';
-import { loadImageEncoder, loadTextEncoder, loadUNet, loadVAE } from './load.js';
+import { loadImageEncoder } from './image-encoders.js';
+import { loadTextEncoder, loadUNet, loadVAE } from './load.js';
 import { openSingleFile, type SingleFileCheckpoint } from './single-file.js';
 
 const root = mkdtempSync(join(tmpdir(), 'ip-adapter-forms-'));

@@ -61,6 +61,33 @@ export function adaptCLIPVision({ isWhole }: { isWhole: boolean }): Adapt {
   return adaptCLIP('vision_model', ['embeddings', 'encoder', 'pre_layrnorm', 'post_layernorm'], isUnused);
 }
 
+/** Adapts the weights of a SiglipVisionModel, with the prefix of transformers 4 or without, or a whole SiglipModel. */
+export const adaptSiglipVision: Adapt = (tensors) =>
+  renamed(tensors, (key) =>
+    /^(text_model\.|logit_(scale|bias)$)|embeddings\.position_ids$/.test(key)
+      ? null
+      : key.replace(/^vision_model\./, ''),
+  );
+
+/** Adapts the weights of a ViTModel or Dinov2Model: the mask of its training and a classifier's pooler are not used. */
+export const adaptDino: Adapt = (tensors) =>
+  renamed(tensors, (key) => (/^(embeddings\.mask_token$|pooler\.)/.test(key) ? null : key));
+
+/** @param nameOf returns the model's own name; null where it does not use the tensor */
+function renamed(
+  tensors: ReadonlyMap<string, Tensor>,
+  nameOf: (key: string) => string | null,
+): AdaptedWeights {
+  const adapted = new Map<string, Tensor>();
+  const unused: string[] = [];
+  for (const [key, tensor] of tensors) {
+    const name = nameOf(key);
+    if (name === null) unused.push(key);
+    else adapted.set(name, tensor);
+  }
+  return { tensors: adapted, unused };
+}
+
 /**
  * @param part the prefix that transformers 4 gives to every layer of the transformer. transformers 5 leaves it out where
  *   the model is a CLIPTextModel or CLIPVisionModel.
@@ -68,16 +95,12 @@ export function adaptCLIPVision({ isWhole }: { isWhole: boolean }): Adapt {
  */
 function adaptCLIP(part: string, layers: readonly string[], isUnused: (key: string) => boolean): Adapt {
   return (tensors) => {
-    const adapted = new Map<string, Tensor>();
-    const unused: string[] = [];
     const isPrefixed = [...tensors.keys()].some((key) => key.startsWith(`${part}.`));
-    for (const [key, tensor] of tensors) {
-      const name = !isPrefixed && layers.includes(key.split('.', 1)[0] as string) ? `${part}.${key}` : key;
+    return renamed(tensors, (key) => {
       // Old versions of transformers saved the positions 0 … n - 1 with the weights.
-      if (isUnused(key) || key.endsWith('embeddings.position_ids')) unused.push(key);
-      else adapted.set(name, tensor);
-    }
-    return { tensors: adapted, unused };
+      if (isUnused(key) || key.endsWith('embeddings.position_ids')) return null;
+      return !isPrefixed && layers.includes(key.split('.', 1)[0] as string) ? `${part}.${key}` : key;
+    });
   };
 }
 

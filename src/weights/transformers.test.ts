@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { expectAllclose, golden, readGolden, target } from '../../test/golden.js';
 import { noGrad, type Tensor } from '../torch/index.js';
-import { loadImageEncoder, loadTextEncoder, loadTextEncoderWithProjection } from './load.js';
+import { loadImageEncoder } from './image-encoders.js';
+import { loadTextEncoder, loadTextEncoderWithProjection } from './load.js';
 
 const folder = golden('transformers5') as string;
 const inputs = readGolden(join(folder, 'inputs.safetensors'));

@@ -14,7 +14,7 @@ export interface CLIPEncoderConfig {
   layers: number;
   heads: number;
   eps: number;
-  activation: 'quick_gelu' | 'gelu';
+  activation: 'quick_gelu' | 'gelu' | 'gelu_pytorch_tanh';
   /** Whether positions attend only to themselves and earlier positions. */
   isCausal: boolean;
 }
@@ -22,7 +22,8 @@ export interface CLIPEncoderConfig {
 /** Reads the keys that both models' config.json have. */
 export function readCLIPEncoderConfig(
   reader: ConfigReader,
-  defaults: { hiddenSize: number; heads: number; isCausal: boolean },
+  defaults: Pick<CLIPEncoderConfig, 'hiddenSize' | 'heads' | 'isCausal'> &
+    Partial<Pick<CLIPEncoderConfig, 'eps' | 'activation'>>,
 ): CLIPEncoderConfig {
   const hiddenSize = reader.count('hidden_size', defaults.hiddenSize);
   const heads = reader.count('num_attention_heads', defaults.heads);
@@ -37,8 +38,12 @@ export function readCLIPEncoderConfig(
     heads,
     intermediateSize: reader.count('intermediate_size', defaults.hiddenSize * 4),
     layers: reader.count('num_hidden_layers', 12, MAX_LAYERS),
-    eps: reader.number('layer_norm_eps', 1e-5),
-    activation: reader.oneOf('hidden_act', 'quick_gelu', ['quick_gelu', 'gelu']),
+    eps: reader.number('layer_norm_eps', defaults.eps ?? 1e-5),
+    activation: reader.oneOf('hidden_act', defaults.activation ?? 'quick_gelu', [
+      'quick_gelu',
+      'gelu',
+      'gelu_pytorch_tanh',
+    ]),
     isCausal: defaults.isCausal,
   };
 }
@@ -109,7 +114,13 @@ class CLIPAttention extends Module {
   }
 }
 
-class CLIPMLP extends Module {
+const activations: Record<CLIPEncoderConfig['activation'], (x: Tensor) => Tensor> = {
+  quick_gelu: quickGelu,
+  gelu: (x) => gelu(x),
+  gelu_pytorch_tanh: (x) => gelu(x, 'tanh'),
+};
+
+export class CLIPMLP extends Module {
   readonly fc1: Linear;
   readonly fc2: Linear;
   readonly #activation: (x: Tensor) => Tensor;
@@ -118,7 +129,7 @@ class CLIPMLP extends Module {
     super();
     this.fc1 = new Linear(hiddenSize, intermediateSize);
     this.fc2 = new Linear(intermediateSize, hiddenSize);
-    this.#activation = activation === 'gelu' ? gelu : quickGelu;
+    this.#activation = activations[activation];
   }
 
   protected forward(x: Tensor): Tensor {

@@ -90,7 +90,7 @@ describe('ClipImageProcessor', () => {
 
   it.each([
     [{ do_center_crop: false }, 'do_center_crop'],
-    [{ resample: 2 }, 'resample'],
+    [{ resample: 1 }, 'resample'],
     [{ size: { height: 224, width: 224 } }, 'size'],
     [{ crop_size: { height: 224, width: 200 } }, 'crop_size'],
     [{ crop_size: 336 }, 'crop_size'],

@@ -63,7 +63,10 @@ describe('CLIPTextModel', () => {
   });
 
   it.each([
-    [{ hidden_act: 'relu' }, /"quick_gelu" or "gelu" for hidden_act in config.json but received "relu"/],
+    [
+      { hidden_act: 'relu' },
+      /"quick_gelu" or "gelu" or "gelu_pytorch_tanh" for hidden_act in config.json but received "relu"/,
+    ],
     [{ num_attention_heads: 7 }, /num_attention_heads/],
     [{ rope_theta: 1e4 }, /rope_theta/],
   ])('refuses %j', (change, message) => {

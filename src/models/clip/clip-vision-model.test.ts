@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { expectAllclose, modelCases, recorded, target } from '../../../test/golden.js';
 import { vitH } from '../../../test/published-image-encoder.js';
 import { noGrad, zeros } from '../../torch/index.js';
-import { loadImageEncoder } from '../../weights/load.js';
+import { loadImageEncoder } from '../../weights/image-encoders.js';
 import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from './clip-vision-model.js';
 
 describe('CLIPVisionModelWithProjection, as the original computes it', () => {
@@ -19,7 +19,7 @@ describe('CLIPVisionModelWithProjection, as the original computes it', () => {
       'hidden_states.0': model.hiddenStates(pixels, 0),
       'hidden_states.-2': model.hiddenStates(pixels, -2),
       last_hidden_state: last,
-      image_embeds: model.project(last),
+      image_embeds: model.pool(last),
       'zero.hidden_states.-2': model.hiddenStates(zero, -2),
       'zero.image_embeds': model.call(zero),
     };
@@ -38,7 +38,7 @@ describe('CLIPVisionModelWithProjection', () => {
   it('does not run later layers', () => {
     const model = loadImageEncoder(one.folder, target);
     const pixels = recorded(one, 'pixel_values');
-    const last = model.vision_model.encoder.layers.at(-1);
+    const last = (model as CLIPVisionModelWithProjection).vision_model.encoder.layers.at(-1);
     for (const parameter of last?.parameters() ?? []) parameter.dispose();
     expect(() => model.hiddenStates(pixels, -1)).toThrow();
     expectAllclose(model.hiddenStates(pixels, -2), recorded(one, 'hidden_states.-2'), 5e-6);

@@ -6,6 +6,7 @@ import { Conv2d, Embedding, LayerNorm, Linear } from '../../nn/layers.js';
 import { ConfigReader } from '../../nn/model-config.js';
 import { Module } from '../../nn/module.js';
 import { cat, empty, type Tensor, tidy } from '../../torch/index.js';
+import { VisionModel } from '../layers/vision-model.js';
 import { CLIPEncoder, type CLIPEncoderConfig, readCLIPEncoderConfig } from './clip-encoder.js';
 
 export interface CLIPVisionConfig extends CLIPEncoderConfig {
@@ -39,41 +40,28 @@ export function parseCLIPVisionConfig(json: unknown, where: string): CLIPVisionC
  * pixelValues [batch, channels, imageSize, imageSize], normalised with CLIP's mean and std → image embeddings
  * [batch, projectionDim]
  */
-export class CLIPVisionModelWithProjection extends Module<[pixelValues: Tensor]> {
+export class CLIPVisionModelWithProjection extends VisionModel<CLIPVisionConfig> {
   readonly vision_model: CLIPVisionTransformer;
   readonly visual_projection: Linear;
-  readonly config: CLIPVisionConfig;
 
   constructor(config: CLIPVisionConfig) {
-    super();
+    super(config);
     this.vision_model = new CLIPVisionTransformer(config);
     this.visual_projection = new Linear(config.hiddenSize, config.projectionDim, { bias: false });
-    this.config = config;
   }
 
-  /**
-   * Returns the hidden states after a layer, [batch, 1 + patches, hiddenSize], the class token first. Later layers do not run.
-   * @param index as in transformers' `hidden_states`: 0 before the first layer, -1 after the last. IP-Adapter Plus uses -2.
-   */
-  hiddenStates(pixelValues: Tensor, index: number): Tensor {
-    const { layers } = this.config;
-    const count = index < 0 ? layers + 1 + index : index;
-    if (!Number.isInteger(index) || count < 0 || count > layers)
-      throw new RangeError(
-        `Expected a whole number from ${-layers - 1} to ${layers} for index but received ${index}`,
-      );
-    return this.vision_model.call(pixelValues.to(this.visual_projection.weight.dtype), count);
+  get pooledDim(): number {
+    return this.config.projectionDim;
   }
 
-  /** Returns the image embeddings [batch, projectionDim] of the result of `hiddenStates(…, -1)`. */
-  project(lastHiddenState: Tensor): Tensor {
+  protected runLayers(pixelValues: Tensor, count: number): Tensor {
+    return this.vision_model.call(pixelValues, count);
+  }
+
+  pool(lastHiddenState: Tensor): Tensor {
     return tidy(() =>
       this.visual_projection.call(this.vision_model.post_layernorm.call(lastHiddenState.select(1, 0))),
     );
-  }
-
-  protected forward(pixelValues: Tensor): Tensor {
-    return this.project(this.hiddenStates(pixelValues, -1));
   }
 }
 
@@ -103,23 +91,16 @@ class CLIPVisionEmbeddings extends Module<[pixelValues: Tensor]> {
   class_embedding: Tensor;
   readonly patch_embedding: Conv2d;
   readonly position_embedding: Embedding;
-  readonly #imageSize: number;
 
   constructor({ channels, hiddenSize, imageSize, patchSize }: CLIPVisionConfig) {
     super();
     this.class_embedding = empty([hiddenSize], { device: 'meta' });
     this.patch_embedding = new Conv2d(channels, hiddenSize, patchSize, { stride: patchSize, bias: false });
     this.position_embedding = new Embedding(Math.floor(imageSize / patchSize) ** 2 + 1, hiddenSize);
-    this.#imageSize = imageSize;
   }
 
   protected forward(pixelValues: Tensor): Tensor {
-    const [batch = 0, , height, width] = pixelValues.shape;
-    const size = this.#imageSize;
-    if (height !== size || width !== size)
-      throw new RangeError(
-        `Expected ${size} × ${size} pixels for pixelValues but received ${height} × ${width}`,
-      );
+    const [batch = 0] = pixelValues.shape;
     const patches = this.patch_embedding.call(pixelValues).flatten(2).transpose(1, 2);
     const token = this.class_embedding.expand(batch, 1, -1);
     return cat([token, patches], 1).add(this.position_embedding.weight);
