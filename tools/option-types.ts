@@ -61,7 +61,10 @@ export function typeFiles(): Record<string, string> {
           'DrawOptions',
         ],
       },
-      ["import type { RgbImage } from '../base/rgb-image.js';"],
+      [
+        "import type { RgbImage } from '../base/rgb-image.js';",
+        "import type { BlockScales } from './reference-options.js';",
+      ],
     ),
   };
 }

@@ -28,6 +28,11 @@ export class IPAdapter extends Module<[imageFeatures: Tensor]> {
     this.#sites = sites;
   }
 
+  /** The sites of its backbone. */
+  get sites(): readonly AttentionSite[] {
+    return this.#sites;
+  }
+
   /** Fills in the values of a new adapter: a random projection; `to_k_ip`, `to_v_ip` start as copies of the site's `to_k`, `to_v`. */
   init(generator: Generator): this {
     using _ = noGrad();

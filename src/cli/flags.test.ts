@@ -1,10 +1,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Command } from '@commander-js/extra-typings';
 import { afterAll, expect, it } from 'vitest';
 import { generateOptionsSchema } from '../options/generate-options.js';
 import { trainOptionsSchema } from '../options/train-options.js';
-import { resolveFlags } from './flags.js';
+import { addFlags, resolveFlags } from './flags.js';
 
 const root = mkdtempSync(join(tmpdir(), 'ip-adapter-flags-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -50,4 +51,18 @@ it('names what is wrong as it is written', () => {
   expect(() => generate('start: 7\n', {})).toThrow(
     /^start in .*run\.yaml:1:8 is 7; it must be a number from 0 to 1$/,
   );
+});
+
+it('reads scales by block as JSON', () => {
+  const scalesOf = (text: string): unknown => {
+    const command = new Command('generate').exitOverride();
+    addFlags(command, generateOptionsSchema);
+    command.parse(['--model', 'm', '--block-scales', text], { from: 'user' });
+    return resolveFlags(generateOptionsSchema, command.opts()).blockScales;
+  };
+  expect(scalesOf('{"up": {"block_0": [0, 1, 0]}, "mid": 0.5}')).toEqual({
+    up: { block_0: [0, 1, 0] },
+    mid: 0.5,
+  });
+  expect(() => scalesOf('{up')).toThrow(/^--block-scales is "\{up"; it must be an object such as/);
 });

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { aliasesOf, areSame, optionOf } from '../options/aliases.js';
 import { flagOf, resolveOptions } from '../options/options.js';
 import { readOptionsFile } from '../options/options-file.js';
+import { detailKeys } from '../options/reference-options.js';
 
 interface JsonSchema {
   type?: string;
@@ -75,7 +76,8 @@ function flagFor(
   const value = isList ? `<${name}...>` : isOptional ? `[${name}]` : `<${name}>`;
   // --no-… turns off a switch that the file of --config turns on.
   if (type === 'boolean') return new Option(flagOf(key), description);
-  const option = new Option(`${flagOf(key)} ${value}`, description);
+  const option = new Option(`${flagOf(key)} ${type === 'object' ? '<json>' : value}`, description);
+  if (detailKeys.has(key)) option.helpGroup('Reference images in detail:');
   if (choices !== undefined) option.choices(choices);
   // Defaults are filled in by the schema; commander only shows them.
   const isShown = fallback !== undefined && fallback !== '' && fallback !== false && !isList;
@@ -84,11 +86,21 @@ function flagFor(
     const read = name === 'number' ? toNumber : (text: string) => text;
     option.argParser((text, before: unknown[] = []) => [...before, read(text)]);
   } else if (name === 'number') option.argParser(toNumber);
+  else if (type === 'object') option.argParser(toObject);
   return option;
 }
 
 function isNumeric(type: string | undefined): boolean {
   return type === 'number' || type === 'integer';
+}
+
+// What is not JSON is passed on: the schema's error names the flag.
+function toObject(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
 }
 
 // What is not a number is passed on: the schema's error names the flag.

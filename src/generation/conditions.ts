@@ -3,24 +3,22 @@
  * adapter that is being trained needs only the second one again.
  */
 
-import type { ImagePrompt } from '../adapters/image-prompt.js';
-import type { IPAdapter } from '../adapters/ip-adapter.js';
-import { assertFeaturesFit } from '../adapters/open-adapter.js';
 import { ConfigError } from '../base/errors.js';
 import type { Size } from '../base/rgb-image.js';
 import type { Conditioning, ImageSizes } from '../diffusion/conditioning.js';
-import type { ImageFit, ResolvedJob, WeightedImage } from '../options/generate-options.js';
-import { cat, type DType, mapTensors, type Tensor, tensor, tensorsOf, tidy, zeros } from '../torch/index.js';
+import type { ImageFit, ResolvedJob } from '../options/generate-options.js';
+import type { ReferenceSettings } from '../options/reference-options.js';
+import { mapTensors, tensor, tensorsOf, tidy, zeros } from '../torch/index.js';
 import type { Prompts } from './denoise.js';
+import type { PipelineModels } from './pipeline-models.js';
 import {
-  featuresOf,
-  type LoadedSource,
-  loadSource,
-  nullFeatures,
-  projectFeatures,
-  weightedMean,
-} from './image-prompt.js';
-import type { PipelineAdapter, PipelineModels } from './pipeline-models.js';
+  type EncodedReferences,
+  encodeReferences,
+  type Frame,
+  type LoadedReferences,
+  loadReferences,
+  promptsOfReferences,
+} from './references.js';
 
 /** What encoders make of the prompts of n jobs. */
 export interface EncodedPrompts {
@@ -28,17 +26,7 @@ export interface EncodedPrompts {
   positive: Conditioning;
   negative: Conditioning;
   /** For each adapter; null where no job has an image for it. */
-  images: readonly (EncodedImages | null)[];
-}
-
-interface EncodedImages {
-  adapter: IPAdapter;
-  /** Each list of image prompts: its features, a row for each image, and the rows' weights. */
-  lists: { features: Tensor; weights: number[] }[];
-  /** For each job the number of its list. */
-  listOf: number[];
-  /** Features that stand for no image, one row. */
-  nullFeatures: Tensor;
+  images: readonly (EncodedReferences | null)[];
 }
 
 type PromptModels = Pick<
@@ -60,24 +48,34 @@ export interface PromptSettings extends Size {
 
 type Pair = readonly [number, number];
 
-/** How strongly the images of an adapter count, and when. */
-export type ImageSettings = Pick<ImagePrompt, 'scale' | 'range'>;
-
 /**
  * Returns the prompts of a batch of images, to be given to `releaseTensors` after use.
- * @param images for each adapter
- * @throws as `encodePrompts`
+ * @param references settings for each adapter
+ * @throws as `encodePrompts`, and ConfigError where settings of references do not fit each other or the model
  */
 export async function makePrompts(
-  models: PromptModels,
+  models: PromptModels & Pick<PipelineModels, 'latents' | 'scheduler'>,
   jobs: readonly ResolvedJob[],
   settings: PromptSettings,
-  images: readonly ImageSettings[],
+  references: readonly ReferenceSettings[],
 ): Promise<Prompts> {
-  const encoded = await encodePrompts(models, jobs, settings);
-  const prompts = promptsOf(encoded, images);
-  releaseTensors(encoded.images);
-  return prompts;
+  const encoded = await encodePrompts(models, jobs, settings, references);
+  try {
+    return promptsOf(encoded, references, frameOf(models, settings));
+  } finally {
+    releaseTensors(encoded.images);
+  }
+}
+
+/** Returns what image prompts need to know of the images to come. */
+export function frameOf(
+  { latents: { downsample }, scheduler }: Pick<PipelineModels, 'latents' | 'scheduler'>,
+  { width, height }: Size,
+): Frame {
+  return {
+    latents: [height / downsample, width / downsample],
+    trainedTimesteps: scheduler.config.num_train_timesteps,
+  };
 }
 
 /**
@@ -89,8 +87,12 @@ export async function encodePrompts(
   models: PromptModels,
   jobs: readonly ResolvedJob[],
   settings: PromptSettings,
+  references: readonly ReferenceSettings[] = [],
 ): Promise<EncodedPrompts> {
-  const prompts = await Promise.all(models.adapters.map((_, i) => loadPrompts(jobs, i)));
+  const loaded = await Promise.all(
+    models.adapters.map((_, i) => loadReferences(jobs, i, references[i] ?? {})),
+  );
+  using _ = { [Symbol.dispose]: () => releaseTensors(loaded.map(({ masks }) => masks)) };
   return tidy(() => {
     const { absentNegative, sizeConditioning, device } = models;
     const { negativePrompt, imageFit: fit } = settings;
@@ -117,7 +119,9 @@ export async function encodePrompts(
     return {
       positive: { ...texts, ...sizes() },
       negative: { ...negativeTexts, ...sizes() },
-      images: models.adapters.map((adapter, i) => encodeImages(adapter, prompts[i] as LoadedPrompts, fit)),
+      images: models.adapters.map((adapter, i) =>
+        encodeReferences(adapter, loaded[i] as LoadedReferences, fit),
+      ),
     };
   });
 }
@@ -125,17 +129,19 @@ export async function encodePrompts(
 /**
  * Does the rest, with the adapters as they are now. The conditioning is shared with the encoded prompts, image tokens are
  * new.
- * @param settings for each adapter
+ * @param references settings for each adapter
  */
 export function promptsOf(
   { positive, negative, images }: EncodedPrompts,
-  settings: readonly ImageSettings[],
+  references: readonly ReferenceSettings[],
+  frame: Frame,
 ): Prompts {
-  const prompts = images.flatMap((encoded, i) => {
-    if (encoded === null) return [];
-    const { scale, range } = settings[i] as ImageSettings;
-    return [{ adapter: encoded.adapter, ...tokensOf(encoded, positive.text.dtype), scale, range }];
-  });
+  const { dtype } = positive.text;
+  const prompts = tidy(() =>
+    images.flatMap((encoded, i) =>
+      encoded === null ? [] : promptsOfReferences(encoded, references[i] ?? {}, dtype, frame),
+    ),
+  );
   return { positive, negative, images: prompts };
 }
 
@@ -183,81 +189,5 @@ function encodeTexts(
       'int64',
     ).to(device);
     return mapTensors(textEncoder.condition(inputIds, clipSkip), (states) => states.indexSelect(0, rows));
-  });
-}
-
-/** The image prompts of one adapter, in memory. */
-interface LoadedPrompts {
-  lists: { source: LoadedSource; weight: number }[][];
-  /** For each job the number of its list. */
-  listOf: number[];
-}
-
-async function loadPrompts(jobs: readonly ResolvedJob[], adapter: number): Promise<LoadedPrompts> {
-  const ofJobs = jobs.map(({ imagePrompts }) => imagePrompts[adapter] as readonly WeightedImage[]);
-  // Several jobs may share a list, which is then loaded and encoded once.
-  const lists = [...new Set(ofJobs)];
-  const loaded = lists.map((list) =>
-    Promise.all(list.map(async ({ image, weight }) => ({ source: await loadSource(image), weight }))),
-  );
-  return { lists: await Promise.all(loaded), listOf: ofJobs.map((list) => lists.indexOf(list)) };
-}
-
-/** @returns null where no list has an image */
-function encodeImages(
-  adapter: PipelineAdapter,
-  { lists, listOf }: LoadedPrompts,
-  fit: ImageFit,
-): EncodedImages | null {
-  if (lists.every((list) => list.length === 0)) return null;
-  if (lists.some((list) => list.length === 0))
-    throw new ConfigError('Expected image prompts for every image, or for none');
-  const sources = lists.flat().map(({ source }) => source);
-  const file = sources.find((source) => typeof source === 'string');
-  return {
-    adapter: adapter.module,
-    lists: lists.map((list) => encodeList(adapter, list, fit)),
-    listOf,
-    nullFeatures: nullFeatures(adapter, adapter.imageEncoder, file),
-  };
-}
-
-function encodeList(
-  adapter: PipelineAdapter,
-  prompts: LoadedPrompts['lists'][number],
-  fit: ImageFit,
-): { features: Tensor; weights: number[] } {
-  const { imageEncoder, kind, module } = adapter;
-  // An image of weight 0 must not change a bit.
-  const counting = prompts.filter(({ weight }) => weight > 0);
-  if (counting.length === 0) throw new ConfigError('Expected a weight above 0 for at least one image prompt');
-  const { device } = module.parameters()[0] as Tensor;
-  const features = counting.map(({ source }) => {
-    const found = featuresOf(source, imageEncoder, kind.feature, fit);
-    const origin = typeof source === 'string' ? source : (imageEncoder?.folder as string);
-    assertFeaturesFit(adapter, found.shape.at(-1) as number, origin);
-    // Those of a file are on the CPU.
-    return found.to(device);
-  });
-  const weights = counting.flatMap(({ weight }, i) =>
-    Array<number>(features[i]?.shape[0] as number).fill(weight),
-  );
-  return { features: cat(features), weights };
-}
-
-/** Of the image prompts and of the null image, [n, numTokens, contextDim] both */
-function tokensOf(
-  { adapter, lists, listOf, nullFeatures }: EncodedImages,
-  dtype: DType,
-): { tokens: Tensor; negativeTokens: Tensor } {
-  return tidy(() => {
-    const ofLists = lists.map(({ features, weights }) =>
-      weightedMean(projectFeatures(adapter, features), weights),
-    );
-    const negative = projectFeatures(adapter, nullFeatures);
-    return {
-      tokens: cat(listOf.map((list) => ofLists[list] as Tensor)).to(dtype),
-      negativeTokens: negative.to(dtype).expand(listOf.length, -1, -1).contiguous(),
-    };
   });
 }

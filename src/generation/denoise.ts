@@ -7,12 +7,12 @@
  *              latents, after the last step ─► VAE decoder ─► image
  */
 import { setImmediate } from 'node:timers/promises';
-import type { ImagePrompt } from '../adapters/image-prompt.js';
+import { type ImagePrompt, isActive, isUsed, promptAddition, sideTokens } from '../adapters/image-prompt.js';
 import type { Conditioning } from '../diffusion/conditioning.js';
 import type { AutoencoderKL, Backbone } from '../diffusion/model.js';
 import type { NoiseSource, Sampler } from '../schedulers/sampler.js';
 import { cat, full, noGrad, type Tensor, tidy, zipTensors } from '../torch/index.js';
-import { type GuidanceSettings, guidedPrediction, isInRange, type Side } from './guidance.js';
+import { type GuidanceSettings, guidedPrediction, type Side } from './guidance.js';
 import { assertFinitePixels } from './non-finite.js';
 
 /** What n images should show, and what they should be unlike. */
@@ -53,16 +53,14 @@ export async function denoise(
     for (const [i, t] of sampler.timesteps.entries()) {
       const prediction = tidy(() => {
         using _ = noGrad();
-        const active = activeIn(prompts.images, i, totalSteps);
+        const active = prompts.images.filter((image) => isUsed(image) && isActive(image, i, totalSteps, t));
+        const tokens = active.map(sideTokens);
         const input = sampler.scaleModelInput(latents, t);
         const timestep = full([1], t, { device: input.device });
         const predict = (sides: readonly Side[]): Tensor =>
           tidy(() => {
-            const additions = active.map(({ adapter, scale, ...image }) =>
-              adapter.addition(
-                joined(sides, { negative: image.negativeTokens, positive: image.tokens }),
-                scale,
-              ),
+            const additions = active.map((image, k) =>
+              promptAddition(image, joined(sides, tokens[k] as (typeof tokens)[0])),
             );
             const inputs = joined(sides, { negative: input, positive: input });
             return backbone.predict(inputs, timestep, joined(sides, prompts), { additions }).to('float32');
@@ -89,11 +87,6 @@ export async function denoise(
 function joined<T>(sides: readonly Side[], records: Readonly<Record<Side, T>>): T {
   const chosen = sides.map((side) => records[side]) as [T, ...T[]];
   return chosen.length === 1 ? chosen[0] : zipTensors(chosen, (tensors) => cat(tensors));
-}
-
-/** Returns the image prompts that act in a step, counted from 0. */
-function activeIn(images: readonly ImagePrompt[], step: number, totalSteps: number): readonly ImagePrompt[] {
-  return images.filter(({ scale, range }) => scale !== 0 && isInRange(range, step, totalSteps));
 }
 
 /**

@@ -13,7 +13,8 @@ import type { EmbedOptions } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
 import { cat, setNumThreads, tensorsOf, tidy, zipTensors } from '../torch/index.js';
 import { resolveTarget } from '../torch/target.js';
-import { everyFeature, isFeaturesFile, writeImageFeatures, zeroPixelFeatures } from './image-prompt.js';
+import { isFeaturesFile, writeImageFeatures } from './embedding-files.js';
+import { everyFeature, zeroPixelFeatures } from './image-prompt.js';
 
 /**
  * Writes the features of images, a row for each, to one `.safetensors` file. It can be used with every adapter that was

@@ -4,14 +4,16 @@ import { ConfigError } from '../base/errors.js';
 import { type RunContext, withContext } from '../base/run-context.js';
 import {
   adapterEntries,
+  adapterKeys,
   generateOptionsSchema,
   type ImagePromptOptions,
   type LoadedAdapter,
+  referenceKeys,
 } from '../options/generate-options.js';
 import type { GenerateOptions } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
+import { isFeaturesFile } from './embedding-files.js';
 import type { GeneratedImage } from './generated-image.js';
-import { isFeaturesFile } from './image-prompt.js';
 import { IPAdapterPipeline } from './pipeline.js';
 
 /**
@@ -33,28 +35,15 @@ export async function* generateBatches(
   options: GenerateOptions,
   context: RunContext,
 ): AsyncGenerator<GeneratedImage[]> {
-  const { model, device, dtype, threads, adapter, imageEncoder, adapters, ...prompt } = resolveOptions(
-    generateOptionsSchema,
-    options,
-  );
-  const { images, weights, scale, range, ...rest } = prompt;
-  const entries = adapterEntries<LoadedAdapter & ImagePromptOptions>(
-    { adapters, adapter, imageEncoder, images, weights, scale, range },
-    ['adapter', 'imageEncoder', 'images', 'weights', 'scale', 'range'],
-  );
+  const { model, device, dtype, threads, ...prompt } = resolveOptions(generateOptionsSchema, options);
+  const keys = [...adapterKeys, ...referenceKeys];
+  const entries = adapterEntries<LoadedAdapter & ImagePromptOptions>(prompt, keys);
+  const rest = without(prompt, [...keys, 'adapters']);
   for (const entry of entries) assertComplete(entry);
   const used = entries.filter((entry) => entry.adapter !== undefined);
-  const loaded = used.map((entry) => ({
-    adapter: entry.adapter as string,
-    imageEncoder: entry.imageEncoder,
-  }));
+  const loaded = used.map(({ adapter, imageEncoder }) => ({ adapter: adapter as string, imageEncoder }));
   const models = { model, device, dtype, threads, adapters: loaded };
-  const prompts = used.map((entry) => ({
-    images: entry.images,
-    weights: entry.weights,
-    scale: entry.scale,
-    range: entry.range,
-  }));
+  const prompts = used.map((entry) => without(entry, adapterKeys));
   using pipeline = await withContext(context, async (guarded) => {
     const loaded = await IPAdapterPipeline.load(models, guarded);
     for (const line of loaded.summary) guarded.onMessage(line);
@@ -65,14 +54,17 @@ export async function* generateBatches(
   yield* pipeline.generateBatches({ ...rest, adapters: prompts }, context);
 }
 
+/** Returns the other properties of an object. */
+function without<T extends object, K extends keyof T>(object: T, keys: readonly K[]): Omit<T, K> {
+  const others = Object.entries(object).filter(([key]) => !keys.includes(key as K));
+  return Object.fromEntries(others) as Omit<T, K>;
+}
+
 /** @throws ConfigError where images have no adapter or encoder that reads them */
 function assertComplete({ adapter, imageEncoder, images = [] }: LoadedAdapter & ImagePromptOptions): void {
   if (images.length > 0 && adapter === undefined)
     throw new ConfigError('--adapter (adapter) is required for --images: the adapter that reads images');
-  if (
-    imageEncoder === undefined &&
-    images.some((image) => typeof image !== 'string' || !isFeaturesFile(image))
-  )
+  if (imageEncoder === undefined && images.some((image) => !isFeaturesFile(image)))
     throw new ConfigError(
       '--image-encoder (imageEncoder) is required for --images; only embeddings of ip-adapter embed need none',
     );

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import { encodePng } from '../images/png.js';
 import type { ResolvedDrawOptions, ResolvedJob, WeightedImage } from '../options/generate-options.js';
-import type { ImageSettings } from './conditions.js';
+import { type ReferenceSettings, referenceSettings } from '../options/reference-options.js';
 import type { ResolvedPipelineOptions } from './pipeline-models.js';
 
 export class GeneratedImage implements RgbImage {
@@ -36,13 +36,13 @@ export class GeneratedImage implements RgbImage {
 export function parametersOf(
   { prompt, imagePrompts, seed }: ResolvedJob,
   draw: ResolvedDrawOptions & Size,
-  images: readonly ImageSettings[],
+  references: readonly ReferenceSettings[],
   { model, adapters, sampler }: ResolvedPipelineOptions & { sampler: string },
 ): string {
   const used = imagePrompts.flatMap((list, i) =>
     list.length === 0
       ? []
-      : [{ list, adapter: adapters[i]?.adapter as string, ...(images[i] as ImageSettings) }],
+      : [{ list, adapter: adapters[i]?.adapter as string, settings: references[i] as ReferenceSettings }],
   );
   const settings: [name: string, value: string | number][] = [
     ['Steps', draw.steps],
@@ -55,17 +55,26 @@ export function parametersOf(
     ...(draw.clipSkip === 0 ? [] : [['Clip skip', draw.clipSkip + 1] as [string, number]]),
     ...sizeSettings(draw),
     ['Model', model],
-    ...used.flatMap(({ list, adapter, scale, range: [start, end] }, i): typeof settings => {
-      const number = used.length === 1 ? '' : ` ${i + 1}`;
-      return [
-        [`IP-Adapter${number}`, adapter],
-        [`Image prompts${number}`, list.map(nameOf).join('; ')],
-        [`Image fit${number}`, draw.imageFit],
-        [`IP-Adapter${number} scale`, scale],
-        [`IP-Adapter${number} start`, start],
-        [`IP-Adapter${number} end`, end],
-      ];
-    }),
+    ...used.flatMap(
+      ({ list, adapter, settings: { scale, range = [0, 1], ...others } }, i): typeof settings => {
+        const [start, end] = range;
+        const number = used.length === 1 ? '' : ` ${i + 1}`;
+        return [
+          [`IP-Adapter${number}`, adapter],
+          [`Image prompts${number}`, list.map(nameOf).join('; ')],
+          [`Image fit${number}`, draw.imageFit],
+          ...(others.influence === undefined
+            ? [[`IP-Adapter${number} scale`, scale ?? 1] as [string, number]]
+            : []),
+          [`IP-Adapter${number} start`, start],
+          [`IP-Adapter${number} end`, end],
+          ...referenceParameters(others).map(([name, value]): [string, string] => [
+            `IP-Adapter${number} ${name}`,
+            value,
+          ]),
+        ];
+      },
+    ),
   ];
   const line = settings.map(([name, value]) => `${name}: ${quoted(String(value))}`);
   const negative = !draw.negativePrompt ? [] : [`Negative prompt: ${draw.negativePrompt}`];
@@ -97,6 +106,22 @@ function sizeSettings({
   return Object.entries(given).flatMap(([name, pair]) =>
     pair === undefined ? [] : [[name, pair.join('x')] as [string, string]],
   );
+}
+
+/** Other settings of references as far as they were given, such as 'weight type: style'. */
+function referenceParameters(settings: ReferenceSettings): [string, string][] {
+  const keys = Object.keys(referenceSettings) as (keyof ReferenceSettings)[];
+  return keys.flatMap((key): [string, string][] => {
+    const value = settings[key];
+    const name = key.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+    return value === undefined ? [] : [[name, shownSetting(value)]];
+  });
+}
+
+function shownSetting(value: NonNullable<ReferenceSettings[keyof ReferenceSettings]>): string {
+  if (typeof value !== 'object') return String(value);
+  if (Array.isArray(value)) return value.map(shownSetting).join('; ');
+  return 'data' in value ? 'an image in memory' : JSON.stringify(value);
 }
 
 function nameOf({ image, weight }: WeightedImage): string {

@@ -1,33 +1,27 @@
-/**
- * @file Reference images as prompts: from images to the image encoder's features, from features to one set of image
- * tokens, and features in files, which replace the encoder.
- */
+/** @file Reference images as prompts: from images to the image encoder's features, from features to image tokens. */
 
 import type { ClipImageProcessor, ImageEncoder } from '../adapters/image-encoder.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { ImageFeature } from '../adapters/kind.js';
 import type { OpenedAdapter } from '../adapters/open-adapter.js';
-import { CheckpointError, ConfigError } from '../base/errors.js';
+import { ConfigError } from '../base/errors.js';
 import type { RgbImage } from '../base/rgb-image.js';
-import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { resizeAndCrop } from '../images/resample.js';
 import type { ImageFit } from '../options/generate-options.js';
+import type { ReferenceSettings } from '../options/reference-options.js';
 import { noGrad, type Tensor, tensor, tidy, zeros } from '../torch/index.js';
+import {
+  type FileFeatures,
+  type ImageFeatures,
+  isFeaturesFile,
+  readFeatures,
+  readImageFeatures,
+} from './embedding-files.js';
 
-/** An image file, a `.safetensors` file of features, or an image in memory. */
+/** An image file, a file of features, or an image in memory. */
 export type ImageSource = string | RgbImage;
-
-/** The features of n images, float32: all that adapters may read. */
-export interface ImageFeatures {
-  /** The last hidden states but one, [n, patches + 1, hiddenSize]. */
-  hiddenStates: Tensor;
-  /** The same of zero pixels after normalisation, [1, patches + 1, hiddenSize]. */
-  zeroHiddenStates: Tensor;
-  /** The embeddings, [n, projectionDim]. */
-  embeddings: Tensor;
-}
 
 /** Returns pixel values as the encoder takes them, [n, 3, size, size] float32 on the CPU. */
 export function clipPixels(
@@ -38,13 +32,43 @@ export function clipPixels(
   const size = processor.cropSize;
   const values = new Float32Array(images.length * 3 * size ** 2);
   for (const [i, image] of images.entries())
-    values.set(processor.pixelValues(fit === 'resize' ? squeezed(image, size) : image), i * 3 * size ** 2);
+    values.set(processor.pixelValues(fitted(image, size, fit)), i * 3 * size ** 2);
   return tensor(values, [images.length, 3, size, size]);
 }
 
-function squeezed(image: RgbImage, size: number): RgbImage {
-  const whole = { width: size, height: size };
-  return resizeAndCrop(image, { ...whole, crop: { left: 0, top: 0, ...whole }, filter: 'bicubic' });
+/** Returns the part of an image that the processor is to see, which keeps the middle of what is not square. */
+function fitted(image: RgbImage, size: number, fit: ImageFit): RgbImage {
+  const { width, height } = image;
+  if (fit === 'crop' || width === height) return image;
+  if (fit === 'resize') {
+    const whole = { width: size, height: size };
+    return resizeAndCrop(image, { ...whole, crop: { left: 0, top: 0, ...whole }, filter: 'bicubic' });
+  }
+  const edge = Math.min(width, height);
+  if (fit === 'pad') {
+    const side = Math.max(width, height);
+    return window(image, Math.floor((width - side) / 2), Math.floor((height - side) / 2), side);
+  }
+  const middle = { left: Math.floor((width - edge) / 2), top: Math.floor((height - edge) / 2) };
+  const place = {
+    'crop-top': { ...middle, top: 0 },
+    'crop-bottom': { ...middle, top: height - edge },
+    'crop-left': { ...middle, left: 0 },
+    'crop-right': { ...middle, left: width - edge },
+  }[fit];
+  return window(image, place.left, place.top, edge);
+}
+
+/** Returns a square of an image; what is outside of the image is black. */
+function window({ data, width, height }: RgbImage, left: number, top: number, side: number): RgbImage {
+  const square = new Uint8Array(side * side * 3);
+  const [first, end] = [Math.max(left, 0), Math.min(left + side, width)];
+  for (let y = Math.max(top, 0); y < Math.min(top + side, height); y++)
+    square.set(
+      data.subarray((y * width + first) * 3, (y * width + end) * 3),
+      ((y - top) * side + first - left) * 3,
+    );
+  return { data: square, width: side, height: side };
 }
 
 /** A source in memory: an image, or the name of a file of features, which is mapped later and not read. */
@@ -65,31 +89,39 @@ export function featuresOf(
   encoder: ImageEncoder | undefined,
   feature: ImageFeature,
   fit: ImageFit,
-): Tensor {
-  if (typeof source === 'string') {
-    const { hiddenStates, embeddings } = readImageFeatures(source);
-    return feature === 'pooled' ? embeddings : hiddenStates;
-  }
+): FileFeatures {
+  if (typeof source === 'string') return readFeatures(source, feature);
   if (encoder === undefined)
     throw new ConfigError(
       'Expected an image encoder for reference images: give --image-encoder (imageEncoder), or embeddings made by ip-adapter embed',
     );
-  return tidy(() => encodePixels(encoder, clipPixels(encoder.preprocess, [source], fit), feature));
+  const features = tidy(() => encodePixels(encoder, clipPixels(encoder.preprocess, [source], fit), feature));
+  return { features, negatives: null };
 }
 
 /**
  * Returns the features that stand for no image, one row: guidance starts from them, and training used them for dropped
  * images.
  * @param file of features, which has them too where there is no encoder
+ * @param nullImage 'black' is an image that is black before normalisation, as ComfyUI_IPAdapter_plus takes it for hidden states
  */
 export function nullFeatures(
   { kind, module }: Pick<OpenedAdapter, 'kind' | 'module'>,
   encoder: ImageEncoder | undefined,
   file: string | undefined,
+  nullImage: ReferenceSettings['nullImage'] = 'trained',
 ): Tensor {
   if (kind.nullImage === 'zero-feature') return zeros([1, module.image_proj.embeddingDim]);
-  if (encoder === undefined) return readImageFeatures(file as string).zeroHiddenStates;
-  return zeroPixelFeatures(encoder);
+  if (nullImage === 'black') {
+    const side = encoder?.preprocess.cropSize ?? 1;
+    const black = { data: new Uint8Array(side * side * 3), width: side, height: side };
+    return featuresOf(black, encoder, kind.feature, 'crop').features;
+  }
+  if (encoder !== undefined) return zeroPixelFeatures(encoder);
+  if (file?.endsWith('.safetensors')) return readImageFeatures(file).zeroHiddenStates;
+  throw new ConfigError(
+    `Expected an image encoder for what stands for no image${file === undefined ? '' : `, which ${file} does not have`}: give --image-encoder (imageEncoder)`,
+  );
 }
 
 /** Returns the 'tokens' of pixels that are zero after normalisation, float32 [1, n, width]. */
@@ -120,58 +152,4 @@ export function projectFeatures(adapter: IPAdapter, features: Tensor): Tensor {
   using _ = noGrad();
   const { dtype, device } = adapter.parameters()[0] as Tensor;
   return tidy(() => adapter.call(features.to({ dtype, device })).to('float32'));
-}
-
-/**
- * Returns one set of tokens for all images of a prompt: the weighted mean of theirs. The k-th token comes from the same
- * learned weights for every image, so the mean lies between the images; one that is given twice counts double, and the
- * cost does not grow. (diffusers and ComfyUI by default append the tokens one after another instead, where weights have
- * no clear meaning; ComfyUI calls this method 'average'.)
- * @param tokens [n, numTokens, crossAttentionDim]
- * @param weights one for each row, above 0
- * @returns [1, numTokens, crossAttentionDim]
- */
-export function weightedMean(tokens: Tensor, weights: readonly number[]): Tensor {
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
-  return tidy(() => {
-    const shares = tensor(
-      weights.map((weight) => weight / total),
-      [weights.length, 1, 1],
-    );
-    return tokens.mul(shares.to(tokens.device)).sum([0], true);
-  });
-}
-
-/** Returns whether a source is a file of features, by its name. */
-export function isFeaturesFile(source: ImageSource): boolean {
-  return typeof source === 'string' && source.endsWith('.safetensors');
-}
-
-const fileKeys = {
-  hiddenStates: 'hidden_states',
-  zeroHiddenStates: 'zero_hidden_states',
-  embeddings: 'image_embeds',
-} as const;
-
-/** Writes features as safetensors: `hidden_states`, `zero_hidden_states`, `image_embeds`. */
-export function writeImageFeatures(file: string, features: ImageFeatures): void {
-  const keys = Object.keys(fileKeys) as (keyof ImageFeatures)[];
-  writeSafetensors(file, new Map(keys.map((key) => [fileKeys[key], features[key]])), { format: 'pt' });
-}
-
-/** Maps a file of `writeImageFeatures`. @throws CheckpointError where it is another file */
-function readImageFeatures(file: string): ImageFeatures {
-  const { tensors } = readSafetensors(file);
-  const of = (key: string): Tensor => {
-    const found = tensors.get(key);
-    if (found !== undefined) return found;
-    throw new CheckpointError(
-      `Expected ${key} in ${file} but its keys are ${[...tensors.keys()].slice(0, 4).join(', ')}; make such a file with ip-adapter embed.`,
-    );
-  };
-  return {
-    hiddenStates: of(fileKeys.hiddenStates),
-    zeroHiddenStates: of(fileKeys.zeroHiddenStates),
-    embeddings: of(fileKeys.embeddings),
-  };
 }

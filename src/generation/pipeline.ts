@@ -16,13 +16,15 @@ import {
   promptOptionsSchema,
   type ResolvedDrawOptions,
   type ResolvedJob,
+  referenceKeys,
   weighted,
 } from '../options/generate-options.js';
 import type { DrawOptions, Job, PipelineOptions, PromptOptions } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
+import type { ReferenceSettings } from '../options/reference-options.js';
 import { createSampler } from '../schedulers/create.js';
 import { setNumThreads } from '../torch/index.js';
-import { type ImageSettings, makePrompts, releaseTensors } from './conditions.js';
+import { makePrompts, releaseTensors } from './conditions.js';
 import type { DenoiseHooks } from './denoise.js';
 import { drawImages } from './draw.js';
 import { GeneratedImage, parametersOf } from './generated-image.js';
@@ -79,7 +81,7 @@ export class IPAdapterPipeline implements Disposable {
     context: RunContext = {},
   ): AsyncGenerator<GeneratedImage[]> {
     const { prompt, seed, numImages, ...rest } = resolveOptions(promptOptionsSchema, options);
-    const entries = this.#entriesOf<ImagePromptOptions>(rest, ['images', 'weights', 'scale', 'range']);
+    const entries = this.#entriesOf<ImagePromptOptions>(rest, referenceKeys);
     // One list for all jobs, which is then encoded once.
     const imagePrompts = entries.map(weighted);
     const jobs = Array.from({ length: numImages }, (_, i) => ({ prompt, imagePrompts, seed: seed + i }));
@@ -97,10 +99,10 @@ export class IPAdapterPipeline implements Disposable {
     context: RunContext = {},
   ): Promise<GeneratedImage[]> {
     const draw = resolveOptions(drawOptionsSchema, options);
-    const entries = this.#entriesOf<ImagePromptOptions>(draw, ['scale', 'range']);
+    const entries = this.#entriesOf<ImagePromptOptions>(draw, referenceKeys);
     const resolved = jobs.map((job) => {
       const { prompt, seed, ...images } = resolveOptions(jobSchema, job);
-      const lists = this.#entriesOf<ImagePromptOptions>(images, ['images', 'weights']);
+      const lists = this.#entriesOf<ImagePromptOptions>(images, referenceKeys);
       return { prompt, seed, imagePrompts: lists.map(weighted) };
     });
     return collect(this.#draw(resolved, draw, entries, context));
@@ -139,7 +141,6 @@ export class IPAdapterPipeline implements Disposable {
     entries: readonly ImagePromptOptions[],
     context: RunContext,
   ): AsyncGenerator<GeneratedImage[]> {
-    const images = entries.map(({ scale = 1, range = [0, 1] }) => ({ scale, range }));
     const settings = { ...draw, ...this.#sizeOf(draw) };
     const batches = Math.ceil(jobs.length / draw.batchSize);
     const texts = [...jobs.map(({ prompt }) => prompt), draw.negativePrompt ?? ''];
@@ -153,7 +154,7 @@ export class IPAdapterPipeline implements Disposable {
         if (i === 0) for (const warning of warnings) onMessage(warning);
         const onStep: DenoiseHooks['onStep'] = ({ step, totalSteps }) =>
           emit({ type: 'progress', done: i * totalSteps + step, total: batches * totalSteps });
-        return this.#drawBatch(batch, settings, images, { signal, onStep });
+        return this.#drawBatch(batch, settings, entries, { signal, onStep });
       });
     }
   }
@@ -161,19 +162,19 @@ export class IPAdapterPipeline implements Disposable {
   async #drawBatch(
     jobs: readonly ResolvedJob[],
     draw: ResolvedDrawOptions & Size,
-    images: readonly ImageSettings[],
+    references: readonly ReferenceSettings[],
     hooks: DenoiseHooks,
   ): Promise<GeneratedImage[]> {
     hooks.signal?.throwIfAborted();
     const sampler = createSampler(this.#models.scheduler, draw.scheduler);
     const name = draw.scheduler ?? sampler.constructor.name;
-    const prompts = await makePrompts(this.#models, jobs, draw, images);
+    const prompts = await makePrompts(this.#models, jobs, draw, references);
     try {
       const seeds = jobs.map(({ seed }) => seed);
       const drawn = await drawImages(this.#models, sampler, prompts, seeds, draw, hooks);
       return drawn.map(({ data, width, height }, i) => {
         const job = jobs[i] as ResolvedJob;
-        const parameters = parametersOf(job, draw, images, { ...this.#options, sampler: name });
+        const parameters = parametersOf(job, draw, references, { ...this.#options, sampler: name });
         return new GeneratedImage(data, width, height, job.seed, parameters);
       });
     } finally {

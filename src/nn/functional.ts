@@ -23,6 +23,12 @@ const aten = {
   upsampleNearest2d: op(
     'aten::upsample_nearest2d(Tensor self, SymInt[2] output_size, float? scales_h=None, float? scales_w=None) -> Tensor',
   ),
+  upsampleBilinear2d: op(
+    'aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor',
+  ),
+  upsampleBicubic2d: op(
+    'aten::upsample_bicubic2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor',
+  ),
   constantPadNd: op('aten::constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor'),
   triu: op('aten::triu(Tensor self, int diagonal=0) -> Tensor'),
   attention: op('ip_adapter::attention(Tensor q, Tensor k, Tensor v, float scale) -> Tensor'),
@@ -113,6 +119,20 @@ export function interpolateNearest(
   if (typeof target !== 'number') return aten.upsampleNearest2d(x, target);
   const [, , height = 0, width = 0] = x.shape;
   return aten.upsampleNearest2d(x, [height * target, width * target], target, target);
+}
+
+/**
+ * Resizes [batch, channels, h, w] as `torch.nn.functional.interpolate` does: corners not aligned, no antialiasing, so that
+ * bicubic values may overshoot.
+ */
+export function interpolate(
+  x: Tensor,
+  size: readonly [height: number, width: number],
+  mode: 'bilinear' | 'bicubic',
+): Tensor {
+  return mode === 'bicubic'
+    ? aten.upsampleBicubic2d(x, size, false)
+    : aten.upsampleBilinear2d(x, size, false);
 }
 
 /** Pads the last two dimensions with zeros. */

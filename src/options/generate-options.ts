@@ -5,6 +5,13 @@ import type { RgbImage } from '../base/rgb-image.js';
 import { samplerNames } from '../schedulers/config.js';
 import type { Job } from './generate-types.js';
 import { clipSkip, count, number, path, seed, side, targetOptions, whole } from './options.js';
+import {
+  type ReferenceImages,
+  type ReferenceSettings,
+  range,
+  referenceImages,
+  referenceSettings,
+} from './reference-options.js';
 
 /** An adapter and its image encoder. */
 const loadedAdapter = {
@@ -19,34 +26,6 @@ const loadedAdapter = {
 };
 
 const noText = 'must be text';
-const fraction = number(0, 1);
-const range = z
-  .tuple([fraction, fraction], 'must be two numbers, [start, end]')
-  .refine(([start, end]) => start <= end, 'must not end before it starts');
-
-/** The image prompt of an adapter. */
-const imagePrompt = {
-  images: z
-    .array(
-      z.union([path, z.custom<RgbImage>(isRgbImage).meta({ tsType: 'RgbImage' })], {
-        error: 'must be a path, or an image { data, width, height }',
-      }),
-      'must be a list of images',
-    )
-    .optional()
-    .describe('reference images, or .safetensors files of ip-adapter embed'),
-  weights: z
-    .array(number(0, 1e9))
-    .optional()
-    .describe('one weight for each reference image, in their order; default: equal weights'),
-  scale: number(0, 1e4)
-    .optional()
-    .describe('strength of the image prompt beside the text: 0 none, 1 as trained; default: 1'),
-  range: range
-    .optional()
-    .describe('start and end of the steps in which the image prompt acts, as fractions; default: 0 1'),
-};
-
 const adaptersText = 'several adapters, each with its own options, instead of the options of one';
 
 export const pipelineOptionsSchema = z.strictObject({
@@ -62,9 +41,11 @@ export const pipelineOptionsSchema = z.strictObject({
 });
 
 export const imageFit = z
-  .enum(['crop', 'resize'])
+  .enum(['crop', 'crop-top', 'crop-bottom', 'crop-left', 'crop-right', 'resize', 'pad'])
   .default('crop')
-  .describe('reference images that are not square: crop keeps the middle, resize squeezes the whole');
+  .describe(
+    'reference images that are not square: crop keeps the middle, or the named end; resize squeezes the whole; pad adds black',
+  );
 
 /** How an image that is not square becomes square. */
 export type ImageFit = z.output<typeof imageFit>;
@@ -77,8 +58,7 @@ export const drawOptionsSchema = z.strictObject({
     .string(noText)
     .optional()
     .describe('text that the images should be unlike; default: none'),
-  scale: imagePrompt.scale,
-  range: imagePrompt.range,
+  ...referenceSettings,
   guidanceScale: number(0, 1e4).default(7.5).describe('classifier-free guidance; 1: none'),
   guidanceRescale: number(0, 1)
     .default(0)
@@ -109,23 +89,22 @@ export const drawOptionsSchema = z.strictObject({
   imageFit,
   batchSize: count.default(4).describe('images generated at the same time'),
   adapters: z
-    .array(z.strictObject({ scale: imagePrompt.scale, range: imagePrompt.range }))
+    .array(z.strictObject(referenceSettings))
     .optional()
-    .describe('scale and range of each loaded adapter, in their order, instead of those of one'),
+    .describe('scale and other settings of each loaded adapter, in their order, instead of those of one'),
 });
 
 /** The content of one image. */
 const subject = {
   prompt: z.string(noText).default('').describe('text that the images follow'),
   seed: seed.default(0).describe('seed of the noise'),
-  images: imagePrompt.images,
-  weights: imagePrompt.weights,
+  ...referenceImages,
 };
 
 export const jobSchema = z.strictObject({
   ...subject,
   adapters: z
-    .array(z.strictObject({ images: imagePrompt.images, weights: imagePrompt.weights }))
+    .array(z.strictObject(referenceImages))
     .optional()
     .describe('images and weights of each loaded adapter, in their order, instead of those of one'),
 });
@@ -135,7 +114,10 @@ export const promptOptionsSchema = z.strictObject({
   ...subject,
   numImages: whole(1, 10_000).default(1).describe('images to generate; the n-th has the seed plus n, from 0'),
   ...drawOptionsSchema.shape,
-  adapters: z.array(z.strictObject(imagePrompt)).optional().describe(adaptersText),
+  adapters: z
+    .array(z.strictObject({ ...referenceImages, ...referenceSettings }))
+    .optional()
+    .describe(adaptersText),
 });
 
 /** The options of models and prompts. */
@@ -143,14 +125,19 @@ export const generateOptionsSchema = z.strictObject({
   ...pipelineOptionsSchema.shape,
   ...promptOptionsSchema.shape,
   adapters: z
-    .array(z.strictObject({ ...loadedAdapter, ...imagePrompt }))
+    .array(z.strictObject({ ...loadedAdapter, ...referenceImages, ...referenceSettings }))
     .optional()
     .describe(adaptersText),
 });
 
 /** The options that load an adapter. An entry of `adapters` always has `adapter`. */
 export type LoadedAdapter = Partial<z.output<z.ZodObject<typeof loadedAdapter>>>;
-export type ImagePromptOptions = z.output<z.ZodObject<typeof imagePrompt>>;
+export type ImagePromptOptions = ReferenceImages & ReferenceSettings;
+export const adapterKeys = Object.keys(loadedAdapter) as (keyof LoadedAdapter)[];
+export const referenceKeys = Object.keys({
+  ...referenceImages,
+  ...referenceSettings,
+}) as (keyof ImagePromptOptions)[];
 export type ResolvedDrawOptions = z.output<typeof drawOptionsSchema>;
 
 /** A job with the weight of each image. */
@@ -192,9 +179,4 @@ export function weighted({ images = [], weights = [] }: Pick<Job, 'images' | 'we
       `--weights (weights) has ${weights.length} values for ${images.length} --images (images); give one for each image, or none`,
     );
   return images.map((image, i) => ({ image, weight: weights[i] ?? 1 }));
-}
-
-function isRgbImage(value: unknown): boolean {
-  const { data, width, height } = (value ?? {}) as Partial<RgbImage>;
-  return data instanceof Uint8Array && data.length > 0 && data.length === Number(width) * Number(height) * 3;
 }

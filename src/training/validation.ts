@@ -14,7 +14,13 @@ import type { RgbImage, Size } from '../base/rgb-image.js';
 import type { GuardedContext } from '../base/run-context.js';
 import type { AutoencoderKL, Backbone, LatentSpace } from '../diffusion/model.js';
 import { openDiffusionModel } from '../diffusion/open-model.js';
-import { type EncodedPrompts, encodePrompts, promptsOf, releaseTensors } from '../generation/conditions.js';
+import {
+  type EncodedPrompts,
+  encodePrompts,
+  frameOf,
+  promptsOf,
+  releaseTensors,
+} from '../generation/conditions.js';
 import type { DenoiseSettings } from '../generation/denoise.js';
 import { drawImages } from '../generation/draw.js';
 import { truncationWarning } from '../generation/truncation-warning.js';
@@ -234,7 +240,7 @@ export class Validation implements Disposable {
     const images: RgbImage[] = [];
     for (const { seeds, prompts } of batches) {
       context.signal.throwIfAborted();
-      const whole = promptsOf(prompts, [{ scale: settings.scale, range: [0, 1] }]);
+      const whole = promptsOf(prompts, [{ scale: settings.scale }], frameOf(models, settings));
       const sampler = createSampler(models.scheduler);
       try {
         images.push(...(await drawImages(models, sampler, whole, seeds, settings, context)));
