@@ -4,18 +4,11 @@ import type { RgbImage } from '../base/rgb-image.js';
 import { number, path } from './options.js';
 
 /** How several references of one adapter become one prompt. */
-export const combineModes = [
-  'concat',
-  'add',
-  'subtract',
-  'average',
-  'norm-average',
-  'token-average',
-] as const;
+const combineModes = ['concat', 'add', 'subtract', 'average', 'norm-average', 'token-average'] as const;
 export type CombineMode = (typeof combineModes)[number];
 
 /** How the scale is spread over the layers: the weight types of ComfyUI_IPAdapter_plus, and `style` for its style transfer. */
-export const weightTypes = [
+const weightTypes = [
   'linear',
   'ease-in',
   'ease-out',
@@ -36,11 +29,11 @@ export const weightTypes = [
 export type WeightType = (typeof weightTypes)[number];
 
 /** What the scale multiplies: the attention's output, or its keys and values. */
-export const embedsScalings = ['v-only', 'k+v', 'k+v-c-penalty', 'k+mean-v-c-penalty'] as const;
+const embedsScalings = ['v-only', 'k+v', 'k+v-c-penalty', 'k+mean-v-c-penalty'] as const;
 export type EmbedsScaling = (typeof embedsScalings)[number];
 
 /** How a mask gets the size of an attention layer. */
-export const maskFits = ['site', 'diffusers', 'comfyui'] as const;
+const maskFits = ['site', 'diffusers', 'comfyui'] as const;
 export type MaskFit = (typeof maskFits)[number];
 
 /** How much the references count, in words: the scales are measured on the demo world (docs/references.md). */
