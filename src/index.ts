@@ -42,6 +42,7 @@ export type {
   PipelineOptions,
   PromptOptions,
 } from './options/generate-types.js';
+export type { LoraOptions } from './options/lora-options.js';
 export type { CheckOptions, TrainOptions } from './options/train-types.js';
 
 export type { SamplerName } from './schedulers/config.js';

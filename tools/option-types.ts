@@ -63,6 +63,7 @@ export function typeFiles(): Record<string, string> {
       },
       [
         "import type { RgbImage } from '../base/rgb-image.js';",
+        "import type { LoraOptions } from './lora-options.js';",
         "import type { BlockScales } from './reference-options.js';",
       ],
     ),

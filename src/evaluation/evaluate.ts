@@ -55,7 +55,7 @@ export async function evaluate(options: EvaluateOptions, context: RunContext = {
 
 async function runEvaluation(options: EvaluateOptions, context: GuardedContext): Promise<Evaluation> {
   const config = resolveOptions(evaluateOptionsSchema, options);
-  const { model, imageEncoder, adapter, device, dtype, threads, imagesPerRow } = config;
+  const { model, imageEncoder, adapter, loras, device, dtype, threads, imagesPerRow } = config;
   const dataset = await openDataset(config, { signal: context.signal });
   const rowCount = Math.min(dataset.rows.length, config.maxRows);
   if (rowCount < 2)
@@ -73,7 +73,7 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
     config.metricEncoder === undefined ? undefined : '--metric-encoder (metricEncoder)',
   );
   using pipeline = await IPAdapterPipeline.load(
-    { model, imageEncoder, adapter, device, dtype, threads },
+    { model, imageEncoder, adapter, loras, device, dtype, threads },
     context,
   );
 

@@ -35,14 +35,14 @@ export async function* generateBatches(
   options: GenerateOptions,
   context: RunContext,
 ): AsyncGenerator<GeneratedImage[]> {
-  const { model, device, dtype, threads, ...prompt } = resolveOptions(generateOptionsSchema, options);
+  const { model, loras, device, dtype, threads, ...prompt } = resolveOptions(generateOptionsSchema, options);
   const keys = [...adapterKeys, ...referenceKeys];
   const entries = adapterEntries<LoadedAdapter & ImagePromptOptions>(prompt, keys);
   const rest = without(prompt, [...keys, 'adapters']);
   for (const entry of entries) assertComplete(entry);
   const used = entries.filter((entry) => entry.adapter !== undefined);
   const loaded = used.map(({ adapter, imageEncoder }) => ({ adapter: adapter as string, imageEncoder }));
-  const models = { model, device, dtype, threads, adapters: loaded };
+  const models = { model, loras, device, dtype, threads, adapters: loaded };
   const prompts = used.map((entry) => without(entry, adapterKeys));
   using pipeline = await withContext(context, async (guarded) => {
     const loaded = await IPAdapterPipeline.load(models, guarded);

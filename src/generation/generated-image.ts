@@ -37,7 +37,7 @@ export function parametersOf(
   { prompt, imagePrompts, seed }: ResolvedJob,
   draw: ResolvedDrawOptions & Size,
   references: readonly ReferenceSettings[],
-  { model, adapters, sampler }: ResolvedPipelineOptions & { sampler: string },
+  { model, loras = [], adapters, sampler }: ResolvedPipelineOptions & { sampler: string },
 ): string {
   const used = imagePrompts.flatMap((list, i) =>
     list.length === 0
@@ -55,6 +55,9 @@ export function parametersOf(
     ...(draw.clipSkip === 0 ? [] : [['Clip skip', draw.clipSkip + 1] as [string, number]]),
     ...sizeSettings(draw),
     ['Model', model],
+    ...(loras.length === 0
+      ? []
+      : [['LoRA', loras.map(({ path, scale }) => `${path}:${scale}`).join('; ')] as [string, string]]),
     ...used.flatMap(
       ({ list, adapter, settings: { scale, range = [0, 1], ...others } }, i): typeof settings => {
         const [start, end] = range;

@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import { adapterFileOf } from '../adapters/adapter-path.js';
 import { type ImageEncoder, openImageEncoder } from '../adapters/image-encoder.js';
 import { assertFeaturesFit, type OpenedAdapter, openAdapter } from '../adapters/open-adapter.js';
+import { openLoras } from '../diffusion/loras.js';
 import type {
   AutoencoderKL,
   Backbone,
@@ -37,7 +38,7 @@ export interface PipelineAdapter extends OpenedAdapter {
 
 /** The options of a pipeline, its short forms resolved. */
 export interface ResolvedPipelineOptions
-  extends Pick<z.output<typeof pipelineOptionsSchema>, 'model' | 'device' | 'dtype' | 'threads'> {
+  extends Pick<z.output<typeof pipelineOptionsSchema>, 'model' | 'loras' | 'device' | 'dtype' | 'threads'> {
   adapters: readonly { adapter: string; imageEncoder?: string | undefined }[];
 }
 
@@ -46,12 +47,13 @@ export interface ResolvedPipelineOptions
  * @throws ConfigError, CheckpointError where a file is missing or damaged, or parts do not go together
  */
 export function loadPipelineModels(
-  { model: modelPath, adapters: entries, ...options }: ResolvedPipelineOptions,
+  { model: modelPath, loras: loraSources = [], adapters: entries, ...options }: ResolvedPipelineOptions,
   onMessage?: (text: string) => void,
 ): PipelineModels {
   const target = resolveTarget(options);
   // Cheap faults come first: the small files are read before the weights.
-  const model = openDiffusionModel(modelPath);
+  using loras = openLoras(loraSources);
+  const model = openDiffusionModel(modelPath, loras);
   const scheduler = model.schedulerFile();
   const tokenizer = model.tokenizer();
   const sources = entries.map(({ imageEncoder }) =>
@@ -77,6 +79,7 @@ export function loadPipelineModels(
   });
   const vae = model.loadVAE(target);
   const textEncoder = model.loadTextEncoder(target);
+  loras.finish(model.family, onMessage);
   const { family, latents, imageSize, absentNegative, sizeConditioning } = model;
   return {
     ...{ family, latents, imageSize, absentNegative, sizeConditioning },

@@ -6,11 +6,12 @@ import { Recorder } from '../../test/recorder.js';
 import { readAdapter, writeAdapter } from '../adapters/adapter-file.js';
 import { ConfigError } from '../base/errors.js';
 import type { RunEvent } from '../base/run-context.js';
+import { writeSafetensors } from '../formats/index.js';
 import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import type { PipelineOptions, PromptOptions } from '../options/generate-types.js';
-
-import { memoryStats } from '../torch/index.js';
+import { memoryStats, randn, type Tensor } from '../torch/index.js';
+import { loadUNet } from '../weights/load.js';
 import { embed } from './embed.js';
 import { generate } from './generate.js';
 import { IPAdapterPipeline } from './pipeline.js';
@@ -106,6 +107,33 @@ describe('generate', () => {
     expect(await draw({ prompt: 'a', scale: 0 })).toEqual(expected);
     expect(await draw({ prompt: 'a', images: [] })).toEqual(expected);
     expect(await draw({ prompt: 'a' })).not.toEqual(expected);
+  });
+
+  it('merges LoRAs, given as path:scale or with a scale of their own', async () => {
+    const key = 'lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0';
+    const { shape } = loadUNet(join(world.model, 'unet'))
+      .namedParameters()
+      .get('mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0.weight') as Tensor;
+    const matrices = { down: randn([1, shape[1] as number]), up: randn([shape[0] as number, 1]) };
+    const path = join(world.root, 'lora.safetensors');
+    const named = Object.entries(matrices).map(([side, one]) => [`${key}.lora_${side}.weight`, one] as const);
+    writeSafetensors(path, new Map(named));
+    const drawn = async (loras: PipelineOptions['loras']) => {
+      using loaded = await IPAdapterPipeline.load({ ...all, loras });
+      return await draw({}, loaded);
+    };
+    const without = await draw({});
+    expect(await drawn([`${path}:0`])).toEqual(without);
+    using loaded = await IPAdapterPipeline.load({ ...all, loras: [`${path}:0.5`] });
+    const [image] = await loaded.generate({ ...quick, images: [world.picture(0)] });
+    expect(image?.parameters).toMatch(/, LoRA: "?[^,]*lora\.safetensors:0\.5"?, IP-Adapter: /);
+    const half = await drawn([{ path, scale: 0.5 }]);
+    expect(half).not.toEqual(without);
+    expect(await drawn([`${path}:0.5`])).toEqual(half);
+    expect(await drawn([path])).toEqual(await drawn([{ path }]));
+    await expect(drawn([`${path}:strong`])).rejects.toThrow(
+      /loras\[0\] is ".*:strong"; it must be a path, path:scale with a scale from -100 to 100/,
+    );
   });
 
   it('takes files, images in memory and embeddings alike', async () => {

@@ -48,10 +48,11 @@ export class IPAdapterPipeline implements Disposable {
    */
   static async load(options: PipelineOptions, context: RunContext = {}): Promise<IPAdapterPipeline> {
     const resolved = modelsOf(resolveOptions(pipelineOptionsSchema, options));
-    const { model: stableDiffusion, adapters } = resolved;
+    const { model: stableDiffusion, adapters, loras = [] } = resolved;
     return withContext(context, async (guarded) => {
       await downloadModels({ stableDiffusion }, guarded);
       for (const entry of adapters) await downloadModels(entry, guarded);
+      for (const { path: lora } of loras) await downloadModels({ lora }, guarded);
       if (resolved.threads !== undefined) setNumThreads(resolved.threads);
       return new IPAdapterPipeline(resolved, loadPipelineModels(resolved, guarded.onMessage));
     });

@@ -57,8 +57,10 @@ const textEncoder: readonly Need[] = [
 ];
 
 const adapter = one('ip_adapter.safetensors');
+/** As diffusers names it. */
+const lora = one('pytorch_lora_weights.safetensors');
 
-const kinds = { imageEncoder, textEncoder, tokenizer, adapter: [adapter] };
+const kinds = { imageEncoder, textEncoder, tokenizer, adapter: [adapter], lora: [lora] };
 
 export type ModelKind = keyof typeof kinds | 'stableDiffusion';
 

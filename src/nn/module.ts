@@ -43,26 +43,31 @@ export abstract class Module<Args extends unknown[] = [x: Tensor], Out = Tensor>
     return this;
   }
 
+  /** Replaces parameters, one after another, by what `fn` returns for them; undefined keeps one. */
+  replaceParameters(fn: (key: string, parameter: Tensor) => Tensor | undefined): this {
+    for (const { key, holder, field } of slots(this)) {
+      const parameter = holder[field] as Tensor;
+      replace(holder, field, fn(key, parameter) ?? parameter);
+    }
+    return this;
+  }
+
   /** Moves or converts every parameter. The old tensors are disposed, so an optimizer must be created afterwards. */
   to(target: { device?: Device; dtype?: DType }): this {
     using _ = noGrad();
-    for (const { holder, field } of slots(this)) {
-      const parameter = holder[field] as Tensor;
+    return this.replaceParameters((_, parameter) => {
       const { dtype, device } = parameter;
-      if (dtype === (target.dtype ?? dtype) && device === (target.device ?? device)) continue;
-      replace(holder, field, parameter.to(target));
-    }
-    return this;
+      const isThere = dtype === (target.dtype ?? dtype) && device === (target.device ?? device);
+      return isThere ? undefined : parameter.to(target);
+    });
   }
 
   /** Converts convolution weights to the channels-last layout of a GPU's tensor cores; outputs then have this layout too. */
   toChannelsLast(): this {
     using _ = noGrad();
-    for (const { holder, field } of slots(this)) {
-      const parameter = holder[field] as Tensor;
-      if (parameter.ndim === 4) replace(holder, field, parameter.contiguous('channels_last'));
-    }
-    return this;
+    return this.replaceParameters((_, parameter) =>
+      parameter.ndim === 4 ? parameter.contiguous('channels_last') : undefined,
+    );
   }
 
   /**

@@ -15,7 +15,7 @@ export interface Alias {
   /** The list whose other elements are used where they are not set. */
   defaults?: readonly unknown[];
   /** The origin of the alias. */
-  from: 'the original' | '0.1';
+  from: 'the original' | '0.1' | 'web UIs';
 }
 
 /** All aliases, in camelCase. An alias applies to the commands that have its option. */
@@ -31,6 +31,7 @@ export const aliases: ReadonlyMap<string, Alias> = new Map<string, Alias>([
   ['validationImage', { option: 'validationImages', from: '0.1' }],
   ['validationPrompt', { option: 'validationPrompts', from: '0.1' }],
   ['image', { option: 'images', from: '0.1' }],
+  ['lora', { option: 'loras', from: 'web UIs' }],
   ['imageWeight', { option: 'weights', from: '0.1' }],
   // An alias in evaluate only, which takes several scales. In generate, scale is an option itself.
   ['scale', { option: 'scales', from: '0.1' }],

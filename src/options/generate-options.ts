@@ -4,6 +4,7 @@ import { ConfigError } from '../base/errors.js';
 import type { RgbImage } from '../base/rgb-image.js';
 import { samplerNames } from '../schedulers/config.js';
 import type { Job } from './generate-types.js';
+import { lora } from './lora-options.js';
 import { clipSkip, count, number, path, seed, side, targetOptions, whole } from './options.js';
 import {
   type ReferenceImages,
@@ -37,6 +38,12 @@ export const pipelineOptionsSchema = z.strictObject({
     .describe(`${loadedAdapter.adapter.description}; default: none, text alone`),
   imageEncoder: loadedAdapter.imageEncoder,
   adapters: z.array(z.strictObject(loadedAdapter)).optional().describe(adaptersText),
+  loras: z
+    .array(lora, 'must be a list of LoRAs')
+    .optional()
+    .describe(
+      'LoRAs merged into the model, each as path or path:scale: .safetensors file, folder or name on the Hub; a scale of 1 is as trained',
+    ),
   ...targetOptions,
 });
 

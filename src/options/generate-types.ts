@@ -1,5 +1,6 @@
 /** @file Written by tools/option-types.ts from the schemas; not to be edited. */
 import type { RgbImage } from '../base/rgb-image.js';
+import type { LoraOptions } from './lora-options.js';
 import type { BlockScales } from './reference-options.js';
 
 /** The models of an `IPAdapterPipeline`. */
@@ -19,6 +20,8 @@ export interface PipelineOptions {
         imageEncoder?: string | undefined;
       }[]
     | undefined;
+  /** LoRAs merged into the model, each as path or path:scale: .safetensors file, folder or name on the Hub; a scale of 1 is as trained. */
+  loras?: (string | LoraOptions)[] | undefined;
   /** Device to run on: cpu, cuda or cuda:N; default: cuda if LibTorch finds a GPU, else cpu. */
   device?: string | undefined;
   /** Precision of the models; default: float32 on the CPU, float16 on a GPU. */

@@ -6,9 +6,10 @@
  *     npm run interop -- --comfyui FOLDER            a checkout of ComfyUI_IPAdapter_plus
  *     npm run interop -- --work FOLDER               where models and results are written; default: a temporary folder
  *
- * For each kind of adapter and each family: models that peers save give the same outputs here; an adapter that our commands
- * train draws the same image in diffusers, and gives the same tokens and predictions in ComfyUI's code; three training steps
- * are those of plain PyTorch. A line for each; the exit code is 1 where one misses. Figures are in docs/interop.md.
+ * For each family: models that peers save give the same outputs here; LoRAs in every format are merged into the same weights.
+ * For each kind of adapter too: an adapter that our commands train draws the same image in diffusers, and gives the same
+ * tokens and predictions in ComfyUI's code; three training steps are those of plain PyTorch. A line for each; the exit code
+ * is 1 where one misses. Figures are in docs/interop.md.
  */
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -20,6 +21,7 @@ import { readSafetensors } from '../../src/formats/index.js';
 import { setNumThreads, type Tensor, torchVersion } from '../../src/torch/index.js';
 import { distance, imageDifference, maxError } from './compare.js';
 import { checkOutComfyUI, createPython, run, versionsOf } from './environment.js';
+import { mergeLoras } from './loras.js';
 import { type Case, runModels, trainSteps, useCommands, writeForComfyUI } from './ours.js';
 
 const { values } = parseArgs({
@@ -67,6 +69,12 @@ for (const one of cases) {
   writeForComfyUI(work, one);
   training.set(one, trainSteps(work, one));
 }
+script('lora', work);
+for (const family of families)
+  for (const { name, missed, worst } of mergeLoras(join(work, family))) {
+    report(`${family} ${name}`, 'weights that only one side merges a LoRA into', missed, 0);
+    report(`${family} ${name}`, 'merged weights, error / change', worst, 1e-5);
+  }
 script('diffusers_images', work);
 script('comfyui', work, comfyUI);
 script('training', work, comfyUI);
