@@ -14,7 +14,7 @@ import type { ControlNet } from './controlnet.js';
 import type { Objective } from './objective.js';
 
 // Re-exported so that users of a DiffusionModel do not depend on the rooms of the networks.
-export type { AutoencoderKL, PromptTokenizer };
+export type { AutoencoderKL, PromptTokenizer, Residuals };
 
 /**
  * A text-to-image model of which only the small files have been read. The weights of a part are read when it is loaded, so

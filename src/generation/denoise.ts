@@ -12,14 +12,20 @@ import type { Conditioning } from '../diffusion/conditioning.js';
 import type { AutoencoderKL, Backbone } from '../diffusion/model.js';
 import type { NoiseSource, Sampler } from '../schedulers/sampler.js';
 import { cat, full, noGrad, type Tensor, tidy, zipTensors } from '../torch/index.js';
+import { type Controls, residualsOf } from './controls.js';
 import { type GuidanceSettings, guidedPrediction, type Side } from './guidance.js';
 import { assertFinitePixels } from './non-finite.js';
+import { beginAtImage, beginAtNoise, type StartImage } from './start-image.js';
 
 /** What n images should show, and what they should be unlike. */
 export interface Prompts {
   positive: Conditioning;
   negative: Conditioning;
   images: readonly ImagePrompt[];
+  /** What ControlNets add. */
+  controls?: Controls | undefined;
+  /** The image that denoising starts from; default: noise alone. */
+  start?: StartImage | undefined;
 }
 
 export interface DenoiseSettings extends GuidanceSettings {
@@ -33,9 +39,9 @@ export interface DenoiseHooks {
 }
 
 /**
- * Returns latents [n, channels, h, w], float32, from noise. Memory does not depend on the number of steps.
+ * Returns latents [n, channels, h, w], float32, from noise or from an image. Memory does not depend on the number of steps.
  * @param noise draws the first latents, and what the sampler adds
- * @throws the signal's reason where it was aborted
+ * @throws ConfigError where the strength leaves no step; the signal's reason where it was aborted
  */
 export async function denoise(
   backbone: Backbone,
@@ -47,10 +53,17 @@ export async function denoise(
 ): Promise<Tensor> {
   using _ = sampler;
   sampler.setTimesteps(steps);
-  const totalSteps = sampler.timesteps.length;
-  let latents = tidy(() => noise().mul(sampler.initNoiseSigma));
+  const { start, controls } = prompts;
+  using beginning =
+    start === undefined ? beginAtNoise(sampler, noise) : beginAtImage(start, sampler, steps, noise);
+  const { call, concat, keep } = beginning;
+  const { positive, negative } = prompts;
+  const conditionings = concat === null ? prompts : withConcat({ positive, negative }, concat);
+  const timesteps = sampler.timesteps.slice(call);
+  const totalSteps = timesteps.length;
+  let latents = beginning.latents;
   try {
-    for (const [i, t] of sampler.timesteps.entries()) {
+    for (const [i, t] of timesteps.entries()) {
       const prediction = tidy(() => {
         using _ = noGrad();
         const active = prompts.images.filter((image) => isUsed(image) && isActive(image, i, totalSteps, t));
@@ -63,7 +76,12 @@ export async function denoise(
               promptAddition(image, joined(sides, tokens[k] as (typeof tokens)[0])),
             );
             const inputs = joined(sides, { negative: input, positive: input });
-            return backbone.predict(inputs, timestep, joined(sides, prompts), { additions }).to('float32');
+            const residuals =
+              controls &&
+              residualsOf(controls, { sides, input, conditionings: prompts, timestep }, i, totalSteps);
+            return backbone
+              .predict(inputs, timestep, joined(sides, conditionings), { additions, residuals })
+              .to('float32');
           });
         return guidedPrediction(predict, guidance, i, totalSteps);
       });
@@ -71,6 +89,10 @@ export async function denoise(
       prediction.dispose();
       latents.dispose();
       latents = next;
+      if (keep !== null) {
+        latents = keep(next, call + i + 1);
+        next.dispose();
+      }
       onStep?.({ step: i + 1, totalSteps, latents });
       // Yield, so that an abort is noticed: the engine holds the thread for a whole step.
       await setImmediate();
@@ -81,6 +103,10 @@ export async function denoise(
     throw error;
   }
   return latents;
+}
+
+function withConcat(sides: Record<Side, Conditioning>, concat: Tensor): Record<Side, Conditioning> {
+  return { positive: { ...sides.positive, concat }, negative: { ...sides.negative, concat } };
 }
 
 /** Returns the records of these sides, one after another along the batch. */
