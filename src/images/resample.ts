@@ -17,7 +17,7 @@ export interface Rectangle {
   readonly height: number;
 }
 
-export type ResampleFilter = 'bilinear' | 'bicubic';
+export type ResampleFilter = 'bilinear' | 'bicubic' | 'lanczos';
 
 /** A filter kernel: zero outside [-support, support]. */
 interface Kernel {
@@ -41,7 +41,15 @@ const KERNELS: Record<ResampleFilter, Kernel> = {
       return 0;
     },
   },
+  lanczos: {
+    support: 3,
+    weight: (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0),
+  },
 };
+
+function sinc(x: number): number {
+  return x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI);
+}
 
 /** Fractional bits of a coefficient: 32 less 8 for the byte and 2 for overshoot. */
 const PRECISION_BITS = 22;

@@ -8,6 +8,7 @@ import { chain, Module } from '../../nn/module.js';
 import { Generator, randn, type Tensor, tidy } from '../../torch/index.js';
 import { Attention } from '../layers/attention.js';
 import { Downsample2D, normSiluConv, ResnetBlock2D, Upsample2D } from '../layers/resnet.js';
+import { canTile, inTiles, type TileSize } from './tiling.js';
 
 // The value of every norm in upstream's VAE.
 const eps = 1e-6;
@@ -20,6 +21,8 @@ export interface AutoencoderKLConfig {
   blockOutChannels: readonly number[];
   layersPerBlock: number;
   groups: number;
+  /** The side of the images that it was trained on, in pixels, which is the side of a tile. */
+  sampleSize: number;
   /** The factor that scales latents for the UNet, and must be divided by before decoding; the model does neither itself. */
   scalingFactor: number;
 }
@@ -43,6 +46,7 @@ export function parseVAEConfig(json: unknown, where: string): AutoencoderKLConfi
     blockOutChannels,
     layersPerBlock: reader.count('layers_per_block', 1, MAX_LAYERS),
     groups: reader.count('norm_num_groups', 32),
+    sampleSize: reader.countPerBlock('sample_size', 32, 2)[0] as number,
     scalingFactor: reader.number('scaling_factor', 0.18215),
   };
   reader.oneOf('act_fn', 'silu', ['silu', 'swish']);
@@ -55,7 +59,7 @@ export function parseVAEConfig(json: unknown, where: string): AutoencoderKLConfi
     use_quant_conv: true,
   });
   // force_upcast warns of float16; the caller chooses the dtype.
-  reader.ignore('sample_size', 'force_upcast');
+  reader.ignore('force_upcast');
   reader.finish();
   return config;
 }
@@ -81,6 +85,11 @@ export function sampleLatents(
   });
 }
 
+export interface TilingOptions {
+  /** Whether images larger than `sampleSize` are computed in tiles, as with diffusers' `enable_tiling`; default: false. */
+  tiling?: boolean;
+}
+
 /** Images [batch, inChannels, h, w] in -1 … 1 → their reconstruction from the mean latents */
 export class AutoencoderKL extends Module<[image: Tensor]> {
   readonly encoder: Encoder;
@@ -100,9 +109,11 @@ export class AutoencoderKL extends Module<[image: Tensor]> {
   }
 
   /** Encodes images [batch, inChannels, h, w] in -1 … 1 to distributions of latents [batch, latentChannels, h/8, w/8]. */
-  encode(image: Tensor): LatentDistribution {
+  encode(image: Tensor, options?: TilingOptions): LatentDistribution {
     return tidy(() => {
-      const moments = this.quant_conv.call(this.encoder.call(image.to(this.quant_conv.weight.dtype)));
+      const network = (pixels: Tensor): Tensor => tidy(() => this.quant_conv.call(this.encoder.call(pixels)));
+      const { pixels: input, latents: output } = this.#tile();
+      const moments = this.#run(network, image.to(this.quant_conv.weight.dtype), { input, output }, options);
       const [mean, rawLogvar] = moments.chunk(2, 1) as [Tensor, Tensor];
       const logvar = rawLogvar.clamp(-30, 20);
       return { mean, logvar, std: logvar.mul(0.5).exp() };
@@ -110,10 +121,35 @@ export class AutoencoderKL extends Module<[image: Tensor]> {
   }
 
   /** Decodes unscaled latents [batch, latentChannels, h, w] to images [batch, outChannels, 8h, 8w] in about -1 … 1, not clamped. */
-  decode(latents: Tensor): Tensor {
-    return tidy(() =>
-      this.decoder.call(this.post_quant_conv.call(latents.to(this.post_quant_conv.weight.dtype))),
-    );
+  decode(latents: Tensor, options?: TilingOptions): Tensor {
+    return tidy(() => {
+      const network = (tile: Tensor): Tensor =>
+        tidy(() => this.decoder.call(this.post_quant_conv.call(tile)));
+      const { pixels: output, latents: input } = this.#tile();
+      return this.#run(network, latents.to(this.post_quant_conv.weight.dtype), { input, output }, options);
+    });
+  }
+
+  /** Whether its tiles are large enough to overlap; others must not be asked for. */
+  get canTile(): boolean {
+    return canTile(this.#tile().latents);
+  }
+
+  /** The sides of a tile. */
+  #tile(): { pixels: number; latents: number } {
+    const { sampleSize, blockOutChannels } = this.config;
+    return { pixels: sampleSize, latents: Math.trunc(sampleSize / 2 ** (blockOutChannels.length - 1)) };
+  }
+
+  #run(
+    network: (x: Tensor) => Tensor,
+    x: Tensor,
+    tile: TileSize,
+    { tiling = false }: TilingOptions = {},
+  ): Tensor {
+    const [, , height = 0, width = 0] = x.shape;
+    if (!tiling || Math.max(height, width) <= tile.input) return network(x);
+    return inTiles(x, network, tile);
   }
 
   protected forward(image: Tensor): Tensor {
