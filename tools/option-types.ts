@@ -86,12 +86,20 @@ function optionTypes(schemas: Readonly<Record<string, Source>>, imports: readonl
       for (const [key, text] of written.get(base) as Map<string, string>)
         if (properties.get(key) === text) own.delete(key);
         else others.push(`'${key}'`);
-      return others.length === 0 ? base : `Omit<${base}, ${others.join(' | ')}>`;
+      return others.length === 0 ? base : omit(base, others);
     });
     return `/** ${doc} */\n${headOf(name, inherited)}\n${[...own.values()].join('\n')}\n}\n`;
   });
   const head = '/** @file Written by tools/option-types.ts from the schemas; not to be edited. */';
   return `${[head, ...imports].join('\n')}\n\n${interfaces.join('\n')}`;
+}
+
+/** Returns the base without these keys, formatted for a line of its own. */
+function omit(base: string, keys: readonly string[]): string {
+  const line = `Omit<${base}, ${keys.join(' | ')}>`;
+  const indent = '    ';
+  if (line.length + indent.length + 2 <= LINE_WIDTH) return line;
+  return `Omit<\n${indent}  ${base},\n${keys.map((key) => `${indent}  | ${key}\n`).join('')}${indent}>`;
 }
 
 function headOf(name: string, bases: readonly string[]): string {

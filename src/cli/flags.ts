@@ -69,7 +69,7 @@ function flagFor(
   { type, enum: choices, anyOf = [], items, prefixItems, default: fallback, description }: JsonSchema,
 ): Option {
   const isList = type === 'array' || anyOf.some((one) => one.type === 'array');
-  const element = prefixItems?.[0] ?? items;
+  const element = prefixItems?.[0] ?? items ?? anyOf.find((one) => one.type === 'array')?.items;
   const name = isNumeric(element?.type ?? type) ? 'number' : 'value';
   // The value may be left out where it may be true.
   const isOptional = anyOf.some((one) => one.type === 'boolean');

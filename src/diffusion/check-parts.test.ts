@@ -42,6 +42,11 @@ const sdxl = (changes: Changes = {}) =>
 describe('Stable Diffusion', () => {
   it('fits', () => expect(sd()).not.toThrow());
 
+  it('may be for inpainting', () => {
+    expect(sd({ unet: { in_channels: 9 } })).not.toThrow();
+    expect(openDiffusionModel(root).takesMask).toBe(true);
+  });
+
   it('may have other widths where a block has no attention', () => {
     const blocks = readJson(join(golden('unet/unet') as string, 'config.json'));
     const { down_block_types: down, cross_attention_dim: width } = blocks;
@@ -52,7 +57,11 @@ describe('Stable Diffusion', () => {
   });
 
   it.each<[string, Changes, RegExp]>([
-    ['an image-to-image UNet', { unet: { in_channels: 8 } }, /takes 8 channels, as for inpainting/],
+    [
+      'a UNet for editing',
+      { unet: { in_channels: 8 } },
+      /takes 8 channels and gives 4, as for editing by instructions; take .*whose UNet takes 9/,
+    ],
     [
       'one block that attends to another width',
       { unet: { cross_attention_dim: [32, 48, 32, 32] } },

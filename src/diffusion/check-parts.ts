@@ -14,12 +14,22 @@ export function assertPartsFit(parts: ModelParts): void {
   assertTextFits(parts, unet);
 }
 
-function assertLatentsFit(parts: ModelParts, { inChannels, outChannels }: UNet2DConditionConfig): void {
+/** Returns whether a UNet takes a mask and the latents of an image after the noisy latents. */
+export function takesMask(
+  { inChannels, outChannels }: Pick<UNet2DConditionConfig, 'inChannels' | 'outChannels'>,
+  latentChannels: number,
+): boolean {
+  return outChannels === latentChannels && inChannels === 2 * latentChannels + 1;
+}
+
+function assertLatentsFit(parts: ModelParts, unet: UNet2DConditionConfig): void {
+  const { inChannels, outChannels } = unet;
+  const { latentChannels } = parts.vaeConfig();
+  if (takesMask(unet, latentChannels)) return;
   if (inChannels !== outChannels)
     throw new ConfigError(
-      `The UNet of ${parts.path} takes ${inChannels} channels, as for inpainting; take a text-to-image model, whose UNet takes ${outChannels}`,
+      `The UNet of ${parts.path} takes ${inChannels} channels and gives ${outChannels}, as for editing by instructions; take a text-to-image model, whose UNet takes ${outChannels}, or one for inpainting, whose UNet takes ${2 * outChannels + 1}`,
     );
-  const { latentChannels } = parts.vaeConfig();
   if (latentChannels !== inChannels)
     throw new ConfigError(
       `The UNet of ${parts.path} takes latents of ${inChannels} channels, and the VAE (${parts.pathOf('vae')}) has latents of ${latentChannels}; take the VAE that the UNet was trained with`,

@@ -38,6 +38,8 @@ export interface DiffusionModel {
   readonly backbonePath: string;
   readonly vaePath: string;
   readonly textEncoderPaths: readonly string[];
+  /** Whether it is for inpainting: its backbone takes `Conditioning.concat`, a mask and the rest of the image. */
+  readonly takesMask: boolean;
   /** What replaces a negative prompt that is unset: states of zeros, or the empty text. */
   readonly absentNegative: 'zeros' | 'empty text';
   /** Returns the size conditioning, one row for each image; null for a family without. */

@@ -3,6 +3,7 @@ import type { UNet2DConditionModel } from '../models/unet/unet-2d-condition.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
 import { cat } from '../torch/index.js';
 import { addedConditionOf } from './added-condition.js';
+import { takesMask } from './check-parts.js';
 import { openControlNet } from './controlnet.js';
 import type { Backbone, DiffusionModel, PartOptions } from './model.js';
 import type { ModelParts } from './model-parts.js';
@@ -13,6 +14,7 @@ type CommonParts = Pick<
   | 'path'
   | 'latents'
   | 'imageSize'
+  | 'takesMask'
   | 'objective'
   | 'schedulerFile'
   | 'backbonePath'
@@ -27,6 +29,7 @@ export function openCommonParts(parts: ModelParts): CommonParts {
     path: parts.path,
     latents: { channels: latentChannels, downsample, scale: scalingFactor },
     imageSize: parts.sampleSize() * downsample,
+    takesMask: takesMask(parts.unetConfig(), latentChannels),
     objective: (device) => diffusionObjective(new DDPMScheduler(parts.noiseConfig(), device)),
     schedulerFile: parts.schedulerFile,
     backbonePath: parts.pathOf('unet'),

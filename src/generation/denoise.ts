@@ -117,14 +117,14 @@ function joined<T>(sides: readonly Side[], records: Readonly<Record<Side, T>>): 
 
 /**
  * Returns RGB bytes [n, 8h, 8w, 3] of latents [n, latentChannels, h, w]; one image at a time, so that memory does not grow
- * with n.
+ * with n; in tiles, it does not grow with an image either.
  * @throws CheckpointError where the VAE's output is not finite
  */
-export function decodeLatents(vae: AutoencoderKL, latents: Tensor): Tensor {
+export function decodeLatents(vae: AutoencoderKL, latents: Tensor, tiling = false): Tensor {
   using _ = noGrad();
   const decode = (one: Tensor): Tensor =>
     tidy(() => {
-      const image = vae.decode(one.mul(1 / vae.config.scalingFactor)).to('float32');
+      const image = vae.decode(one.mul(1 / vae.config.scalingFactor), { tiling }).to('float32');
       assertFinitePixels(image);
       const shares = image.mul(0.5).add(0.5).clamp(0, 1).permute(0, 2, 3, 1);
       // The conversion truncates: adding half rounds.

@@ -22,7 +22,13 @@ export async function drawImages(
   sampler: Sampler,
   prompts: Prompts,
   seeds: readonly number[],
-  { width, height, noise: source, ...settings }: DenoiseSettings & Size & Pick<NoiseTarget, 'noise'>,
+  {
+    width,
+    height,
+    noise: source,
+    vaeTiling,
+    ...settings
+  }: DenoiseSettings & Size & Pick<NoiseTarget, 'noise'> & { vaeTiling?: boolean | undefined },
   hooks: DenoiseHooks,
 ): Promise<RgbImage[]> {
   const shape = [space.channels, height / space.downsample, width / space.downsample];
@@ -30,7 +36,7 @@ export async function drawImages(
   const latents = await denoise(backbone, sampler, prompts, settings, noise, hooks);
   using _ = { [Symbol.dispose]: () => latents.dispose() };
   assertFiniteLatents(latents, prompts, backbone);
-  const pixels = tidy(() => decodeLatents(vae, latents).toBytes());
+  const pixels = tidy(() => decodeLatents(vae, latents, vaeTiling).toBytes());
   const bytes = width * height * 3;
   return seeds.map((_, i) => ({ data: pixels.slice(i * bytes, (i + 1) * bytes), width, height }));
 }

@@ -15,6 +15,7 @@ import { resolveOptions } from '../options/options.js';
 import { isFeaturesFile } from './embedding-files.js';
 import type { GeneratedImage } from './generated-image.js';
 import { IPAdapterPipeline } from './pipeline.js';
+import { assertSourceOptions } from './sources.js';
 
 /**
  * Generates images of one prompt, the n-th with the seed plus n. To use the same models again, load an
@@ -35,14 +36,18 @@ export async function* generateBatches(
   options: GenerateOptions,
   context: RunContext,
 ): AsyncGenerator<GeneratedImage[]> {
-  const { model, loras, device, dtype, threads, ...prompt } = resolveOptions(generateOptionsSchema, options);
+  const { model, loras, controlnet, device, dtype, threads, ...prompt } = resolveOptions(
+    generateOptionsSchema,
+    options,
+  );
   const keys = [...adapterKeys, ...referenceKeys];
   const entries = adapterEntries<LoadedAdapter & ImagePromptOptions>(prompt, keys);
   const rest = without(prompt, [...keys, 'adapters']);
   for (const entry of entries) assertComplete(entry);
+  assertSourceOptions(rest, controlnet?.length ?? 0);
   const used = entries.filter((entry) => entry.adapter !== undefined);
   const loaded = used.map(({ adapter, imageEncoder }) => ({ adapter: adapter as string, imageEncoder }));
-  const models = { model, loras, device, dtype, threads, adapters: loaded };
+  const models = { model, loras, controlnet, device, dtype, threads, adapters: loaded };
   const prompts = used.map((entry) => without(entry, adapterKeys));
   using pipeline = await withContext(context, async (guarded) => {
     const loaded = await IPAdapterPipeline.load(models, guarded);

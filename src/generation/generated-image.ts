@@ -5,6 +5,7 @@ import { encodePng } from '../images/png.js';
 import type { ResolvedDrawOptions, ResolvedJob, WeightedImage } from '../options/generate-options.js';
 import { type ReferenceSettings, referenceSettings } from '../options/reference-options.js';
 import type { ResolvedPipelineOptions } from './pipeline-models.js';
+import { sourceParameters } from './source-parameters.js';
 
 export class GeneratedImage implements RgbImage {
   constructor(
@@ -37,7 +38,7 @@ export function parametersOf(
   { prompt, imagePrompts, seed }: ResolvedJob,
   draw: ResolvedDrawOptions & Size,
   references: readonly ReferenceSettings[],
-  { model, loras = [], adapters, sampler }: ResolvedPipelineOptions & { sampler: string },
+  { model, loras = [], adapters, controlnet, sampler }: ResolvedPipelineOptions & { sampler: string },
 ): string {
   const used = imagePrompts.flatMap((list, i) =>
     list.length === 0
@@ -55,6 +56,7 @@ export function parametersOf(
     ...(draw.clipSkip === 0 ? [] : [['Clip skip', draw.clipSkip + 1] as [string, number]]),
     ...sizeSettings(draw),
     ['Model', model],
+    ...sourceParameters(draw, controlnet),
     ...(loras.length === 0
       ? []
       : [['LoRA', loras.map(({ path, scale }) => `${path}:${scale}`).join('; ')] as [string, string]]),

@@ -40,7 +40,11 @@ export function guidedPrediction(
 }
 
 /** Returns whether a step, counted from 0, lies between two fractions of all steps. */
-function isInRange([start, end]: readonly [number, number], step: number, totalSteps: number): boolean {
+export function isInRange(
+  [start, end]: readonly [number, number],
+  step: number,
+  totalSteps: number,
+): boolean {
   return step / totalSteps >= start && (step + 1) / totalSteps <= end;
 }
 

@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import { adapterFileOf } from '../adapters/adapter-path.js';
 import { type ImageEncoder, openImageEncoder } from '../adapters/image-encoder.js';
 import { assertFeaturesFit, type OpenedAdapter, openAdapter } from '../adapters/open-adapter.js';
+import type { ControlNet } from '../diffusion/controlnet.js';
 import { openLoras } from '../diffusion/loras.js';
 import type {
   AutoencoderKL,
@@ -19,7 +20,10 @@ import type { Device, DType } from '../torch/index.js';
 import { resolveTarget } from '../torch/target.js';
 
 export interface PipelineModels
-  extends Pick<DiffusionModel, 'family' | 'latents' | 'imageSize' | 'absentNegative' | 'sizeConditioning'>,
+  extends Pick<
+      DiffusionModel,
+      'family' | 'latents' | 'imageSize' | 'takesMask' | 'absentNegative' | 'sizeConditioning'
+    >,
     Disposable {
   backbone: Backbone;
   vae: AutoencoderKL;
@@ -27,6 +31,7 @@ export interface PipelineModels
   tokenizer: PromptTokenizer;
   scheduler: SchedulerFile;
   adapters: readonly PipelineAdapter[];
+  controlnets: readonly ControlNet[];
   device: Device;
   dtype: DType;
 }
@@ -40,6 +45,7 @@ export interface PipelineAdapter extends OpenedAdapter {
 export interface ResolvedPipelineOptions
   extends Pick<z.output<typeof pipelineOptionsSchema>, 'model' | 'loras' | 'device' | 'dtype' | 'threads'> {
   adapters: readonly { adapter: string; imageEncoder?: string | undefined }[];
+  controlnet?: readonly string[] | undefined;
 }
 
 /**
@@ -47,7 +53,13 @@ export interface ResolvedPipelineOptions
  * @throws ConfigError, CheckpointError where a file is missing or damaged, or parts do not go together
  */
 export function loadPipelineModels(
-  { model: modelPath, loras: loraSources = [], adapters: entries, ...options }: ResolvedPipelineOptions,
+  {
+    model: modelPath,
+    loras: loraSources = [],
+    adapters: entries,
+    controlnet = [],
+    ...options
+  }: ResolvedPipelineOptions,
   onMessage?: (text: string) => void,
 ): PipelineModels {
   const target = resolveTarget(options);
@@ -59,6 +71,7 @@ export function loadPipelineModels(
   const sources = entries.map(({ imageEncoder }) =>
     imageEncoder === undefined ? undefined : openImageEncoder(imageEncoder),
   );
+  const loadControlnets = controlnet.map((nameOrPath) => model.openControlNet(nameOrPath));
   const backbone = model.loadBackbone(target);
   const opened = entries.map(({ adapter }, i) => {
     const one = openAdapter(adapterFileOf(adapter, onMessage), backbone.sites);
@@ -77,17 +90,18 @@ export function loadPipelineModels(
     encoders.set(folder, imageEncoder);
     return { ...one, imageEncoder };
   });
+  const controlnets = loadControlnets.map((load) => load(target));
   const vae = model.loadVAE(target);
   const textEncoder = model.loadTextEncoder(target);
   loras.finish(model.family, onMessage);
-  const { family, latents, imageSize, absentNegative, sizeConditioning } = model;
+  const { family, latents, imageSize, takesMask, absentNegative, sizeConditioning } = model;
   return {
-    ...{ family, latents, imageSize, absentNegative, sizeConditioning },
-    ...{ backbone, vae, textEncoder, tokenizer, scheduler, adapters },
+    ...{ family, latents, imageSize, takesMask, absentNegative, sizeConditioning },
+    ...{ backbone, vae, textEncoder, tokenizer, scheduler, adapters, controlnets },
     ...target,
     [Symbol.dispose]: () => {
       const modules = adapters.map(({ module }) => module);
-      for (const part of [backbone, textEncoder, ...encoders.values(), vae, ...modules])
+      for (const part of [backbone, textEncoder, ...encoders.values(), vae, ...modules, ...controlnets])
         part[Symbol.dispose]();
     },
   };

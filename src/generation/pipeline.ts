@@ -25,10 +25,11 @@ import type { ReferenceSettings } from '../options/reference-options.js';
 import { createSampler } from '../schedulers/create.js';
 import { setNumThreads } from '../torch/index.js';
 import { makePrompts, releaseTensors } from './conditions.js';
-import type { DenoiseHooks } from './denoise.js';
+import type { DenoiseHooks, Prompts } from './denoise.js';
 import { drawImages } from './draw.js';
 import { GeneratedImage, parametersOf } from './generated-image.js';
 import { loadPipelineModels, type PipelineModels, type ResolvedPipelineOptions } from './pipeline-models.js';
+import { assertSourceOptions, encodeSources, readSources, resizeMessages, sizeOf } from './sources.js';
 import { truncationWarning } from './truncation-warning.js';
 
 /** Generates images that follow text and reference images. Calls may overlap: they take turns, step by step. */
@@ -48,11 +49,12 @@ export class IPAdapterPipeline implements Disposable {
    */
   static async load(options: PipelineOptions, context: RunContext = {}): Promise<IPAdapterPipeline> {
     const resolved = modelsOf(resolveOptions(pipelineOptionsSchema, options));
-    const { model: stableDiffusion, adapters, loras = [] } = resolved;
+    const { model: stableDiffusion, adapters, controlnet = [], loras = [] } = resolved;
     return withContext(context, async (guarded) => {
       await downloadModels({ stableDiffusion }, guarded);
       for (const entry of adapters) await downloadModels(entry, guarded);
       for (const { path: lora } of loras) await downloadModels({ lora }, guarded);
+      for (const name of controlnet) await downloadModels({ controlnet: name }, guarded);
       if (resolved.threads !== undefined) setNumThreads(resolved.threads);
       return new IPAdapterPipeline(resolved, loadPipelineModels(resolved, guarded.onMessage));
     });
@@ -64,6 +66,7 @@ export class IPAdapterPipeline implements Disposable {
     return [
       ...(adapters.length === 0 ? ['No adapter: images follow the text alone'] : adapters.map(describe)),
       `${family}: ${imageSize} × ${imageSize} pixels, cross-attention ${contextDimOf(backbone.sites)} wide`,
+      ...(this.#options.controlnet ?? []).map((name) => `ControlNet: ${name}`),
       `On ${device} in ${dtype}`,
     ];
   }
@@ -142,20 +145,25 @@ export class IPAdapterPipeline implements Disposable {
     entries: readonly ImagePromptOptions[],
     context: RunContext,
   ): AsyncGenerator<GeneratedImage[]> {
-    const settings = { ...draw, ...this.#sizeOf(draw) };
+    assertSourceOptions(draw, this.#models.controlnets.length);
+    const sources = await readSources(draw);
+    const settings = { ...draw, ...sizeOf(draw, sources, this.#models) };
     const batches = Math.ceil(jobs.length / draw.batchSize);
     const texts = [...jobs.map(({ prompt }) => prompt), draw.negativePrompt ?? ''];
     const warnings = [
       truncationWarning(this.#models.tokenizer, texts) ?? [],
       this.#models.adapters.flatMap(({ file, clipSkip }) => clipSkipWarnings(file, clipSkip, draw.clipSkip)),
+      resizeMessages(sources, settings),
     ].flat();
+    const encoded = encodeSources(this.#models, sources, draw, settings);
+    using _ = { [Symbol.dispose]: () => releaseTensors(encoded) };
     for (let i = 0; i < batches; i++) {
       const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
       yield await withContext(context, ({ signal, emit, onMessage }) => {
         if (i === 0) for (const warning of warnings) onMessage(warning);
         const onStep: DenoiseHooks['onStep'] = ({ step, totalSteps }) =>
           emit({ type: 'progress', done: i * totalSteps + step, total: batches * totalSteps });
-        return this.#drawBatch(batch, settings, entries, { signal, onStep });
+        return this.#drawBatch(batch, settings, entries, encoded, { signal, onStep });
       });
     }
   }
@@ -164,6 +172,7 @@ export class IPAdapterPipeline implements Disposable {
     jobs: readonly ResolvedJob[],
     draw: ResolvedDrawOptions & Size,
     references: readonly ReferenceSettings[],
+    sources: Pick<Prompts, 'start' | 'controls'>,
     hooks: DenoiseHooks,
   ): Promise<GeneratedImage[]> {
     hooks.signal?.throwIfAborted();
@@ -172,7 +181,7 @@ export class IPAdapterPipeline implements Disposable {
     const prompts = await makePrompts(this.#models, jobs, draw, references);
     try {
       const seeds = jobs.map(({ seed }) => seed);
-      const drawn = await drawImages(this.#models, sampler, prompts, seeds, draw, hooks);
+      const drawn = await drawImages(this.#models, sampler, { ...prompts, ...sources }, seeds, draw, hooks);
       return drawn.map(({ data, width, height }, i) => {
         const job = jobs[i] as ResolvedJob;
         const parameters = parametersOf(job, draw, references, { ...this.#options, sampler: name });
@@ -181,20 +190,6 @@ export class IPAdapterPipeline implements Disposable {
     } finally {
       releaseTensors(prompts);
     }
-  }
-
-  #sizeOf({ width, height }: ResolvedDrawOptions): Size {
-    const {
-      imageSize,
-      latents: { downsample },
-    } = this.#models;
-    const sides = { width: width ?? imageSize, height: height ?? imageSize };
-    for (const [key, pixels] of Object.entries(sides))
-      if (pixels % downsample !== 0)
-        throw new ConfigError(
-          `--${key} is ${pixels}; it must be a multiple of ${downsample}: a latent stands for ${downsample} × ${downsample} pixels`,
-        );
-    return sides;
   }
 }
 

@@ -16,7 +16,7 @@ export interface StartImage {
   inpainting?: Inpainting;
 }
 
-export interface Inpainting {
+interface Inpainting {
   /** 1 where the image becomes new, [1, 1, h, w]. */
   mask: Tensor;
   /** The latents of the image without the part that becomes new, for a UNet that takes them; null for others. */
@@ -40,18 +40,19 @@ export interface Mask {
  * Encodes the image to start from. The result is to be given to `releaseTensors` after use.
  * @param image [1, 3, height, width] in -1 … 1
  * @param mask of the image's size; null for image-to-image
+ * @param options whether the UNet takes the mask and the rest of the image, and whether to encode in tiles
  */
 export function startImage(
   vae: AutoencoderKL,
   image: Tensor,
   strength: number,
   mask: Mask | null,
-  { takesMask }: { takesMask: boolean },
+  { takesMask, tiling = false }: { takesMask: boolean; tiling?: boolean },
 ): StartImage {
   using _ = noGrad();
   return tidy(() => {
     const encode = (pixels: Tensor): Latents => {
-      const { mean, std } = vae.encode(pixels);
+      const { mean, std } = vae.encode(pixels, { tiling });
       const scaled = (one: Tensor): Tensor => one.to('float32').mul(vae.config.scalingFactor);
       return { mean: scaled(mean), std: scaled(std) };
     };

@@ -60,11 +60,13 @@ const adapter = one('ip_adapter.safetensors');
 /** As diffusers names it. */
 const lora = one('pytorch_lora_weights.safetensors');
 
-const kinds = { imageEncoder, textEncoder, tokenizer, adapter: [adapter], lora: [lora] };
+const controlnet: readonly Need[] = [one('config.json'), weights(diffusersWeights)];
+
+const kinds = { imageEncoder, textEncoder, tokenizer, adapter: [adapter], lora: [lora], controlnet };
 
 export type ModelKind = keyof typeof kinds | 'stableDiffusion';
 
-const isFile = (inside: string): boolean => /\.(safetensors|ckpt|bin)$/.test(inside);
+const isFile = (inside: string): boolean => /\.(safetensors|ckpt|bin|pth)$/.test(inside);
 
 /** Returns the file to download first, which says what others are needed; null where a model needs the same files always. */
 export function indexFile(kind: ModelKind, inside: string): string | null {

@@ -2,8 +2,14 @@
 import { z } from 'zod';
 import { drawOptionsSchema, pipelineOptionsSchema } from './generate-options.js';
 import { count, datasetOptions, number, path, seed, whole } from './options.js';
+import { sourceOptions } from './source-options.js';
 
-const pipeline = pipelineOptionsSchema.omit({ adapters: true }).shape;
+const pipeline = pipelineOptionsSchema.omit({ adapters: true, controlnet: true }).shape;
+
+/** A measure of an adapter has no other sources of images. */
+const sources = Object.fromEntries(Object.keys(sourceOptions).map((key) => [key, true])) as {
+  [key in keyof typeof sourceOptions]: true;
+};
 
 export const evaluateOptionsSchema = z.strictObject({
   ...pipeline,
@@ -20,7 +26,7 @@ export const evaluateOptionsSchema = z.strictObject({
     .enum(['none', 'caption'])
     .default('none')
     .describe("text prompt beside the image: none, or the row's caption"),
-  ...drawOptionsSchema.omit({ scale: true, imageFit: true, adapters: true }).shape,
+  ...drawOptionsSchema.omit({ scale: true, imageFit: true, adapters: true, ...sources }).shape,
   scales: z
     .array(number(0, 1e4))
     .min(1, 'must not be empty')

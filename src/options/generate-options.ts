@@ -5,7 +5,7 @@ import type { RgbImage } from '../base/rgb-image.js';
 import { samplerNames } from '../schedulers/config.js';
 import type { Job } from './generate-types.js';
 import { lora } from './lora-options.js';
-import { clipSkip, count, number, path, seed, side, targetOptions, whole } from './options.js';
+import { clipSkip, count, flag, number, path, seed, side, targetOptions, whole } from './options.js';
 import {
   type ReferenceImages,
   type ReferenceSettings,
@@ -13,6 +13,7 @@ import {
   referenceImages,
   referenceSettings,
 } from './reference-options.js';
+import { controlnet, sourceOptions } from './source-options.js';
 
 /** An adapter and its image encoder. */
 const loadedAdapter = {
@@ -44,6 +45,7 @@ export const pipelineOptionsSchema = z.strictObject({
     .describe(
       'LoRAs merged into the model, each as path or path:scale: .safetensors file, folder or name on the Hub; a scale of 1 is as trained',
     ),
+  controlnet,
   ...targetOptions,
 });
 
@@ -85,8 +87,8 @@ export const drawOptionsSchema = z.strictObject({
       "generator of the noise: the CPU's, the same on every device and as diffusers' with a CPU generator, or the device's own",
     ),
   scheduler: z.enum(samplerNames).optional().describe("sampler; default: the model's own"),
-  width: side.optional().describe("width in pixels; default: the model's own size"),
-  height: side.optional().describe("height in pixels; default: the model's own size"),
+  width: side.optional().describe("width in pixels; default: the source image's, or the model's own size"),
+  height: side.optional().describe("height in pixels; default: the source image's, or the model's own size"),
   clipSkip,
   originalSize: pair
     .optional()
@@ -94,6 +96,12 @@ export const drawOptionsSchema = z.strictObject({
   cropsCoordsTopLeft: pair.optional().describe('SDXL: top and left of that cut, in pixels; default: 0 0'),
   targetSize: pair.optional().describe('SDXL: height and width of the cut, in pixels; default: its own'),
   imageFit,
+  ...sourceOptions,
+  vaeTiling: flag
+    .default(false)
+    .describe(
+      'encode and decode images larger than the VAE was trained on in tiles, which needs less memory',
+    ),
   batchSize: count.default(4).describe('images generated at the same time'),
   adapters: z
     .array(z.strictObject(referenceSettings))

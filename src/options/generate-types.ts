@@ -22,6 +22,8 @@ export interface PipelineOptions {
     | undefined;
   /** LoRAs merged into the model, each as path or path:scale: .safetensors file, folder or name on the Hub; a scale of 1 is as trained. */
   loras?: (string | LoraOptions)[] | undefined;
+  /** ControlNets: folders in the diffusers layout, .safetensors or .pth files, or names on the Hub. */
+  controlnet?: string | string[] | undefined;
   /** Device to run on: cpu, cuda or cuda:N; default: cuda if LibTorch finds a GPU, else cpu. */
   device?: string | undefined;
   /** Precision of the models; default: float32 on the CPU, float16 on a GPU. */
@@ -175,9 +177,9 @@ export interface DrawOptions {
     | 'unipc-exponential'
     | 'unipc-beta'
     | undefined;
-  /** Width in pixels; default: the model's own size. */
+  /** Width in pixels; default: the source image's, or the model's own size. */
   width?: number | undefined;
-  /** Height in pixels; default: the model's own size. */
+  /** Height in pixels; default: the source image's, or the model's own size. */
   height?: number | undefined;
   /** Layers at the end of the text encoder to leave out, as diffusers' clip_skip. @default 0 */
   clipSkip?: number | undefined;
@@ -189,6 +191,22 @@ export interface DrawOptions {
   targetSize?: [number, number] | undefined;
   /** Reference images that are not square: crop keeps the middle, or the named end; resize squeezes the whole; pad adds black. @default "crop" */
   imageFit?: 'crop' | 'crop-top' | 'crop-bottom' | 'crop-left' | 'crop-right' | 'resize' | 'pad' | undefined;
+  /** Image to start from (image-to-image); with a mask, the image to change a part of. */
+  initImage?: string | RgbImage | undefined;
+  /** Inpainting: white where the image becomes new, black where it stays; resized like the image. */
+  maskImage?: string | RgbImage | undefined;
+  /** How far the image is changed: the share of the steps that are done, above 0 to 1; default: 0.8, with a mask 1. */
+  strength?: number | undefined;
+  /** Conditioning images of the ControlNets, one for each, such as edges, poses or depth; used as they are. */
+  controlImage?: string | RgbImage | (string | RgbImage)[] | undefined;
+  /** Strength of the ControlNets, one for all or for each: 0 none, 1 as trained; default: 1. */
+  controlnetScale?: number | number[] | undefined;
+  /** Start and end of the steps in which the ControlNets act, as fractions, for all or for each; default: 0 1. */
+  controlRange?: number[] | undefined;
+  /** ControlNets act on the prompt alone, not on the negative prompt, and recognise what they see. @default false */
+  guessMode?: boolean | undefined;
+  /** Encode and decode images larger than the VAE was trained on in tiles, which needs less memory. @default false */
+  vaeTiling?: boolean | undefined;
   /** Images generated at the same time. @default 4 */
   batchSize?: number | undefined;
   /** Scale and other settings of each loaded adapter, in their order, instead of those of one. */
@@ -403,8 +421,21 @@ export interface EmbedOptions {
 
 /** The options of `evaluate`. */
 export interface EvaluateOptions
-  extends Omit<PipelineOptions, 'adapter' | 'imageEncoder' | 'adapters'>,
-    Omit<DrawOptions, 'scale' | 'imageFit' | 'batchSize' | 'adapters'> {
+  extends Omit<PipelineOptions, 'adapter' | 'imageEncoder' | 'adapters' | 'controlnet'>,
+    Omit<
+      DrawOptions,
+      | 'scale'
+      | 'imageFit'
+      | 'initImage'
+      | 'maskImage'
+      | 'strength'
+      | 'controlImage'
+      | 'controlnetScale'
+      | 'controlRange'
+      | 'guessMode'
+      | 'batchSize'
+      | 'adapters'
+    > {
   /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
   adapter: string;
   /** CLIP image encoder that the adapter was trained with: folder or name on the Hub. */

@@ -1,7 +1,7 @@
 /** @file The options of an adapter's reference images: what they are, how much they count, where and when. */
 import { z } from 'zod';
-import type { RgbImage } from '../base/rgb-image.js';
-import { number, path } from './options.js';
+import { image } from './image-source.js';
+import { number } from './options.js';
 
 /** How several references of one adapter become one prompt. */
 const combineModes = ['concat', 'add', 'subtract', 'average', 'norm-average', 'token-average'] as const;
@@ -65,9 +65,6 @@ export const range = z
   .tuple([fraction, fraction], 'must be two numbers, [start, end]')
   .refine(([start, end]) => start <= end, 'must not end before it starts');
 
-const image = z.union([path, z.custom<RgbImage>(isRgbImage).meta({ tsType: 'RgbImage' })], {
-  error: 'must be a path, or an image { data, width, height }',
-});
 const images = z.array(image, 'must be a list of images');
 
 /** The references themselves. */
@@ -179,8 +176,3 @@ export const detailKeys: ReadonlySet<string> = new Set(
 
 export type ReferenceImages = z.output<z.ZodObject<typeof referenceImages>>;
 export type ReferenceSettings = z.output<z.ZodObject<typeof referenceSettings>>;
-
-function isRgbImage(value: unknown): boolean {
-  const { data, width, height } = (value ?? {}) as Partial<RgbImage>;
-  return data instanceof Uint8Array && data.length > 0 && data.length === Number(width) * Number(height) * 3;
-}

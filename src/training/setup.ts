@@ -44,6 +44,10 @@ export interface OpenedModels extends LossModels {
  */
 export function openModels(modelPath: string, imageEncoderPath: string, options: PartOptions): OpenedModels {
   const model = openDiffusionModel(modelPath);
+  if (model.takesMask)
+    throw new ConfigError(
+      `--model (model) is ${modelPath}, a model for inpainting, whose UNet also takes a mask; train with a text-to-image model: its adapter works with both`,
+    );
   const imageEncoder = openImageEncoder(imageEncoderPath);
   const objective = model.objective(options.device);
   model.tokenizer();

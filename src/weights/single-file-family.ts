@@ -56,7 +56,7 @@ const otherKinds: [start: string, what: string][] = [
 ];
 
 /** What UNets with other inputs than the latents are for, by their numbers of input channels. */
-const otherInputs: Record<number, string> = { 8: 'for editing by instructions', 9: 'for inpainting' };
+const otherInputs: Record<number, string> = { 8: 'for editing by instructions' };
 
 /** @throws CheckpointError where the file is of no family; the message says what it is */
 export function familyOf(path: string, tensors: ReadonlyMap<string, Tensor>): SingleFileFamily {
@@ -76,5 +76,7 @@ export function familyOf(path: string, tensors: ReadonlyMap<string, Tensor>): Si
     starts('conditioner.') || starts(`${unet}label_emb.0.`) ? stableDiffusionXL : stableDiffusion1;
   if (!Object.values(family.prefixes).some(starts))
     refuse(`another file, with the tensors ${summarizeKeys(keys)}`);
-  return family;
+  // A model for inpainting differs from the others in this alone.
+  const inputs = { ...family.configs.unet, in_channels: channels ?? 4 };
+  return { ...family, configs: { ...family.configs, unet: inputs } };
 }

@@ -83,9 +83,9 @@ describe('Stable Diffusion', { timeout: 240_000 }, () => {
       /attends to text 32 wide, and the text encoder \(.*\) gives text 64 wide; take the text encoder/,
     ],
     [
-      'an inpainting UNet',
-      { unet: { in_channels: 9 } },
-      /takes 9 channels, as for inpainting; take a text-to-image model, whose UNet takes 4/,
+      'a UNet for editing',
+      { unet: { in_channels: 8 } },
+      /takes 8 channels and gives 4, as for editing by instructions; take a text-to-image model, whose UNet takes 4/,
     ],
     [
       'a VAE with other latents',
@@ -95,6 +95,11 @@ describe('Stable Diffusion', { timeout: 240_000 }, () => {
   ])('with %s', async (name, changes, message) => {
     const model = copy(name.replaceAll(' ', '-'), join(world.root, 'model'), changes);
     await expectRefused(model, message, name.startsWith('a text encoder') ? undefined : 1);
+  });
+
+  it('in training, a UNet for inpainting', async () => {
+    const model = copy('inpainting', join(world.root, 'model'), { unet: { in_channels: 9 } });
+    await expectRefused(model, /a model for inpainting, .* train with a text-to-image model/, 0);
   });
 });
 
