@@ -59,7 +59,7 @@ function prefixOf(key: string, transformers: readonly SiteTransformer[]): string
   const nearest = nearestName(key, names.keys()) ?? nearestName(key.replace(/^.*\./, ''), names.keys());
   const blocks = [...names.keys()].filter((name) => /^(down|up)\.block_\d+$|^mid$/.test(name));
   throw new ConfigError(
-    `${option} names ${key}, which this model does not have, or which has no cross-attention; ${nearest === undefined ? '' : `did you mean ${nearest}? `}Its blocks are ${blocks.join(', ')}, its transformers 0 to ${transformers.length - 1}.`,
+    `${option} names ${key}, which this model does not have, or which has no cross-attention${nearest === undefined ? '.' : `; did you mean ${nearest}?`} Its blocks are ${blocks.join(', ')}, its transformers 0 to ${transformers.length - 1}.`,
   );
 }
 

@@ -56,11 +56,6 @@ export function sitePlan(
   scale: number,
   { weightType = 'linear', blockScales, styleScale = scale, compositionScale = scale }: Spread,
 ): number | SitePlan {
-  const isPrecise = weightType === 'style-transfer-precise' || weightType === 'composition-precise';
-  if (blockScales !== undefined && weightType !== 'linear' && !isPrecise)
-    throw new ConfigError(
-      `--weight-type (weightType) ${weightType} and --block-scales (blockScales) are both given; give one of them`,
-    );
   if (weightType === 'linear' && blockScales === undefined) return scale;
   const transformers = transformersOf(sites);
   const bySite = blockScales && scalesBySite(blockScales, transformers);

@@ -1,20 +1,53 @@
-/** @file Writes the pickle of `torch.save` for dictionaries of tensors, in protocol 2 like torch. */
+/** @file Writes the pickle of `torch.save` for tensors in lists and dictionaries, in protocol 2 like torch. */
 
-import type { Tensor } from '../torch/tensor.js';
+import { Tensor } from '../torch/tensor.js';
 import { storageClasses } from './tensor-pickle.js';
 
-/** Named dictionaries of named tensors. */
-export type TensorDictionaries = Readonly<Record<string, ReadonlyMap<string, Tensor>>>;
+/** What can be written: a tensor, or lists and dictionaries of such. */
+export type TensorContent =
+  | Tensor
+  | readonly TensorContent[]
+  | ReadonlyMap<string, TensorContent>
+  | { readonly [key: string]: TensorContent };
 
-/** Returns the `data.pkl` of nested dictionaries. Storage `i` holds the values of the i-th tensor alone, in row-major order. */
-export function pickleTensors(dictionaries: TensorDictionaries): Buffer {
+/** Returns the tensors of a content, in the order of its parts. */
+export function contentTensors(content: TensorContent): Tensor[] {
+  if (content instanceof Tensor) return [content];
+  return (isList(content) ? content : entriesOf(content).map(([, part]) => part)).flatMap(contentTensors);
+}
+
+/** Returns the `data.pkl` of a content. Storage `i` holds the values of the i-th tensor alone, in row-major order. */
+export function pickleTensors(content: TensorContent): Buffer {
   const parts: Buffer[] = [Buffer.from([0x80, 2])]; // PROTO 2
   let storage = 0;
-  writeDictionary(parts, Object.entries(dictionaries), (tensors) => {
-    writeDictionary(parts, tensors, (tensor) => writeTensor(parts, tensor, String(storage++)));
-  });
+  const write = (part: TensorContent): void => {
+    if (part instanceof Tensor) writeTensor(parts, part, String(storage++));
+    else if (isList(part)) {
+      parts.push(Buffer.from(']('));
+      part.forEach(write);
+      parts.push(Buffer.from('e'));
+    } else {
+      parts.push(Buffer.from('}('));
+      for (const [key, value] of entriesOf(part)) {
+        parts.push(text(key));
+        write(value);
+      }
+      parts.push(Buffer.from('u'));
+    }
+  };
+  write(content);
   parts.push(STOP);
   return Buffer.concat(parts);
+}
+
+function isList(content: TensorContent): content is readonly TensorContent[] {
+  return Array.isArray(content);
+}
+
+function entriesOf(
+  content: ReadonlyMap<string, TensorContent> | { readonly [key: string]: TensorContent },
+): [string, TensorContent][] {
+  return content instanceof Map ? [...content] : Object.entries(content);
 }
 
 const MARK = Buffer.from('(');
@@ -23,19 +56,6 @@ const EMPTY_TUPLE = Buffer.from(')');
 const REDUCE = Buffer.from('R');
 const STOP = Buffer.from('.');
 const FALSE = Buffer.from([0x89]);
-
-function writeDictionary<T>(
-  parts: Buffer[],
-  entries: Iterable<[string, T]>,
-  write: (value: T) => void,
-): void {
-  parts.push(Buffer.from('}('));
-  for (const [key, value] of entries) {
-    parts.push(text(key));
-    write(value);
-  }
-  parts.push(Buffer.from('u'));
-}
 
 /** Writes a call of `_rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)`. */
 function writeTensor(parts: Buffer[], { dtype, shape, numel }: Tensor, key: string): void {

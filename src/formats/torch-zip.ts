@@ -10,7 +10,7 @@ import { dtypes } from '../torch/dtype.js';
 import { native } from '../torch/native.js';
 import { tidy } from '../torch/scope.js';
 import { Tensor } from '../torch/tensor.js';
-import { pickleTensors, type TensorDictionaries } from './pickle-writer.js';
+import { contentTensors, pickleTensors, type TensorContent } from './pickle-writer.js';
 import { readTensorPickle, type TorchValue } from './tensor-pickle.js';
 import { type ZipEntry, ZipReader } from './zip-reader.js';
 import { ZipWriter } from './zip-writer.js';
@@ -55,19 +55,17 @@ export function readTorchZip(
 }
 
 /**
- * Writes nested dictionaries of tensors as a file for `torch.load` (PyTorch 1.6 and later, with and without
+ * Writes tensors in lists and dictionaries as a file for `torch.load` (PyTorch 1.6 and later, with and without
  * `weights_only`), atomically.
  */
-export function writeTorchZip(path: string, dictionaries: TensorDictionaries): void {
+export function writeTorchZip(path: string, content: TensorContent): void {
   const folder = basename(path, extname(path));
   writeFileAtomically(path, (append) => {
     const zip = new ZipWriter(append);
-    zip.add(`${folder}/data.pkl`, pickleTensors(dictionaries));
+    zip.add(`${folder}/data.pkl`, pickleTensors(content));
     zip.add(`${folder}/byteorder`, Buffer.from('little'));
-    let key = 0;
-    for (const tensors of Object.values(dictionaries)) {
-      for (const tensor of tensors.values()) zip.add(`${folder}/data/${key++}`, tensor.toBytes());
-    }
+    for (const [key, tensor] of contentTensors(content).entries())
+      zip.add(`${folder}/data/${key}`, tensor.toBytes());
     zip.add(`${folder}/version`, Buffer.from('3\n'));
     zip.finish();
   });

@@ -62,6 +62,9 @@ export async function makePrompts(
   const encoded = await encodePrompts(models, jobs, settings, references);
   try {
     return promptsOf(encoded, references, frameOf(models, settings));
+  } catch (error) {
+    releaseTensors([encoded.positive, encoded.negative]);
+    throw error;
   } finally {
     releaseTensors(encoded.images);
   }

@@ -5,8 +5,8 @@
  */
 import type { ImageFeature } from '../adapters/kind.js';
 import { CheckpointError } from '../base/errors.js';
-import { readSafetensors, readTorchZip, writeSafetensors } from '../formats/index.js';
-import { Tensor, tidy } from '../torch/index.js';
+import { readSafetensors, readTorchZip, writeSafetensors, writeTorchZip } from '../formats/index.js';
+import { cat, Tensor, tidy } from '../torch/index.js';
 
 /** The features of n images, float32: all that adapters may read. */
 export interface ImageFeatures {
@@ -41,6 +41,24 @@ export function isFeaturesFile(source: unknown): source is string {
 export function writeImageFeatures(file: string, features: ImageFeatures): void {
   const keys = Object.keys(fileKeys) as (keyof ImageFeatures)[];
   writeSafetensors(file, new Map(keys.map((key) => [fileKeys[key], features[key]])), { format: 'pt' });
+}
+
+/** Writes features as diffusers or ComfyUI reads them, with `torch.load`. @param absent what stands for no image, one row */
+export function writePeerFeatures(
+  file: string,
+  format: 'diffusers' | 'comfyui',
+  features: Tensor,
+  absent: Tensor,
+): void {
+  if (format === 'comfyui') {
+    writeTorchZip(file, features);
+    return;
+  }
+  tidy(() => {
+    const [count = 0, ...width] = features.shape;
+    const negatives = absent.expand(count, ...width);
+    writeTorchZip(file, [cat([negatives, features]).reshape(2, count, ...width)]);
+  });
 }
 
 /**

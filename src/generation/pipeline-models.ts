@@ -1,5 +1,5 @@
 /** @file Loads the models of a pipeline; parts that do not go together are found before the first image. */
-import { realpathSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import type { z } from 'zod';
 import { adapterFileOf } from '../adapters/adapter-path.js';
 import { type ImageEncoder, openImageEncoder } from '../adapters/image-encoder.js';
@@ -73,11 +73,16 @@ export function loadPipelineModels(
   );
   const loadControlnets = controlnet.map((nameOrPath) => model.openControlNet(nameOrPath));
   const backbone = model.loadBackbone(target);
+  /** By file, each loaded once: one adapter may have several prompts. */
+  const modules = new Map<string, OpenedAdapter>();
   const opened = entries.map(({ adapter }, i) => {
-    const one = openAdapter(adapterFileOf(adapter, onMessage), backbone.sites);
+    const file = adapterFileOf(adapter, onMessage);
+    const path = existsSync(file) ? realpathSync(file) : file;
+    const one = modules.get(path) ?? openAdapter(file, backbone.sites);
     const source = sources[i];
     if (source !== undefined) assertFeaturesFit(one, source.widths[one.kind.feature], source.folder);
-    one.module.to(target);
+    if (!modules.has(path)) one.module.to(target);
+    modules.set(path, one);
     return one;
   });
   /** By folder, each loaded once. */
@@ -100,8 +105,8 @@ export function loadPipelineModels(
     ...{ backbone, vae, textEncoder, tokenizer, scheduler, adapters, controlnets },
     ...target,
     [Symbol.dispose]: () => {
-      const modules = adapters.map(({ module }) => module);
-      for (const part of [backbone, textEncoder, ...encoders.values(), vae, ...modules, ...controlnets])
+      const opened = Array.from(modules.values(), ({ module }) => module);
+      for (const part of [backbone, textEncoder, ...encoders.values(), vae, ...opened, ...controlnets])
         part[Symbol.dispose]();
     },
   };

@@ -236,6 +236,51 @@ describe('generate', () => {
     expect(await Promise.all([draw({}), draw({ scale: 0.5, prompt: 'b' })])).toEqual([one, two]);
   });
 
+  it('draws overlapping calls in turn, and ends a waiting one at once where its signal aborts', async () => {
+    const order: string[] = [];
+    const onEvent = (name: string) => (event: RunEvent) => {
+      if (event.type === 'progress') order.push(name);
+    };
+    const stop = new AbortController();
+    const options = { ...quick, images: [world.picture(0)] };
+    const calls = [
+      pipeline.generate(options, { onEvent: onEvent('a') }),
+      pipeline.generate(options, { onEvent: onEvent('b'), signal: stop.signal }),
+      pipeline.generate(options, { onEvent: onEvent('c') }),
+    ];
+    stop.abort(new Error('enough'));
+    const [a, b, c] = await Promise.allSettled(calls);
+    expect([a?.status, b?.status, c?.status]).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+    expect(order).toEqual([...Array(4).fill('a'), ...Array(4).fill('c')]);
+  });
+
+  it('is stopped by a signal after the step that is being drawn', async () => {
+    const stop = new AbortController();
+    const steps: number[] = [];
+    const onEvent = (event: RunEvent) => {
+      if (event.type !== 'progress') return;
+      steps.push(event.done);
+      if (event.done === 2) stop.abort(new Error('enough'));
+    };
+    const options = { ...quick, images: [world.picture(0)] };
+    await expect(pipeline.generate(options, { onEvent, signal: stop.signal })).rejects.toThrow('enough');
+    expect(steps).toEqual([1, 2]);
+  });
+
+  it('ends its calls and releases its models when disposed, also in the middle of a step', async () => {
+    const before = memoryStats().liveTensors;
+    const one = await IPAdapterPipeline.load(all);
+    const options = { ...quick, images: [world.picture(0)] };
+    const onEvent = (event: RunEvent) => {
+      if (event.type === 'progress') one[Symbol.dispose]();
+    };
+    const results = await Promise.allSettled([one.generate(options, { onEvent }), one.generate(options)]);
+    for (const result of results)
+      expect(String((result as PromiseRejectedResult).reason)).toMatch(/pipeline is disposed/);
+    await expect(one.generate(options)).rejects.toThrow(/pipeline is disposed.*Load another/);
+    expect(memoryStats().liveTensors).toBe(before);
+  });
+
   it('draws with a base adapter, whose prompt is one embedding and whose negative is zeros', async () => {
     using base = await IPAdapterPipeline.load({ ...all, adapter: world.base });
     expect(base.summary[0]).toBe('IP-Adapter (base): 4 image tokens, from an embedding 40 wide');

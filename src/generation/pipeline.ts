@@ -3,6 +3,7 @@
 import type { z } from 'zod';
 import { clipSkipWarnings, contextDimOf, type OpenedAdapter } from '../adapters/open-adapter.js';
 import { ConfigError } from '../base/errors.js';
+import { Queue } from '../base/queue.js';
 import type { Size } from '../base/rgb-image.js';
 import { type RunContext, withContext } from '../base/run-context.js';
 import { downloadModels } from '../diffusion/download-models.js';
@@ -21,7 +22,7 @@ import {
 } from '../options/generate-options.js';
 import type { DrawOptions, Job, PipelineOptions, PromptOptions } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
-import type { ReferenceSettings } from '../options/reference-options.js';
+import { assertConsistent, type ReferenceSettings } from '../options/reference-options.js';
 import { createSampler } from '../schedulers/create.js';
 import { setNumThreads } from '../torch/index.js';
 import { makePrompts, releaseTensors } from './conditions.js';
@@ -32,10 +33,11 @@ import { loadPipelineModels, type PipelineModels, type ResolvedPipelineOptions }
 import { assertSourceOptions, encodeSources, readSources, resizeMessages, sizeOf } from './sources.js';
 import { truncationWarning } from './truncation-warning.js';
 
-/** Generates images that follow text and reference images. Calls may overlap: they take turns, step by step. */
+/** Generates images that follow text and reference images. Calls may overlap: their batches are drawn in turn. */
 export class IPAdapterPipeline implements Disposable {
   readonly #options: ResolvedPipelineOptions;
   readonly #models: PipelineModels;
+  readonly #queue = new Queue();
 
   private constructor(options: ResolvedPipelineOptions, models: PipelineModels) {
     this.#options = options;
@@ -112,9 +114,15 @@ export class IPAdapterPipeline implements Disposable {
     return collect(this.#draw(resolved, draw, entries, context));
   }
 
-  /** Releases the models' memory now instead of at garbage collection; the pipeline cannot be used afterwards. */
+  /**
+   * Releases the models' memory now instead of at garbage collection; where a batch is being drawn, after its step. Calls that
+   * have not ended, and later ones, end with a ConfigError.
+   */
   [Symbol.dispose](): void {
-    this.#models[Symbol.dispose]();
+    this.#queue.close(
+      new ConfigError('The pipeline is disposed: its models are released. Load another one.'),
+      () => this.#models[Symbol.dispose](),
+    );
   }
 
   /** An entry for each loaded adapter. @throws ConfigError where there are more or fewer */
@@ -145,6 +153,7 @@ export class IPAdapterPipeline implements Disposable {
     entries: readonly ImagePromptOptions[],
     context: RunContext,
   ): AsyncGenerator<GeneratedImage[]> {
+    entries.forEach(assertConsistent);
     assertSourceOptions(draw, this.#models.controlnets.length);
     const sources = await readSources(draw);
     const settings = { ...draw, ...sizeOf(draw, sources, this.#models) };
@@ -155,7 +164,7 @@ export class IPAdapterPipeline implements Disposable {
       this.#models.adapters.flatMap(({ file, clipSkip }) => clipSkipWarnings(file, clipSkip, draw.clipSkip)),
       resizeMessages(sources, settings),
     ].flat();
-    const encoded = encodeSources(this.#models, sources, draw, settings);
+    const encoded = await this.#queue.run(async () => encodeSources(this.#models, sources, draw, settings));
     using _ = { [Symbol.dispose]: () => releaseTensors(encoded) };
     for (let i = 0; i < batches; i++) {
       const batch = jobs.slice(i * draw.batchSize, (i + 1) * draw.batchSize);
@@ -163,7 +172,9 @@ export class IPAdapterPipeline implements Disposable {
         if (i === 0) for (const warning of warnings) onMessage(warning);
         const onStep: DenoiseHooks['onStep'] = ({ step, totalSteps }) =>
           emit({ type: 'progress', done: i * totalSteps + step, total: batches * totalSteps });
-        return this.#drawBatch(batch, settings, entries, encoded, { signal, onStep });
+        const drawn = (running: AbortSignal): Promise<GeneratedImage[]> =>
+          this.#drawBatch(batch, settings, entries, encoded, { signal: running, onStep });
+        return this.#queue.run(drawn, signal);
       });
     }
   }

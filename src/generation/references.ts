@@ -185,10 +185,7 @@ export function promptsOfReferences(
   });
 }
 
-/** @throws ConfigError where the plain setting and the exact one are both given */
 function scaleOf({ scale, influence }: ReferenceSettings): number {
-  if (scale !== undefined && influence !== undefined)
-    throw new ConfigError('--influence (influence) and --scale (scale) are both given; give one of them');
   return influence === undefined ? (scale ?? 1) : influences[influence];
 }
 

@@ -26,7 +26,8 @@ export const evaluateOptionsSchema = z.strictObject({
     .enum(['none', 'caption'])
     .default('none')
     .describe("text prompt beside the image: none, or the row's caption"),
-  ...drawOptionsSchema.omit({ scale: true, imageFit: true, adapters: true, ...sources }).shape,
+  ...drawOptionsSchema.omit({ scale: true, influence: true, imageFit: true, adapters: true, ...sources })
+    .shape,
   scales: z
     .array(number(0, 1e4))
     .min(1, 'must not be empty')

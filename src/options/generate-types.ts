@@ -409,7 +409,11 @@ export interface EmbedOptions {
   images: string[];
   /** Reference images that are not square: crop keeps the middle, or the named end; resize squeezes the whole; pad adds black. @default "crop" */
   imageFit?: 'crop' | 'crop-top' | 'crop-bottom' | 'crop-left' | 'crop-right' | 'resize' | 'pad' | undefined;
-  /** File to write, ending in .safetensors. */
+  /** Whose file to write: ours, for every kind of adapter, or for `kind` that of diffusers (ip_adapter_image_embeds) or of ComfyUI (Load IPAdapter Embeds). @default "ip-adapter" */
+  format?: 'ip-adapter' | 'diffusers' | 'comfyui' | undefined;
+  /** Kind of adapter that reads the file of another `format`: plus, base or full-face. */
+  kind?: 'plus' | 'base' | 'full-face' | undefined;
+  /** File to write, ending in .safetensors; in .ipadpt, .pt or .bin for another `format`. */
   out: string;
   /** Device to run on: cpu, cuda or cuda:N; default: cuda if LibTorch finds a GPU, else cpu. */
   device?: string | undefined;
@@ -424,6 +428,7 @@ export interface EvaluateOptions
   extends Omit<PipelineOptions, 'adapter' | 'imageEncoder' | 'adapters' | 'controlnet'>,
     Omit<
       DrawOptions,
+      | 'influence'
       | 'scale'
       | 'imageFit'
       | 'initImage'

@@ -1,7 +1,8 @@
 /** @file The options of an adapter's reference images: what they are, how much they count, where and when. */
 import { z } from 'zod';
+import { ConfigError } from '../base/errors.js';
 import { image } from './image-source.js';
-import { number } from './options.js';
+import { flagOf, number } from './options.js';
 
 /** How several references of one adapter become one prompt. */
 const combineModes = ['concat', 'add', 'subtract', 'average', 'norm-average', 'token-average'] as const;
@@ -176,3 +177,49 @@ export const detailKeys: ReadonlySet<string> = new Set(
 
 export type ReferenceImages = z.output<z.ZodObject<typeof referenceImages>>;
 export type ReferenceSettings = z.output<z.ZodObject<typeof referenceSettings>>;
+
+/** Settings that have an effect only with another one. */
+const dependent: readonly {
+  key: keyof ReferenceSettings;
+  needs: string;
+  isMet: (settings: ReferenceSettings) => boolean;
+}[] = [
+  {
+    key: 'styleScale',
+    needs: '--weight-type (weightType) composition-precise',
+    isMet: ({ weightType }) => weightType === 'composition-precise',
+  },
+  {
+    key: 'compositionScale',
+    needs: '--weight-type (weightType) style-and-composition or style-transfer-precise',
+    isMet: ({ weightType }) =>
+      weightType === 'style-and-composition' || weightType === 'style-transfer-precise',
+  },
+  {
+    key: 'compositionImages',
+    needs: '--weight-type (weightType) style-and-composition',
+    isMet: ({ weightType }) => weightType === 'style-and-composition',
+  },
+  { key: 'maskFit', needs: '--masks (masks)', isMet: ({ masks }) => masks !== undefined },
+  {
+    key: 'noiseStrength',
+    needs: '--negative-noise (negativeNoise)',
+    isMet: ({ negativeNoise }) => negativeNoise !== undefined,
+  },
+  { key: 'rangeIn', needs: '--range (range)', isMet: ({ range: given }) => given !== undefined },
+];
+
+/** @throws ConfigError where settings contradict each other, or one has no effect without another */
+export function assertConsistent(settings: ReferenceSettings): void {
+  const { scale: exact, influence, weightType = 'linear', blockScales: blocks } = settings;
+  const contradiction = (one: string, other: string): never => {
+    throw new ConfigError(`${one} and ${other} are both given; give one of them`);
+  };
+  if (exact !== undefined && influence !== undefined)
+    contradiction('--influence (influence)', '--scale (scale)');
+  if (blocks !== undefined && weightType !== 'linear' && !weightType.endsWith('-precise'))
+    contradiction(`--weight-type (weightType) ${weightType}`, '--block-scales (blockScales)');
+  const useless = dependent.find(({ key, isMet }) => settings[key] !== undefined && !isMet(settings));
+  if (useless === undefined) return;
+  throw new ConfigError(`${flagOf(useless.key)} (${useless.key}) has no effect without ${useless.needs}`);
+}

@@ -27,7 +27,7 @@ export const parts = ['latents', 'image', 'text'] as const;
 export type Part = (typeof parts)[number];
 
 /** The kinds of adapter that can be trained. */
-const trainableKinds = ['plus', 'base', 'full-face'] as const;
+export const trainableKinds = ['plus', 'base', 'full-face'] as const;
 
 export type TrainableKind = (typeof trainableKinds)[number];
 

@@ -23,6 +23,7 @@ import { distance, imageDifference, maxError } from './compare.js';
 import { checkOutComfyUI, createPython, run, versionsOf } from './environment.js';
 import { mergeLoras } from './loras.js';
 import { type Case, runModels, trainSteps, useCommands, writeForComfyUI } from './ours.js';
+import { runReferences, variantsOf, writeReferences } from './references.js';
 
 const { values } = parseArgs({
   options: { python: { type: 'string' }, comfyui: { type: 'string' }, work: { type: 'string' } },
@@ -75,6 +76,9 @@ for (const family of families)
     report(`${family} ${name}`, 'weights that only one side merges a LoRA into', missed, 0);
     report(`${family} ${name}`, 'merged weights, error / change', worst, 1e-5);
   }
+const files = await writeReferences(work, cases);
+for (const one of cases) if (variantsOf(one).length > 0) await runReferences(work, one, files);
+script('references', work, comfyUI);
 script('diffusers_images', work);
 script('comfyui', work, comfyUI);
 script('training', work, comfyUI);
@@ -82,6 +86,7 @@ for (const one of cases) {
   await compareImages(one);
   compareComfyUI(one);
   compareTraining(one);
+  await compareReferences(one);
 }
 console.log(misses === 0 ? 'Everything agrees' : `${misses} comparisons miss`);
 if (misses > 0) process.exitCode = 1;
@@ -110,6 +115,27 @@ function compareComfyUI({ family, kind }: Case): void {
   const effect = maxError(of(ours, 'without'), of(ours, 'prediction'), 1);
   const share = maxError(of(theirs, 'prediction'), of(ours, 'prediction'), effect);
   report(name, "prediction by ComfyUI, share of adapter's effect", share, 1e-4);
+}
+
+/** Every setting of references: what is added in each attention call, and whole images. */
+async function compareReferences(one: Case): Promise<void> {
+  for (const { name, peer } of variantsOf(one)) {
+    const at = (end: string): string => join(work, one.family, one.kind, `${name}.${end}`);
+    if (peer === 'comfyui') {
+      const [ours, theirs] = ['ours', 'comfyui'].map((side) =>
+        read(one.family, one.kind, `${name}.${side}.safetensors`),
+      ) as [Map<string, Tensor>, Map<string, Tensor>];
+      const sites = new Set([...ours.keys(), ...theirs.keys()]);
+      const errors = Array.from(sites, (site) => {
+        const [own, expected] = [ours.get(site), theirs.get(site)];
+        return own && expected ? maxError(own, expected) : Number.POSITIVE_INFINITY;
+      });
+      const worst = sites.size === 0 ? Number.POSITIVE_INFINITY : Math.max(...errors);
+      report(`${one.family} ${one.kind}`, `${name}: ${sites.size} attention calls by ComfyUI`, worst, 1e-4);
+    }
+    const { mean } = await imageDifference(at(`${peer}.ours.png`), at(`${peer}.png`));
+    report(`${one.family} ${one.kind}`, `${name}: image by ${peer}, mean / 255`, mean / 255, 1 / 255);
+  }
 }
 
 function compareTraining(one: Case): void {
