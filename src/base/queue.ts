@@ -15,20 +15,21 @@ export class Queue {
     const either = signal === undefined ? closing : AbortSignal.any([signal, closing]);
     let isWaiting = true;
     this.#unfinished++;
-    const result = this.#last.then(() => {
-      isWaiting = false;
-      either.throwIfAborted();
-      return work(either);
-    });
-    const end = (): void => {
-      this.#unfinished--;
-    };
-    this.#last = result.then(end, end);
     return new Promise((resolve, reject) => {
-      result.then(resolve, reject);
       const stop = (): void => {
         if (isWaiting) reject(either.reason);
       };
+      const result = this.#last.then(() => {
+        isWaiting = false;
+        either.removeEventListener('abort', stop);
+        either.throwIfAborted();
+        return work(either);
+      });
+      const end = (): void => {
+        this.#unfinished--;
+      };
+      this.#last = result.then(end, end);
+      result.then(resolve, reject);
       if (either.aborted) stop();
       else either.addEventListener('abort', stop, { once: true });
     });
