@@ -58,8 +58,8 @@ export function nearestBucket({ width, height }: Size, buckets: readonly Size[])
 }
 
 /**
- * Returns the order of the rows in one epoch, with the rows of a batch next to each other. Shuffled rows fill the buckets; a
- * full bucket becomes a batch; the rest becomes smaller batches at the end; then the batches are shuffled.
+ * Returns the order of the rows in one epoch, with the rows of a batch next to each other: shuffled rows are batched as
+ * `bucketBatches` does, then the batches are shuffled.
  * @param buckets the bucket of each row; rows of one bucket have the same object
  * @param batchSize rows of a full batch, 1 or more
  */
@@ -69,21 +69,30 @@ export function bucketedOrder(
   buckets: readonly Size[],
   batchSize: number,
 ): Uint32Array {
-  const batches: number[][] = [];
+  const rows = shuffledIndices(seed, epoch, buckets.length);
+  const batches = [...bucketBatches(rows, buckets, batchSize)];
+  const order = shuffledBatches(seed, epoch, batches.length);
+  return Uint32Array.from([...order].flatMap((batch) => batches[batch]!));
+}
+
+/** Yields rows in batches: rows fill the buckets; a full bucket becomes a batch; the rest becomes smaller batches at the end. */
+export function* bucketBatches(
+  rows: Iterable<number>,
+  buckets: readonly Size[],
+  batchSize: number,
+): Generator<number[]> {
   const open = new Map<Size, number[]>();
-  for (const row of shuffledIndices(seed, epoch, buckets.length)) {
+  for (const row of rows) {
     const bucket = buckets[row]!;
     const batch = open.get(bucket) ?? [];
     batch.push(row);
     open.set(bucket, batch);
     if (batch.length === batchSize) {
-      batches.push(batch);
+      yield batch;
       open.delete(bucket);
     }
   }
-  batches.push(...open.values());
-  const order = shuffledBatches(seed, epoch, batches.length);
-  return Uint32Array.from([...order].flatMap((batch) => batches[batch]!));
+  yield* open.values();
 }
 
 /** Returns the number of rows in each bucket that has any. */

@@ -15,16 +15,21 @@ import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js'
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import { maxBadRows } from './bad-rows.js';
 import { cutBatches, type Share, shareOf } from './batch-plan.js';
-import { bucketedOrder, countBatches } from './buckets.js';
+import { countBatches } from './buckets.js';
 import type { Rows } from './dataset.js';
+import { epochOrder } from './epoch-order.js';
 import { assemble, type Example, type Examples, type Input, type Sample } from './examples.js';
 import { readAhead } from './read-ahead.js';
-import { captionFor, dropFor, flipFor, shuffledIndices } from './sampling.js';
+import { captionFor, dropFor, flipFor } from './sampling.js';
 
 export interface DataLoaderOptions {
   readonly rows: Rows;
   readonly tokenizer: PromptTokenizer;
   readonly imageProcessor: ClipImageProcessor;
+  /** The number of rows of each shard. Default: the rows are not in shards. */
+  readonly shards?: readonly number[] | undefined;
+  /** The number of shards that are read at a time; 0, the default: all rows are shuffled. */
+  readonly openShards?: number | undefined;
   /** The side of the training images, in pixels; not used with buckets. */
   readonly resolution: number;
   /** The size of each row's training image, one object for each size. All images of a batch have one size. Default: squares. */
@@ -153,14 +158,11 @@ export class DataLoader {
     epoch: number,
     position: number,
   ): Generator<PlannedBatch & { first: number; count: number; nextPosition: number }> {
-    const { rows, buckets, batchSize, seed, share = { rank: 0, worldSize: 1 } } = this.#options;
-    const order =
-      buckets === undefined
-        ? shuffledIndices(seed, epoch, rows.length)
-        : bucketedOrder(seed, epoch, buckets, batchSize);
+    const { rows, batchSize, share = { rank: 0, worldSize: 1 } } = this.#options;
+    const order = epochOrder(epoch, position, { ...this.#options, rows: rows.length });
     const sizeOf = (row: number): Size => this.#sizeOf(row);
     let nextPosition = position;
-    for (const batch of cutBatches(order.subarray(position), sizeOf, batchSize)) {
+    for (const batch of cutBatches(order, sizeOf, batchSize)) {
       const count = batch.length;
       nextPosition += count;
       const [first, end] = shareOf(count, share);

@@ -21,6 +21,8 @@ export interface Rows extends Iterable<DatasetRow> {
 
 export interface Dataset {
   readonly rows: Rows;
+  /** The number of rows of each shard, in the order of the rows; undefined where the rows are not in shards. */
+  readonly shards?: readonly number[] | undefined;
   /** A description such as 'WebDataset: 12 shards, 120,000 samples'. */
   readonly description: string;
   /** A hash of names, captions and sizes, which does not depend on the folder. No image is read for it. */
@@ -42,7 +44,10 @@ export function lazyRows(length: number, rowAt: (index: number) => DatasetRow): 
   };
 }
 
-/** Returns a dataset with the rows of all datasets, one after another. */
+/**
+ * Returns a dataset with the rows of all datasets, one after another. If one of them is in shards, so is it; a dataset
+ * without shards is then one shard.
+ */
 export function joinDatasets(datasets: readonly Dataset[]): Dataset {
   const starts: number[] = [];
   let length = 0;
@@ -58,6 +63,9 @@ export function joinDatasets(datasets: readonly Dataset[]): Dataset {
   };
   return {
     rows: lazyRows(length, rowAt),
+    shards: datasets.some(({ shards }) => shards)
+      ? datasets.flatMap(({ shards, rows }) => shards ?? [rows.length])
+      : undefined,
     description: datasets.map(({ description }) => description).join('; '),
     fingerprint: hash.digest(),
     incomplete: datasets.flatMap(({ incomplete }) => incomplete),

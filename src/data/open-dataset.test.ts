@@ -215,6 +215,14 @@ describe('openDataset', () => {
     expect(joined.description).toContain('; ');
   });
 
+  it('is in shards where one of several is; another one of them is one shard', async () => {
+    const shardsOf = async (...dataset: string[]) => (await openDataset({ dataset })).shards;
+    expect(await shardsOf(at('shards'))).toEqual([5, 8]);
+    const json = at('images', 'plain.jsonl');
+    expect(await shardsOf(at('whole.tar'), json, at('shards'))).toEqual([13, 13, 5, 8]);
+    expect(await shardsOf(json, json)).toBeUndefined();
+  });
+
   it('wants a root only where paths are relative to one', async () => {
     await fails({ dataset: at('whole.tar'), datasetRoot: dir }, ConfigError, /--dataset-root .* JSON/);
     await fails({ dataset: '-' }, ConfigError, /received -, which only train accepts/);

@@ -23,6 +23,8 @@ export interface OpenHooks {
    * folder that contains it.
    */
   outputDir?: string;
+  /** The number of shards that rows are read from at a time, see `openWebDataset`. Default: all. */
+  openShards?: number | undefined;
   stdin?: Readable;
 }
 
@@ -70,8 +72,8 @@ async function openJsonFile(file: string, imageRoot: string | undefined): Promis
   return (/\.(jsonl|ndjson)$/i.test(file) ? openJsonLines : openJson)(file, imageRoot);
 }
 
-async function openShards(files: readonly string[], { signal }: OpenHooks): Promise<Dataset> {
-  return (await import('./webdataset.js')).openWebDataset(files, signal);
+async function openTars(files: readonly string[], hooks: OpenHooks): Promise<Dataset> {
+  return (await import('./webdataset.js')).openWebDataset(files, hooks);
 }
 
 async function openParquetFiles(files: readonly string[], { signal }: OpenHooks): Promise<Dataset> {
@@ -85,7 +87,7 @@ async function openFiles(path: string, hooks: OpenHooks): Promise<Dataset> {
         'Expected a file or folder for --dataset but received -, which only train accepts',
       );
     const { spool } = await import('./spool.js');
-    return openShards([await spool(hooks.stdin ?? process.stdin, hooks.outputDir, hooks)], hooks);
+    return openTars([await spool(hooks.stdin ?? process.stdin, hooks.outputDir, hooks)], hooks);
   }
   if (/^[a-z][a-z0-9+.-]+:\/\//i.test(path))
     throw new DatasetError(
@@ -96,7 +98,7 @@ async function openFiles(path: string, hooks: OpenHooks): Promise<Dataset> {
   const absent = files.find((file) => !existsSync(file));
   if (absent !== undefined) throw new DatasetError(`Expected ${FORMATS} at ${absent} but there is nothing.`);
   const kind = kindOf(path);
-  if (kind === 'tar') return openShards(files, hooks);
+  if (kind === 'tar') return openTars(files, hooks);
   if (kind === 'Parquet') return openParquetFiles(files, hooks);
   const hint = /\.(zip|7z|rar)$/i.test(path) ? '; unpack it, and give the folder' : '';
   throw new DatasetError(`Expected ${FORMATS} but received ${path}${hint}.`);
@@ -140,7 +142,7 @@ async function openNames(folder: string, names: readonly string[], hooks: OpenHo
     );
   }
   const files = (byKind.get(kind) ?? []).map((name) => join(folder, name));
-  if (kind === 'tar') return openShards(files, hooks);
+  if (kind === 'tar') return openTars(files, hooks);
   if (kind === 'Parquet') return openParquetFiles(files, hooks);
   return (await import('./image-folder.js')).openImageFolder(folder, names);
 }

@@ -2,6 +2,7 @@
  * @file A list of small values, stored as JSON in buffers. As objects, a million rows would take three times as much memory
  * and slow down every garbage collection.
  */
+import { createHash } from 'node:crypto';
 
 /** The number of values in a buffer: few enough to find one in microseconds. */
 const BLOCK = 64;
@@ -21,6 +22,13 @@ export class PackedList<T> {
     if (this.#pending.length < BLOCK) return;
     this.#blocks.push(Buffer.from(`${this.#pending.join('\n')}\n`));
     this.#pending = [];
+  }
+
+  /** Returns a hash of the values: 64 hexadecimal digits. */
+  fingerprint(): string {
+    const hash = createHash('sha256');
+    for (const block of this.#blocks) hash.update(block);
+    return hash.update(this.#pending.join('\n')).digest('hex');
   }
 
   /** Returns a value. @param index 0 … length - 1 */

@@ -24,6 +24,8 @@ const DROP_STREAM = 2;
 const CAPTION_STREAM = 3;
 const BATCH_ORDER_STREAM = 4;
 const FLIP_STREAM = 5;
+const SHARD_ORDER_STREAM = 6;
+const SHARD_ROWS_STREAM = 7;
 
 /**
  * Returns the order of the rows 0 … n-1 in one epoch: a uniform random permutation (Fisher–Yates).
@@ -36,6 +38,16 @@ export function shuffledIndices(seed: number, epoch: number, n: number): Uint32A
 /** Returns the order of the batches 0 … n-1 in one epoch, for batches that are composed before: as `shuffledIndices`. */
 export function shuffledBatches(seed: number, epoch: number, n: number): Uint32Array {
   return permutation([BATCH_ORDER_STREAM, seed, epoch], n);
+}
+
+/** Returns the order of a dataset's shards 0 … n-1 in one epoch: as `shuffledIndices`. */
+export function shuffledShards(seed: number, epoch: number, n: number): Uint32Array {
+  return permutation([SHARD_ORDER_STREAM, seed, epoch], n);
+}
+
+/** Returns the order of the rows 0 … n-1 of a shard in one epoch: as `shuffledIndices`. */
+export function shuffledShardRows(seed: number, epoch: number, shard: number, n: number): Uint32Array {
+  return permutation([SHARD_ROWS_STREAM, seed, epoch, shard], n);
 }
 
 /** Returns whether row `index` is mirrored in `epoch`, with probability 1/2. */

@@ -24,6 +24,9 @@ const datasets = fc.integer({ min: 1, max: 40 }).chain((count) =>
   fc.record({
     count: fc.constant(count),
     kinds: fc.option(fc.array(fc.nat(4), { minLength: count, maxLength: count }), { nil: undefined }),
+    // Shards of these lengths, the last one with the rest.
+    shards: fc.option(fc.array(fc.nat(12), { maxLength: 6 }), { nil: undefined }),
+    openShards: fc.nat(4),
     bad: fc.uniqueArray(fc.nat(count - 1), { maxLength: Math.min(8, count - 1) }),
     batchSize: fc.integer({ min: 1, max: 9 }),
     prefetch: fc.integer({ min: 1, max: 3 }),
@@ -33,12 +36,19 @@ const datasets = fc.integer({ min: 1, max: 40 }).chain((count) =>
 type Drawn = typeof datasets extends fc.Arbitrary<infer T> ? T : never;
 
 const loaderOf = (
-  { count, kinds, bad, batchSize, prefetch }: Drawn,
+  { count, kinds, bad, batchSize, prefetch, shards: firstShards, openShards }: Drawn,
   change: Partial<DataLoaderOptions> = {},
 ) => {
   const buckets = kinds?.map((kind) => sizes[kind]!);
+  let left = count;
+  const shards = firstShards?.map((length) => {
+    const own = Math.min(length, left);
+    left -= own;
+    return own;
+  });
+  shards?.push(left);
   const files = Object.fromEntries(bad.map((row) => [row, 'missing.png']));
-  return loader({ buckets, batchSize, prefetch, ...change }, files, count);
+  return loader({ buckets, batchSize, prefetch, shards, openShards, ...change }, files, count);
 };
 
 const loadersOf = (drawn: Drawn, worldSize: number) =>

@@ -237,7 +237,7 @@ describe('openWebDataset', () => {
   it('ends between shards when it is aborted', async () => {
     const reason = new Error('enough');
     const files = [await shard('a.tar', [['1.jpg', 'one']])];
-    await expect(openWebDataset(files, AbortSignal.abort(reason))).rejects.toBe(reason);
+    await expect(openWebDataset(files, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   });
 
   it('names the shard where one is cut after it was opened', async () => {

@@ -51,6 +51,11 @@ export const trainOptionsSchema = z.strictObject({
     .optional()
     .describe('image tokens; default: 16 for plus, 4 for base, or those of --adapter'),
   ...datasetOptions,
+  openShards: whole(0)
+    .optional()
+    .describe(
+      'shards of a WebDataset that are read at a time, a batch taking rows from each in turn; 0: shuffle all rows; default: 64, or as the checkpoint',
+    ),
   outputDir: path.prefault('sd-ip_adapter').describe('folder for checkpoints, metrics and validation images'),
   resolution: side
     .refine((value) => value % 8 === 0, 'must be a multiple of 8: the VAE makes 1 latent of 8 × 8 pixels')

@@ -16,6 +16,8 @@ export interface TrainOptions {
   dataset: string | string[];
   /** Folder that image_file in a JSON dataset is relative to; default: the JSON file's folder. */
   datasetRoot?: string | undefined;
+  /** Shards of a WebDataset that are read at a time, a batch taking rows from each in turn; 0: shuffle all rows; default: 64, or as the checkpoint. */
+  openShards?: number | undefined;
   /** Folder for checkpoints, metrics and validation images. @default "sd-ip_adapter" */
   outputDir?: string | undefined;
   /** Width and height of the training images, pixels. @default 512 */

@@ -20,7 +20,7 @@ import { type Device, type DType, Generator, setNumThreads, type Tensor } from '
 import { assertCudaGraphs, resolveTarget } from '../torch/target.js';
 import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoints/checkpoint.js';
 import { restoreReplaced } from './checkpoints/folder.js';
-import { assertSameRun } from './checkpoints/resume.js';
+import { assertSameRun, savedOpenShards } from './checkpoints/resume.js';
 import { lockRun, type RunLock } from './checkpoints/run-lock.js';
 import { rowSizeConditioning } from './encodings/row-sizes.js';
 import { NanGuard } from './nan-guard.js';
@@ -32,6 +32,9 @@ import { warningsFor } from './warnings.js';
 
 /** The dtype of the frozen models by `--mixed-precision`. Trained weights stay in float32. */
 const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
+
+/** Enough for batches of rows from all over a dataset. */
+const DEFAULT_OPEN_SHARDS = 64;
 
 /** A run before its first step. Only its lock and a dataset from standard input have been written. */
 export interface PreparedRun {
@@ -72,14 +75,14 @@ export async function withPreparedRun<T>(
   const resumed = findCheckpoint(config.outputDir, config.resume);
   // Nothing of a run stays in memory, however it ends: the next one may need the whole GPU.
   using release = new Deferred();
-  const dataset = await openDataset(config, { ...context, outputDir: config.outputDir });
+  const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
+  if (saved !== undefined) release.add(() => disposeAll(saved.optimizer.values()));
+  config.openShards ??= savedOpenShards(saved?.state) ?? DEFAULT_OPEN_SHARDS;
+  const { outputDir, openShards } = config;
+  const dataset = await openDataset(config, { ...context, outputDir, openShards });
   const { rows } = dataset;
   const state = initialState(config, dataset, device);
-  const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
-  if (saved !== undefined) {
-    release.add(() => disposeAll(saved.optimizer.values()));
-    assertSameRun(saved.state, state, { path: resumed as string, ...context });
-  }
+  if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...context });
 
   const { model: stableDiffusion, imageEncoder } = config;
   const startFrom = resumed === undefined ? config.adapter : join(resumed, adapterFile);
@@ -119,7 +122,7 @@ export async function withPreparedRun<T>(
       cudaGraphs: config.cudaGraphs,
     },
   );
-  const loader = createLoader(models, config, rows, buckets);
+  const loader = createLoader(models, config, dataset, buckets);
 
   state.totalSteps = config.maxSteps ?? config.epochs * loader.batchesPerEpoch;
   const optimization = createOptimization(adapter.namedParameters(), config, state.totalSteps);

@@ -9,7 +9,7 @@ import { assertFeaturesFit, contextDimOf, openAdapter } from '../adapters/open-a
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import type { Size } from '../base/rgb-image.js';
 import { DataLoader } from '../data/data-loader.js';
-import type { Rows } from '../data/dataset.js';
+import type { Dataset } from '../data/dataset.js';
 import type { Backbone, DiffusionModel, PartOptions, PromptTokenizer } from '../diffusion/model.js';
 import { openDiffusionModel } from '../diffusion/open-model.js';
 import { parts, type ResolvedTrainOptions } from '../options/train-options.js';
@@ -153,12 +153,20 @@ function openedAdapter(
 export function createLoader(
   { tokenizer, imageProcessor, encoders }: Pick<TrainingModels, 'tokenizer' | 'imageProcessor' | 'encoders'>,
   config: ResolvedTrainOptions,
-  rows: Rows,
+  { rows, shards }: Pick<Dataset, 'rows' | 'shards'>,
   buckets: Size[] | undefined,
 ): DataLoader {
-  const { resolution, randomFlip, batchSize, gradientAccumulationSteps, seed, cache = [] } = config;
+  const {
+    openShards,
+    resolution,
+    randomFlip,
+    batchSize,
+    gradientAccumulationSteps,
+    seed,
+    cache = [],
+  } = config;
   return new DataLoader({
-    rows,
+    ...{ rows, shards, openShards },
     tokenizer,
     imageProcessor,
     resolution,

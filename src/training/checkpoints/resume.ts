@@ -42,8 +42,8 @@ const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'datasetRoot',
 ]);
 
-/** Options that default to the values of the checkpoint's adapter. */
-const adapterOptions: ReadonlySet<Key> = new Set<Key>(['kind', 'numTokens']);
+/** Options that default to the values of the checkpoint. */
+const inheritedOptions: ReadonlySet<Key> = new Set<Key>(['kind', 'numTokens', 'openShards']);
 
 /** Options that affect the numbers but may be changed for good reasons: the change is reported. */
 const changeableOptions: ReadonlySet<Key> = new Set<Key>([
@@ -59,6 +59,14 @@ const changeableOptions: ReadonlySet<Key> = new Set<Key>([
   'imageEncoder',
 ]);
 
+/**
+ * Returns how many shards the run of a checkpoint read at a time; undefined without a checkpoint. Versions without this
+ * option shuffled all rows.
+ */
+export function savedOpenShards(state: Pick<TrainingState, 'options'> | undefined): number | undefined {
+  return state && ((state.options.openShards as number | undefined) ?? 0);
+}
+
 export interface ResumeContext {
   /** The folder of the checkpoint. */
   path: string;
@@ -73,11 +81,14 @@ export function assertSameRun(
   { path, onMessage }: ResumeContext,
 ): void {
   // A state that was saved by an older version has the option names of that version.
-  const saved = resolveAliases(trainOptionsSchema, savedOptions);
+  const saved: Record<string, unknown> = {
+    openShards: savedOpenShards({ options: savedOptions }),
+    ...resolveAliases(trainOptionsSchema, savedOptions),
+  };
   const faults: string[] = [];
   for (const key of Object.keys(trainOptionsSchema.shape) as Key[]) {
     if (freeOptions.has(key)) continue;
-    if (adapterOptions.has(key) && options[key] === undefined) continue;
+    if (inheritedOptions.has(key) && options[key] === undefined) continue;
     // An option that the version of the checkpoint did not have had its default.
     const was = Object.hasOwn(saved, key)
       ? saved[key]

@@ -140,7 +140,7 @@ function checkpointsLeft({ training: { config }, state }: PreparedRun): number {
 async function rehearseCachesOf(run: PreparedRun, signal: AbortSignal): Promise<CacheRehearsal> {
   const { training, dataset, placement, buckets, loader } = run;
   const { config, models } = training;
-  const reader = createLoader(models, { ...config, cache: [] }, dataset.rows, buckets);
+  const reader = createLoader(models, { ...config, cache: [] }, dataset, buckets);
   const start = performance.now();
   const batches: Examples[] = [];
   const inputs = parts.map((name) => models.encoders[name].input);

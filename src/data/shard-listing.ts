@@ -1,0 +1,153 @@
+/**
+ * @file Lists the samples of a WebDataset's shard: the members of a tar that belong together by their name up to its first dot
+ * (webdataset/webdataset, docs "The WebDataset Format"). A sample here is
+ *
+ *     000123.jpg          the image, in any format that is read
+ *     000123.txt          captions, one per line; or
+ *     000123.json         {"text": …} or {"caption": …}, a string or an array of strings, where there is no .txt
+ *     000123.prompt.jpg   the reference image for the adapter, if it is not the image itself
+ *
+ * Members of other kinds are ignored.
+ */
+import type { BadRow } from '../base/listing.js';
+import { captionLines, captionsOf, utf8 } from './captions.js';
+import { isAddedByMacOs } from './folder-files.js';
+import { IMAGE_ENDINGS, isImage, isUsualImage } from './image-endings.js';
+import { PackedList } from './packed-list.js';
+import { type TarMember, visitTar } from './tar.js';
+
+/** The place of a member in its shard. */
+export type Place = [name: string, offset: number, size: number];
+
+/** A complete sample. */
+export type PackedRow = [image: Place, prompt: Place | null, ...captions: string[]];
+
+/** What the headers of a shard say. */
+export interface ShardListing {
+  readonly rows: PackedList<PackedRow>;
+  readonly incomplete: readonly BadRow[];
+  readonly leftOut: readonly BadRow[];
+  /** Whether the shard has its end mark. */
+  readonly isComplete: boolean;
+}
+
+/** The members of one key that have been read so far. */
+interface Draft {
+  readonly key: string;
+  readonly extensions: Set<string>;
+  /** Extensions of the key's members that are not supported, such as .heic. */
+  readonly notRead: readonly string[];
+  /** The name of another image of the key, which is not used. */
+  unused?: string;
+  image?: Place;
+  prompt?: Place;
+  text?: string[];
+  json?: string[];
+  /** Why a caption file could not be used. */
+  fault?: string;
+}
+
+/**
+ * Lists the samples of a shard.
+ * @param onRow is called with each complete sample
+ * @throws DatasetError where the file is not a tar
+ */
+export function listShard(shard: string, onRow?: (row: PackedRow) => void): ShardListing {
+  const rows = new PackedList<PackedRow>();
+  const incomplete: BadRow[] = [];
+  const leftOut: BadRow[] = [];
+  const add = (draft: Draft, isCut: boolean): void => {
+    const captions = draft.text ?? draft.json;
+    if (draft.image !== undefined && captions !== undefined) {
+      const row: PackedRow = [draft.image, draft.prompt ?? null, ...captions];
+      rows.push(row);
+      onRow?.(row);
+      if (draft.unused !== undefined)
+        leftOut.push({
+          file: `${shard}/${draft.unused}`,
+          reason: `${draft.image[0]} is used, of the same key`,
+        });
+      return;
+    }
+    const missing =
+      draft.image === undefined
+        ? `it has no image (${IMAGE_ENDINGS})${draft.notRead.map((ending) => `; its .${ending} is not read`).join('')}`
+        : (draft.fault ?? 'it has no caption (.txt, or .json with "text" or "caption")');
+    incomplete.push({ file: `${shard}/${draft.key}`, reason: isCut ? 'the shard is cut in it' : missing });
+  };
+  const isComplete = visitSamples(shard, add);
+  return { rows, incomplete, leftOut, isComplete };
+}
+
+/** Calls `add` for each sample of a shard. @returns whether the shard is complete */
+function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void): boolean {
+  let draft: Draft | null = null;
+  /** Members of the newest key that are neither images nor captions. */
+  let notRead: { key: string; endings: string[] } = { key: '', endings: [] };
+  const endingsOf = (key: string): string[] => {
+    if (notRead.key !== key) notRead = { key, endings: [] };
+    return notRead.endings;
+  };
+  const cutIn = visitTar(shard, (member) => {
+    if (isAddedByMacOs(member.name)) return;
+    const [key, extension] = split(member.name);
+    if (!isImage(`.${extension}`) && !isCaption(extension)) {
+      endingsOf(key).push(extension);
+      return;
+    }
+    // If tars were concatenated, the next sample may have the same name as the last one.
+    if (draft?.key !== key || draft.extensions.has(extension)) {
+      if (draft !== null) add(draft, false);
+      draft = { key, extensions: new Set(), notRead: endingsOf(key) };
+    }
+    draft.extensions.add(extension);
+    put(draft, extension, member);
+  });
+  const last = draft as Draft | null;
+  const cutKey = cutIn ? split(cutIn)[0] : undefined;
+  // Members of the last sample may be missing because of the cut. A sample with a cut member is not used.
+  if (last !== null && last.key !== cutKey) add(last, cutIn !== null);
+  if (cutKey !== undefined) add({ key: cutKey, extensions: new Set(), notRead: [] }, true);
+  return cutIn === null;
+}
+
+/** 'a/000123.prompt.jpg' → ['a/000123', 'prompt.jpg'] */
+function split(name: string): [key: string, extension: string] {
+  const dot = name.indexOf('.', name.lastIndexOf('/') + 1);
+  return dot < 0 ? [name, ''] : [name.slice(0, dot), name.slice(dot + 1).toLowerCase()];
+}
+
+function isCaption(extension: string): boolean {
+  return extension === 'txt' || extension === 'json';
+}
+
+function put(draft: Draft, extension: string, member: TarMember): void {
+  const place: Place = [member.name, member.offset, member.size];
+  if (isCaption(extension)) {
+    try {
+      const text = utf8(member.read());
+      if (extension === 'txt') draft.text = captionLines(text);
+      else draft.json = captionsOfJson(text);
+    } catch (error) {
+      draft.fault = `its .${extension} gives no caption: ${(error as Error).message}`;
+    }
+  } else if (extension.startsWith('prompt.')) draft.prompt = place;
+  else if (!extension.includes('.')) putImage(draft, place);
+}
+
+/** Sets the image of a sample. Of several images the last one is used; usual extensions take precedence over unusual ones. */
+function putImage(draft: Draft, place: Place): void {
+  const previous = draft.image;
+  const isUsed = previous === undefined || isUsualImage(place[0]) || !isUsualImage(previous[0]);
+  if (isUsed) draft.image = place;
+  const unused = isUsed ? previous : place;
+  if (unused !== undefined) draft.unused = unused[0];
+}
+
+/** Returns the captions in a JSON member. @throws Error where there are none */
+function captionsOfJson(text: string): string[] {
+  const { text: first, caption } = Object(JSON.parse(text)) as Record<string, unknown>;
+  const captions = captionsOf(first ?? caption);
+  if (captions === null) throw new Error('"text" or "caption" is not a string or an array of strings');
+  return captions;
+}
