@@ -23,6 +23,7 @@ import { distance, imageDifference, maxError } from './compare.js';
 import { checkOutComfyUI, createPython, run, versionsOf } from './environment.js';
 import { mergeLoras } from './loras.js';
 import { type Case, runModels, trainSteps, useCommands, writeForComfyUI } from './ours.js';
+import { drawPipelines, pipelineNames } from './pipelines.js';
 import { runReferences, variantsOf, writeReferences } from './references.js';
 
 const { values } = parseArgs({
@@ -47,7 +48,7 @@ function report(name: string, what: string, figure: number, limit: number): void
   const isGood = figure <= limit;
   if (!isGood) misses++;
   const numbers = `${figure.toExponential(1).padStart(8)}  limit ${limit.toExponential(0)}`;
-  console.log(`${isGood ? 'ok  ' : 'MISS'}  ${name.padEnd(16)}${what.padEnd(44)}${numbers}`);
+  console.log(`${isGood ? 'ok  ' : 'MISS'}  ${name.padEnd(16)}${what.padEnd(58)}${numbers}`);
 }
 
 function read(...names: string[]): Map<string, Tensor> {
@@ -79,7 +80,9 @@ for (const family of families)
 const files = await writeReferences(work, cases);
 for (const one of cases) if (variantsOf(one).length > 0) await runReferences(work, one, files);
 script('references', work, comfyUI);
+await drawPipelines(work, families);
 script('diffusers_images', work);
+script('diffusers_pipelines', work);
 script('comfyui', work, comfyUI);
 script('training', work, comfyUI);
 for (const one of cases) {
@@ -88,6 +91,12 @@ for (const one of cases) {
   compareTraining(one);
   await compareReferences(one);
 }
+for (const family of families)
+  for (const name of pipelineNames) {
+    const file = (who: string): string => join(work, family, 'pipelines', `${name}.${who}.png`);
+    const { mean } = await imageDifference(file('ours'), file('diffusers'));
+    report(family, `${name}, mean difference / 255`, mean / 255, 1 / 255);
+  }
 console.log(misses === 0 ? 'Everything agrees' : `${misses} comparisons miss`);
 if (misses > 0) process.exitCode = 1;
 

@@ -4,6 +4,8 @@ Run: python models.py TOKENIZER WORK
 
 TOKENIZER is a folder with vocab.json and merges.txt. Written are, for the families sd15 and sdxl,
     WORK/<family>/model           a pipeline's folder, of save_pretrained
+    WORK/<family>/inpainting      the same with a UNet that also takes a mask
+    WORK/<family>/control-{0,1}   ControlNets of that UNet
     WORK/<family>/image_encoder   a CLIP vision model and its image processor
     WORK/<family>/io.safetensors  inputs and outputs of every model
 and WORK/data, images with captions. The weights are random. Blocks and the width of cross-attention are those of the published
@@ -16,6 +18,7 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     EulerDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
@@ -118,6 +121,27 @@ def image_encoder():
     return CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, image_size=56, patch_size=14, projection_dim=24))
 
 
+def save_controlnets(unet, folder):
+    """Copies of the UNet's first half, as at the start of training, but with random instead of zero convolutions."""
+    for i in range(2):
+        net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 16))
+        last = [*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out]
+        for module in last:
+            torch.nn.init.normal_(module.weight, std=0.1)
+        net.save_pretrained(folder / f"control-{i}")
+
+
+def save_inpainting(pipe, folder):
+    """The pipeline with five more channels in front of the UNet."""
+    unet = UNet2DConditionModel.from_config(pipe.unet.config, in_channels=9)
+    weights = pipe.unet.state_dict()
+    more = torch.randn(*weights["conv_in.weight"].shape[:1], 5, 3, 3) * 0.1
+    weights["conv_in.weight"] = torch.cat([weights["conv_in.weight"], more], 1)
+    unet.load_state_dict(weights)
+    pipe.save_pretrained(folder / "inpainting")
+    unet.save_pretrained(folder / "inpainting" / "unet")
+
+
 def outputs(pipe, encoder):
     """Inputs and outputs of every model of a pipeline, by flat names."""
     io = {}
@@ -163,6 +187,8 @@ with torch.no_grad():
         folder = work / name
         pipe, encoder = build(), image_encoder().eval()
         pipe.save_pretrained(folder / "model")
+        save_inpainting(pipe, folder)
+        save_controlnets(pipe.unet, folder)
         encoder.save_pretrained(folder / "image_encoder")
         processor = CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
         processor.save_pretrained(folder / "image_encoder")
