@@ -176,7 +176,10 @@ describe('ClipTokenizer', () => {
     expect(load).toThrow(new RegExp(where));
   });
 
-  it('refuses a tokenizer.json nested deeper than the stack', () => {
+  it.each([
+    ['a tokenizer.json', { extra: 0 }],
+    ['a normalizer', { normalizer: { type: 'NFC', extra: 0 } }],
+  ])('refuses %s nested deeper than the stack', (_, part) => {
     const parts = {
       added_tokens: [],
       normalizer: null,
@@ -184,7 +187,7 @@ describe('ClipTokenizer', () => {
       post_processor: null,
       decoder: null,
     };
-    const whole = JSON.stringify({ ...parts, model: { type: 'BPE', vocab, merges: [] }, extra: 0 });
+    const whole = JSON.stringify({ ...parts, model: { type: 'BPE', vocab, merges: [] }, ...part });
     write({
       'tokenizer.json': whole.replace('"extra":0', `"extra":${'['.repeat(50_000)}${']'.repeat(50_000)}`),
     });

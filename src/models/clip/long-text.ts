@@ -2,6 +2,7 @@
  * @file Encodes the beginning of a long text as the whole of it would be. Of a caption of a megabyte 77 tokens are kept, and
  * the rest would take seconds.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Tokenizer } from '@huggingface/tokenizers';
 import { BytePairs } from './byte-pairs.js';
 
@@ -56,8 +57,8 @@ export class LongText {
     const { normalizer, pre_tokenizer, added_tokens, model } = this.#description;
     const [split] = pre_tokenizer?.pretokenizers ?? [];
     this.#isCutAtSpace =
-      isSame(normalizer, CLIP_NORMALIZER) &&
-      isSame(split, CLIP_SPLIT) &&
+      isDeepStrictEqual(normalizer, CLIP_NORMALIZER) &&
+      isDeepStrictEqual(split, CLIP_SPLIT) &&
       !model.fuse_unk &&
       added_tokens.every(({ content }) => /^\P{White_Space}+$/u.test(content));
   }
@@ -134,10 +135,6 @@ export class LongText {
 /** Its first characters, none of them cut in two. */
 function beginOf(piece: string): string {
   return piece.length <= PIECE ? piece : piece.slice(0, PIECE).replace(/[\ud800-\udbff]$/, '');
-}
-
-function isSame(value: unknown, expected: unknown): boolean {
-  return JSON.stringify(value) === JSON.stringify(expected);
 }
 
 /** The letter that stands for each byte in vocabularies (openai/gpt-2 `encoder.py`, `bytes_to_unicode`). */
