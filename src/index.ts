@@ -53,4 +53,4 @@ export type {
   PartMeasures,
   StepMeasures,
 } from './training/dry-run/dry-run-report.js';
-export { type TrainResult, train } from './training/train.js';
+export { type TrainContext, type TrainResult, train } from './training/train.js';

@@ -28,14 +28,20 @@ export class StoppedBySignal extends Error {
  * exit code. SIGHUP is ignored where there is no terminal: Node resets the signal that `nohup` ignores, so a run under
  * `nohup` would stop otherwise.
  *
+ * @param isQuiet whether another process reports signals
+ *
  * The handlers stay until the process ends: a signal after the work must not kill it before it has reported.
  */
-export async function withCtrlC(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+export async function withCtrlC(
+  work: (signal: AbortSignal) => Promise<void>,
+  isQuiet = false,
+): Promise<void> {
   const abort = new AbortController();
   let isOver = false;
   const stop = (name: NodeJS.Signals): void => {
     if (isOver || abort.signal.aborted) return;
-    process.stderr.write(`\n${name}: finishing this step. Press Ctrl-C again to quit immediately.\n`);
+    if (!isQuiet)
+      process.stderr.write(`\n${name}: finishing this step. Press Ctrl-C again to quit immediately.\n`);
     abort.abort(new StoppedBySignal(name));
   };
   const ignore = (): void => {

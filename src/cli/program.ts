@@ -2,6 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { isSystemError, TorchError, UserError } from '../base/errors.js';
+import { LOST_OTHERS } from '../distributed/launch.js';
+import { ProcessGroupError } from '../distributed/process-group-error.js';
 import { buildCommand } from './build.js';
 import { dataCommand } from './data-check.js';
 import { doctorCommand } from './doctor.js';
@@ -20,6 +22,9 @@ export function hyphenate(args: readonly string[]): string[] {
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };
+
+/** How long a process of several may live when its work has ended, in ms. */
+const EXIT_MS = 2000;
 
 const program = new Command('ip-adapter')
   .version(version)
@@ -52,7 +57,7 @@ try {
     process.exitCode = error.exitCode === 0 ? 0 : 2;
   } else if (error instanceof UserError || isSystemError(error)) {
     process.stderr.write(`${error.name}: ${error.message}\n`);
-    process.exitCode = 2;
+    process.exitCode = error instanceof ProcessGroupError ? LOST_OTHERS : 2;
   } else if (error instanceof TorchError && /out of memory/.test(error.message)) {
     process.stderr.write(`${error.message}\nUse a smaller batch size or smaller images.\n`);
     process.exitCode = 2;
@@ -61,3 +66,5 @@ try {
     process.exitCode = 1;
   }
 }
+// A collective that no other process answers any more would keep the process alive.
+if (process.env.WORLD_SIZE !== undefined) setTimeout(() => process.exit(), EXIT_MS).unref();

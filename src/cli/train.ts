@@ -2,14 +2,17 @@
 import { Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import type { BadRow } from '../base/listing.js';
+import { storeFileVariable } from '../distributed/environment.js';
 import { trainOptionsSchema } from '../options/train-options.js';
 import { type StoppedBySignal, withCtrlC } from './abort.js';
 import { dryRunTable } from './dry-run-table.js';
 import { addFlags, resolveFlags } from './flags.js';
 import { nextSteps } from './next-steps.js';
 import { TrainProgress } from './progress.js';
+import { endWithLauncher, processesToStart, processOptions, trainInProcesses } from './train-processes.js';
 
 const schema = trainOptionsSchema.extend({
+  ...processOptions,
   dryRun: z
     .boolean()
     .default(false)
@@ -38,11 +41,21 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     if (key in used) process.stderr.write(`--${flag} has no effect.\n`);
     delete used[key];
   }
-  const { dryRun: isDryRun, ...options } = resolveFlags(schema, used);
-
+  const resolved = resolveFlags(schema, used);
+  const count = await processesToStart(resolved);
+  if (count !== undefined) {
+    await withCtrlC(async (signal) => {
+      process.exitCode = await trainInProcesses(count, resolved, signal, say);
+      signal.throwIfAborted();
+    });
+    return;
+  }
+  const { dryRun: isDryRun, numProcesses: _, distributedTimeout, maxRestarts: __, ...options } = resolved;
+  const isLaunched = process.env[storeFileVariable] !== undefined;
   const progress = new TrainProgress(process.stderr);
   try {
     await withCtrlC(async (signal) => {
+      if (isLaunched) endWithLauncher(signal);
       const context = { signal, onEvent: progress.onEvent };
       // Loaded now: --help should not need LibTorch.
       if (isDryRun) {
@@ -52,22 +65,32 @@ async function run(flags: Record<string, unknown>): Promise<void> {
         process.stdout.write(`${dryRunTable(report, options.validationImages.length > 0)}\n`);
         return;
       }
+      const { joinProcessGroup } = await import('../distributed/join.js');
+      const distributed = await joinProcessGroup({ timeoutSeconds: distributedTimeout, onMessage: say });
       const { train } = await import('../training/train.js');
-      const { step, checkpoint, badRows } = await train(options, context);
+      const { step, isStopped, checkpoint, badRows } = await train(options, { ...context, distributed });
       progress.stop();
+      if (signal.aborted) process.exitCode = (signal.reason as StoppedBySignal).exitCode;
+      else if (isStopped) process.exitCode = stoppedElsewhere;
+      // Rank 0 reports for all.
+      if (distributed !== undefined && !distributed.isMain) return;
       reportSkipped(badRows);
-      if (signal.aborted) {
-        process.stderr.write(
-          `Stopped after step ${step}. To resume: the same command with --resume ${checkpoint}\n`,
-        );
-        process.exitCode = (signal.reason as StoppedBySignal).exitCode;
-      } else process.stderr.write(`${nextSteps(options, checkpoint)}\n`);
+      if (signal.aborted || isStopped)
+        say(`Stopped after step ${step}. To resume: the same command with --resume ${checkpoint}`);
+      else say(nextSteps(options, checkpoint));
       process.stdout.write(`${checkpoint}\n`);
-    });
+    }, isLaunched);
   } finally {
     progress.stop();
   }
 }
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+/** The exit code of a process that stopped because another one got a signal: as if it was SIGTERM. */
+const stoppedElsewhere = 143;
 
 function reportSkipped({ length }: readonly BadRow[]): void {
   if (length === 0) return;

@@ -66,6 +66,8 @@ export interface Batch extends Examples {
    * or of a bucket.
    */
   readonly planned: number;
+  /** The rows of the global batch, as indices into the dataset. */
+  readonly plannedRows: readonly number[];
   /** The index of each row in the global batch, ascending, 0 … planned - 1. What is drawn for a row is drawn by this index. */
   readonly places: readonly number[];
   /** The size of the training images. */
@@ -108,10 +110,10 @@ export class DataLoader {
   async *batches(epoch: number, position = 0): AsyncGenerator<Batch, void, void> {
     const { inputs = ALL_INPUTS } = this.#options;
     for await (const { planned, loaded } of this.#pass(this.#plan(epoch, position), inputs)) {
-      const { first, count, nextPosition, size } = planned;
+      const { first, rows, nextPosition, size } = planned;
       const places = loaded.flatMap((example, i) => (example === null ? [] : [first + i]));
       const examples = assemble(loaded, size, inputs, this.#options);
-      yield { ...examples, epoch, nextPosition, planned: count, places, size };
+      yield { ...examples, epoch, nextPosition, planned: rows.length, plannedRows: rows, places, size };
     }
   }
 
@@ -157,7 +159,7 @@ export class DataLoader {
   *#plan(
     epoch: number,
     position: number,
-  ): Generator<PlannedBatch & { first: number; count: number; nextPosition: number }> {
+  ): Generator<PlannedBatch & { rows: number[]; first: number; nextPosition: number }> {
     const { rows, batchSize, share = { rank: 0, worldSize: 1 } } = this.#options;
     const order = epochOrder(epoch, position, { ...this.#options, rows: rows.length });
     const sizeOf = (row: number): Size => this.#sizeOf(row);
@@ -167,7 +169,7 @@ export class DataLoader {
       nextPosition += count;
       const [first, end] = shareOf(count, share);
       const samples = batch.slice(first, end).map((row) => this.#sample(epoch, row));
-      yield { samples, size: sizeOf(batch[0]!), first, count, nextPosition };
+      yield { samples, size: sizeOf(batch[0]!), rows: batch, first, nextPosition };
     }
   }
 

@@ -28,7 +28,7 @@ export interface RankEnvironment {
 }
 
 /** Names the file of `launch`, in place of MASTER_ADDR and MASTER_PORT. */
-const storeFileVariable = 'IP_ADAPTER_STORE_FILE';
+export const storeFileVariable = 'IP_ADAPTER_STORE_FILE';
 
 const MAX_RANKS = 2 ** 20;
 

@@ -7,6 +7,7 @@ import { ConfigError } from '../base/errors.js';
 import { Tensor, tensor } from '../torch/index.js';
 import type { NativeDistributed, NativeGroup, NativeStore } from '../torch/native.js';
 import { explainCollective, type Member, ProcessGroupError } from './process-group-error.js';
+import type { Processes } from './processes.js';
 
 /** How often a process that waits for the work of another checks that all are there, in ms. */
 const CHECK_MS = 2000;
@@ -26,7 +27,7 @@ interface Parts {
   readonly gloo: NativeGroup;
 }
 
-export class ProcessGroup {
+export class ProcessGroup implements Processes {
   readonly rank: number;
   readonly worldSize: number;
   /** The rank among the processes of this host: the index of the process's GPU. */
@@ -97,8 +98,8 @@ export class ProcessGroup {
 
   /** Returns a JSON value of every rank, by rank. */
   async gatherJson<T>(value: T): Promise<T[]> {
-    const gathered = await this.gatherBytes(Buffer.from(JSON.stringify(value)));
-    return gathered.map((bytes) => JSON.parse(Buffer.from(bytes).toString()) as T);
+    const gathered = await this.gatherBytes(Buffer.from(JSON.stringify({ value })));
+    return gathered.map((bytes) => (JSON.parse(Buffer.from(bytes).toString()) as { value: T }).value);
   }
 
   async #allGather(values: Uint8Array | BigInt64Array): Promise<Uint8Array[]> {
@@ -143,7 +144,7 @@ export class ProcessGroup {
       const [pending, failed] = await this.agree([Number(isPending), Number(hasFailed)]);
       if (failed === 1) {
         if (hasFailed) return await outcome;
-        throw await this.#explain(new Error('another process failed'));
+        throw await this.failureOfOthers();
       }
       if (pending === 0) return await outcome;
     }
@@ -178,6 +179,11 @@ export class ProcessGroup {
     const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
     // The store may be gone.
     await within(REPORT_MS, c10d.storeSet(store, `failed/${this.rank}`, text)).catch(() => {});
+  }
+
+  /** Returns the error for a rank that has learnt from the others that one of them failed. */
+  async failureOfOthers(): Promise<ProcessGroupError> {
+    return this.#explain(new Error('another process failed'));
   }
 
   #groupOf(values: Tensor): NativeGroup {

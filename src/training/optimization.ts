@@ -23,14 +23,16 @@ export interface Optimization {
  * Returns the optimization of a new run. The optimizer has two groups: the image projection, then the adapter modules.
  * @param parameters the adapter's parameters, by their official keys
  * @param totalSteps the number of steps of the whole run
+ * @param worldSize the number of processes, each of which has `batchSize` rows
  * @throws ConfigError where a learning rate and the schedule contradict each other
  */
 export function createOptimization(
   parameters: ReadonlyMap<string, Tensor>,
   config: ResolvedTrainOptions,
   totalSteps: number,
+  worldSize = 1,
 ): Optimization {
-  const scale = config.scaleLr ? config.batchSize * config.gradientAccumulationSteps : 1;
+  const scale = config.scaleLr ? config.batchSize * config.gradientAccumulationSteps * worldSize : 1;
   const group = (part: string, learningRate = config.learningRate): ParameterGroup => ({
     parameters: new Map([...parameters].filter(([key]) => key.startsWith(`${part}.`))),
     learningRate: learningRate * scale,
@@ -86,7 +88,7 @@ export function restoreOptimization(
 }
 
 /** Returns the tensors that the optimization keeps beside the parameters. */
-export function optimizationTensors({ optimizer, ema }: Optimization): Tensor[] {
+export function optimizationTensors({ optimizer, ema }: Pick<Optimization, 'optimizer' | 'ema'>): Tensor[] {
   return [...optimizer.stateDict().values(), ...(ema?.stateDict().values() ?? [])];
 }
 

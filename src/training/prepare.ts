@@ -8,16 +8,19 @@ import { Deferred } from '../base/deferred.js';
 import type { Size } from '../base/rgb-image.js';
 import type { GuardedContext } from '../base/run-context.js';
 import type { Batch, DataLoader } from '../data/data-loader.js';
-import type { Dataset, DatasetRow } from '../data/dataset.js';
+import { type Dataset, type DatasetRow, lazyRows, type Rows } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
 import { rowBuckets } from '../data/row-buckets.js';
 import { readRowSizes } from '../data/row-sizes.js';
 import { downloadModels } from '../diffusion/download-models.js';
+import type { ProcessGroup } from '../distributed/process-group.js';
+import { alone, onMain, type Processes, sharedOut } from '../distributed/processes.js';
 import { resolveOptions } from '../options/options.js';
 import { type ResolvedTrainOptions, trainOptionsSchema } from '../options/train-options.js';
 import type { TrainOptions } from '../options/train-types.js';
 import { type Device, type DType, Generator, setNumThreads, type Tensor } from '../torch/index.js';
-import { assertCudaGraphs, resolveTarget } from '../torch/target.js';
+import { assertCudaGraphs } from '../torch/target.js';
+import { assertSameOnAll, lockOfRank0, placementOf } from './agreement.js';
 import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoints/checkpoint.js';
 import { restoreReplaced } from './checkpoints/folder.js';
 import { assertSameRun, savedOpenShards } from './checkpoints/resume.js';
@@ -30,14 +33,15 @@ import type { Training } from './step.js';
 import { openValidation, type Validation } from './validation.js';
 import { warningsFor } from './warnings.js';
 
-/** The dtype of the frozen models by `--mixed-precision`. Trained weights stay in float32. */
-const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
-
 /** Enough for batches of rows from all over a dataset. */
 const DEFAULT_OPEN_SHARDS = 64;
 
 /** A run before its first step. Only its lock and a dataset from standard input have been written. */
 export interface PreparedRun {
+  processes: Processes;
+  /** The other processes; undefined where there are none. */
+  group: ProcessGroup | undefined;
+  /** Held by rank 0 for all. */
   lock: RunLock;
   training: Omit<Training, 'encoders'> & { models: TrainingModels };
   /** Device of the run, and dtype of its frozen models. */
@@ -63,16 +67,23 @@ export async function withPreparedRun<T>(
   options: TrainOptions,
   context: GuardedContext,
   work: (run: PreparedRun) => Promise<T>,
+  group?: ProcessGroup,
 ): Promise<T> {
+  const processes = group ?? alone;
   const config = resolveOptions(trainOptionsSchema, options);
-  const placement = resolveTarget({ device: config.device, dtype: dtypes[config.mixedPrecision] });
+  const placement = placementOf(config, group);
   const { device } = placement;
+  if (group !== undefined && device !== 'cpu') await group.connectGpus();
   if (config.cudaGraphs) assertCudaGraphs(device);
   if (config.threads !== undefined) setNumThreads(config.threads);
 
-  using lock = await lockRun(config.outputDir, context);
-  restoreReplaced(config.outputDir);
-  const resumed = findCheckpoint(config.outputDir, config.resume);
+  using lock = await processes.together(() =>
+    processes.isMain ? lockRun(config.outputDir, context) : lockOfRank0,
+  );
+  const [resumed] = await onMain(processes, () => {
+    restoreReplaced(config.outputDir);
+    return [findCheckpoint(config.outputDir, config.resume)].filter((path) => path !== undefined);
+  });
   // Nothing of a run stays in memory, however it ends: the next one may need the whole GPU.
   using release = new Deferred();
   const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
@@ -81,19 +92,22 @@ export async function withPreparedRun<T>(
   const { outputDir, openShards } = config;
   const dataset = await openDataset(config, { ...context, outputDir, openShards });
   const { rows } = dataset;
-  const state = initialState(config, dataset, device);
+  const state = initialState(config, dataset, device, processes);
   if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...context });
 
   const { model: stableDiffusion, imageEncoder } = config;
   const startFrom = resumed === undefined ? config.adapter : join(resumed, adapterFile);
-  await downloadModels({ stableDiffusion, imageEncoder, adapter: startFrom }, context);
+  // Once on each host.
+  const names = { stableDiffusion, imageEncoder, adapter: startFrom };
+  await processes.together(() => (processes.localRank === 0 ? downloadModels(names, context) : undefined));
   const startFile = startFrom && adapterFileOf(startFrom, context.onMessage);
   const partOptions = { ...placement, onMessage: context.onMessage };
   const opened = openModels(stableDiffusion, imageEncoder, partOptions);
   release.add(() => {
     for (const part of [opened.backbone, opened.objective]) part[Symbol.dispose]();
   });
-  for (const text of warningsFor(config, opened.model.imageSize, rows.length)) context.onMessage(text);
+  for (const text of warningsFor(config, opened.model.imageSize, rows.length, processes.worldSize))
+    context.onMessage(text);
   const generator = new Generator(device, config.seed);
   const { adapter, kind } = createAdapter(opened, config, startFile, device);
   release.add(() => adapter[Symbol.dispose]());
@@ -107,7 +121,7 @@ export async function withPreparedRun<T>(
   for (const options of [config, state.options]) Object.assign(options, chosen);
 
   const needsSizes = config.buckets || opened.model.sizeConditioning !== null;
-  const sizes = needsSizes ? await readRowSizes(rows, context) : [];
+  const sizes = needsSizes ? await rowSizes(processes, rows, context) : [];
   const buckets = config.buckets ? rowBuckets(sizes, config.resolution, context.onMessage) : undefined;
   const square = { width: config.resolution, height: config.resolution };
   const trainingSize = (row: number): Size => buckets?.[row] ?? square;
@@ -122,10 +136,15 @@ export async function withPreparedRun<T>(
       cudaGraphs: config.cudaGraphs,
     },
   );
-  const loader = createLoader(models, config, dataset, buckets);
+  const loader = createLoader(models, config, dataset, buckets, processes);
 
   state.totalSteps = config.maxSteps ?? config.epochs * loader.batchesPerEpoch;
-  const optimization = createOptimization(adapter.namedParameters(), config, state.totalSteps);
+  const optimization = createOptimization(
+    adapter.namedParameters(),
+    config,
+    state.totalSteps,
+    processes.worldSize,
+  );
   release.add(() => disposeAll(optimizationTensors(optimization)));
   if (saved !== undefined) {
     restoreOptimization(optimization, saved, resumed as string);
@@ -135,29 +154,46 @@ export async function withPreparedRun<T>(
     // They keep the checkpoint's file mapped, which the run may delete.
     disposeAll(saved.optimizer.values());
   }
+  await assertSameOnAll(processes, config, dataset, { adapter, generator, ...optimization });
   using validation = await openValidation(
     models.backbone,
     { module: adapter, kind, file: config.outputDir },
     config,
-    { ...context, ...placement, step: state.step },
+    { ...context, ...placement, processes, step: state.step },
   );
   const imageName = (row: number): string => (rows.at(row) as DatasetRow).image.name;
   const guard = new NanGuard(config.maxNanSteps, imageName, { device, ...context });
   const training = { config, models, adapter, generator, guard, ...optimization };
   const savedTotalSteps = saved?.state.totalSteps;
   return await work({
-    ...{ lock, training, placement, dataset, loader, buckets },
+    ...{ processes, group, lock, training, placement, dataset, loader, buckets },
     ...{ state, resumed, savedTotalSteps, validation },
   });
 }
 
-function initialState(config: ResolvedTrainOptions, dataset: Dataset, device: Device): TrainingState {
+function initialState(
+  config: ResolvedTrainOptions,
+  dataset: Dataset,
+  device: Device,
+  { worldSize }: Processes,
+): TrainingState {
   return {
     ...{ step: 0, totalSteps: 0, updates: 0, epoch: 0, position: 0 },
     dataset: { rows: dataset.rows.length, fingerprint: dataset.fingerprint },
+    ...(worldSize > 1 ? { worldSize } : {}),
     // GPU and CPU draw different noise for one seed; the index of the GPU does not matter.
     options: { ...config, device: device.replace(/:.*/, '') },
   };
+}
+
+/** Returns the size of each row's image, of which each process reads some. */
+function rowSizes(processes: Processes, rows: Rows, context: GuardedContext): Promise<(Size | null)[]> {
+  return sharedOut(processes, rows.length, (count, indexOf) =>
+    readRowSizes(
+      lazyRows(count, (i) => rows.at(indexOf(i)) as DatasetRow),
+      context,
+    ),
+  );
 }
 
 function disposeAll(tensors: Iterable<Tensor>): void {

@@ -8,6 +8,7 @@ import { kinds } from '../adapters/kinds.js';
 import { assertFeaturesFit, contextDimOf, openAdapter } from '../adapters/open-adapter.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import type { Size } from '../base/rgb-image.js';
+import type { Share } from '../data/batch-plan.js';
 import { DataLoader } from '../data/data-loader.js';
 import type { Dataset } from '../data/dataset.js';
 import type { Backbone, DiffusionModel, PartOptions, PromptTokenizer } from '../diffusion/model.js';
@@ -155,6 +156,7 @@ export function createLoader(
   config: ResolvedTrainOptions,
   { rows, shards }: Pick<Dataset, 'rows' | 'shards'>,
   buckets: Size[] | undefined,
+  { rank, worldSize }: Share = { rank: 0, worldSize: 1 },
 ): DataLoader {
   const {
     openShards,
@@ -172,7 +174,8 @@ export function createLoader(
     resolution,
     buckets,
     randomFlip,
-    batchSize: batchSize * gradientAccumulationSteps,
+    batchSize: batchSize * gradientAccumulationSteps * worldSize,
+    share: { rank, worldSize },
     // An image in a tar takes three turns of the event loop (bytes, header, pixels), and there is one turn in each step.
     prefetch: config.dataloaderNumWorkers || 3,
     seed,

@@ -8,6 +8,7 @@
 
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import { TrainingError } from '../base/errors.js';
+import type { Batch } from '../data/data-loader.js';
 import type { Examples } from '../data/examples.js';
 import { clipGradNorm, gradientsOf, gradNorm } from '../optim/clip-grad-norm.js';
 import type { Part, ResolvedTrainOptions } from '../options/train-options.js';
@@ -18,7 +19,9 @@ import {
   type Generator,
   GradientCheckpoints,
   mapTensors,
+  randn,
   type Tensor,
+  tensor,
   tidy,
 } from '../torch/index.js';
 import { type BatchModels, type Encode, encodeBatch } from './encodings/frozen-encoders.js';
@@ -39,6 +42,11 @@ export interface Training extends Optimization {
   guard: NanGuard;
   /** A function of `createForwardBackward`, recorded as CUDA graphs. Default: one that is not recorded. */
   forwardBackward?: ForwardBackward | undefined;
+  /**
+   * Whether the gradient tensors stay allocated between steps: a CUDA graph adds to those that it was recorded with, and
+   * several processes reduce them as one buffer. Default: false.
+   */
+  keepsGradients?: boolean;
   /** Runs each phase of a step and measures it, for the dry run and benchmarks. Default: runs it without measuring. */
   measure?: MeasurePhase;
 }
@@ -57,22 +65,29 @@ type ForwardBackward = (inputs: { rows: StepInputs; weight: Tensor }) => Trainin
 export class TornStepError extends TrainingError {}
 
 /**
- * Calls `trainStep`. If it fails, restores the noise generator, so that the state before the step can be saved.
- * @throws TornStepError where some weights have been updated already
+ * Remembers the state before a step. The returned function restores it after a step that failed, so that it can be saved,
+ * and returns the error to throw: a TornStepError where some weights have been updated already.
  */
-export function stepOrRestore(training: Training, batch: Examples, step: number): StepMetrics | null {
-  const { generator, optimizer } = training;
+export function beforeStep({ generator, optimizer }: Training, step: number): (error: unknown) => unknown {
   const [generatorState, updates] = [generator.getState(), optimizer.steps];
-  try {
-    return trainStep(training, batch, step);
-  } catch (error) {
+  return (error) => {
     if (optimizer.steps !== updates)
-      throw new TornStepError(
+      return new TornStepError(
         `Step ${step} failed while it updated the weights, so these are not saved: ${(error as Error).message}`,
         { cause: error },
       );
     generator.setState(generatorState, `step ${step}`);
-    throw error;
+    return error;
+  };
+}
+
+/** Calls `trainStep`. If it fails, restores the state before the step. @throws as `trainStep`; TornStepError */
+export function stepOrRestore(training: Training, batch: StepBatch, step: number): StepMetrics | null {
+  const restore = beforeStep(training, step);
+  try {
+    return trainStep(training, batch, step);
+  } catch (error) {
+    throw restore(error);
   }
 }
 
@@ -83,50 +98,115 @@ export function stepOrRestore(training: Training, batch: Examples, step: number)
  * @returns null where the guard skipped the batch; then nothing has changed
  * @throws TrainingError where a loss or gradient is NaN or infinite, and no more batches may be skipped
  */
-export function trainStep(training: Training, batch: Examples, step: number): StepMetrics | null {
-  const { config, models, adapter, generator, optimizer, ema, scaler, measure = withoutMeasuring } = training;
+export function trainStep(training: Training, batch: StepBatch, step: number): StepMetrics | null {
   return tidy(() => {
-    const encoded = encodeBatch(training.encoders, models, batch, generator);
-    const { shape, device } = encoded.latents;
-    const noise = drawNoise(shape, models.objective, config, { generator, device });
-    const { loss, rowLosses } = accumulateGradients(training, { ...encoded, ...noise });
-    const gradients = gradientsOf(adapter.parameters());
-    scaler?.unscale(gradients);
-    const norm = gradNorm(gradients);
-    // In float16 a scaled loss may overflow: then the scaler skips the update. Any other infinity is a fault.
-    const mayOverflow = scaler !== null && scaler.scale > 1;
-    const parameters = adapter.namedParameters();
-    const details = { step, timesteps: noise.timesteps, rows: batch.rows, parameters };
-    if (!training.guard.accepts(loss, mayOverflow ? null : norm, details)) {
-      clearGradients(training);
-      return null;
-    }
-    if (config.maxGradNorm !== undefined) clipGradNorm(gradients, norm, config.maxGradNorm);
-
-    optimizer.learningRateFactor = training.schedule(optimizer.steps);
-    const { learningRates } = optimizer;
-    // A skipped update does not count: the schedule and the moving average do not advance.
-    if (scaler === null || scaler.update(norm)) {
-      measure('update', () => {
-        optimizer.step();
-        ema?.step(optimizer.steps);
-      });
-    }
-    clearGradients(training);
-    return { loss, rowLosses, timesteps: noise.timesteps, gradNorm: norm, learningRates };
+    const results = computeGradients(training, batch, batch.rows.length);
+    return updateWeights(training, results, { step, rows: batch.rows });
   });
 }
 
-/** Clears the gradients. A CUDA graph adds to the gradient tensors that it was recorded with, so those stay allocated. */
-function clearGradients({ optimizer, forwardBackward }: Training): void {
-  optimizer.zeroGrad({ setToNone: forwardBackward === undefined });
+/** The rows that a process takes of a global batch. What is drawn for a row is drawn by its place in the global batch. */
+export type StepBatch = Examples & Partial<Pick<Batch, 'planned' | 'places'>>;
+
+/** The losses of a step's rows, without weights, and their timesteps. The gradients are in the parameters' `grad`. */
+export interface StepResults extends TrainingLoss {
+  /** int64, of the same rows */
+  timesteps: Tensor;
 }
 
-/** Runs forward and backward of each micro-batch, weighted by its share of the rows; returns the losses of the whole batch. */
-function accumulateGradients(training: Training, inputs: StepInputs): TrainingLoss {
+/**
+ * Adds the gradients of a batch's rows to the parameters' `grad`: those of the sum of the rows' losses / `rowsOfStep`.
+ * @param rowsOfStep the rows of all processes
+ * @returns the sum of the losses / `rowsOfStep`, and the timesteps of all rows of the global batch as `drawn`
+ */
+export function computeGradients(
+  training: Training,
+  batch: StepBatch,
+  rowsOfStep: number,
+): StepResults & { drawn: Tensor } {
+  const { config, models, generator } = training;
+  const { planned = batch.rows.length, places } = batch;
+  const own = (drawn: Tensor): Tensor => rowsAt(drawn, places);
+  const encoded = encodeBatch(training.encoders, models, batch, (like) =>
+    own(randn([planned, ...like.shape.slice(1)], { generator, dtype: like.dtype, device: like.device })),
+  );
+  const { shape, device } = encoded.latents;
+  const drawn = drawNoise([planned, ...shape.slice(1)], models.objective, config, { generator, device });
+  const [noise, timesteps] = [own(drawn.noise), own(drawn.timesteps)];
+  const losses = accumulateGradients(training, { ...encoded, noise, timesteps }, rowsOfStep);
+  return { ...losses, timesteps, drawn: drawn.timesteps };
+}
+
+/**
+ * Draws what `computeGradients` draws for a batch of which this process has no row, so that all processes' generators stay
+ * equal. @param like latents of no rows
+ * @returns the timesteps of the global batch
+ */
+export function drawForOthers(
+  { config, models, generator }: Training,
+  { planned }: Pick<Batch, 'planned'>,
+  like: Tensor,
+): Tensor {
+  const { shape, dtype, device } = like;
+  const drawnShape = [planned, ...shape.slice(1)];
+  randn(drawnShape, { generator, dtype, device });
+  return drawNoise(drawnShape, models.objective, config, { generator, device }).timesteps;
+}
+
+/** Returns the rows of a tensor at places, which ascend: a view where they follow each other. */
+function rowsAt(drawn: Tensor, places: readonly number[] | undefined): Tensor {
+  if (places === undefined || places.length === drawn.shape[0]) return drawn;
+  const [first = 0] = places;
+  if (places.at(-1) === first + places.length - 1) return drawn.slice(0, first, first + places.length);
+  return drawn.indexSelect(0, tensor(places, [places.length], 'int64').to(drawn.device));
+}
+
+/**
+ * Updates the weights from the gradients in the parameters' `grad`, and clears these.
+ * @param results of all rows of the step
+ * @returns null where the guard skipped the batch; then no weight has changed
+ * @throws TrainingError as `trainStep`
+ */
+export function updateWeights(
+  training: Training,
+  { loss, rowLosses, timesteps }: StepResults,
+  { step, rows }: { step: number; rows: readonly number[] },
+): StepMetrics | null {
+  const { config, adapter, optimizer, ema, scaler, measure = withoutMeasuring } = training;
+  const gradients = gradientsOf(adapter.parameters());
+  scaler?.unscale(gradients);
+  const norm = gradNorm(gradients);
+  // In float16 a scaled loss may overflow: then the scaler skips the update. Any other infinity is a fault.
+  const mayOverflow = scaler !== null && scaler.scale > 1;
+  const details = { step, timesteps, rows, parameters: adapter.namedParameters() };
+  if (!training.guard.accepts(loss, mayOverflow ? null : norm, details)) {
+    clearGradients(training);
+    return null;
+  }
+  if (config.maxGradNorm !== undefined) clipGradNorm(gradients, norm, config.maxGradNorm);
+
+  optimizer.learningRateFactor = training.schedule(optimizer.steps);
+  const { learningRates } = optimizer;
+  // A skipped update does not count: the schedule and the moving average do not advance.
+  if (scaler === null || scaler.update(norm)) {
+    measure('update', () => {
+      optimizer.step();
+      ema?.step(optimizer.steps);
+    });
+  }
+  clearGradients(training);
+  return { loss, rowLosses, timesteps, gradNorm: norm, learningRates };
+}
+
+/** Clears the gradients. */
+function clearGradients({ optimizer, keepsGradients = false }: Training): void {
+  optimizer.zeroGrad({ setToNone: !keepsGradients });
+}
+
+/** Runs forward and backward of each micro-batch, weighted by its share of the step's rows. */
+function accumulateGradients(training: Training, inputs: StepInputs, rows: number): TrainingLoss {
   const { config, scaler, forwardBackward = createForwardBackward(training) } = training;
-  const { shape, device } = inputs.latents;
-  const [rows = 0] = shape;
+  const { device } = inputs.latents;
   const losses = microBatches(inputs, config.batchSize).map((micro) => {
     const share = (micro.latents.shape[0] ?? 0) / rows;
     const weight = full([], share, { device }).mul(scaler?.scale ?? 1);

@@ -13,21 +13,31 @@ import { setImmediate } from 'node:timers/promises';
 import { TrainingError } from '../base/errors.js';
 import { type BadRow, counted } from '../base/listing.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
+import type { Batch } from '../data/data-loader.js';
+import type { ProcessGroup } from '../distributed/process-group.js';
 import type { TrainOptions } from '../options/train-types.js';
 import { graphed, torchVersion } from '../torch/index.js';
-import { CheckpointKeeper } from './checkpoints/keeper.js';
 import { saveOptions } from './checkpoints/saved-options.js';
 import { type EncoderOptions, mappedPaths, openEncoders } from './encodings/encoders.js';
+import { GroupSteps } from './group-step.js';
 import { MappedFiles } from './mapped-files.js';
 import { NonFiniteError } from './nan-guard.js';
 import { describeSchedule } from './optimization.js';
 import { type PreparedRun, remainingBatches, withPreparedRun } from './prepare.js';
 import { StepReporter } from './reports/step-reporter.js';
 import { RunSaver } from './run-saver.js';
-import { createForwardBackward, stepOrRestore, TornStepError, type Training } from './step.js';
+import { createForwardBackward, TornStepError, type Training } from './step.js';
+import { LocalSteps, orFailure, type Steps } from './steps.js';
+
+export interface TrainContext extends RunContext {
+  /** This process's place among several that train together; see `joinProcessGroup`. Default: it trains alone. */
+  distributed?: ProcessGroup | undefined;
+}
 
 export interface TrainResult {
   step: number;
+  /** Whether the run ended because it, or another of its processes, was asked to stop. */
+  isStopped: boolean;
   /** The folder of the last checkpoint. */
   checkpoint: string;
   /** Rows that were skipped: incomplete ones, and those whose image could not be read. */
@@ -40,15 +50,23 @@ export interface TrainResult {
  * @throws ConfigError, CheckpointError, DatasetError where an option or a file is at fault; TrainingError where a loss is
  * not finite or a checkpoint cannot be written
  */
-export async function train(options: TrainOptions, context: RunContext = {}): Promise<TrainResult> {
-  return withContext(context, (guarded) =>
-    withPreparedRun(options, guarded, (run) => runSteps(run, guarded)),
-  );
+export async function train(options: TrainOptions, context: TrainContext = {}): Promise<TrainResult> {
+  const { distributed, signal, onEvent } = context;
+  // Rank 0 reports for all.
+  const reporting = distributed === undefined || distributed.isMain ? { signal, onEvent } : { signal };
+  try {
+    return await withContext(reporting, (guarded) =>
+      withPreparedRun(options, guarded, (run) => runSteps(run, guarded), distributed),
+    );
+  } catch (error) {
+    await distributed?.reportFailure(error);
+    throw error;
+  }
 }
 
 /** Takes the steps of a run, and writes its metrics, checkpoints and validation sheets. */
 async function runSteps(run: PreparedRun, context: GuardedContext): Promise<TrainResult> {
-  const { dataset, loader, state, resumed, validation, placement } = run;
+  const { processes, group, dataset, loader, state, resumed, validation, placement } = run;
   const { config, models, guard } = run.training;
   const encoderOptions = encoderOptionsOf(run, context);
   using encoders = await openEncoders(models, encoderOptions);
@@ -57,25 +75,22 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
   for (let turn = 0; turn < 2; turn++) await setImmediate();
   context.signal.throwIfAborted();
 
-  saveOptions(config.outputDir, config);
-  const keeper = new CheckpointKeeper(
-    config.outputDir,
-    config.checkpointsTotalLimit,
-    resumed,
-    context.onMessage,
-  );
+  if (processes.isMain) saveOptions(config.outputDir, config);
   const forwardBackward = config.cudaGraphs ? graphed(createForwardBackward(run.training)) : undefined;
-  const training: Training = { ...run.training, encoders, forwardBackward };
+  const keepsGradients = config.cudaGraphs || group !== undefined;
+  const training: Training = { ...run.training, encoders, forwardBackward, keepsGradients };
+  using steps = stepsOf(run, training, context);
   announce(run, context);
-  using reporter = new StepReporter(config, context, loader.badRows, {
+  using reporter = new StepReporter(processes.isMain ? config : null, context, loader.badRows, {
     step: state.step,
     totalSteps: state.totalSteps,
     numTrainTimesteps: models.objective.numTrainTimesteps,
     ...placement,
   });
-  const saver = new RunSaver(run, keeper, reporter, mappedFiles, context);
+  const saver = new RunSaver(run, reporter, mappedFiles, context);
 
   const firstStep = state.step;
+  let isStopped = false;
   const isComplete = (): boolean => state.step >= state.totalSteps;
   // With --max-steps, the run has as many epochs as its steps need.
   const epochs = config.maxSteps === undefined ? config.epochs : Number.POSITIVE_INFINITY;
@@ -83,18 +98,17 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
     // A run that was killed between a checkpoint and its validation sheet draws the sheet now.
     if (state.step % config.validationSteps === 0) await validation?.draw(state.step, reporter);
     const batches = remainingBatches(loader, state, isComplete() ? 0 : epochs);
-    for await (const batch of reporter.timed(batches)) {
-      const hasRows = batch.rows.length > 0;
-      if (!hasRows)
-        context.onMessage(`Skipped a batch: no image of its ${counted(batch.planned, 'row')} can be read`);
-      const metrics = hasRows ? stepOrRestore(training, batch, state.step + 1) : null;
-      state.epoch = batch.epoch;
-      state.position = batch.nextPosition;
+    for await (const batch of reporter.timed(orFailure(batches))) {
+      const { metrics, rows } = await steps.take(batch, state.step + 1);
+      const { epoch, nextPosition, planned } = batch as Batch;
+      Object.assign(state, { epoch, position: nextPosition });
+      if (rows === 0)
+        context.onMessage(`Skipped a batch: no image of its ${counted(planned, 'row')} can be read`);
       // A batch that was skipped, without rows or because of a NaN, does not count as a step.
       if (metrics !== null) {
         state.step++;
-        reporter.add(metrics, batch.rows.length);
-        if (state.step % config.saveSteps === 0) saver.save(false);
+        reporter.add(metrics, rows);
+        if (state.step % config.saveSteps === 0) await saver.save(false);
         if (state.step % config.validationSteps === 0) {
           guard.checkLastStep();
           await validation?.draw(state.step, reporter);
@@ -102,49 +116,66 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
       }
       // Yield, so that images are read and signals are handled: a step blocks the event loop.
       await setImmediate();
+      isStopped = !isComplete() && steps.isStopping;
       // Before the next batch is read: a complete run must not fail because of it.
-      if (isComplete() || context.signal.aborted) break;
+      if (isComplete() || isStopped) break;
     }
-    if (!saver.isSaved) saver.save(true);
+    if (!saver.isSaved) await saver.save(true);
     else if (state.step === firstStep && isComplete())
       context.onMessage(
         `Nothing is left to do: ${resumed} has all ${state.step} steps of the run. To train on, give more --max-steps or --epochs`,
       );
-    await validation?.draw(state.step, reporter);
+    if (!isStopped) await validation?.draw(state.step, reporter);
   } catch (error) {
     // Not saved: the weights may be finite and yet spoilt by the step before.
     if (error instanceof NonFiniteError || error instanceof TornStepError)
-      throw new TrainingError(`${error.message}; ${keeper.resumeHint()}`, { cause: error });
-    const hasUnsavedSteps = state.step > firstStep && !saver.isSaved;
-    throw keeper.saveAfter(error, state.step + 1, hasUnsavedSteps ? () => saver.save(true) : undefined);
+      throw new TrainingError(`${error.message}; ${saver.resumeHint()}`, { cause: error });
+    throw await saver.saveAfter(error);
   } finally {
     reporter.flush();
   }
   reporter.finish();
   const badRows = [...dataset.incomplete, ...loader.badRows.values()];
-  return { step: state.step, checkpoint: keeper.newest as string, badRows };
+  return { step: state.step, isStopped, checkpoint: saver.newest as string, badRows };
+}
+
+function stepsOf(
+  { group, loader, placement }: PreparedRun,
+  training: Training,
+  { signal }: GuardedContext,
+): Steps {
+  if (group === undefined) return new LocalSteps(training, signal);
+  const { batchSize, gradientAccumulationSteps } = training.config;
+  const rowsPerStep = batchSize * gradientAccumulationSteps * group.worldSize;
+  return new GroupSteps(training, { group, loader, rowsPerStep, placement, signal });
 }
 
 function encoderOptionsOf(
-  { training: { config }, dataset, loader, buckets, placement }: PreparedRun,
+  { processes, training: { config }, dataset, loader, buckets, placement }: PreparedRun,
   context: GuardedContext,
 ): EncoderOptions {
   const { cache = [], cacheDir = join(config.outputDir, 'cache'), resolution, randomFlip } = config;
   return {
     ...{ cached: cache, cacheDir, resolution, randomFlip },
-    ...{ rows: dataset.rows, loader, buckets, placement },
+    ...{ rows: dataset.rows, loader, buckets, placement, processes },
     ...context,
   };
 }
 
 /** Reports what is about to be trained. */
 function announce(run: PreparedRun, { onMessage }: GuardedContext): void {
-  const { training, dataset, state, resumed, placement } = run;
+  const { processes, training, dataset, state, resumed, placement } = run;
   const trained = training.adapter.parameters().reduce((sum, { numel }) => sum + numel, 0);
   onMessage(
     `Training ${trained.toLocaleString('en')} parameters on ${dataset.rows.length} rows, ${placement.device}, LibTorch ${torchVersion()}` +
       (resumed === undefined ? '' : `, from step ${state.step} of ${resumed}`),
   );
+  const { batchSize, gradientAccumulationSteps: accumulated } = training.config;
+  const { worldSize } = processes;
+  if (worldSize > 1)
+    onMessage(
+      `${worldSize} processes: a step takes ${batchSize * accumulated * worldSize} rows, ${batchSize} × ${worldSize} processes${accumulated === 1 ? '' : ` × ${accumulated} batches`}`,
+    );
   const schedule = describeSchedule(training.config, state.totalSteps, run.savedTotalSteps);
   if (schedule !== null) onMessage(schedule);
 }

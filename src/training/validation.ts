@@ -14,6 +14,7 @@ import type { RgbImage, Size } from '../base/rgb-image.js';
 import type { GuardedContext } from '../base/run-context.js';
 import type { AutoencoderKL, Backbone, LatentSpace } from '../diffusion/model.js';
 import { openDiffusionModel } from '../diffusion/open-model.js';
+import { onMain, type Processes } from '../distributed/processes.js';
 import {
   type EncodedPrompts,
   encodePrompts,
@@ -39,6 +40,7 @@ import { type SheetRow, validationSheet } from './validation-sheet.js';
 
 /** The signal ends a sheet early; nothing is written then. */
 interface ValidationContext extends Pick<GuardedContext, 'signal' | 'emit' | 'onMessage'> {
+  processes: Processes;
   device: Device;
   dtype: DType;
   /** The step that the run starts from. */
@@ -129,6 +131,7 @@ export async function openValidation(
   trimMemory();
   const vae = model.loadVAE(target);
   const folder = join(config.outputDir, 'validation');
+  const isDrawn = await onMain(context.processes, () => existsSync(sheetFile(folder, context.step)));
   return new Validation({
     models: { backbone, vae, scheduler, latents: model.latents, ...target },
     rows,
@@ -140,7 +143,7 @@ export async function openValidation(
     settings,
     folder,
     // A run that was killed after its checkpoint has not generated its images, and makes up for it.
-    drawnAt: context.step === 0 || existsSync(sheetFile(folder, context.step)) ? context.step : undefined,
+    drawnAt: context.step === 0 || isDrawn ? context.step : undefined,
     context,
   });
 }
@@ -185,7 +188,7 @@ interface ValidationParts {
 export class Validation implements Disposable {
   readonly #parts: ValidationParts;
   #drawnAt: number | undefined;
-  /** For each row. */
+  /** For each row that this process draws. */
   #textAlone: RgbImage[] | undefined;
 
   /** @internal */
@@ -203,7 +206,9 @@ export class Validation implements Disposable {
     await reporter.untimed(async () => {
       try {
         const sheet = await this.#sheet(step);
-        if (sheet !== undefined) await this.#show(sheet, step, reporter);
+        if (sheet === undefined) return;
+        this.#drawnAt = step;
+        if (this.#parts.context.processes.isMain) await this.#show(sheet, step, reporter);
       } finally {
         // The largest blocks are the VAE's, and training has no use for them.
         trimMemory();
@@ -214,25 +219,63 @@ export class Validation implements Disposable {
   /** @returns undefined where a signal ended it early, or a part makes NaN */
   async #sheet(step: number): Promise<LabelledSheet | undefined> {
     const { rows, columns, settings, context } = this.#parts;
+    const { rank, worldSize } = context.processes;
     const title = `step ${step}, scale ${settings.scale}, guidance ${settings.guidanceScale}`;
+    // Each process draws some of the rows.
+    const own = rows.filter((_, i) => i % worldSize === rank);
+    const drawn = await context.processes.together(() => this.#drawRows(own));
+    const all = await context.processes.gatherJson({ ...drawn, images: undefined });
+    const fault = all.find(({ fault }) => fault !== undefined)?.fault;
+    if (fault !== undefined) {
+      context.onMessage(`No validation images after step ${step}: ${fault}`);
+      this.#drawnAt = step;
+    }
+    if (all.some(({ isDrawn }) => !isDrawn)) return undefined;
+    const images = await this.#gather(drawn.images);
+    const sheetRows = rows.map(
+      ({ label, reference }, i): SheetRow => ({
+        label,
+        images: [reference, ...(images[i] as RgbImage[])],
+      }),
+    );
+    const words = [title, columns.join(' | '), ...rows.map(({ label }) => label)].join('\n');
+    return { image: validationSheet(title, columns, sheetRows), words };
+  }
+
+  /** Generates what rows of the sheet show: what the text alone makes, and then the images. */
+  async #drawRows(rows: readonly ValidationRow[]): Promise<DrawnRows> {
+    const { signal } = this.#parts.context;
     try {
       // Training does not change what the text alone makes.
       this.#textAlone ??= await this.#generate(rows.map(({ textAlone }) => textAlone));
-      const sheetRows: SheetRow[] = [];
-      for (const [i, { label, reference, batches }] of rows.entries()) {
-        const images = await this.#generate(batches);
-        sheetRows.push({ label, images: [reference, this.#textAlone[i] as RgbImage, ...images] });
-      }
-      const words = [title, columns.join(' | '), ...rows.map(({ label }) => label)].join('\n');
-      return { image: validationSheet(title, columns, sheetRows), words };
+      const images: RgbImage[][] = [];
+      for (const [i, { batches }] of rows.entries())
+        images.push([this.#textAlone[i] as RgbImage, ...(await this.#generate(batches))]);
+      return { isDrawn: true, images };
     } catch (error) {
-      if (context.signal.aborted) return undefined;
+      if (signal.aborted) return { isDrawn: false, images: [] };
       // No image is worth a run, whose own guard looks for NaN.
       if (!(error instanceof CheckpointError)) throw error;
-      context.onMessage(`No validation images after step ${step}: ${error.message}`);
-      this.#drawnAt = step;
-      return undefined;
+      return { isDrawn: false, images: [], fault: error.message };
     }
+  }
+
+  /** Returns the images of each row of the sheet, from the process that has drawn them. */
+  async #gather(own: readonly (readonly RgbImage[])[]): Promise<(readonly RgbImage[])[]> {
+    const { rows, settings, context } = this.#parts;
+    const { worldSize } = context.processes;
+    if (worldSize === 1) return [...own];
+    const { width, height } = settings;
+    const gathered = await context.processes.gatherBytes(Buffer.concat(own.flat().map(({ data }) => data)));
+    return rows.map(({ batches }, i) => {
+      const bytes = 3 * width * height;
+      const count = 1 + batches.reduce((sum, { seeds }) => sum + seeds.length, 0);
+      const first = Math.floor(i / worldSize) * count;
+      return Array.from({ length: count }, (_, k) => ({
+        data: (gathered[i % worldSize] as Uint8Array).slice((first + k) * bytes, (first + k + 1) * bytes),
+        ...{ width, height },
+      }));
+    });
   }
 
   async #generate(batches: readonly ValidationBatch[]): Promise<RgbImage[]> {
@@ -257,7 +300,6 @@ export class Validation implements Disposable {
     // Labels are cut to the width of the sheet; viewers show the whole words.
     const png = await encodePng(image, { Description: words });
     reporter.image('validation', { png, width: image.width, height: image.height });
-    this.#drawnAt = step;
     try {
       makeFolder(folder);
       writeFileAtomically(file, (append) => append(png));
@@ -275,6 +317,14 @@ export class Validation implements Disposable {
     for (const { textAlone, batches } of rows) releaseTensors([textAlone, batches]);
     releaseTensors(models.vae.parameters());
   }
+}
+
+interface DrawnRows {
+  /** Whether all were drawn. */
+  isDrawn: boolean;
+  /** By row. */
+  images: RgbImage[][];
+  fault?: string;
 }
 
 interface LabelledSheet {

@@ -35,6 +35,8 @@ const stateSchema = z.strictObject({
   position: z.int().min(0),
   /** The dataset: the number of its rows, and a hash of their names and captions in their order. */
   dataset: z.strictObject({ rows: z.int().min(1), fingerprint: z.string() }),
+  /** The number of processes, each with `batchSize` rows; missing where it is 1. */
+  worldSize: z.int().min(2).optional(),
   /** The resolved options of the run. */
   options: z.record(z.string(), z.unknown()),
 });

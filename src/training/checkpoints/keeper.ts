@@ -92,13 +92,17 @@ export class CheckpointKeeper {
    * @param save writes the last checkpoint; undefined if every step is saved
    * @returns the error, with what was saved and how to resume in its message
    */
-  saveAfter(error: unknown, step: number, save: (() => void) | undefined): unknown {
+  async saveAfter(
+    error: unknown,
+    step: number,
+    save: (() => void | Promise<void>) | undefined,
+  ): Promise<unknown> {
     // A save has failed, or the weights must not be saved.
     if (error instanceof TrainingError) return error;
     let hint = this.resumeHint();
     if (save !== undefined) {
       try {
-        save();
+        await save();
         hint = this.resumeHint();
       } catch (second) {
         hint = second instanceof Error ? second.message : String(second);

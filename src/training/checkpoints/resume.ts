@@ -42,6 +42,9 @@ const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'datasetRoot',
 ]);
 
+/** Options whose product with the number of processes is the rows of a step. */
+const rowOptions: ReadonlySet<Key> = new Set<Key>(['batchSize', 'gradientAccumulationSteps']);
+
 /** Options that default to the values of the checkpoint. */
 const inheritedOptions: ReadonlySet<Key> = new Set<Key>(['kind', 'numTokens', 'openShards']);
 
@@ -74,10 +77,12 @@ export interface ResumeContext {
   onMessage?: ((message: string) => void) | undefined;
 }
 
+type RunIdentity = Pick<TrainingState, 'options' | 'dataset' | 'worldSize'>;
+
 /** Checks that dataset and options are those of a checkpoint. @throws ConfigError with each difference, old and new */
 export function assertSameRun(
-  { options: savedOptions, dataset: savedDataset }: Pick<TrainingState, 'options' | 'dataset'>,
-  { options, dataset }: Pick<TrainingState, 'options' | 'dataset'>,
+  { options: savedOptions, dataset: savedDataset, worldSize: savedWorldSize = 1 }: RunIdentity,
+  { options, dataset, worldSize = 1 }: RunIdentity,
   { path, onMessage }: ResumeContext,
 ): void {
   // A state that was saved by an older version has the option names of that version.
@@ -86,8 +91,15 @@ export function assertSameRun(
     ...resolveAliases(trainOptionsSchema, savedOptions),
   };
   const faults: string[] = [];
+  const [rows, savedRows] = [rowsPerStep(options, worldSize), rowsPerStep(saved, savedWorldSize)];
+  if (rows !== savedRows && worldSize + savedWorldSize > 2)
+    faults.push(
+      `A step takes ${rows} rows (--batch-size × --gradient-accumulation-steps × processes) but ${path} was trained with ${savedRows}; use as many to resume`,
+    );
   for (const key of Object.keys(trainOptionsSchema.shape) as Key[]) {
     if (freeOptions.has(key)) continue;
+    // With another number of processes, the same rows are shared out otherwise.
+    if (rowOptions.has(key) && worldSize !== savedWorldSize) continue;
     if (inheritedOptions.has(key) && options[key] === undefined) continue;
     // An option that the version of the checkpoint did not have had its default.
     const was = Object.hasOwn(saved, key)
@@ -108,6 +120,13 @@ export function assertSameRun(
     );
   }
   if (faults.length > 0) throw new ConfigError(faults.join('\n'));
+}
+
+function rowsPerStep(
+  { batchSize, gradientAccumulationSteps: accumulated = 1 }: Record<string, unknown>,
+  worldSize: number,
+): number {
+  return Number(batchSize) * Number(accumulated) * worldSize;
 }
 
 function shown(value: unknown): string {

@@ -12,6 +12,7 @@ import type { DatasetRow, Rows } from '../../data/dataset.js';
 import type { Examples, Sample } from '../../data/examples.js';
 import type { Drop } from '../../data/sampling.js';
 import type { PromptTokenizer } from '../../diffusion/model.js';
+import { alone, type Processes } from '../../distributed/processes.js';
 import { type Part, parts } from '../../options/train-options.js';
 import { type Device, type DType, mapTensors, tidy, trimMemory } from '../../torch/index.js';
 import type { Encode, EncoderSources, FrozenEncoder } from './frozen-encoders.js';
@@ -34,6 +35,8 @@ export interface EncoderOptions {
   /** Device and dtype of the encoders. */
   placement: { dtype: DType; device: Device };
   onMessage?: ((message: string) => void) | undefined;
+  /** Each of them encodes some of the entries. Default: this process encodes all. */
+  processes?: Processes;
   /** Stops the filling of the cache; finished encodings are kept. */
   signal?: AbortSignal | undefined;
 }
@@ -53,7 +56,7 @@ export type Encoders = Record<Part, Encode> & Disposable;
  * @throws DatasetError as the loader does; the signal's reason when it is aborted
  */
 export async function openEncoders(models: CachedModels, options: EncoderOptions): Promise<Encoders> {
-  const { cached, rows, buckets, signal, onMessage, placement } = options;
+  const { cached, rows, buckets, signal, onMessage, placement, processes = alone } = options;
   const encode: Partial<Record<Part, Encode>> = {};
   const owned = new Deferred();
   try {
@@ -66,7 +69,7 @@ export async function openEncoders(models: CachedModels, options: EncoderOptions
     let images: ImageKeys = { images: [], promptImages: [] };
     if (cached.some((part) => part !== 'text')) {
       onMessage?.(`Cache: reading ${rows.length} images, to recognize them by their content`);
-      images = await imageKeys(rows, signal);
+      images = await imageKeys(rows, signal, processes);
     }
     const keys = entryKeys(images, buckets);
     for (const part of parts) {
@@ -94,14 +97,14 @@ function samplesOf({ rows, drops, captions, flips }: Examples): Sample[] {
   }));
 }
 
-/** Opens the cache of a part and encodes what is missing in it. */
+/** Opens the cache of a part and encodes what is missing in it, each process some. */
 async function fill(
   part: Part,
   models: CachedModels,
   keys: EntryKeys,
   options: EncoderOptions,
 ): Promise<EncodingStore> {
-  const { randomFlip = false, loader, rows, placement, onMessage, signal } = options;
+  const { randomFlip = false, loader, rows, placement, onMessage, signal, processes = alone } = options;
   const source = models.encoders[part];
   const folder = cacheFolder(part, models, options);
   const store = new EncodingStore(folder, storedDtype(part, placement.dtype), onMessage);
@@ -110,14 +113,14 @@ async function fill(
   let encodedForDrops = 0;
   const throttle = new Throttle();
 
-  /** Returns one sample for each missing entry. */
-  const missing = (drop: Drop): Sample[] => {
+  /** Returns one sample for each missing entry. @param isOwn whether this process encodes the entry of a row */
+  const missing = (drop: Drop, isOwn: (row: number) => boolean): Sample[] => {
     const samples = new Map<string, Sample>();
     for (const sample of samplesFor(part, rows, drop, randomFlip)) {
       const key = keys[part](sample);
-      if (!loader.badRows.has(sample.row) && !store.has(key)) samples.set(key, sample);
+      if (!loader.badRows.has(sample.row) && !samples.has(key)) samples.set(key, sample);
     }
-    return [...samples.values()];
+    return [...samples].flatMap(([key, sample]) => (!store.has(key) && isOwn(sample.row) ? [sample] : []));
   };
   const encode = async (samples: readonly Sample[]): Promise<void> => {
     for await (const examples of loader.read(samples, [source.input])) {
@@ -130,11 +133,10 @@ async function fill(
       if (throttle.isDue()) onMessage?.(`Cache of ${part}: ${encoded} encoded`);
     }
   };
-
-  try {
+  const encodeMissing = async (isOwn: (row: number) => boolean): Promise<void> => {
     for (const drop of cachedDrops) {
       // Repeat if an image could not be read: other rows may have the same image and are bad, too.
-      for (let samples = missing(drop); samples.length > 0; samples = missing(drop)) {
+      for (let samples = missing(drop, isOwn); samples.length > 0; samples = missing(drop, isOwn)) {
         const why = drop.dropImage ? `, for dropped ${part === 'text' ? 'captions' : 'images'}` : '';
         onMessage?.(`Cache of ${part}: ${samples.length} to encode${why}, into ${folder}`);
         if (drop.dropImage) encodedForDrops += samples.length;
@@ -142,6 +144,24 @@ async function fill(
       }
     }
     store.flush();
+  };
+
+  try {
+    const { rank, worldSize, localRank, localWorldSize } = processes;
+    // What is still missing when all are done is on other hosts, whose folder this one does not see: each host fills its own.
+    const owners = [
+      (row: number) => row % worldSize === rank,
+      (row: number) => row % localWorldSize === localRank,
+      () => true,
+    ];
+    for (const isOwn of owners) {
+      await processes.together(() => encodeMissing(isOwn));
+      if (worldSize === 1) break;
+      for (const found of await processes.gatherJson([...loader.badRows])) loader.addBadRows(found);
+      store.refresh();
+      const left = cachedDrops.some((drop) => missing(drop, () => true).length > 0);
+      if ((await processes.agree([Number(left)]))[0] === 0) break;
+    }
   } catch (error) {
     // Keep the finished encodings. If that fails as well, throw the first error.
     try {

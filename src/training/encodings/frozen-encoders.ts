@@ -6,17 +6,7 @@ import type { Conditioning } from '../../diffusion/conditioning.js';
 import type { DiffusionModel, LatentSpace, PartOptions, SizeConditioning } from '../../diffusion/model.js';
 import { sampleLatents } from '../../models/vae/autoencoder-kl.js';
 import type { Part } from '../../options/train-options.js';
-import {
-  cat,
-  type Generator,
-  graphed,
-  noGrad,
-  stack,
-  type Tensor,
-  tensor,
-  tidy,
-  zipTensors,
-} from '../../torch/index.js';
+import { cat, graphed, noGrad, stack, type Tensor, tensor, tidy, zipTensors } from '../../torch/index.js';
 
 /**
  * The encodings of a batch's rows, on the device:
@@ -164,18 +154,21 @@ export interface BatchModels {
   sizes: ((batch: Examples) => SizeConditioning) | null;
 }
 
-/** Encodes a batch, samples its latents and scales them. @param generator draws the sample of the VAE's distribution */
+/**
+ * Encodes a batch, samples its latents and scales them.
+ * @param draw returns normal noise of the shape, dtype and device of a tensor, for the sample of the VAE's distribution
+ */
 export function encodeBatch(
   encode: Record<Part, Encode>,
   { latents: { scale }, nullImage, sizes }: BatchModels,
   batch: Examples,
-  generator: Generator,
+  draw: (like: Tensor) => Tensor,
 ): EncodedBatch {
   using _ = noGrad();
   return tidy(() => {
     const distribution = encode.latents(batch).rows;
     const [mean, std] = [distribution.select(1, 0), distribution.select(1, 1)];
-    const latents = sampleLatents({ mean, std }, generator).to('float32').mul(scale);
+    const latents = sampleLatents({ mean, std }, draw(mean)).to('float32').mul(scale);
     const { rows: text, pooled } = encode.text(batch);
     const conditioning = { text, ...(pooled && { pooled }), ...sizes?.(batch) };
     const image = encode.image(batch).rows.to('float32');

@@ -7,8 +7,9 @@ import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { forEachConcurrently } from '../../base/concurrently.js';
 import type { Size } from '../../base/rgb-image.js';
-import type { DatasetRow, Rows } from '../../data/dataset.js';
+import { type DatasetRow, lazyRows, type Rows } from '../../data/dataset.js';
 import type { Sample } from '../../data/examples.js';
+import { type Processes, sharedOut } from '../../distributed/processes.js';
 import type { ImageSource } from '../../images/image-source.js';
 import type { Part } from '../../options/train-options.js';
 
@@ -78,13 +79,27 @@ export interface ImageKeys {
 }
 
 /**
- * Returns the hash of each row's images. It reads all of them, at each start: at the speed of the disk, or at about half a
+ * Returns the hash of each row's images. It reads all of them, at each start, each process some: at the speed of the disk, or at about half a
  * GB/s (measured on two cores) where they are in memory.
  * @throws the signal's reason when it is aborted
  */
-export async function imageKeys(rows: Rows, signal: AbortSignal | undefined): Promise<ImageKeys> {
-  const images: string[] = [];
-  const promptImages: string[] = [];
+export async function imageKeys(
+  rows: Rows,
+  signal: AbortSignal | undefined,
+  processes: Processes,
+): Promise<ImageKeys> {
+  const keys = await sharedOut(processes, rows.length, (count, indexOf) =>
+    keysOf(
+      lazyRows(count, (i) => rows.at(indexOf(i)) as DatasetRow),
+      signal,
+    ),
+  );
+  return { images: keys.map(([key]) => key), promptImages: keys.map(([, key]) => key) };
+}
+
+/** Returns the hashes of each row's training and prompt image. */
+async function keysOf(rows: Rows, signal: AbortSignal | undefined): Promise<[string, string][]> {
+  const keys: [string, string][] = [];
   /** Rows may share a file. The names of tar members are not used, since they may repeat, as in joined shards. */
   const byFile = new Map<string, Promise<string>>();
   const keyOf = (source: ImageSource): Promise<string> => {
@@ -95,11 +110,10 @@ export async function imageKeys(rows: Rows, signal: AbortSignal | undefined): Pr
   };
   const work = async ({ image, promptImage }: DatasetRow, index: number): Promise<void> => {
     const key = await keyOf(image);
-    images[index] = key;
-    promptImages[index] = promptImage === image ? key : await keyOf(promptImage);
+    keys[index] = [key, promptImage === image ? key : await keyOf(promptImage)];
   };
   await forEachConcurrently(rows, HASHED_AT_ONCE, work, signal);
-  return { images, promptImages };
+  return keys;
 }
 
 async function imageKey(source: ImageSource): Promise<string> {

@@ -21,7 +21,9 @@ const PARTIAL_MAX_AGE_MS = 3_600_000;
 export class EncodingStore {
   readonly #folder: string;
   readonly #dtype: DType;
+  readonly #onMessage: ((message: string) => void) | undefined;
   readonly #shards: Encoding[] = [];
+  readonly #mapped = new Set<string>();
   readonly #places = new Map<string, { shard: Encoding; row: number }>();
   /** Rows that are not written yet, because their shard is not full. */
   readonly #pending = new Map<string, Encoding>();
@@ -34,9 +36,16 @@ export class EncodingStore {
   constructor(folder: string, dtype: DType, onMessage?: (message: string) => void) {
     this.#folder = folder;
     this.#dtype = dtype;
+    this.#onMessage = onMessage;
     makeFolder(folder);
-    for (const name of readdirSync(folder)) {
-      const file = join(folder, name);
+    this.refresh();
+  }
+
+  /** Maps the shards that were written since, by other processes. */
+  refresh(): void {
+    for (const name of readdirSync(this.#folder)) {
+      const file = join(this.#folder, name);
+      if (this.#mapped.has(file)) continue;
       if (!name.endsWith(EXTENSION)) {
         // The file may be gone: another run may have just finished it.
         const since = statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
@@ -48,7 +57,7 @@ export class EncodingStore {
         this.#map(file);
       } catch (error) {
         if (!(error instanceof CheckpointError)) throw error;
-        onMessage?.(`Removed ${file}, which is damaged: its rows are encoded again`);
+        this.#onMessage?.(`Removed ${file}, which is damaged: its rows are encoded again`);
         rmSync(file, { force: true });
       }
     }
@@ -119,6 +128,7 @@ export class EncodingStore {
     if (![...tensors.values()].every(({ shape }) => shape[0] === keys?.length) || !tensors.has('rows'))
       throw new CheckpointError(`Expected a shard of encodings in ${file}`);
     this.#shards.push(shard);
+    this.#mapped.add(file);
     keys?.forEach((key, row) => {
       this.#places.set(key, { shard, row });
     });

@@ -34,7 +34,8 @@ const intervalMs = 500;
 type ReportContext = Pick<GuardedContext, 'emit' | 'onMessage'>;
 
 export class StepReporter implements Disposable {
-  readonly #log: RunLog;
+  /** Undefined on all ranks but 0. */
+  readonly #log: RunLog | undefined;
   readonly #context: ReportContext;
   readonly #badRows: ReadonlyMap<number, BadRow>;
   readonly #totalSteps: number;
@@ -48,16 +49,17 @@ export class StepReporter implements Disposable {
   #reportedBadRows = 0;
 
   /**
+   * @param log null on a rank that reports nothing
    * @param badRows the skipped rows; the loader adds to it
    * @param run the step that the run starts from, its total number of steps, the timesteps of its model, and its device
    */
   constructor(
-    log: LogOptions,
+    log: LogOptions | null,
     context: ReportContext,
     badRows: ReadonlyMap<number, BadRow>,
     run: { step: number; totalSteps: number; numTrainTimesteps: number; device: Device },
   ) {
-    this.#log = new RunLog(log, run.step + 1, context.onMessage);
+    this.#log = log === null ? undefined : new RunLog(log, run.step + 1, context.onMessage);
     this.#context = context;
     this.#badRows = badRows;
     this.#totalSteps = run.totalSteps;
@@ -86,7 +88,7 @@ export class StepReporter implements Disposable {
 
   /** Shows an image of the step that was just done in TensorBoard. */
   image(tag: string, image: EncodedImage): void {
-    this.#log.image(this.#step, tag, image);
+    this.#log?.image(this.#step, tag, image);
   }
 
   /** Runs work that is excluded from throughput. */
@@ -123,7 +125,7 @@ export class StepReporter implements Disposable {
       }),
     );
     Object.assign(events.at(-1) as StepEvent, ofInterval);
-    this.#log.write(events);
+    this.#log?.write(events);
     for (const event of events) this.#context.emit(event);
   }
 
@@ -147,11 +149,11 @@ export class StepReporter implements Disposable {
 
   /** Ends the log. @throws TrainingError where part of the log could not be written */
   finish(): void {
-    this.#log.finish();
+    this.#log?.finish();
   }
 
   [Symbol.dispose](): void {
-    this.#log[Symbol.dispose]();
+    this.#log?.[Symbol.dispose]();
   }
 }
 

@@ -1,0 +1,55 @@
+/** @file What the code of a run calls, whether it is the run's only process or one of several. */
+
+/** The processes of a run. All of them make the same calls in the same order. See `ProcessGroup` for what the methods do. */
+export interface Processes {
+  /** 0 … worldSize - 1 */
+  readonly rank: number;
+  readonly worldSize: number;
+  readonly localRank: number;
+  readonly localWorldSize: number;
+  /** Whether this process is rank 0, which writes files and messages for all. */
+  readonly isMain: boolean;
+  together<T>(work: () => T | Promise<T>): Promise<T>;
+  gatherBytes(bytes: Uint8Array): Promise<Uint8Array[]>;
+  gatherJson<T>(value: T): Promise<T[]>;
+  agree(numbers: readonly number[]): Promise<number[]>;
+  assertSame(values: Readonly<Record<string, unknown>>): Promise<void>;
+}
+
+/** A run in one process. */
+export const alone: Processes = {
+  rank: 0,
+  worldSize: 1,
+  localRank: 0,
+  localWorldSize: 1,
+  isMain: true,
+  together: async (work) => work(),
+  gatherBytes: async (bytes) => [bytes],
+  gatherJson: async (value) => [value],
+  agree: async (numbers) => [...numbers],
+  assertSame: async () => {},
+};
+
+/** Runs work at rank 0 only, while the others wait however long it takes. @returns its result, a JSON value, on all ranks */
+export async function onMain<T>(processes: Processes, work: () => T | Promise<T>): Promise<T> {
+  const result = await processes.together(async () => (processes.isMain ? work() : undefined));
+  const [value] = processes.worldSize === 1 ? [result] : await processes.gatherJson(result ?? null);
+  return value as T;
+}
+
+/**
+ * Returns a JSON value for each index below `length`, on all processes; each of them works out some.
+ * @param work returns the values of `count` indices, the i-th of which is `indexOf(i)`
+ */
+export async function sharedOut<T>(
+  processes: Processes,
+  length: number,
+  work: (count: number, indexOf: (i: number) => number) => Promise<T[]>,
+): Promise<T[]> {
+  const { rank, worldSize } = processes;
+  const count = Math.max(0, Math.ceil((length - rank) / worldSize));
+  const own = await processes.together(() => work(count, (i) => rank + i * worldSize));
+  if (worldSize === 1) return own;
+  const parts = await processes.gatherJson(own);
+  return Array.from({ length }, (_, i) => parts[i % worldSize]?.[Math.floor(i / worldSize)] as T);
+}

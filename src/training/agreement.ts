@@ -1,0 +1,67 @@
+/** @file What the processes of a run must agree on before the first step. */
+import { createHash } from 'node:crypto';
+import { ConfigError } from '../base/errors.js';
+import type { Dataset } from '../data/dataset.js';
+import type { ProcessGroup } from '../distributed/process-group.js';
+import type { Processes } from '../distributed/processes.js';
+import { flagOf } from '../options/options.js';
+import type { ResolvedTrainOptions } from '../options/train-options.js';
+import { cudaDevices, type Device, type DType } from '../torch/index.js';
+import { resolveTarget } from '../torch/target.js';
+import type { RunLock } from './checkpoints/run-lock.js';
+import { optimizationTensors } from './optimization.js';
+import type { Training } from './step.js';
+
+/** The dtype of the frozen models by `--mixed-precision`. Trained weights stay in float32. */
+const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
+
+/** A process above rank 0 writes nothing into the output folder. */
+export const lockOfRank0: RunLock = { assertHeld: () => {}, [Symbol.dispose]: () => {} };
+
+/** Returns device and dtype. With several processes, each has the GPU of its number on its host. */
+export function placementOf(
+  { device, mixedPrecision }: ResolvedTrainOptions,
+  group: ProcessGroup | undefined,
+): { device: Device; dtype: DType } {
+  const dtype = dtypes[mixedPrecision];
+  if (group === undefined) return resolveTarget({ device, dtype });
+  if (device?.includes(':'))
+    throw new ConfigError(
+      `--device is ${device}, but each of several processes has a GPU of its own; give --device cuda`,
+    );
+  const count = cudaDevices();
+  if (device === 'cpu' || (device === undefined && count === 0))
+    return resolveTarget({ device: 'cpu', dtype });
+  if (count < group.localWorldSize)
+    throw new ConfigError(
+      `${group.localWorldSize} processes of ${group.members[group.rank]?.host} need a GPU each, but LibTorch finds ${count} there; start as many processes as GPUs, or give --device cpu`,
+    );
+  return resolveTarget({ device: `cuda:${group.localRank}`, dtype });
+}
+
+/** Options that may differ from host to host. */
+const hostOptions: ReadonlySet<string> = new Set<keyof ResolvedTrainOptions>([
+  ...(['device', 'threads', 'dataloaderNumWorkers', 'dataset', 'datasetRoot'] as const),
+  // Rank 0 decides for all.
+  ...(['outputDir', 'cacheDir', 'resume', 'reportTo', 'loggingDir'] as const),
+]);
+
+/** Checks that all processes start from the same: sizes of collectives and sums depend on it. */
+export async function assertSameOnAll(
+  processes: Processes,
+  config: ResolvedTrainOptions,
+  { rows, fingerprint }: Dataset,
+  state: Pick<Training, 'adapter' | 'generator' | 'optimizer' | 'ema'>,
+): Promise<void> {
+  if (processes.worldSize === 1) return;
+  const options = Object.entries(config).filter(([key]) => !hostOptions.has(key));
+  const hash = createHash('sha256').update(state.generator.getState());
+  for (const tensor of [...state.adapter.parameters(), ...optimizationTensors(state)])
+    hash.update(tensor.toBytes());
+  await processes.assertSame({
+    ...Object.fromEntries(options.map(([key, value]) => [flagOf(key), value])),
+    'the number of rows': rows.length,
+    'the fingerprint of the dataset': fingerprint,
+    'the hash of the first weights': hash.digest('hex').slice(0, 16),
+  });
+}

@@ -1,0 +1,110 @@
+/** @file Training in several processes gives what one process gives. */
+import { readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { makeWorld, stretchImages, type World } from '../e2e/world.js';
+import { bytesOf, largestDifference, lossesOf, run, shareOfMovement, stepsOf, trainWords } from './runs.js';
+
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
+
+let world: World;
+const at = (...parts: string[]): string => join(world.root, ...parts);
+
+/** 14 rows and steps of 12: every other step has 2 rows, so that some processes have none. */
+const options = {
+  max_train_steps: 16,
+  save_steps: 1,
+  checkpoints_total_limit: undefined,
+  max_grad_norm: 0.5,
+};
+
+beforeAll(async () => {
+  world = await makeWorld(14);
+  const { exitCode, stderr } = await run(trainWords(world, 'one', options));
+  expect(exitCode, stderr).toBe(0);
+});
+afterAll(() => world.remove());
+
+it.each([2, 3, 4])('%i processes give the losses and weights of one', async (processes) => {
+  const name = `of-${processes}`;
+  const { exitCode, stderr } = await run(trainWords(world, name, { ...options, processes }));
+  expect(exitCode, stderr).toBe(0);
+  expect(stderr).toContain(`a step takes 12 rows, ${12 / processes} × ${processes} processes`);
+  expect(largestDifference(lossesOf(world, 'one'), lossesOf(world, name))).toBeLessThan(1e-6);
+  const [one, other, start] = [
+    at('one', 'checkpoint-16'),
+    at(name, 'checkpoint-16'),
+    at('one', 'checkpoint-1'),
+  ];
+  expect(shareOfMovement(one, other, start)).toBeLessThan(1e-4);
+  // A step has the rows of all processes.
+  expect(stepsOf(world, name).map(({ grad_norm }) => grad_norm)).toEqual(
+    stepsOf(world, 'one').map(({ grad_norm }) => expect.closeTo(grad_norm, 4)),
+  );
+});
+
+it('resumes with another number of processes, and bit-exactly with the same', async () => {
+  const words = (name: string, steps: number, processes: number, more = {}) =>
+    trainWords(world, name, { ...options, max_train_steps: steps, save_steps: 4, processes, ...more });
+  const half = await run(words('resumed', 4, 2));
+  expect(half.exitCode, half.stderr).toBe(0);
+  const same = await run(words('resumed', 8, 2, { resume: 'latest' }));
+  expect(same.exitCode, same.stderr).toBe(0);
+  const whole = await run(words('whole', 8, 2));
+  expect(whole.exitCode, whole.stderr).toBe(0);
+  for (const file of ['optimizer.safetensors', 'ip_adapter.safetensors'])
+    expect(bytesOf(world, 'resumed', 8, file).equals(bytesOf(world, 'whole', 8, file))).toBe(true);
+  const other = await run(words('resumed', 16, 1, { resume: 'auto' }));
+  expect(other.exitCode, other.stderr).toBe(0);
+  expect(largestDifference(lossesOf(world, 'one'), lossesOf(world, 'resumed'))).toBeLessThan(1e-6);
+  const refused = await run(words('resumed', 17, 3, { resume: 'auto', train_batch_size: 2 }));
+  expect(refused.exitCode).toBe(2);
+  expect(refused.stderr).toMatch(/A step takes 6 rows .* was trained with 12; use as many to resume/);
+});
+
+it('caches, buckets, unreadable images, validation, EMA: shared out, with the same result', async () => {
+  const mixed = await makeWorld(9);
+  try {
+    await stretchImages(mixed, [
+      [60, 90],
+      [90, 60],
+    ]);
+    writeFileSync(join(mixed.root, 'images', '4.png'), 'not an image');
+    await sharp({ create: { width: 70, height: 70, channels: 3, background: 'red' } }).toFile(
+      join(mixed.root, 'images', '8.png'),
+    );
+    const all = {
+      ...{ rows: 4, max_train_steps: 8, save_steps: 4, cache: 'latents,text', buckets: undefined },
+      ...{ validation_image: join(mixed.root, 'images', '0.png'), validation_sampling_steps: 2 },
+      ...{ num_validation_images: 2, validation_steps: 8, resolution: 128 },
+    };
+    const more = ['--buckets', '--use_ema', '--random_flip'];
+    const texts: string[] = [];
+    for (const [name, processes] of [
+      ['one', 1],
+      ['two', 2],
+    ] as const) {
+      const { exitCode, stderr } = await run([...trainWords(mixed, name, { ...all, processes }), ...more]);
+      expect(exitCode, stderr).toBe(0);
+      texts.push(stderr);
+    }
+    for (const text of texts) expect(text).toMatch(/Skipped \S*4\.png: /);
+    expect(texts[1]).toMatch(/Cache of latents: complete, [1-9]\d* newly encoded/);
+    expect(largestDifference(lossesOf(mixed, 'one'), lossesOf(mixed, 'two'))).toBeLessThan(1e-6);
+    const [one, two] = await Promise.all(
+      ['one', 'two'].map((name) =>
+        sharp(join(mixed.root, name, 'validation', 'step-8.png'))
+          .raw()
+          .toBuffer(),
+      ),
+    );
+    expect(one?.length).toBe(two?.length);
+    expect(largestDifference([...(one as Buffer)], [...(two as Buffer)])).toBeLessThanOrEqual(2);
+    // Each entry is in the cache once.
+    const shards = (name: string) => readdirSync(join(mixed.root, name, 'cache'), { recursive: true });
+    expect(shards('two').length).toBeGreaterThan(shards('one').length);
+  } finally {
+    mixed.remove();
+  }
+});
