@@ -57,6 +57,10 @@ from comfyui_ipadapter_plus.IPAdapterPlus import (  # noqa: E402, F401
     ipadapter_model_loader,
 )
 
+# Other packages look whether it is installed.
+for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.v2"):
+    del sys.modules[name]
+
 
 def sigma_of(share):
     """ComfyUI's percent_to_sigma (comfy/model_sampling.py, ModelSamplingDiscrete) with the betas of Stable Diffusion."""
