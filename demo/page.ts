@@ -24,7 +24,7 @@ export interface PageContent {
   adapter: string;
 }
 
-const style = `
+export const pageStyle = `
   :root { color-scheme: light }
   body { font: 16px/1.55 system-ui, sans-serif; max-width: 56rem; margin: 0 auto; padding: 1rem; color: #222; background: #fff }
   h1 { margin: 0.5rem 0 } h2 { margin-top: 2.5rem } p, li { max-width: 44rem }
@@ -47,7 +47,7 @@ export function page(content: PageContent): string {
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>ip-adapter: a demo run</title>
-<style>${style}</style>
+<style>${pageStyle}</style>
 <h1>An adapter learns to see</h1>
 <p>An <b>IP-Adapter</b> lets a diffusion model take an <b>image as its prompt</b>. The diffusion model stays as it is: the adapter
 adds a second attention to each layer, which reads the image while the first one reads the text. This run trained such an
@@ -78,7 +78,7 @@ ${next.map(([what, command]) => `<p>${escaped(what)}</p>\n<pre>${escaped(command
 `;
 }
 
-function imageTable({ titles, rows }: ImageTable, captions: readonly string[] = []): string {
+export function imageTable({ titles, rows }: ImageTable, captions: readonly string[] = []): string {
   const head = titles.map((title) => `<th>${escaped(title)}</th>`).join('');
   const body = rows.map((row, i) => {
     const cells = row.map((png, column) => {

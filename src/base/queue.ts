@@ -1,9 +1,15 @@
 /** @file Runs asynchronous work one piece after another, in the order of the calls. */
+import { setMaxListeners } from 'node:events';
 
 export class Queue {
   #last: Promise<unknown> = Promise.resolve();
   #unfinished = 0;
   readonly #closing = new AbortController();
+
+  constructor() {
+    // One for each call that waits.
+    setMaxListeners(0, this.#closing.signal);
+  }
 
   /**
    * Runs work when all earlier work has ended. A signal that aborts before that ends the wait at once; the work itself gets
