@@ -27,7 +27,7 @@ const trained = 'demo-out/adapter';
 const adapter = values.adapter ?? trained;
 const other = values.other ?? earlierCheckpoint();
 const out = 'demo-out/references';
-const [COUNT, SHOWN] = [16, 6];
+const [COUNT, SHOWN] = [32, 6];
 const DRAW = { steps: 20, guidanceScale: 3, batchSize: COUNT } as const;
 const imageEncoder = 'demo/models/image_encoder';
 
@@ -44,7 +44,7 @@ function earlierCheckpoint(): string {
   return join(trained, `checkpoint-${sorted[sorted.length - 2]}`);
 }
 
-const scenes = sampleScenes(2 * COUNT, 'held-out', 2026);
+const scenes = sampleScenes(2 * COUNT, 'held-out', 2027);
 const images = scenes.map((scene): RgbImage => ({ data: renderScene(scene), width: SIDE, height: SIDE }));
 const [first, second] = [images.slice(0, COUNT), images.slice(COUNT)];
 const captions = scenes.slice(0, COUNT).map(fullCaption);
@@ -212,11 +212,13 @@ async function twoAdapters(): Promise<Example> {
     model: 'demo/models',
     adapters: [adapter, other].map((file) => ({ adapter: file, imageEncoder })),
   });
+  // The second one learnt for a shorter time.
+  const scales = [0.5, 0.6];
   const jobs = Array.from({ length: COUNT }, (_, i) => ({
     seed: i,
     adapters: both(i).map((image) => ({ images: [image] })),
   }));
-  const drawn = await two.generateEach(jobs, { ...DRAW, adapters: [{ scale: 0.5 }, { scale: 0.5 }] });
+  const drawn = await two.generateEach(jobs, { ...DRAW, adapters: scales.map((scale) => ({ scale })) });
   const shifted = [...first.slice(1), first[0] as RgbImage];
   const unrelated = clipI(drawn, shifted);
   const checks: Check[] = [
@@ -233,7 +235,7 @@ async function twoAdapters(): Promise<Example> {
   ];
   return {
     title: 'Two adapters, each with a reference',
-    text: '<code>adapters: [{ adapter: …, images: […], scale: 0.5 }, { adapter: …, images: […], scale: 0.5 }]</code>, without text.',
+    text: '<code>adapters: [{ adapter: …, images: […], scale: 0.5 }, { adapter: …, images: […], scale: 0.6 }]</code>, without text.',
     images: await table({ first, second, drawn }),
     checks,
   };

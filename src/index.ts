@@ -43,6 +43,7 @@ export type {
   PromptOptions,
 } from './options/generate-types.js';
 export type { LoraOptions } from './options/lora-options.js';
+export type { BlockScales } from './options/reference-options.js';
 export type { CheckOptions, TrainOptions } from './options/train-types.js';
 
 export type { SamplerName } from './schedulers/config.js';

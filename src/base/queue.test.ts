@@ -33,6 +33,21 @@ it('ends a wait at once where its signal aborts, and never begins that work', as
   expect(begun).toBe(false);
 });
 
+it('waits for running work to end by itself where its signal aborts', async () => {
+  const queue = new Queue();
+  const stop = new AbortController();
+  let hasEnded = false;
+  const running = queue.run(async (signal) => {
+    await setTimeout(10);
+    hasEnded = true;
+    signal.throwIfAborted();
+  }, stop.signal);
+  await setTimeout(1);
+  stop.abort(new Error('enough'));
+  await expect(running).rejects.toThrow('enough');
+  expect(hasEnded).toBe(true);
+});
+
 it('closes: running work is told to end, waiting and later work is refused, then all is released', async () => {
   const queue = new Queue();
   const log: string[] = [];

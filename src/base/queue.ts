@@ -19,14 +19,10 @@ export class Queue {
   run<T>(work: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
     const closing = this.#closing.signal;
     const either = signal === undefined ? closing : AbortSignal.any([signal, closing]);
-    let isWaiting = true;
     this.#unfinished++;
     return new Promise((resolve, reject) => {
-      const stop = (): void => {
-        if (isWaiting) reject(either.reason);
-      };
+      const stop = (): void => reject(either.reason);
       const result = this.#last.then(() => {
-        isWaiting = false;
         either.removeEventListener('abort', stop);
         either.throwIfAborted();
         return work(either);

@@ -295,7 +295,10 @@ describe('settings that do not go together', () => {
     [{ maskFit: 'diffusers' }, /no effect without --masks/],
     [{ rangeIn: 'steps' }, /no effect without --range/],
     [{ blockScales: { up: { block_9: 1 } } }, /names up\.block_9.*did you mean up\.block_/],
-    [{ weightType: 'stile' as 'style' }, /weightType is "stile"; it must be one of linear, .*style/],
+    [
+      { weightType: 'stile' as 'style' },
+      /weightType is "stile"; it must be one of linear, .*; did you mean style\?/,
+    ],
     [{ weights: [0] }, /weight above 0/],
   ])('%j', async (options, message) => {
     await expect(draw(options)).rejects.toThrow(ConfigError);

@@ -124,7 +124,11 @@ function partOf(whole: unknown, part: PropertyKey): unknown {
 
 /** Returns what an option takes, for issues whose schema has no message. */
 function expectation(issue: z.core.$ZodRawIssue): string | undefined {
-  if (issue.code === 'invalid_value') return `must be one of ${issue.values.join(', ')}`;
+  if (issue.code === 'invalid_value') {
+    const names = issue.values.map(String);
+    const meant = typeof issue.input === 'string' ? nearestName(issue.input, names) : undefined;
+    return `must be one of ${names.join(', ')}${meant === undefined ? '' : `; did you mean ${meant}?`}`;
+  }
   if (issue.code === 'invalid_type' && issue.expected !== 'never') {
     const kinds: Record<string, string> = { array: 'a list', object: 'an object', boolean: 'true or false' };
     return `must be ${kinds[issue.expected] ?? `a ${issue.expected}`}`;
