@@ -7,6 +7,7 @@
  * The sums are the same to the bit on all ranks, so all decide alike: to update, to skip a batch, to stop, to give up.
  */
 
+import { shareOf } from '../data/batch-plan.js';
 import type { Batch, DataLoader } from '../data/data-loader.js';
 import type { ProcessGroup } from '../distributed/process-group.js';
 import {
@@ -164,13 +165,23 @@ export class GroupSteps implements Steps {
       rowLosses: tensor(losses, [came.length]).to(device),
       timesteps: timesteps.indexSelect(0, places),
     };
-    // Only the rows at fault are of interest to whoever reads the message.
+    return updateWeights(this.#training, results, { step, ...this.#faultyRows(batch, came, losses) });
+  }
+
+  /** Returns the rows to name if the step is not finite, and who computed them: those at fault, or all. */
+  #faultyRows(
+    { planned, plannedRows }: Batch,
+    came: readonly number[],
+    losses: readonly number[],
+  ): { rows: number[]; ranks: string } {
     const faulty = came.filter((_, i) => !Number.isFinite(losses[i]));
     const shown = faulty.length > 0 ? faulty : came;
-    return updateWeights(this.#training, results, {
-      step,
-      rows: shown.map((place) => batch.plannedRows[place] as number),
+    const { worldSize } = this.#options.group;
+    const ranks = range(worldSize).filter((rank) => {
+      const [first, end] = shareOf(planned, { rank, worldSize });
+      return shown.some((place) => place >= first && place < end);
     });
+    return { rows: shown.map((place) => plannedRows[place] as number), ranks: `rank ${ranks.join(', ')}` };
   }
 
   /** Tells the other processes which rows could not be read here, and learns of theirs. */

@@ -17,6 +17,8 @@ interface StepDetails {
   timesteps: Tensor;
   /** The rows of the batch, as indices into the dataset. */
   rows: readonly number[];
+  /** The processes that computed these rows, in words; undefined where there is one. */
+  ranks?: string | undefined;
   /** The trained parameters with their gradients. */
   parameters: ReadonlyMap<string, Tensor>;
 }
@@ -82,7 +84,7 @@ export class NanGuard {
   /** @param parameters the parameters, if they still have the gradients of the step */
   #check(
     [loss = 0, norm = 0, ...timesteps]: number[],
-    { step, rows }: Pick<StepDetails, 'step' | 'rows'>,
+    { step, rows, ranks }: Pick<StepDetails, 'step' | 'rows' | 'ranks'>,
     parameters: StepDetails['parameters'] = new Map(),
   ): boolean {
     if (Number.isFinite(loss) && Number.isFinite(norm)) {
@@ -91,7 +93,7 @@ export class NanGuard {
     }
     const fault = Number.isFinite(loss) ? describeGradient(norm, parameters) : `the loss is ${loss}`;
     const shown = rows.map((row) => `${row} (${this.#nameOf(row)})`).join(', ');
-    const what = `${fault} in step ${step}; timesteps ${timesteps.join(', ')}; rows ${shown}`;
+    const what = `${fault} in step ${step}${ranks === undefined ? '' : ` at ${ranks}`}; timesteps ${timesteps.join(', ')}; rows ${shown}`;
     if (this.#skipped === this.#limit)
       throw new NonFiniteError(
         `Expected a finite loss and finite gradients but ${what}. ${this.#isDeferred ? 'No' : 'The weights were left as they were before, and no'} checkpoint was written. ` +

@@ -170,7 +170,7 @@ function rowsAt(drawn: Tensor, places: readonly number[] | undefined): Tensor {
 export function updateWeights(
   training: Training,
   { loss, rowLosses, timesteps }: StepResults,
-  { step, rows }: { step: number; rows: readonly number[] },
+  stepDetails: { step: number; rows: readonly number[]; ranks?: string },
 ): StepMetrics | null {
   const { config, adapter, optimizer, ema, scaler, measure = withoutMeasuring } = training;
   const gradients = gradientsOf(adapter.parameters());
@@ -178,7 +178,7 @@ export function updateWeights(
   const norm = gradNorm(gradients);
   // In float16 a scaled loss may overflow: then the scaler skips the update. Any other infinity is a fault.
   const mayOverflow = scaler !== null && scaler.scale > 1;
-  const details = { step, timesteps, rows, parameters: adapter.namedParameters() };
+  const details = { ...stepDetails, timesteps, parameters: adapter.namedParameters() };
   if (!training.guard.accepts(loss, mayOverflow ? null : norm, details)) {
     clearGradients(training);
     return null;

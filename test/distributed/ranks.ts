@@ -25,11 +25,20 @@ export interface Rank {
   said(text: string | RegExp): Promise<void>;
 }
 
-/** Starts one process for each environment. What is left of them is killed when the test ends. */
-export function startRanks(args: readonly string[], environments: readonly NodeJS.ProcessEnv[]): Rank[] {
+/**
+ * Starts one process for each environment. What is left of them is killed when the test ends.
+ * @param hosts the network namespaces of the processes; default: that of the test
+ */
+export function startRanks(
+  args: readonly string[],
+  environments: readonly NodeJS.ProcessEnv[],
+  hosts: readonly string[] = [],
+): Rank[] {
   const started = performance.now();
-  return environments.map((env) => {
-    const child = spawn(process.execPath, args, {
+  return environments.map((env, rank) => {
+    const host = hosts[rank];
+    const program = [...(host === undefined ? [] : ['ip', 'netns', 'exec', host]), process.execPath, ...args];
+    const child = spawn(program[0] as string, program.slice(1), {
       env: { ...process.env, OMP_NUM_THREADS: '1', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
