@@ -157,9 +157,10 @@ export function promptsOfReferences(
 ): ImagePrompt[] {
   const { adapter, lists, listOf, masks } = encoded;
   const { range = [0, 1], rangeIn = 'schedule', maskFit: fit = 'site', embedsScaling } = settings;
-  const regions = masks.length > 1 ? masks.map((mask, i) => ({ mask, only: i })) : [{ mask: masks[0] }];
-  return regions.flatMap(({ mask, ...region }): ImagePrompt[] => {
-    const { only } = region as { only?: number };
+  /** The references of each softmax: all, or the only one of a mask. */
+  const regions: { mask: Tensor | undefined; only?: number }[] =
+    masks.length > 1 ? masks.map((mask, i) => ({ mask, only: i })) : [{ mask: masks[0] }];
+  const prompts = regions.flatMap(({ mask, only }): ImagePrompt[] => {
     const weight = only === undefined ? 1 : sharedWeight(lists, only);
     if (weight === 0) return [];
     const chosen = lists.map((list) =>
@@ -168,8 +169,7 @@ export function promptsOfReferences(
         (reference) => reference.weight > 0,
       ),
     );
-    if (chosen.some((list) => list.length === 0))
-      throw new ConfigError('Expected a weight above 0 for at least one image prompt');
+    if (chosen.some((list) => list.length === 0)) return [];
     const scale = scaleOf(settings) * weight;
     return [
       {
@@ -183,6 +183,8 @@ export function promptsOfReferences(
       },
     ];
   });
+  if (prompts.length === 0) throw new ConfigError('Expected a weight above 0 for at least one image prompt');
+  return prompts;
 }
 
 function scaleOf({ scale, influence }: ReferenceSettings): number {
