@@ -5,7 +5,7 @@
  * All rows of a dataset that is not sharded are shuffled. Of many shards, which may not fit into the page cache or have to
  * be fetched, only a few are read at a time: the shards are shuffled and dealt to that many lanes. A batch takes rows from
  * all lanes in turn, each lane reads one shard after another, and the rows of a shard are shuffled. WebDataset's own
- * loaders keep a buffer of decoded images for that (webdataset/webdataset `filters.py`, `shuffle`). Here the members of a
+ * loaders keep a buffer of samples for that (webdataset/webdataset `filters.py`, `shuffle`). Here the members of a
  * shard are listed before they are read, so a buffer is not needed, and a shard is shuffled as a whole.
  */
 import type { Size } from '../base/rgb-image.js';
