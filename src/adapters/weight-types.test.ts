@@ -108,7 +108,7 @@ describe('sitePlan', () => {
     expect(table(tiny, 'ease-in')).toBe('0:1 1:0.7625 2:0.525 3:0.2875');
     expect(() => sitePlan(tiny, 1, { weightType: 'style' })).toThrow(ConfigError);
     expect(() => sitePlan(tiny, 1, { weightType: 'style' })).toThrow(
-      /style-transfer is for .* with 16 or 11 transformers, and this model has 4; give --block-scales/,
+      /style is for .* with 16 or 11 transformers, and this model has 4; give --block-scales/,
     );
   });
 });

@@ -59,9 +59,9 @@ export function sitePlan(
   if (weightType === 'linear' && blockScales === undefined) return scale;
   const transformers = transformersOf(sites);
   const bySite = blockScales && scalesBySite(blockScales, transformers);
-  const type = weightType === 'style' ? 'style-transfer' : weightType;
-  const ease = easing(type);
-  const layers = ease === null ? layersOf(type, transformers, { scale, styleScale, compositionScale }) : null;
+  const ease = easing(weightType);
+  const layers =
+    ease === null ? layersOf(weightType, transformers, { scale, styleScale, compositionScale }) : null;
   return new Map(
     transformers.flatMap((transformer, i) => {
       const use = layers?.get(i) ?? { scale: layers === null ? scale : 0, tokens: 'image' as const };
@@ -137,6 +137,7 @@ function layersOf(
       ([i]) => !table.composition.has(i) && !table.style.includes(i),
     );
   switch (type) {
+    case 'style':
     case 'style-transfer':
       return new Map(style(scale));
     case 'composition':

@@ -12,6 +12,7 @@ import {
 } from '../options/generate-options.js';
 import type { GenerateOptions } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
+import { assertConsistent } from '../options/reference-options.js';
 import { isFeaturesFile } from './embedding-files.js';
 import type { GeneratedImage } from './generated-image.js';
 import { IPAdapterPipeline } from './pipeline.js';
@@ -43,7 +44,10 @@ export async function* generateBatches(
   const keys = [...adapterKeys, ...referenceKeys];
   const entries = adapterEntries<LoadedAdapter & ImagePromptOptions>(prompt, keys);
   const rest = without(prompt, [...keys, 'adapters']);
-  for (const entry of entries) assertComplete(entry);
+  for (const entry of entries) {
+    assertComplete(entry);
+    assertConsistent(entry);
+  }
   assertSourceOptions(rest, controlnet?.length ?? 0);
   const used = entries.filter((entry) => entry.adapter !== undefined);
   const loaded = used.map(({ adapter, imageEncoder }) => ({ adapter: adapter as string, imageEncoder }));

@@ -288,7 +288,7 @@ describe('settings that do not go together', () => {
       { weightType: 'style', blockScales: { mid: 1 } },
       /--weight-type \(weightType\) style and --block-scales \(blockScales\) are both given/,
     ],
-    [{ weightType: 'style' }, /style-transfer is for the layers of .*; give --block-scales/],
+    [{ weightType: 'style' }, /style is for the layers of .*; give --block-scales/],
     [{ compositionScale: 1 }, /--composition-scale \(compositionScale\) has no effect without --weight-type/],
     [{ styleScale: 1, weightType: 'composition' }, /no effect without --weight-type .*composition-precise/],
     [{ noiseStrength: 1 }, /no effect without --negative-noise/],

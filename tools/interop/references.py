@@ -32,7 +32,7 @@ files = request["files"]
 size = dict(width=request["width"], height=request["height"])
 
 
-def pictures(names):
+def images_of(names):
     return [Image.open(files[name]).convert("RGB") for name in names]
 
 
@@ -81,18 +81,18 @@ def comfyui_arguments(variant, features, null):
         width, height = Image.open(files[name]).size
         arguments["attn_mask"] = mask_of(name).view(1, height, width) / 255
     weights = variant.get("weights", [1] * len(variant["images"]))
-    shown = features(pictures(variant["images"]))
+    shown = features(images_of(variant["images"]))
     for name in ("penultimate_hidden_states", "image_embeds"):
         values = getattr(shown, name)
         factors = torch.tensor(weights).view(-1, *[1] * (values.ndim - 1))
         setattr(shown, name, torch.cat([value[None] if weight == 1 else value[None] * factor for value, weight, factor in zip(values, weights, factors)]))
     encoded = [shown]
     if "compositionImages" in variant:
-        encoded.append(features(pictures(variant["compositionImages"])))
+        encoded.append(features(images_of(variant["compositionImages"])))
         arguments["image_composition"] = torch.ones(1, 1, 1, 3)
     negative = null
     if "negativeImage" in variant:
-        negative = features(pictures([variant["negativeImage"]]))
+        negative = features(images_of([variant["negativeImage"]]))
         arguments["image_negative"] = torch.ones(1, 1, 1, 3)
     elif "negativeNoise" in variant:
         noise, *_ = IPAdapterNoise().make_noise(variant["negativeNoise"], variant["noiseStrength"], 0)
@@ -154,9 +154,9 @@ def run_diffusers(pipe, folder, variant):
     pipe.load_ip_adapter(folder, subfolder="", weight_name="adapter.safetensors", image_encoder_folder=None)
     scale = variant.get("scale", 1.0)
     pipe.set_ip_adapter_scale(variant.get("blockScales", scale))
-    images = dict(ip_adapter_image=[pictures(variant["images"])])
+    images = dict(ip_adapter_image=[images_of(variant["images"])])
     if "masks" in variant:
-        masks = IPAdapterMaskProcessor().preprocess(pictures(variant["masks"]), **size)
+        masks = IPAdapterMaskProcessor().preprocess(images_of(variant["masks"]), **size)
         pipe.set_ip_adapter_scale([[scale * weight for weight in variant.get("weights", [1] * len(masks))]])
         images["cross_attention_kwargs"] = {"ip_adapter_masks": [masks.reshape(1, *masks.shape[:1], *masks.shape[2:])]}
     if variant.get("embeds"):

@@ -113,7 +113,8 @@ const byBlock: Record<Case['family'], Variant> = {
 
 /** Returns the settings that are compared for a case. */
 export function variantsOf({ family, kind }: Case): Variant[] {
-  if (kind === 'full-face') return [];
+  // ComfyUI refuses the one for SDXL.
+  if (kind === 'full-face') return family === 'sd15' ? baseByComfyUI : [];
   if (kind === 'base') return [...baseByComfyUI, ...byDiffusers];
   return [...plusByComfyUI, ...(family === 'sdxl' ? sdxlByComfyUI : []), ...byDiffusers, byBlock[family]];
 }
