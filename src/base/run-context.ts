@@ -106,3 +106,14 @@ export async function withContext<T>(
   (result as Partial<Disposable> | undefined)?.[Symbol.dispose]?.();
   throw failure.signal.reason;
 }
+
+/** Returns the context of the i-th of equal parts, which reports progress of the whole. */
+export function partOf({ signal, onEvent }: RunContext, i: number, parts: number): RunContext {
+  return {
+    signal,
+    onEvent: (event) => {
+      if (event.type !== 'progress') onEvent?.(event);
+      else onEvent?.({ ...event, done: i * event.total + event.done, total: parts * event.total });
+    },
+  };
+}

@@ -2,7 +2,7 @@
 import { type Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import { aliasesOf, areSame, optionOf } from '../options/aliases.js';
-import { flagOf, resolveOptions } from '../options/options.js';
+import { flagOf, resolveOptions, type ShownAs } from '../options/options.js';
 import { readOptionsFile } from '../options/options-file.js';
 import { detailKeys } from '../options/reference-options.js';
 
@@ -47,16 +47,42 @@ export function addFlags(command: Command, schema: z.ZodObject): void {
  * @throws ConfigError as `readOptionsFile` and `resolveOptions`
  */
 export function resolveFlags<S extends z.ZodObject>(schema: S, flags: Record<string, unknown>): z.output<S> {
+  const { options, shownAs } = mergeFlags(schema, flags);
+  return resolveOptions(schema, options, shownAs);
+}
+
+/**
+ * Returns the options from flags, the file of `--config` and others, of which each wins over the next. They are not checked.
+ * @throws ConfigError as `readOptionsFile`
+ */
+export function mergeFlags(
+  schema: z.ZodObject,
+  flags: Record<string, unknown>,
+  others: Record<string, unknown> = {},
+): { options: Record<string, unknown>; shownAs: ShownAs } {
   const { config, ...given } = flags;
-  if (config === undefined) return resolveOptions(schema, given, flagOf);
-  const { options, places } = readOptionsFile(config as string, schema);
-  // A flag wins under any of its names, but one for an element of a list does not hide the other elements.
-  const fromFile = Object.entries(options).filter(
-    ([name]) => !Object.keys(given).some((flag) => isOverridden(schema, name, flag)),
+  const file =
+    config === undefined
+      ? { options: {}, places: new Map<string, string>() }
+      : readOptionsFile(config as string, schema);
+  const chosen = overlaid(schema, file.options, given);
+  return {
+    options: overlaid(schema, others, chosen),
+    shownAs: (name) => (name in given ? flagOf(name) : (file.places.get(name) ?? flagOf(name))),
+  };
+}
+
+/** Returns both, but what `over` sets under any of its names only from there. */
+function overlaid(
+  schema: z.ZodObject,
+  under: Record<string, unknown>,
+  over: Record<string, unknown>,
+): Record<string, unknown> {
+  // One for an element of a list does not hide the other elements.
+  const kept = Object.entries(under).filter(
+    ([name]) => !Object.keys(over).some((one) => isOverridden(schema, name, one)),
   );
-  return resolveOptions(schema, { ...Object.fromEntries(fromFile), ...given }, (name) =>
-    name in given ? flagOf(name) : (places.get(name) ?? flagOf(name)),
-  );
+  return { ...Object.fromEntries(kept), ...over };
 }
 
 function isOverridden(schema: z.ZodObject, name: string, flag: string): boolean {

@@ -4,7 +4,7 @@
  * Retrieval shows what a mean cosine does not: whether an image is closer to its own prompt than to every other.
  */
 import { DatasetError } from '../base/errors.js';
-import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
+import { type GuardedContext, partOf, type RunContext, withContext } from '../base/run-context.js';
 import type { DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
 import { downloadModels } from '../diffusion/download-models.js';
@@ -152,17 +152,6 @@ function tellingOnce({ signal, onEvent }: RunContext): RunContext {
         told.add(event.text);
       }
       onEvent?.(event);
-    },
-  };
-}
-
-/** Returns the context of the i-th of equal parts, which reports progress of the whole. */
-function partOf({ signal, onEvent }: RunContext, i: number, parts: number): RunContext {
-  return {
-    signal,
-    onEvent: (event) => {
-      if (event.type !== 'progress') onEvent?.(event);
-      else onEvent?.({ ...event, done: i * event.total + event.done, total: parts * event.total });
     },
   };
 }

@@ -8,7 +8,7 @@ import type { Size } from '../base/rgb-image.js';
 import type { Conditioning, ImageSizes } from '../diffusion/conditioning.js';
 import type { ImageFit, ResolvedJob } from '../options/generate-options.js';
 import type { ReferenceSettings } from '../options/reference-options.js';
-import { mapTensors, tensor, tensorsOf, tidy, zeros } from '../torch/index.js';
+import { cat, mapTensors, tensor, tensorsOf, tidy, zeros, zipTensors } from '../torch/index.js';
 import type { Prompts } from './denoise.js';
 import type { PipelineModels } from './pipeline-models.js';
 import {
@@ -176,21 +176,23 @@ function imageSizes(
   };
 }
 
-/** The conditioning of each text, a row each; equal texts are encoded once. */
+/**
+ * The conditioning of each text, a row each. Each is encoded alone, and equal ones once: sums of another size are rounded
+ * differently, and an image should not depend on the texts of others.
+ */
 function encodeTexts(
   { textEncoder, tokenizer, device }: PromptModels,
   texts: readonly string[],
   clipSkip: number,
 ): Conditioning {
   return tidy(() => {
-    const distinct = [...new Set(texts)];
-    const ids = distinct.flatMap((text) => tokenizer.encode(text));
-    const inputIds = tensor(ids, [distinct.length, ...tokenizer.shape], 'int64').to(device);
-    const rows = tensor(
-      texts.map((text) => distinct.indexOf(text)),
-      [texts.length],
-      'int64',
-    ).to(device);
-    return mapTensors(textEncoder.condition(inputIds, clipSkip), (states) => states.indexSelect(0, rows));
+    const encoded = new Map(
+      Array.from(new Set(texts), (text) => {
+        const inputIds = tensor(tokenizer.encode(text), [1, ...tokenizer.shape], 'int64').to(device);
+        return [text, textEncoder.condition(inputIds, clipSkip)];
+      }),
+    );
+    const rows = texts.map((text) => encoded.get(text) as Conditioning);
+    return zipTensors(rows as [Conditioning, ...Conditioning[]], (states) => cat(states));
   });
 }

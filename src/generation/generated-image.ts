@@ -1,11 +1,12 @@
-/** @file What a pipeline generates: RGB bytes with the settings that made them, which its PNG carries as text. */
+/** @file What a pipeline generates: RGB bytes with the settings that made them, which its file carries as text. */
 import { writeFile } from 'node:fs/promises';
 import type { RgbImage, Size } from '../base/rgb-image.js';
-import { encodePng } from '../images/png.js';
+import { encodeImage } from '../images/generated-file.js';
 import type { ResolvedDrawOptions, ResolvedJob, WeightedImage } from '../options/generate-options.js';
 import { type ReferenceSettings, referenceSettings } from '../options/reference-options.js';
 import type { ResolvedPipelineOptions } from './pipeline-models.js';
 import { sourceParameters } from './source-parameters.js';
+import { webUiSampler } from './web-ui-names.js';
 
 export class GeneratedImage implements RgbImage {
   constructor(
@@ -17,16 +18,21 @@ export class GeneratedImage implements RgbImage {
     readonly seed: number,
     /** The settings in the layout that viewers of generated images read: prompt, negative prompt, names with values. */
     readonly parameters: string,
+    /** All settings as JSON, which `ip-adapter generate --from` reads in the image's file. */
+    readonly settings: string,
   ) {}
 
-  /** Returns the bytes of a PNG file, with `parameters` as its text. */
+  /** Returns the bytes of a PNG file, with the settings as its text. */
   toPng(): Promise<Buffer> {
-    return encodePng(this, { parameters: this.parameters });
+    return encodeImage(this, '.png', this);
   }
 
-  /** Writes the PNG; an existing file is replaced. */
+  /**
+   * Writes a PNG, WebP or JPEG file, as its name ends, with the settings; an existing file is replaced.
+   * @throws ConfigError where the name ends in something else
+   */
   async save(file: string): Promise<void> {
-    await writeFile(file, await this.toPng());
+    await writeFile(file, await encodeImage(this, file, this));
   }
 }
 
@@ -47,7 +53,9 @@ export function parametersOf(
   );
   const settings: [name: string, value: string | number][] = [
     ['Steps', draw.steps],
-    ['Sampler', sampler],
+    ...(draw.scheduler === undefined
+      ? [['Sampler', sampler] as [string, string]]
+      : webUiSampler(draw.scheduler)),
     ['CFG scale', draw.guidanceScale],
     ...guidanceParameters(draw),
     ['Seed', seed],

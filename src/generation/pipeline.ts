@@ -31,6 +31,7 @@ import { drawImages } from './draw.js';
 import { GeneratedImage, parametersOf } from './generated-image.js';
 import { loadPipelineModels, type PipelineModels, type ResolvedPipelineOptions } from './pipeline-models.js';
 import { assertSourceOptions, encodeSources, readSources, resizeMessages, sizeOf } from './sources.js';
+import { optionsOf, storedSettings } from './stored-settings.js';
 import { truncationWarning } from './truncation-warning.js';
 
 /** Generates images that follow text and reference images. Calls may overlap: their batches are drawn in turn. */
@@ -106,12 +107,16 @@ export class IPAdapterPipeline implements Disposable {
   ): Promise<GeneratedImage[]> {
     const draw = resolveOptions(drawOptionsSchema, options);
     const entries = this.#entriesOf<ImagePromptOptions>(draw, referenceKeys);
-    const resolved = jobs.map((job) => {
-      const { prompt, seed, ...images } = resolveOptions(jobSchema, job);
-      const lists = this.#entriesOf<ImagePromptOptions>(images, referenceKeys);
-      return { prompt, seed, imagePrompts: lists.map(weighted) };
-    });
-    return collect(this.#draw(resolved, draw, entries, context));
+    // A job that is given again shares its lists of images, which are then encoded once.
+    const resolved = new Map(
+      Array.from(new Set(jobs), (job): [Job, ResolvedJob] => {
+        const { prompt, seed, ...images } = resolveOptions(jobSchema, job);
+        const lists = this.#entriesOf<ImagePromptOptions>(images, referenceKeys);
+        return [job, { prompt, seed, imagePrompts: lists.map(weighted) }];
+      }),
+    );
+    const all = jobs.map((job) => resolved.get(job) as ResolvedJob);
+    return collect(this.#draw(all, draw, entries, context));
   }
 
   /**
@@ -188,7 +193,7 @@ export class IPAdapterPipeline implements Disposable {
   ): Promise<GeneratedImage[]> {
     hooks.signal?.throwIfAborted();
     const sampler = createSampler(this.#models.scheduler, draw.scheduler);
-    const name = draw.scheduler ?? sampler.constructor.name;
+    const { name } = sampler.constructor;
     const prompts = await makePrompts(this.#models, jobs, draw, references);
     try {
       const seeds = jobs.map(({ seed }) => seed);
@@ -196,7 +201,9 @@ export class IPAdapterPipeline implements Disposable {
       return drawn.map(({ data, width, height }, i) => {
         const job = jobs[i] as ResolvedJob;
         const parameters = parametersOf(job, draw, references, { ...this.#options, sampler: name });
-        return new GeneratedImage(data, width, height, job.seed, parameters);
+        const options = optionsOf(job, draw, references, this.#options, this.#models.adapters);
+        const settings = storedSettings(options, [i, jobs.length], this.#models);
+        return new GeneratedImage(data, width, height, job.seed, parameters, settings);
       });
     } finally {
       releaseTensors(prompts);

@@ -1,11 +1,12 @@
 /** @file PNG files with text in them (W3C PNG, third edition, sections 5 and 11.3.3), and contact sheets. */
-import { crc32 } from 'node:zlib';
+import { crc32, inflateSync } from 'node:zlib';
 import sharp from 'sharp';
 import { ConfigError } from '../base/errors.js';
 import type { RgbImage, Size } from '../base/rgb-image.js';
 
 /** Signature and header come first in every PNG: 8 bytes, and 25 of the IHDR chunk. */
 const HEADER_BYTES = 33;
+const SIGNATURE = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
 
 /**
  * Returns an image as PNG, the same bytes for the same input.
@@ -18,6 +19,44 @@ export async function encodePng(image: RgbImage, text: Record<string, string> = 
     .toBuffer();
   const chunks = Object.entries(text).map(([keyword, value]) => textChunk(keyword, value));
   return Buffer.concat([png.subarray(0, HEADER_BYTES), ...chunks, png.subarray(HEADER_BYTES)]);
+}
+
+/** Returns the texts of a PNG file by keyword, the first of several; null where it is another file. */
+export function readPngText(png: Buffer): Map<string, string> | null {
+  if (!png.subarray(0, SIGNATURE.length).equals(SIGNATURE)) return null;
+  const texts = new Map<string, string>();
+  for (let start = SIGNATURE.length; start + 12 <= png.length; ) {
+    const end = start + 8 + png.readUInt32BE(start);
+    const type = png.toString('latin1', start + 4, start + 8);
+    if (end + 4 > png.length) break;
+    const [keyword, text] = textOf(type, png.subarray(start + 8, end)) ?? [];
+    if (keyword !== undefined && text !== undefined && !texts.has(keyword)) texts.set(keyword, text);
+    start = end + 4;
+  }
+  return texts;
+}
+
+/** Returns keyword and text of a chunk; undefined where it is no text, or damaged. */
+function textOf(type: string, data: Buffer): [keyword: string, text: string] | undefined {
+  const end = data.indexOf(0);
+  if (end < 0) return undefined;
+  const keyword = data.toString('latin1', 0, end);
+  try {
+    if (type === 'tEXt') return [keyword, data.toString('latin1', end + 1)];
+    if (type === 'zTXt') return [keyword, inflate(data.subarray(end + 2)).toString('latin1')];
+    if (type !== 'iTXt') return undefined;
+    const isCompressed = data[end + 1] === 1;
+    // After the two bytes of compression, language and translated keyword.
+    const text = data.subarray(data.indexOf(0, data.indexOf(0, end + 3) + 1) + 1);
+    return [keyword, (isCompressed ? inflate(text) : text).toString('utf8')];
+  } catch {
+    return undefined;
+  }
+}
+
+/** @throws where the text is damaged, or far larger than settings are */
+function inflate(data: Buffer): Buffer {
+  return inflateSync(data, { maxOutputLength: 2 ** 24 });
 }
 
 /** Returns a tEXt chunk, which holds Latin-1 only, or an iTXt chunk in UTF-8 for other text. */

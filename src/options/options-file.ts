@@ -92,7 +92,7 @@ function contentOf(value: ParsedNode | null, document: Document, shown: string):
 }
 
 /** Returns the value with the keys of all mappings in it in camelCase, such as those in `adapters`. */
-function camelKeys(value: unknown): unknown {
+export function camelKeys(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(camelKeys);
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [camelCase(key), camelKeys(inner)]));

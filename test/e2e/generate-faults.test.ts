@@ -32,7 +32,7 @@ describe('ip-adapter generate, refused or interrupted', () => {
     [['--steps', 'many'], /--steps is "many"; it must be a whole number/],
     [['--images', 'none.png'], /ENOENT|none.png but the file is missing/],
     [['--weights', '1'], /--weights .* has 1 values for 0 --images/],
-    [['--out', 'image.jpg'], /--out .*must end in .png/],
+    [['--out', 'image.gif'], /--out .*must end in .png/],
     [['--out', 'none/image.png'], /folder for --out/],
     [['--threads', '100000000'], /--threads is 100000000; it must be a whole number from 1 to 1,024/],
     [['--width', '100000', '--height', '100000'], /--width is 100000; it must be/],
