@@ -16,6 +16,7 @@ export type {
   CheckpointEvent,
   ImageEvent,
   MessageEvent,
+  PreviewEvent,
   ProgressEvent,
   RunContext,
   RunEvent,

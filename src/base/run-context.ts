@@ -1,5 +1,7 @@
 /** @file What a caller can watch and stop, the same for every command of the library. */
 
+import type { RgbImage } from './rgb-image.js';
+
 /** The second argument of `train`, `generate`, `evaluate` and all others. */
 export interface RunContext {
   /** Stops the work after the step under way. Training then saves a checkpoint; everything else throws the reason. */
@@ -9,7 +11,7 @@ export interface RunContext {
 }
 
 /** What happens during a run. `v` is the version of this union. */
-export type RunEvent = MessageEvent | StepEvent | ProgressEvent | CheckpointEvent | ImageEvent;
+export type RunEvent = MessageEvent | StepEvent | ProgressEvent | CheckpointEvent | ImageEvent | PreviewEvent;
 
 /** Text for a person. */
 export interface MessageEvent {
@@ -64,6 +66,17 @@ export interface ImageEvent {
   /** The training step that it shows. */
   step: number;
   path: string;
+}
+
+/** Images that are being generated, as they look after some of the steps (`previewSteps`). */
+export interface PreviewEvent {
+  v: 1;
+  type: 'preview';
+  /** Denoising steps done, of `totalSteps`. */
+  step: number;
+  totalSteps: number;
+  /** One for each image of the batch, with a pixel for each latent: an eighth of its width and height. */
+  images: RgbImage[];
 }
 
 /** What the parts of some work get of its context: it never throws, and fills in the version of events. */

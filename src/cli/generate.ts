@@ -1,13 +1,15 @@
 /** @file `ip-adapter generate`: writes each batch of images when it is finished, and prints their names. */
-import { writeFile } from 'node:fs/promises';
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { format, parse } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
 import type { z } from 'zod';
 import { assertCanWrite } from '../base/out-file.js';
+import type { RgbImage } from '../base/rgb-image.js';
+import type { RunEvent } from '../base/run-context.js';
 import type { GeneratedImage } from '../generation/generated-image.js';
 import type { StoredSettings } from '../generation/stored-settings.js';
 import { encodeImage, writtenEndings } from '../images/generated-file.js';
-import { contactSheet, fitsContactSheet } from '../images/png.js';
+import { contactSheet, encodePng, fitsContactSheet } from '../images/png.js';
 import { generateOptionsSchema, promptOptionsSchema } from '../options/generate-options.js';
 import type { PromptOptions } from '../options/generate-types.js';
 import { flagOf, path, resolveOptions } from '../options/options.js';
@@ -60,12 +62,15 @@ async function run(flags: Record<string, unknown>): Promise<void> {
           return { ...(one as PromptOptions), seed, numImages };
         });
   const { files, sheet } = filesFor(out, options, prompts);
+  const { dir, name } = parse(out);
+  const preview = format({ dir, name: `${name}-preview`, ext: '.png' });
   for (const file of sheet === undefined ? files : [...files, sheet]) assertCanWrite(file, '--out (out)');
 
   const progress = new StepProgress(process.stderr);
   await withCtrlC(async (signal) => {
     const shown: GeneratedImage[] = [];
     let written = 0;
+    let previews = Promise.resolve();
     const save = async (images: readonly GeneratedImage[]): Promise<void> => {
       progress.stop();
       for (const image of images) {
@@ -76,7 +81,11 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       }
     };
     try {
-      const context = { signal, onEvent: progress.onEvent };
+      const onEvent = (event: RunEvent): void => {
+        progress.onEvent(event);
+        if (event.type === 'preview') previews = previews.then(() => writePreview(preview, event.images));
+      };
+      const context = { signal, onEvent };
       for (const warning of warnings) process.stderr.write(`${warning}\n`);
       // Loaded now: --help should not need LibTorch.
       const { generateBatches, generateInBatch } = await import('../generation/generate.js');
@@ -93,6 +102,8 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       process.stdout.write(`${sheet}\n`);
     } finally {
       progress.stop();
+      await previews;
+      await rm(preview, { force: true });
       if (written > 0 && written < files.length)
         process.stderr.write(`${written} of ${files.length} images were finished.\n`);
     }
@@ -123,6 +134,13 @@ async function readOptions(flags: Record<string, unknown>): Promise<{
   }
   const { out, promptsFrom, from: _, ...options } = resolveOptions(schema, merged, shownAs);
   return { options, out, promptsFrom, batch, warnings };
+}
+
+/** Replaces the preview, in one step, so that a viewer never reads a part of it. */
+async function writePreview(file: string, images: readonly RgbImage[]): Promise<void> {
+  const partial = `${file}.partial`;
+  await writeFile(partial, await encodePng(contactSheet(images)));
+  await rename(partial, file);
 }
 
 /** Returns the names of all images, and of a contact sheet where there is to be one. */

@@ -36,6 +36,14 @@ export interface DenoiseHooks {
   signal?: AbortSignal;
   /** After each call of the UNet; the latents are valid until the hook returns. */
   onStep?: (report: { step: number; totalSteps: number; latents: Tensor }) => void;
+  /** After each guided prediction for a timestep, with the latents as the model takes them; valid until the hook returns. */
+  onPrediction?: (report: {
+    step: number;
+    totalSteps: number;
+    t: number;
+    input: Tensor;
+    prediction: Tensor;
+  }) => void;
 }
 
 /**
@@ -49,7 +57,7 @@ export async function denoise(
   prompts: Prompts,
   { steps, ...guidance }: DenoiseSettings,
   noise: NoiseSource,
-  { signal, onStep }: DenoiseHooks = {},
+  { signal, onStep, onPrediction }: DenoiseHooks = {},
 ): Promise<Tensor> {
   using _ = sampler;
   sampler.setTimesteps(steps);
@@ -85,6 +93,11 @@ export async function denoise(
           });
         return guidedPrediction(predict, guidance, i, totalSteps);
       });
+      if (onPrediction !== undefined)
+        tidy(() => {
+          const input = sampler.scaleModelInput(latents, t);
+          onPrediction({ step: i + 1, totalSteps, t, input, prediction });
+        });
       const next = sampler.step(prediction, t, latents, noise);
       prediction.dispose();
       latents.dispose();

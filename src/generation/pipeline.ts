@@ -5,7 +5,7 @@ import { clipSkipWarnings, contextDimOf, type OpenedAdapter } from '../adapters/
 import { ConfigError } from '../base/errors.js';
 import { Queue } from '../base/queue.js';
 import type { Size } from '../base/rgb-image.js';
-import { type RunContext, withContext } from '../base/run-context.js';
+import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import {
   adapterEntries,
@@ -24,12 +24,13 @@ import type { DrawOptions, Job, PipelineOptions, PromptOptions } from '../option
 import { resolveOptions } from '../options/options.js';
 import { assertConsistent, type ReferenceSettings } from '../options/reference-options.js';
 import { createSampler } from '../schedulers/create.js';
-import { setNumThreads } from '../torch/index.js';
+import { setNumThreads, type Tensor, tidy } from '../torch/index.js';
 import { makePrompts, releaseTensors } from './conditions.js';
 import type { DenoiseHooks, Prompts } from './denoise.js';
 import { drawImages } from './draw.js';
 import { GeneratedImage, parametersOf } from './generated-image.js';
 import { loadPipelineModels, type PipelineModels, type ResolvedPipelineOptions } from './pipeline-models.js';
+import { denoisedLatents, fitPreview, previewOf } from './preview.js';
 import { assertSourceOptions, encodeSources, readSources, resizeMessages, sizeOf } from './sources.js';
 import { optionsOf, storedSettings } from './stored-settings.js';
 import { truncationWarning } from './truncation-warning.js';
@@ -38,6 +39,8 @@ import { truncationWarning } from './truncation-warning.js';
 export class IPAdapterPipeline implements Disposable {
   readonly #options: ResolvedPipelineOptions;
   readonly #models: PipelineModels;
+  /** From latents to colours, made at the first preview. */
+  #previewMap: Tensor | undefined;
   readonly #queue = new Queue();
 
   private constructor(options: ResolvedPipelineOptions, models: PipelineModels) {
@@ -177,11 +180,30 @@ export class IPAdapterPipeline implements Disposable {
         if (i === 0) for (const warning of warnings) onMessage(warning);
         const onStep: DenoiseHooks['onStep'] = ({ step, totalSteps }) =>
           emit({ type: 'progress', done: i * totalSteps + step, total: batches * totalSteps });
+        const hooks = { onStep, ...this.#previewer(draw.previewSteps, emit) };
         const drawn = (running: AbortSignal): Promise<GeneratedImage[]> =>
-          this.#drawBatch(batch, settings, entries, encoded, { signal: running, onStep });
+          this.#drawBatch(batch, settings, entries, encoded, { signal: running, ...hooks });
         return this.#queue.run(drawn, signal);
       });
     }
+  }
+
+  /** Returns a hook that emits previews, as far as they are wanted. */
+  #previewer(
+    everySteps: number | undefined,
+    emit: GuardedContext['emit'],
+  ): Pick<DenoiseHooks, 'onPrediction'> {
+    if (everySteps === undefined) return {};
+    const { vae, latents: space, scheduler } = this.#models;
+    this.#previewMap ??= fitPreview(vae, space.downsample);
+    const map = this.#previewMap;
+    return {
+      onPrediction: ({ step, totalSteps, t, input, prediction }) => {
+        if (step % everySteps !== 0) return;
+        const images = tidy(() => previewOf(denoisedLatents(scheduler.config, t, input, prediction), map));
+        emit({ type: 'preview', step, totalSteps, images });
+      },
+    };
   }
 
   async #drawBatch(

@@ -61,7 +61,7 @@ export function optionsOf(
   });
   return {
     ...without(models, adapterKeys),
-    ...without(draw, [...referenceKeys, 'adapters', 'batchSize']),
+    ...without(draw, [...referenceKeys, 'adapters', 'batchSize', 'previewSteps']),
     ...{ prompt, seed },
     ...(entries.length === 1 ? entries[0] : entries.length === 0 ? {} : { adapters: entries }),
   };

@@ -102,6 +102,11 @@ export const drawOptionsSchema = z.strictObject({
     .describe(
       'encode and decode images larger than the VAE was trained on in tiles, which needs less memory',
     ),
+  previewSteps: whole(1, 10_000)
+    .optional()
+    .describe(
+      'steps between previews of the images under way, one pixel for a latent, in a file named after --out that ends in -preview.png; default: none',
+    ),
   batchSize: count.default(4).describe('images generated at the same time'),
   adapters: z
     .array(z.strictObject(referenceSettings))

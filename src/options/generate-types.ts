@@ -207,6 +207,8 @@ export interface DrawOptions {
   guessMode?: boolean | undefined;
   /** Encode and decode images larger than the VAE was trained on in tiles, which needs less memory. @default false */
   vaeTiling?: boolean | undefined;
+  /** Steps between previews of the images under way, one pixel for a latent, in a file named after `out` that ends in -preview.png; default: none. */
+  previewSteps?: number | undefined;
   /** Images generated at the same time. @default 4 */
   batchSize?: number | undefined;
   /** Scale and other settings of each loaded adapter, in their order, instead of those of one. */
