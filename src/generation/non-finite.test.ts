@@ -1,8 +1,10 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { writeControlNet } from '../../test/controlnet.js';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import { CheckpointError } from '../base/errors.js';
+import type { PromptOptions } from '../options/generate-types.js';
 import { memoryStats } from '../torch/index.js';
 import { IPAdapterPipeline } from './pipeline.js';
 
@@ -30,17 +32,32 @@ function spoilt(source: string, file: string): string {
   return copy;
 }
 
-it.each<[string, () => Partial<Record<'model' | 'adapter' | 'imageEncoder', string>>]>([
+type Change = Partial<Record<'model' | 'adapter' | 'imageEncoder' | 'controlnet', string>>;
+
+it.each<[string, () => Change, (() => PromptOptions)?]>([
   ['the UNet', () => ({ model: spoilt(world.model, 'unet/diffusion_pytorch_model.safetensors') })],
   ['the VAE', () => ({ model: spoilt(world.model, 'vae/diffusion_pytorch_model.safetensors') })],
   ['the text encoder', () => ({ model: spoilt(world.model, 'text_encoder/model.safetensors') })],
   ['the image encoder', () => ({ imageEncoder: spoilt(world.imageEncoder, 'model.safetensors') })],
   ['the adapter', () => ({ adapter: spoilt(world.adapter, '') })],
-])('NaN of %s is an error that names it, and nothing is kept', async (part, change) => {
+  [
+    'the VAE',
+    () => ({ model: spoilt(world.model, 'vae/diffusion_pytorch_model.safetensors') }),
+    () => ({ initImage: world.picture(1) }),
+  ],
+  [
+    'a ControlNet',
+    () => {
+      writeControlNet(at('control'), join(world.model, 'unet'), 1);
+      return { controlnet: spoilt(at('control'), 'diffusion_pytorch_model.safetensors') };
+    },
+    () => ({ controlImage: world.picture(1) }),
+  ],
+])('NaN of %s is an error that names it, and nothing is kept', async (part, change, options) => {
   const { model, adapter, imageEncoder } = world;
+  const quick = { steps: 2, width: 64, height: 64 };
   using pipeline = await IPAdapterPipeline.load({ ...{ model, adapter, imageEncoder }, ...change() });
-  const draw = () =>
-    pipeline.generate({ steps: 2, width: 64, height: 64, images: [world.picture(0)], prompt: 'a' });
+  const draw = () => pipeline.generate({ ...quick, images: [world.picture(0)], prompt: 'a', ...options?.() });
   const before = memoryStats().liveTensors;
   await expect(draw()).rejects.toThrow(CheckpointError);
   await expect(draw()).rejects.toThrow(`Generation failed: ${part} made NaN or infinity`);

@@ -19,7 +19,7 @@ function allFinite(tensor: Tensor): boolean {
  */
 export function assertFiniteLatents(latents: Tensor, prompts: Prompts, backbone: Backbone): void {
   if (allFinite(latents)) return;
-  const { positive, negative, images } = prompts;
+  const { positive, negative, images, start, controls } = prompts;
   if (![...tensorsOf(positive), ...tensorsOf(negative)].every(allFinite))
     throw fault('the text encoder', 'its weights are damaged, or overflow in this precision');
   for (const { adapter, tokens, negativeTokens } of images) {
@@ -28,6 +28,11 @@ export function assertFiniteLatents(latents: Tensor, prompts: Prompts, backbone:
     if (![tokens, negativeTokens].every(allFinite))
       throw fault('the image encoder', 'its weights are damaged, or overflow in this precision');
   }
+  if (!tensorsOf(start).every(allFinite))
+    throw fault('the VAE', 'its weights are damaged, or overflow in this precision');
+  for (const { net } of controls?.nets ?? [])
+    if (!net.parameters().every(allFinite))
+      throw fault('a ControlNet', 'its weights are not finite: the file is damaged');
   throw backbone.parameters().every(allFinite)
     ? fault(
         'the UNet',
