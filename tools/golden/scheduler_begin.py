@@ -4,7 +4,8 @@ image-to-image and inpainting let them.
     VENV/bin/python tools/golden/scheduler_begin.py test/golden/schedulers_begin
 
 VENV, the model and `draws` are those of scheduler_walks.py. `walks.safetensors` holds `image`, `noise` and `mask` (1 where the
-walk is free), `draws`, and `samples` [walks, *latents]: the last latents of each walk before the image is put in again.
+walk is free), `draws`, and `samples` [walks, *latents]: the mean of a walk's latents after every call, the last ones before the
+image is put in again.
 `index.json.gz` has, for several walks in a row, class, options, and pairs of the number of steps and those left out.
 """
 
@@ -47,6 +48,7 @@ def walk(name, config, steps, left_out, image, noise, mask):
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(begin)
     x = scheduler.add_noise(image, noise, timesteps[:1])
+    seen = []
     for i, t in enumerate(timesteps):
         scaled = scheduler.scale_model_input(x, t)
         time = float(t)
@@ -57,7 +59,8 @@ def walk(name, config, steps, left_out, image, noise, mask):
         if i + 1 < len(timesteps):
             kept = scheduler.add_noise(image, noise, timesteps[i + 1 : i + 2])
             x = (1 - mask) * kept + mask * x
-    return x.float()
+        seen.append(x)
+    return torch.stack(seen).mean(0).float()
 
 
 def main(folder: Path) -> None:

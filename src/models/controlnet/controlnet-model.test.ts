@@ -6,6 +6,8 @@ import { expectAllclose, golden, readGolden, target } from '../../../test/golden
 import { noGrad, type Tensor, zeros } from '../../torch/index.js';
 import { openControlNetFiles } from '../../weights/controlnet.js';
 import { loadUNet } from '../../weights/load.js';
+import { sd15 } from '../../weights/sd15.js';
+import { sdxl } from '../../weights/sdxl.js';
 import { parseControlNetConfig } from './controlnet-config.js';
 import { ControlNetModel } from './controlnet-model.js';
 
@@ -76,6 +78,14 @@ describe('parseControlNetConfig', () => {
     const keys = [...new ControlNetModel(small).namedParameters().keys()];
     expect(keys.some((key) => key.includes('attentions'))).toBe(false);
     expect(keys.filter((key) => key.startsWith('mid_block.resnets.1.'))).toEqual([]);
+  });
+
+  it.each([
+    ['Stable Diffusion 1.5', { ...sd15.unet }, 361_279_120],
+    ['SDXL', { ...sdxl.unet }, 1_251_014_160],
+  ])('has as many parameters as the published ControlNets of %s', (_, { up_block_types, ...json }, count) => {
+    const model = new ControlNetModel(parseControlNetConfig(json, 'config.json'));
+    expect(model.parameters().reduce((sum, { numel }) => sum + numel, 0)).toBe(count);
   });
 
   it.each([
