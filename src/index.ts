@@ -14,6 +14,7 @@ export type { BadRow } from './base/listing.js';
 export type { RgbImage } from './base/rgb-image.js';
 export type {
   CheckpointEvent,
+  GainEvent,
   ImageEvent,
   MessageEvent,
   PreviewEvent,

@@ -65,7 +65,8 @@ describe('what a prompt adds', () => {
     const only = new Map([[sites[0]?.name as string, { scale: 1, tokens: 'image' as const }]]);
     const addition = promptAddition({ ...prompt, scale: only }, sideTokens(prompt).positive);
     const attend = (key: Tensor): Tensor => key;
-    const at = (i: number) => addition.at({ site: sites[i] as (typeof sites)[0], grid: [1, 1], attend });
+    const at = (i: number) =>
+      addition.at({ site: sites[i] as (typeof sites)[0], grid: [1, 1], attended: prompt.tokens, attend });
     expect(at(0)).not.toBeNull();
     expect(at(1)).toBeNull();
     expect(isUsed({ scale: only })).toBe(true);

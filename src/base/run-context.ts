@@ -11,7 +11,14 @@ export interface RunContext {
 }
 
 /** What happens during a run. `v` is the version of this union. */
-export type RunEvent = MessageEvent | StepEvent | ProgressEvent | CheckpointEvent | ImageEvent | PreviewEvent;
+export type RunEvent =
+  | MessageEvent
+  | StepEvent
+  | GainEvent
+  | ProgressEvent
+  | CheckpointEvent
+  | ImageEvent
+  | PreviewEvent;
 
 /** Text for a person. */
 export interface MessageEvent {
@@ -20,7 +27,10 @@ export interface MessageEvent {
   text: string;
 }
 
-/** A training step is done. Lines of `metrics.jsonl` are such events; they come in groups, about twice a second. */
+/**
+ * A training step is done. Lines of `metrics.jsonl` are such events, and those of `GainEvent`; they come in groups, about
+ * twice a second.
+ */
 export interface StepEvent {
   v: 1;
   type: 'step';
@@ -40,6 +50,47 @@ export interface StepEvent {
   [memory: `memory/${string}`]: number;
   /** Smoothed loss of a range of timesteps, in a group's last event only. */
   [loss: `loss_by_timestep/${string}`]: number;
+}
+
+/** A mean over held-out rows, and its 95 % confidence interval. */
+export interface Interval {
+  mean: number;
+  low: number;
+  high: number;
+}
+
+/** How much lower the loss of held-out rows is with the right image than otherwise; above 0 is better. */
+export interface Gains {
+  /** Mean losses: with the right image, another row's, none, and without adapter. */
+  loss: { right: number; shuffled: number; none: number; base: number };
+  /** Lower than without an image: 'none' − 'right'. Misleads alone, since only 1 in 10 rows is trained without. */
+  over_none: Interval;
+  /** Lower than the base model: 'base' − 'right'. Below 0, the adapter harms. */
+  over_base: Interval;
+  /** Lower than with another row's image: 'shuffled' − 'right'. Around 0, the image does not matter, whatever is learnt. */
+  specificity: Interval;
+  /**
+   * The one of the three whose lower end is the lowest. Its interval lies above 0 only where all three do: the adapter uses
+   * the image. (An intersection-union test; it needs no correction for three comparisons.)
+   */
+  gain: Interval;
+}
+
+/** The adapter was measured on the held-out rows of `validationSplit`. */
+export interface GainEvent extends Gains {
+  v: 1;
+  type: 'gain';
+  /** The training step after which it was measured. */
+  step: number;
+  /** Seconds since 1970. */
+  time: number;
+  /** The number of held-out rows. */
+  rows: number;
+  /** The same by range of timesteps, first ≤ t < end. */
+  bands: (Gains & { first: number; end: number })[];
+  /** ‖image attention‖ / ‖text attention‖ by attention layer. */
+  gauge: Record<string, number>;
+  verdict: 'uses the image' | 'harms' | 'ignores the image' | 'unclear';
 }
 
 /** Some of the work is done, `done` of `total`: denoising steps, or rows that were read. */

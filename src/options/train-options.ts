@@ -172,6 +172,11 @@ export const trainOptionsSchema = z.strictObject({
     .default('tensorboard')
     .describe('where metrics go besides metrics.jsonl: tensorboard, for event files, or none'),
   loggingDir: path.prefault('logs').describe('folder for the event files, relative to --output-dir'),
+  validationSplit: whole(2, 1000)
+    .optional()
+    .describe(
+      'rows to hold out from training, chosen by --seed and their names: their loss with the right reference image, another, none, and without adapter shows whether the adapter uses its image; measured after 50, 100, 200 and every --validation-steps steps; 32 or more',
+    ),
   validationImages: z
     .array(path)
     .default([])
@@ -182,7 +187,7 @@ export const trainOptionsSchema = z.strictObject({
     .describe('one prompt for each validation image, or one for all; default: no text'),
   validationSteps: count
     .default(500)
-    .describe('steps between validation sheets; one is always made at the end'),
+    .describe('steps between validations, by images or held-out rows; one is always made at the end'),
   numValidationImages: whole(1, 1000).default(1).describe('generated images for each validation image'),
   validationScale: number(0, 1e4)
     .default(1)
@@ -217,7 +222,7 @@ const conditional: Readonly<Partial<Record<keyof ResolvedTrainOptions, HasEffect
   loggingDir: ({ reportTo }) => reportTo !== 'none',
   validationImages: validates,
   validationPrompts: validates,
-  validationSteps: validates,
+  validationSteps: (options) => validates(options) || options.validationSplit !== undefined,
   numValidationImages: validates,
   validationScale: validates,
   validationGuidanceScale: validates,

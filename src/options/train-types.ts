@@ -109,11 +109,13 @@ export interface TrainOptions {
   reportTo?: string | undefined;
   /** Folder for the event files, relative to `outputDir`. @default "logs" */
   loggingDir?: string | undefined;
+  /** Rows to hold out from training, chosen by `seed` and their names: their loss with the right reference image, another, none, and without adapter shows whether the adapter uses its image; measured after 50, 100, 200 and every `validationSteps` steps; 32 or more. */
+  validationSplit?: number | undefined;
   /** Reference images to generate from during training; one row of the sheet each. */
   validationImages?: string[] | undefined;
   /** One prompt for each validation image, or one for all; default: no text. */
   validationPrompts?: string[] | undefined;
-  /** Steps between validation sheets; one is always made at the end. @default 500 */
+  /** Steps between validations, by images or held-out rows; one is always made at the end. @default 500 */
   validationSteps?: number | undefined;
   /** Generated images for each validation image. @default 1 */
   numValidationImages?: number | undefined;

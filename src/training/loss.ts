@@ -2,6 +2,7 @@
  * @file The training loss: the mean squared error between what the backbone with the adapter predicts and its target, the
  * noise (ε) or the velocity (v).
  */
+import type { Gauge } from '../adapters/gauge.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { Backbone } from '../diffusion/model.js';
 import type { Objective } from '../diffusion/objective.js';
@@ -16,6 +17,8 @@ export interface StepInputs extends EncodedBatch, Noise {}
 export interface LossOptions {
   /** γ of the Min-SNR weights (Hang et al., arXiv 2303.09556); unset: equal weights. */
   snrGamma?: number | undefined;
+  /** Measures the adapter's addition. */
+  gauge?: Gauge | undefined;
 }
 
 export interface TrainingLoss {
@@ -30,17 +33,20 @@ export interface LossModels {
   objective: Objective;
 }
 
-/** Returns the mean squared error between the backbone's prediction and its target, in float32. */
+/**
+ * Returns the mean squared error between the backbone's prediction and its target, in float32.
+ * @param adapter null: the backbone alone
+ */
 export function trainingLoss(
   { backbone, objective }: LossModels,
-  adapter: IPAdapter,
+  adapter: IPAdapter | null,
   { latents, noise, timesteps, conditioning, imageFeatures }: StepInputs,
-  { snrGamma }: LossOptions = {},
+  { snrGamma, gauge }: LossOptions = {},
 ): TrainingLoss {
   const { dtype } = conditioning.text;
   const noisy = objective.noisy(latents, noise, timesteps).to(dtype);
-  const imageTokens = adapter.call(imageFeatures).to(dtype);
-  const additions = [adapter.addition(imageTokens)];
+  const addition = adapter?.addition(adapter.call(imageFeatures).to(dtype));
+  const additions = addition === undefined ? [] : [gauge?.observe(addition) ?? addition];
   const prediction = backbone.predict(noisy, timesteps, conditioning, { additions }).to('float32');
   const target = objective.target(latents, noise, timesteps);
   const perRow = mseLossPerRow(prediction, target);

@@ -12,6 +12,7 @@ import { type Dataset, type DatasetRow, lazyRows, type Rows } from '../data/data
 import { openDataset } from '../data/open-dataset.js';
 import { rowBuckets } from '../data/row-buckets.js';
 import { readRowSizes } from '../data/row-sizes.js';
+import { splitDataset } from '../data/split.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import type { ProcessGroup } from '../distributed/process-group.js';
 import { alone, onMain, type Processes, sharedOut } from '../distributed/processes.js';
@@ -57,6 +58,8 @@ export interface PreparedRun {
   /** The total number of steps that the checkpoint was saved with. */
   savedTotalSteps: number | undefined;
   validation: Validation | undefined;
+  /** Rows that are not trained on, of `--validation-split`, and their size conditioning as square images. */
+  heldOut: { rows: Rows; sizes: TrainingModels['sizes'] } | undefined;
 }
 
 /**
@@ -90,7 +93,12 @@ export async function withPreparedRun<T>(
   if (saved !== undefined) release.add(() => disposeAll(saved.optimizer.values()));
   config.openShards ??= savedOpenShards(saved?.state) ?? DEFAULT_OPEN_SHARDS;
   const { outputDir, openShards } = config;
-  const dataset = await openDataset(config, { ...context, outputDir, openShards });
+  const whole = await openDataset(config, { ...context, outputDir, openShards });
+  const { validationSplit, seed } = config;
+  const { train: dataset, heldOut } =
+    validationSplit === undefined
+      ? { train: whole, heldOut: undefined }
+      : splitDataset(whole, validationSplit, seed);
   const { rows } = dataset;
   const state = initialState(config, dataset, device, processes);
   if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...context });
@@ -136,6 +144,7 @@ export async function withPreparedRun<T>(
       cudaGraphs: config.cudaGraphs,
     },
   );
+  const heldOutSizes = heldOut && needsSizes ? await rowSizes(processes, heldOut, context) : [];
   const loader = createLoader(models, config, dataset, buckets, processes);
 
   state.totalSteps = config.maxSteps ?? config.epochs * loader.batchesPerEpoch;
@@ -168,6 +177,10 @@ export async function withPreparedRun<T>(
   return await work({
     ...{ processes, group, lock, training, placement, dataset, loader, buckets },
     ...{ state, resumed, savedTotalSteps, validation },
+    heldOut: heldOut && {
+      rows: heldOut,
+      sizes: rowSizeConditioning(opened.model, heldOutSizes, () => square, device),
+    },
   });
 }
 

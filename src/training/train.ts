@@ -19,6 +19,7 @@ import type { TrainOptions } from '../options/train-types.js';
 import { graphed, torchVersion } from '../torch/index.js';
 import { saveOptions } from './checkpoints/saved-options.js';
 import { type EncoderOptions, mappedPaths, openEncoders } from './encodings/encoders.js';
+import { openGainCheck } from './gain-check.js';
 import { GroupSteps } from './group-step.js';
 import { MappedFiles } from './mapped-files.js';
 import { NonFiniteError } from './nan-guard.js';
@@ -70,6 +71,7 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
   const { config, models, guard } = run.training;
   const encoderOptions = encoderOptionsOf(run, context);
   using encoders = await openEncoders(models, encoderOptions);
+  using gain = await processes.together(() => openGainCheck(run, encoders, context));
   const mappedFiles = new MappedFiles(mappedPaths(models, encoderOptions));
   // Loading blocked the event loop. Signals that arrived meanwhile are handled two turns later.
   for (let turn = 0; turn < 2; turn++) await setImmediate();
@@ -91,6 +93,7 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
 
   const firstStep = state.step;
   let isStopped = false;
+  const measureGain = () => processes.together(() => gain?.measure(training.adapter, state.step, reporter));
   const isComplete = (): boolean => state.step >= state.totalSteps;
   // With --max-steps, the run has as many epochs as its steps need.
   const epochs = config.maxSteps === undefined ? config.epochs : Number.POSITIVE_INFINITY;
@@ -113,6 +116,7 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
           guard.checkLastStep();
           await validation?.draw(state.step, reporter);
         }
+        if (gain?.isDue(state.step)) await measureGain();
       }
       // Yield, so that images are read and signals are handled: a step blocks the event loop.
       await setImmediate();
@@ -126,6 +130,7 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
         `Nothing is left to do: ${resumed} has all ${state.step} steps of the run. To train on, give more --max-steps or --epochs`,
       );
     if (!isStopped) await validation?.draw(state.step, reporter);
+    if (!isStopped) await measureGain();
   } catch (error) {
     // Not saved: the weights may be finite and yet spoilt by the step before.
     if (error instanceof NonFiniteError || error instanceof TornStepError)

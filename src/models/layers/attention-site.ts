@@ -23,6 +23,8 @@ export interface SiteCall {
   site: AttentionSite;
   /** Height and width of the hidden states at the site: n = height × width queries, row by row. */
   grid: readonly [height: number, width: number];
+  /** The site's own attention, to the text, without any addition: [batch, n, innerDim]. */
+  attended: Tensor;
   /**
    * Attends from the site's queries to other keys and values, with the heads and precision of the site:
    * softmax(Q K'ᵀ / √dimHead) V'.

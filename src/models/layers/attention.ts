@@ -111,7 +111,7 @@ export class Attention extends Module<[hiddenStates: Tensor, encoderHiddenStates
     const { dtype } = query;
     const attend = (key: Tensor, value: Tensor): Tensor => this.attend(query, key.to(dtype), value.to(dtype));
     return step.additions.reduce((sum, addition) => {
-      const added = addition.at({ site, grid: step.grid, attend });
+      const added = addition.at({ site, grid: step.grid, attended, attend });
       return added === null ? sum : sum.add(added.hidden, added.weight);
     }, attended);
   }

@@ -10,7 +10,7 @@
  */
 import { join, resolve } from 'node:path';
 import { isSystemError } from '../../base/errors.js';
-import type { StepEvent } from '../../base/run-context.js';
+import type { GainEvent, StepEvent } from '../../base/run-context.js';
 import { type EncodedImage, EventFile, imageEvent, scalarsEvent } from './event-file.js';
 import { MetricsFile } from './metrics-file.js';
 
@@ -50,6 +50,16 @@ export class RunLog implements Disposable {
         scalarsEvent(time, step, scalars),
       ),
     );
+  }
+
+  /** Writes a line, and its means to TensorBoard. */
+  gain(event: GainEvent): void {
+    const { step, time, gain, over_none, over_base, specificity } = event;
+    this.#metrics.append([event]);
+    const scalars = { gain: gain.mean, 'gain/low': gain.low, 'gain/high': gain.high };
+    const parts = { over_none, over_base, specificity };
+    const named = Object.entries(parts).map(([name, { mean }]) => [`gain/${name}`, mean] as const);
+    this.#writeEvents([scalarsEvent(time, step, { ...scalars, ...Object.fromEntries(named) })]);
   }
 
   /** Shows an image in TensorBoard. */

@@ -3,7 +3,7 @@
  * It reports a few times a second, so that the wait for the device, which reading a loss causes, does not matter.
  */
 import type { BadRow } from '../../base/listing.js';
-import type { GuardedContext, StepEvent } from '../../base/run-context.js';
+import type { GainEvent, GuardedContext, StepEvent } from '../../base/run-context.js';
 import { Throttle } from '../../base/throttle.js';
 import { cat, type Device, memoryStats, stack, type Tensor, tidy } from '../../torch/index.js';
 import type { EncodedImage } from './event-file.js';
@@ -89,6 +89,11 @@ export class StepReporter implements Disposable {
   /** Shows an image of the step that was just done in TensorBoard. */
   image(tag: string, image: EncodedImage): void {
     this.#log?.image(this.#step, tag, image);
+  }
+
+  /** Logs what was measured on held-out rows. */
+  gain(event: GainEvent): void {
+    this.#log?.gain(event);
   }
 
   /** Runs work that is excluded from throughput. */

@@ -1,0 +1,99 @@
+/** @file Encodes rows that are not trained on, once, for the measures of a run. */
+import type { DataLoader } from '../data/data-loader.js';
+import type { Rows } from '../data/dataset.js';
+import type { Examples, Sample } from '../data/examples.js';
+import type { RandomSource } from '../diffusion/objective.js';
+import { type Part, parts } from '../options/train-options.js';
+import { cat, randn, type Tensor, tensorsOf, tidy, trimMemory, zipTensors } from '../torch/index.js';
+import {
+  type BatchModels,
+  type Encode,
+  type EncodedBatch,
+  type EncoderSources,
+  type Encoding,
+  encodeBatch,
+} from './encodings/frozen-encoders.js';
+import type { HeldOutRows } from './gain.js';
+
+type Models = BatchModels & { encoders: EncoderSources };
+
+/**
+ * Encodes rows with their first caption, unmirrored, nothing dropped. Encoders are loaded one after another, and released. Rows whose image cannot be read are left out.
+ * @param loaded the encoders that are in memory anyway
+ * @param loader of these rows, all of one size
+ * @param source draws the samples of the VAE's distribution
+ * @throws DatasetError as the loader does
+ */
+export async function encodeHeldOut(
+  models: Models,
+  loaded: Partial<Record<Part, Encode>>,
+  loader: DataLoader,
+  rows: Rows,
+  source: RandomSource,
+): Promise<HeldOutRows> {
+  const all = Array.from(rows, ({ captions: [caption = ''] }, row): Sample => {
+    return { row, drop: { dropImage: false, dropText: false }, caption, flip: false };
+  });
+  for (;;) {
+    const unreadable = loader.badRows.size;
+    const kept = all.filter(({ row }) => !loader.badRows.has(row));
+    // What a dropped image is for the adapter: of the row itself nothing is left.
+    const dropped = kept.slice(0, 1).map((sample) => {
+      return { ...sample, drop: { dropImage: true, dropText: true }, caption: '' };
+    });
+    const batches = await encodeParts(models, loaded, loader, [kept, dropped]);
+    try {
+      // A row that one part could read and another could not has shifted the batches.
+      if (loader.badRows.size === unreadable) return joined(models, batches, source);
+    } finally {
+      for (const tensor of tensorsOf(batches.encodings)) tensor.dispose();
+      trimMemory();
+    }
+  }
+}
+
+interface EncodedParts {
+  examples: Examples[];
+  /** Of each of them. */
+  encodings: Record<Part, Encoding[]>;
+}
+
+async function encodeParts(
+  { encoders }: Models,
+  loaded: Partial<Record<Part, Encode>>,
+  loader: DataLoader,
+  lists: readonly Sample[][],
+): Promise<EncodedParts> {
+  const encodings: EncodedParts['encodings'] = { latents: [], image: [], text: [] };
+  let examples: Examples[] = [];
+  for (const part of parts) {
+    using encoder = loaded[part] === undefined ? encoders[part].load() : undefined;
+    const encode = (loaded[part] ?? encoder?.encode) as Encode;
+    examples = [];
+    for (const samples of lists)
+      for await (const batch of loader.read(samples, [encoders[part].input])) {
+        encodings[part].push(encode(batch));
+        // The pixels are not needed any more.
+        examples.push({ ...batch, pixelValues: null, clipPixelValues: null });
+      }
+  }
+  return { examples, encodings };
+}
+
+/** Returns all batches as one, but the last, which is that of the null image. */
+function joined(
+  models: BatchModels,
+  { examples, encodings }: EncodedParts,
+  source: RandomSource,
+): HeldOutRows {
+  const draw = (like: Tensor): Tensor => randn(like.shape, { ...source, dtype: like.dtype });
+  return tidy(() => {
+    const encoded = examples.map((batch, i) => {
+      const encode = Object.fromEntries(parts.map((part) => [part, () => encodings[part][i]]));
+      return encodeBatch(encode as unknown as Record<Part, Encode>, models, batch, draw);
+    });
+    const nullFeatures = (encoded.pop() as EncodedBatch).imageFeatures;
+    const whole = zipTensors(encoded as [EncodedBatch, ...EncodedBatch[]], (column) => cat(column));
+    return { ...whole, nullFeatures };
+  });
+}
