@@ -6,7 +6,14 @@ import { z } from 'zod';
 import { listCheckpoints, stepOf } from '../adapters/adapter-path.js';
 import { ConfigError } from '../base/errors.js';
 import { type RankEnvironment, rankEnvironment } from '../distributed/environment.js';
-import { describeFailure, exitCodeOf, type Failure, LOST_OTHERS, launch } from '../distributed/launch.js';
+import {
+  describeFailure,
+  exitCodeOf,
+  type Failure,
+  LOST_OTHERS,
+  launch,
+  STOPPED,
+} from '../distributed/launch.js';
 import { count, whole } from '../options/options.js';
 import type { ResolvedTrainOptions } from '../options/train-options.js';
 
@@ -72,7 +79,7 @@ export async function processesToStart(
 
 /**
  * Runs the training in `count` processes, and again after a failure as often as `maxRestarts` says.
- * @returns the exit code; 0 also where the signal has stopped it
+ * @returns the exit code
  */
 export async function trainInProcesses(
   count: number,
@@ -97,6 +104,7 @@ export async function trainInProcesses(
         onLine: (rank, line) => say(`rank ${rank}: ${line}`),
       });
       if (failure === undefined) return 0;
+      if (failure === 'stopped') return STOPPED;
       say(`${describeFailure(failure)}. The other processes were ended.`);
       const last = newest();
       if (!mayPass(failure) || restarts === maxRestarts || last <= startedFrom) {

@@ -3,6 +3,7 @@ import { Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import type { BadRow } from '../base/listing.js';
 import { storeFileVariable } from '../distributed/environment.js';
+import { STOPPED } from '../distributed/launch.js';
 import { trainOptionsSchema } from '../options/train-options.js';
 import { type StoppedBySignal, withCtrlC } from './abort.js';
 import { dryRunTable } from './dry-run-table.js';
@@ -71,7 +72,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       const { step, isStopped, checkpoint, badRows } = await train(options, { ...context, distributed });
       progress.stop();
       if (signal.aborted) process.exitCode = (signal.reason as StoppedBySignal).exitCode;
-      else if (isStopped) process.exitCode = stoppedElsewhere;
+      else if (isStopped) process.exitCode = STOPPED;
       // Rank 0 reports for all.
       if (distributed !== undefined && !distributed.isMain) return;
       reportSkipped(badRows);
@@ -88,9 +89,6 @@ async function run(flags: Record<string, unknown>): Promise<void> {
 function say(text: string): void {
   process.stderr.write(`${text}\n`);
 }
-
-/** The exit code of a process that stopped because another one got a signal: as if it was SIGTERM. */
-const stoppedElsewhere = 143;
 
 function reportSkipped({ length }: readonly BadRow[]): void {
   if (length === 0) return;

@@ -13,6 +13,9 @@ import { storeFileVariable } from './environment.js';
 /** The exit code of a process that has lost the others: another one is the cause. */
 export const LOST_OTHERS = 3;
 
+/** The exit code of a process that has stopped with the others, because one of them was asked to: as of SIGTERM. */
+export const STOPPED = 143;
+
 /** After the first failure, the others get this long to end by themselves: one of them may be the cause. */
 const CAUSE_MS = 1000;
 /** From the request to end to the kill. */
@@ -46,8 +49,11 @@ interface Ended {
   signal: NodeJS.Signals | null;
 }
 
-/** Runs the processes to their end. @returns the failure that ended them; undefined where all ended well, or were stopped */
-export async function launch(options: LaunchOptions): Promise<Failure | undefined> {
+/**
+ * Runs the processes to their end.
+ * @returns the failure that ended them; 'stopped' where they stopped because one was asked to; otherwise undefined
+ */
+export async function launch(options: LaunchOptions): Promise<Failure | 'stopped' | undefined> {
   // Only this user can enter it.
   const folder = mkdtempSync(join(tmpdir(), 'ip-adapter-'));
   try {
@@ -57,49 +63,58 @@ export async function launch(options: LaunchOptions): Promise<Failure | undefine
   }
 }
 
-async function supervise(options: LaunchOptions, storeFile: string): Promise<Failure | undefined> {
+async function supervise(
+  options: LaunchOptions,
+  storeFile: string,
+): Promise<Failure | 'stopped' | undefined> {
   const { count, signal } = options;
   const children = Array.from({ length: count }, (_, rank) => start(rank, options, storeFile));
   const failed: Ended[] = [];
+  let isStopped = false;
+  const running = (): number[] =>
+    [...children.keys()].filter((rank) => isRunning(children[rank] as ChildProcess));
+  const send = (name: NodeJS.Signals): void => {
+    for (const rank of running()) children[rank]?.kill(name);
+  };
   let onFailure: (() => void) | undefined;
   const firstFailure = new Promise<void>((resolve) => {
     onFailure = resolve;
   });
   const ends = children.map(async (child, rank) => {
     const end = await endOf(child, rank);
-    if (end.code === 0) return;
-    failed.push(end);
-    onFailure?.();
+    if (end.code === STOPPED) isStopped = true;
+    else if (end.code !== 0) {
+      failed.push(end);
+      onFailure?.();
+    }
   });
   const all = Promise.all(ends);
-  const running = (): number[] =>
-    [...children.keys()].filter((rank) => isRunning(children[rank] as ChildProcess));
-  const send = (name: NodeJS.Signals): void => {
-    for (const rank of running()) children[rank]?.kill(name);
-  };
   const stop = (): void => send('SIGTERM');
   signal.addEventListener('abort', stop);
   if (signal.aborted) stop();
   try {
     await Promise.race([all, firstFailure]);
-    if (!signal.aborted && failed.length > 0) await Promise.race([all, sleep(CAUSE_MS)]);
-    // Processes that were asked to stop do so with an exit code that says it.
-    if (signal.aborted || failed.length === 0) {
-      await all;
-      return undefined;
-    }
+    if (failed.length === 0) return isStopped ? 'stopped' : undefined;
+    await Promise.race([all, sleep(CAUSE_MS)]);
     const cause = causeOf(failed);
-    const [hanging] = cause.code === LOST_OTHERS ? running() : [];
     send('SIGTERM');
     await Promise.race([all, sleep(KILL_AFTER_MS)]);
+    const [hanging] = running();
     send('SIGKILL');
     await all;
-    const blamed = hanging === undefined ? cause : { rank: hanging, code: null, signal: null };
-    return { ...blamed, pid: children[blamed.rank]?.pid ?? 0, hung: hanging !== undefined };
+    if (cause.code !== LOST_OTHERS) return failureOf(cause, children);
+    // All others have lost it, and it did not end.
+    if (hanging !== undefined)
+      return { ...failureOf({ rank: hanging, code: null, signal: null }, children), hung: true };
+    return isStopped ? 'stopped' : failureOf(cause, children);
   } finally {
     signal.removeEventListener('abort', stop);
     send('SIGKILL');
   }
+}
+
+function failureOf(end: Ended, children: readonly ChildProcess[]): Failure {
+  return { ...end, pid: children[end.rank]?.pid ?? 0, hung: false };
 }
 
 function start(rank: number, { count, args, env, onLine }: LaunchOptions, storeFile: string): ChildProcess {

@@ -22,9 +22,9 @@ export function describeMember(rank: number, { host, pid }: Member): string {
   return `rank ${rank} (process ${pid} on ${host})`;
 }
 
-/** Returns the first line of c10d's message, without a full stop. */
+/** Returns the first sentence of c10d's message, without a full stop. */
 export function firstLine(message: string): string {
-  return (message.split('\n')[0] as string).replace(/\.+$/, '');
+  return (message.split(/\n|\. (?=[A-Z])/)[0] as string).replace(/\.+$/, '');
 }
 
 /** Returns the message of an error of a collective. @param failures what other ranks have reported before they ended */

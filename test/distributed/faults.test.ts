@@ -93,6 +93,7 @@ it('a signal to one rank stops all after the same step, with a checkpoint', asyn
     process.kill(ranks[1] as number, 'SIGTERM'),
   );
   expect(exitCode, stderr).toBe(143);
+  expect(stderr).not.toMatch(/failed with/);
   const [, step] = /Stopped after step (\d+)\. To resume/.exec(stderr) ?? [];
   expect(stdout).toBe(at('stopped', `checkpoint-${step}`));
   expect(wholeCheckpoint('stopped')).toBe(Number(step));
@@ -105,6 +106,20 @@ it('Ctrl-C to the launcher stops all, with a checkpoint', async () => {
   const [, step] = /Stopped after step (\d+)\. To resume/.exec(stderr) ?? [];
   expect(wholeCheckpoint('interrupted')).toBe(Number(step));
   expect(stderr.match(/finishing this step/g)).toHaveLength(1);
+});
+
+it('Ctrl-C while a rank hangs: the command ends all the same', async () => {
+  const { exitCode, stderr, seconds } = await disturbed(
+    'both',
+    { distributed_timeout: 4 },
+    (launcher, ranks) => {
+      process.kill(ranks[1] as number, 'SIGSTOP');
+      launcher.kill('SIGINT');
+    },
+  );
+  expect(exitCode).not.toBe(0);
+  expect(stderr).toMatch(/rank 1 \(process \d+\) hung and was killed/);
+  expect(seconds).toBeLessThan(14);
 });
 
 it('the launcher is killed: the processes stop by themselves, with a checkpoint', async () => {

@@ -1,0 +1,165 @@
+/**
+ * @file Benchmarks training in two processes, one thread each, on the demo's models (64 px, encoders cached, 24 rows a
+ * process): beside two trainings that know nothing of each other, and beside PyTorch's DistributedDataParallel on Gloo with
+ * the same model. All take turns within one run; ratios are medians of the rounds.
+ *
+ *     npx tsx bench/processes.ts [--rounds 5] [--steps 16] [--python python3]
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { writeDataset } from '../demo/world/dataset.js';
+import { writeAdapter } from '../src/adapters/adapter-file.js';
+import { openImageEncoder } from '../src/adapters/image-encoder.js';
+import type { StepEvent } from '../src/base/run-context.js';
+import { openDiffusionModel } from '../src/diffusion/open-model.js';
+import { writeSafetensors } from '../src/formats/index.js';
+import { Generator, randint, randn, torchVersion } from '../src/torch/index.js';
+import { createAdapter } from '../src/training/setup.js';
+import { findPython, median } from './side-by-side.js';
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '5' },
+    steps: { type: 'string', default: '16' },
+    python: { type: 'string' },
+  },
+});
+const steps = Number(values.steps);
+const python = values.python ?? findPython();
+/** Steps that are not measured: pages are mapped, and memory is allocated. */
+const WARM_UP = 4;
+const ROWS = 24;
+const models = 'demo/models';
+const work = mkdtempSync(join(tmpdir(), 'bench-'));
+
+interface Measured {
+  /** Images a second. */
+  rate: number;
+  /** Resident bytes of the process that reports. */
+  resident: number;
+}
+
+function start(program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+  return spawn(program, args, {
+    env: { ...process.env, OMP_NUM_THREADS: '1', ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+}
+
+async function success(child: ChildProcess): Promise<string> {
+  let text = '';
+  child.stdout?.on('data', (chunk) => {
+    text += chunk;
+  });
+  const [code] = await once(child, 'close');
+  if (code !== 0) throw new Error(`a process ended with exit code ${code}`);
+  return text;
+}
+
+/** Trains with the built command. @param more flags */
+async function train(name: string, rowsOfStep: number, ...more: string[]): Promise<Measured> {
+  const outputDir = join(work, name);
+  const flags = {
+    ...{
+      model: models,
+      'image-encoder': join(models, 'image_encoder'),
+      dataset: join(work, 'data/dataset.json'),
+    },
+    ...{ 'output-dir': outputDir, resolution: 64, 'batch-size': ROWS, 'max-steps': steps },
+    ...{ cache: 'latents,text,image', 'cache-dir': join(work, 'cache'), 'report-to': 'none' },
+  };
+  const words = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
+  const child = spawn(process.execPath, ['dist/cli/main.js', 'train', ...words, ...more], {
+    env: { ...process.env, OMP_NUM_THREADS: '1' },
+    stdio: 'ignore',
+  });
+  await success(child);
+  const events = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as StepEvent);
+  const [first, last] = [events[WARM_UP - 1], events.at(-1)] as [StepEvent, StepEvent];
+  rmSync(outputDir, { recursive: true });
+  return {
+    rate: (rowsOfStep * (last.step - first.step)) / (last.time - first.time),
+    resident: Number(last['memory/rss_bytes']),
+  };
+}
+
+/** Takes the same steps with DistributedDataParallel, its inputs in memory. @returns images a second */
+async function trainByPyTorch(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  const ranks = [0, 1].map((rank) =>
+    success(
+      start(
+        python as string,
+        [
+          'bench/reference/ddp_step.py',
+          join(models, 'unet'),
+          ...files,
+          String(steps - WARM_UP),
+          String(WARM_UP),
+        ],
+        { RANK: String(rank), WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(port) },
+      ),
+    ),
+  );
+  const [seconds] = (await Promise.all(ranks)) as [string, string];
+  return (2 * ROWS) / Number(seconds);
+}
+
+/** Writes the weights and inputs that PyTorch starts from. */
+function writeForPyTorch(): string[] {
+  const generator = new Generator('cpu', 0);
+  const backbone = openDiffusionModel(models).loadBackbone({ dtype: 'float32', device: 'cpu' });
+  const { adapter } = createAdapter(
+    { backbone, imageEncoder: openImageEncoder(join(models, 'image_encoder')) },
+    { numTokens: 16, seed: 0 },
+    undefined,
+    'cpu',
+  );
+  const paths = [join(work, 'adapter.safetensors'), join(work, 'inputs.safetensors')] as const;
+  writeAdapter(paths[0], adapter.namedParameters());
+  const inputs = {
+    latents: randn([ROWS, 4, 8, 8], { generator }),
+    noise: randn([ROWS, 4, 8, 8], { generator }),
+    timesteps: randint(0, 1000, [ROWS], { generator }),
+    text: randn([ROWS, 32, 128], { generator }),
+    image: randn([ROWS, 65, 128], { generator }),
+  };
+  writeSafetensors(paths[1], new Map(Object.entries(inputs)));
+  return [...paths];
+}
+
+const files = writeForPyTorch();
+try {
+  await writeDataset(join(work, 'data'), { count: 480, split: 'train', seed: 1 });
+  await train('fill the cache', ROWS);
+  console.log(`LibTorch ${torchVersion()}, ${cpus().length} × ${cpus()[0]?.model.trim()}, images a second`);
+  const ratios: number[] = [];
+  const ddpRatios: number[] = [];
+  for (let round = 0; round < Number(values.rounds); round++) {
+    const independent = await Promise.all([train('one', ROWS), train('other', ROWS)]);
+    const together = await train('together', 2 * ROWS, '--num-processes', '2');
+    const ddp = python === undefined ? undefined : await trainByPyTorch();
+    const sum = independent.reduce((total, { rate }) => total + rate, 0);
+    ratios.push(together.rate / sum);
+    if (ddp !== undefined) ddpRatios.push(together.rate / ddp);
+    const gib = ({ resident }: Measured): string => `${(resident / 2 ** 30).toFixed(2)} GiB`;
+    console.log(
+      `two independent ${sum.toFixed(1)} (${gib(independent[0])} each), two processes ${together.rate.toFixed(1)} (rank 0: ${gib(together)}), PyTorch's DDP ${ddp?.toFixed(1) ?? 'no torch'}`,
+    );
+  }
+  console.log(`two processes / two independent: ${median(ratios).toFixed(2)}`);
+  if (ddpRatios.length > 0) console.log(`two processes / PyTorch's DDP: ${median(ddpRatios).toFixed(2)}`);
+} finally {
+  rmSync(work, { recursive: true });
+}
