@@ -8,7 +8,7 @@ import {
   generateOptionsSchema,
   type ImagePromptOptions,
   type LoadedAdapter,
-  type promptOptionsSchema,
+  promptOptionsSchema,
   referenceKeys,
 } from '../options/generate-options.js';
 import type { GenerateOptions, Job, PipelineOptions, PromptOptions } from '../options/generate-types.js';
@@ -46,6 +46,9 @@ export async function* generateBatches(
 ): AsyncGenerator<GeneratedImage[]> {
   const { models, draw, references } = split(options);
   const calls = prompts.map((prompt) => callOf(draw, references, prompt));
+  // Each call as a whole: a prompt may bring what the others lack.
+  for (const call of calls)
+    assertSourceOptions(resolveOptions(promptOptionsSchema, call), models.controlnet?.length ?? 0);
   using pipeline = await load(models, references, context);
   for (const [i, call] of calls.entries())
     yield* pipeline.generateBatches(call, partOf(context, i, calls.length));
@@ -76,7 +79,7 @@ export async function generateInBatch(
 
 /** Separates the options of the models, of adapters' references, and all others. */
 function split(options: GenerateOptions): {
-  models: PipelineOptions;
+  models: PipelineOptions & { controlnet?: string[] | undefined };
   draw: Omit<z.output<typeof promptOptionsSchema>, 'adapters' | keyof ImagePromptOptions>;
   references: ImagePromptOptions[];
 } {
@@ -91,7 +94,6 @@ function split(options: GenerateOptions): {
     assertComplete(entry);
     assertConsistent(entry);
   }
-  assertSourceOptions(draw, controlnet?.length ?? 0);
   const used = entries.filter((entry) => entry.adapter !== undefined);
   const adapters = used.map(({ adapter, imageEncoder }) => ({ adapter: adapter as string, imageEncoder }));
   return {

@@ -9,7 +9,7 @@ import type { RgbImage } from '../base/rgb-image.js';
 import type { PipelineOptions, PromptOptions } from '../options/generate-types.js';
 import { samplerNames } from '../schedulers/config.js';
 import { memoryStats } from '../torch/index.js';
-import { generate } from './generate.js';
+import { generate, generateBatches } from './generate.js';
 import type { GeneratedImage } from './generated-image.js';
 import { IPAdapterPipeline } from './pipeline.js';
 
@@ -245,6 +245,24 @@ describe('refuses', () => {
     const message = /This model is for inpainting: give --init-image .* and --mask-image/;
     await expect(draw({}, inpainting)).rejects.toThrow(message);
     await expect(draw({ initImage: init() }, inpainting)).rejects.toThrow(message);
+  });
+
+  it('options of one prompt of several, before any model is loaded', async () => {
+    const draw = async (prompts: PromptOptions[], given: object) => {
+      const images = [];
+      for await (const batch of generateBatches({ ...models, steps: 2, ...given }, {}, prompts))
+        images.push(...batch);
+      return images;
+    };
+    const controlImage = world.picture(2);
+    const controlnet = at('control-1');
+    expect(await draw([{ controlImage }, { controlImage, controlnetScale: 0 }], { controlnet })).toHaveLength(
+      2,
+    );
+    await expect(draw([{ controlImage }, {}], { controlnet, model: 'none' })).rejects.toThrow(
+      /has 0 images for 1/,
+    );
+    await expect(draw([{}, { strength: 1 }], { model: 'none' })).rejects.toThrow(/is for --init-image/);
   });
 
   it('options that do not go together before any model is loaded', async () => {
