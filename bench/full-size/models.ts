@@ -19,7 +19,7 @@ import { AutoencoderKL, parseVAEConfig } from '../../src/models/vae/autoencoder-
 import { initParameters } from '../../src/nn/init.js';
 import type { Module } from '../../src/nn/module.js';
 import { Generator, noGrad } from '../../src/torch/index.js';
-import { createAdapter } from '../../src/training/setup.js';
+import { type AdapterModels, createAdapter } from '../../src/training/setup.js';
 import { loadUNet } from '../../src/weights/load.js';
 import { sd15 } from '../../src/weights/sd15.js';
 import { vitH } from '../../test/published-image-encoder.js';
@@ -37,49 +37,59 @@ const scheduler = {
 
 /** Writes `root/model`, `root/image_encoder` and `root/ip_adapter.safetensors`, unless they exist. */
 export function writeFullSizeModels(root: string): void {
-  const write = (
-    folder: string,
-    file: string,
-    config: object,
-    create: () => Module<never[], unknown>,
-  ): void => {
-    const path = join(root, folder);
-    if (existsSync(join(path, file))) return;
-    makeFolder(path);
-    writeJson(join(path, 'config.json'), config);
-    const model = create();
-    initParameters(model, new Generator('cpu', 0));
-    using _ = noGrad();
-    writeSafetensors(join(path, file), model.namedParameters(), { format: 'pt' });
-    for (const parameter of model.parameters()) parameter.dispose();
-  };
-  const diffusers = 'diffusion_pytorch_model.safetensors';
-  const unet = { _class_name: 'UNet2DConditionModel', ...sd15.unet };
-  write('model/unet', diffusers, unet, () => new UNet2DConditionModel(parseUNetConfig(unet, 'bench')));
-  const vae = { _class_name: 'AutoencoderKL', ...sd15.vae };
-  write('model/vae', diffusers, vae, () => new AutoencoderKL(parseVAEConfig(vae, 'bench')));
-  const text = { model_type: 'clip_text_model', ...sd15.textEncoder };
+  writeStableDiffusion(root);
   write(
-    'model/text_encoder',
-    'model.safetensors',
-    text,
-    () => new CLIPTextModel(parseCLIPTextConfig(text, 'bench')),
-  );
-  write(
-    'image_encoder',
+    join(root, 'image_encoder'),
     'model.safetensors',
     vitH,
     () => new CLIPVisionModelWithProjection(parseCLIPVisionConfig(vitH, 'bench')),
   );
+  writeAdapterFor(root, openImageEncoder(join(root, 'image_encoder')));
+}
+
+/** Writes a new Plus adapter for `root/model` as `root/ip_adapter.safetensors`, unless there is one. */
+export function writeAdapterFor(root: string, imageEncoder: AdapterModels['imageEncoder']): void {
   const adapterFile = join(root, 'ip_adapter.safetensors');
-  if (!existsSync(adapterFile)) {
-    const models = {
-      backbone: { sites: loadUNet(join(root, 'model/unet')).sites() },
-      imageEncoder: openImageEncoder(join(root, 'image_encoder')),
-    };
-    const { adapter } = createAdapter(models, { numTokens: 16, seed: 0 }, undefined, 'cpu');
-    writeAdapter(adapterFile, adapter.namedParameters());
-  }
+  if (existsSync(adapterFile)) return;
+  const models = {
+    backbone: { sites: loadUNet(join(root, 'model/unet')).sites() },
+    imageEncoder,
+  };
+  const { adapter } = createAdapter(models, { numTokens: 16, seed: 0 }, undefined, 'cpu');
+  writeAdapter(adapterFile, adapter.namedParameters());
+}
+
+/** Writes the parts of a model as `folder/file` with a config.json, unless they exist. */
+function write(folder: string, file: string, config: object, create: () => Module<never[], unknown>): void {
+  if (existsSync(join(folder, file))) return;
+  makeFolder(folder);
+  writeJson(join(folder, 'config.json'), config);
+  const model = create();
+  initParameters(model, new Generator('cpu', 0));
+  using _ = noGrad();
+  writeSafetensors(join(folder, file), model.namedParameters(), { format: 'pt' });
+  for (const parameter of model.parameters()) parameter.dispose();
+}
+
+/** Writes Stable Diffusion 1.5 as `root/model`, without a tokenizer. */
+export function writeStableDiffusion(root: string): void {
+  const diffusers = 'diffusion_pytorch_model.safetensors';
+  const unet = { _class_name: 'UNet2DConditionModel', ...sd15.unet };
+  write(
+    join(root, 'model/unet'),
+    diffusers,
+    unet,
+    () => new UNet2DConditionModel(parseUNetConfig(unet, 'bench')),
+  );
+  const vae = { _class_name: 'AutoencoderKL', ...sd15.vae };
+  write(join(root, 'model/vae'), diffusers, vae, () => new AutoencoderKL(parseVAEConfig(vae, 'bench')));
+  const text = { model_type: 'clip_text_model', ...sd15.textEncoder };
+  write(
+    join(root, 'model/text_encoder'),
+    'model.safetensors',
+    text,
+    () => new CLIPTextModel(parseCLIPTextConfig(text, 'bench')),
+  );
   makeFolder(join(root, 'model/scheduler'));
   writeJson(join(root, 'model/scheduler/scheduler_config.json'), scheduler);
 }

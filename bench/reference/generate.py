@@ -1,36 +1,48 @@
-"""The UNet calls of bench/generate.ts in PyTorch. Prints seconds per call for each JSON line on stdin."""
+"""diffusers' side of bench/generate.ts: loads the models and generates an image for each JSON line on stdin.
+
+Run: python generate.py MODELS THREADS
+"""
 import json
+import resource
 import sys
 import time
 
 import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import __version__ as version
+from safetensors.torch import load_file
 
-from unet import UNet, read_safetensors
-
-threads, demo_folder, description = sys.argv[1:]
+models, threads = sys.argv[1:]
 torch.set_num_threads(int(threads))
-torch.set_grad_enabled(False)
-
-with open(demo_folder + "/config.json") as file:
-    demo = UNet(json.load(file), read_safetensors(demo_folder + "/diffusion_pytorch_model.safetensors"))
-with open(description) as file:
-    described = json.load(file)
-weights = {}
-for key, shape in described["shapes"].items():
-    bound = 1 / max(1, torch.Size(shape[1:]).numel()) ** 0.5
-    weights[key] = torch.empty(shape).uniform_(-bound, bound) if len(shape) > 1 else torch.ones(shape)
-full = UNet(described["config"], weights)
-
-timestep = torch.tensor([500])
-inputs = {
-    "demo UNet": (demo, torch.randn(64, 4, 8, 8), torch.randn(64, 32, 128)),
-    "SD 1.5 UNet": (full, torch.randn(1, 4, 64, 64), torch.randn(1, 77, 768)),
-}
+pipe = StableDiffusionPipeline.from_pretrained(models + "/model", torch_dtype=torch.float32)
+pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+pipe.load_ip_adapter(models, subfolder="", weight_name="ip_adapter.safetensors", image_encoder_folder=None)
+pipe.set_progress_bar_config(disable=True)
+features = load_file(models + "/features.safetensors")
+# The unconditional row first, and one image in each.
+embeds = torch.cat([features["zero_hidden_states"], features["hidden_states"]])[:, None]
+print(f"{version}, {torch.__version__}", flush=True)
 
 for line in sys.stdin:
     request = json.loads(line)
-    unet, sample, context = inputs[request["name"]]
+    times = []
+
+    def on_step(pipe, step, timestep, tensors):
+        times.append(time.perf_counter())
+        return tensors
+
     begin = time.perf_counter()
-    for _ in range(request["count"]):
-        unet(sample, timestep, context)
-    print((time.perf_counter() - begin) / request["count"], flush=True)
+    image = pipe(
+        "a red circle",
+        ip_adapter_image_embeds=[embeds],
+        num_inference_steps=request["steps"],
+        width=request["size"],
+        height=request["size"],
+        generator=torch.Generator("cpu").manual_seed(0),
+        callback_on_step_end=on_step,
+    ).images[0]
+    seconds = time.perf_counter() - begin
+    image.save(models + "/diffusers.png")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    calls = [after - before for before, after in zip(times, times[1:])]
+    print(json.dumps(dict(calls=calls, image=seconds, peak=peak)), flush=True)
