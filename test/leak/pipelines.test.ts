@@ -7,7 +7,7 @@ import { denoise } from '../../src/generation/denoise.js';
 import { startImage } from '../../src/generation/start-image.js';
 import { readSchedulerConfig } from '../../src/schedulers/config.js';
 import { createSampler } from '../../src/schedulers/create.js';
-import { memoryStats, type Tensor } from '../../src/torch/index.js';
+import { memoryStats, type Tensor, tidy } from '../../src/torch/index.js';
 import { loadUNet, loadVAE } from '../../src/weights/load.js';
 import { golden, readGolden, target } from '../golden.js';
 
@@ -30,7 +30,7 @@ it.skipIf(folder === null)(
       negative: { text: of('negative_prompt_embeds') },
     };
     const vae = loadVAE(path('../vae/vae'), target);
-    const image = of('image').mul(2).sub(1);
+    const image = tidy(() => of('image').mul(2).sub(1));
     const values = Uint8Array.from({ length: 64 * 96 }, (_, i) => (i % 64 < 32 ? 0 : 1));
     const most = async (steps: number) => {
       const before = memoryStats().liveTensors;
