@@ -5,6 +5,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeInpaintingUNet, writeControlNet } from '../../test/controlnet.js';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
+import { readJson, writeJson } from '../../test/model-files.js';
 import type { RgbImage } from '../base/rgb-image.js';
 import type { PipelineOptions, PromptOptions } from '../options/generate-types.js';
 import { samplerNames } from '../schedulers/config.js';
@@ -35,6 +36,8 @@ beforeAll(async () => {
   await sharp({ create: { width: 80, height: 64, channels: 3, background: 'black' } })
     .png()
     .toFile(at('black.png'));
+  const dot = `<svg xmlns="http://www.w3.org/2000/svg" width="80" height="64"><rect x="33" y="18" width="3" height="3" fill="white"/></svg>`;
+  await sharp(Buffer.from(dot)).flatten({ background: 'black' }).png().toFile(at('dot.png'));
 });
 afterAll(() => world.remove());
 
@@ -166,6 +169,11 @@ it('the VAE works in tiles where an image is larger than it was trained on', asy
   expect(difference(whole, tiled)).toBeLessThan(40);
   const small = { width: 64, height: 64 };
   expect((await draw({ ...small, vaeTiling: true })).data).toEqual((await draw(small)).data);
+  cpSync(world.model, at('small-tiles'), { recursive: true });
+  const config = at('small-tiles/vae/config.json');
+  writeJson(config, { ...readJson(config), sample_size: 24 });
+  using other = await IPAdapterPipeline.load({ ...models, model: at('small-tiles') });
+  await expect(draw({ ...large, vaeTiling: true }, other)).rejects.toThrow(/cannot cut tiles of 24 pixels/);
 });
 
 describe('refuses', () => {
@@ -192,6 +200,11 @@ describe('refuses', () => {
       'a black mask',
       () => ({ initImage: init(), maskImage: at('black.png') }),
       /Expected white in --mask-image .*black\.png has none/,
+    ],
+    [
+      'a mask whose white is too small',
+      () => ({ initImage: init(), maskImage: at('dot.png') }),
+      /larger white part .* 80 × 64 pixels it covers none of the 10 × 8 latents/,
     ],
     ['a missing image', () => ({ initImage: 'none.png' }), /none\.png/],
     [

@@ -153,7 +153,7 @@ export function resizeMessages({ init, mask, controls }: Sources, { width, heigh
 /**
  * Does all that needs the VAE's encoder and the ControlNets' image embeddings. The result is to be given to `releaseTensors` after
  * use.
- * @throws ConfigError where a mask has nothing to change, or the model needs one
+ * @throws ConfigError where a mask has nothing to change, the model needs one, or the VAE has no tiles
  */
 export function encodeSources(
   {
@@ -171,6 +171,10 @@ export function encodeSources(
       'This model is for inpainting: give --init-image (initImage) and --mask-image (maskImage), white where the image becomes new',
     );
   const { vaeTiling: tiling, guessMode } = options;
+  if (tiling && !vae.canTile)
+    throw new ConfigError(
+      `--vae-tiling (vaeTiling) cannot cut tiles of ${vae.config.sampleSize} pixels, the sample_size of this VAE's config.json, which is too small; leave it out`,
+    );
   return tidy(() => {
     const start =
       init &&

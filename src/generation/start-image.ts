@@ -41,6 +41,7 @@ export interface Mask {
  * @param image [1, 3, height, width] in -1 … 1
  * @param mask of the image's size; null for image-to-image
  * @param options whether the UNet takes the mask and the rest of the image, and whether to encode in tiles
+ * @throws ConfigError where the mask covers no latent
  */
 export function startImage(
   vae: AutoencoderKL,
@@ -67,7 +68,10 @@ export function startImage(
   });
 }
 
-/** Takes the pixel at each latent's top left, as PyTorch's nearest interpolation does. */
+/**
+ * Takes the pixel at each latent's top left, as PyTorch's nearest interpolation does.
+ * @throws ConfigError where all that is white lies between these pixels
+ */
 function maskOfLatents({ values, width, height }: Mask, latents: Tensor): Tensor {
   const [, , rows = 0, columns = 0] = latents.shape;
   const picked = new Float32Array(rows * columns);
@@ -76,6 +80,10 @@ function maskOfLatents({ values, width, height }: Mask, latents: Tensor): Tensor
       const [top, left] = [Math.floor((y * height) / rows), Math.floor((x * width) / columns)];
       picked[y * columns + x] = values[top * width + left] as number;
     }
+  if (!picked.includes(1))
+    throw new ConfigError(
+      `Expected a larger white part in --mask-image (maskImage): at ${width} × ${height} pixels it covers none of the ${columns} × ${rows} latents, of which each is masked as its top left pixel`,
+    );
   return tensor(picked, [1, 1, rows, columns]).to(latents.device);
 }
 

@@ -41,6 +41,29 @@ describe('resizeAndCrop', () => {
     expect(red(resize(grey(2, 2, [0, 1, 0, 3]), 1, 1, 'bilinear'))).toEqual([2]);
   });
 
+  it("has Pillow's Lanczos filter, smaller and larger", () => {
+    const bytes = [
+      [255, 228, 34, 121, 243, 189, 6],
+      [131, 102, 168, 82, 193, 187, 150],
+      [81, 243, 205, 24, 236, 8, 246],
+      [164, 231, 36, 210, 111, 172, 210],
+      [174, 176, 218, 242, 169, 114, 205],
+    ];
+    const image = grey(7, 5, bytes.flat());
+    // Image.fromarray(…).resize(size, Image.LANCZOS) of Pillow.
+    expect(red(resize(image, 4, 3, 'lanczos'))).toEqual([
+      191, 98, 192, 126, 156, 148, 121, 171, 183, 185, 166, 169,
+    ]);
+    expect(red(resize(image, 7, 3, 'lanczos'))).toEqual([
+      202, 168, 99, 99, 228, 188, 62, 99, 206, 159, 70, 194, 83, 229, 174, 208, 134, 236, 142, 137, 208,
+    ]);
+    const larger = red(resize(image, 9, 8, 'lanczos'));
+    expect(larger.slice(0, 18)).toEqual([
+      255, 255, 134, 12, 123, 235, 252, 106, 0, 215, 191, 121, 72, 115, 198, 245, 148, 46,
+    ]);
+    expect(larger.slice(-7)).toEqual([201, 251, 239, 199, 115, 132, 213]);
+  });
+
   it('leaves a constant image constant, at any size and with either filter', () => {
     const size = fc.integer({ min: 1, max: 40 });
     fc.assert(
