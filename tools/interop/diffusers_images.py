@@ -27,6 +27,7 @@ for family, folder in cases(work_folder()):
         ip_adapter_image=Image.open(request["image"]).convert("RGB"),
         num_inference_steps=request["steps"],
         guidance_scale=request["guidanceScale"],
+        guidance_rescale=request["guidanceRescale"],
         generator=torch.Generator("cpu").manual_seed(request["seed"]),
         width=64,
         height=64,

@@ -1,5 +1,5 @@
 /** @file What the peers need: a Python with pinned packages, and the source of ComfyUI_IPAdapter_plus. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
@@ -23,6 +23,11 @@ export function checkOutComfyUI(folder: string): string {
   if (!existsSync(path)) run('git', ['clone', '--quiet', comfyUI.repository, path]);
   run('git', ['-C', path, 'checkout', '--quiet', comfyUI.commit]);
   return path;
+}
+
+/** Returns whether a Python has a package. */
+export function hasPackage(python: string, name: string): boolean {
+  return spawnSync(python, ['-c', `import ${name}`]).status === 0;
 }
 
 /** Returns the versions of the peers' packages, such as 'torch 2.13.0'. */

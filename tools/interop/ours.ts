@@ -31,6 +31,7 @@ const request = {
   seed: 5,
   steps: 5,
   guidanceScale: 5,
+  guidanceRescale: 0.7,
   scale: 0.8,
 };
 
@@ -65,11 +66,13 @@ export function useCommands(work: string, { family, kind }: Case): void {
     ['ours.png', request.scale],
     ['without.png', 0],
   ] as const) {
-    const { prompt, negativePrompt, seed, steps, guidanceScale } = request;
+    const { prompt, negativePrompt, seed, steps, guidanceScale, guidanceRescale } = request;
     const words = ['--prompt', prompt, '--negative-prompt', negativePrompt, '--images', image];
     const numbers = ['--seed', seed, '--steps', steps, '--guidance-scale', guidanceScale, '--scale', scale];
+    const rescale = ['--guidance-rescale', guidanceRescale];
     const files = ['--adapter', adapter, '--out', at(kind, name)];
-    ipAdapter('generate', ...models, ...words, ...numbers, '--width', 64, '--height', 64, ...files);
+    const size = ['--width', 64, '--height', 64];
+    ipAdapter('generate', ...models, ...words, ...numbers, ...rescale, ...size, ...files);
   }
 }
 
