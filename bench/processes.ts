@@ -44,10 +44,12 @@ interface Measured {
   resident: number;
 }
 
+// All are sessions of their own, as --num-processes starts its own: Linux shares the cores out by session.
 function start(program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
   return spawn(program, args, {
     env: { ...process.env, OMP_NUM_THREADS: '1', ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
+    detached: true,
   });
 }
 
@@ -77,6 +79,7 @@ async function train(name: string, rowsOfStep: number, ...more: string[]): Promi
   const child = spawn(process.execPath, ['dist/cli/main.js', 'train', ...words, ...more], {
     env: { ...process.env, OMP_NUM_THREADS: '1' },
     stdio: 'ignore',
+    detached: true,
   });
   await success(child);
   const events = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8')
