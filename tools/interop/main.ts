@@ -7,6 +7,7 @@
  *     npm run interop -- --work FOLDER               where models and results are written; default: a temporary folder
  *
  * For each family: models that peers save give the same outputs here; LoRAs in every format are merged into the same weights.
+ * diffusers' pipelines for images, masks, ControlNets and a VAE in tiles draw the same images.
  * For each kind of adapter too: an adapter that our commands train draws the same image in diffusers, and gives the same
  * tokens and predictions in ComfyUI's code; three training steps are those of plain PyTorch. A line for each; the exit code
  * is 1 where one misses. Figures are in docs/interop.md.
