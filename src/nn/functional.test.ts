@@ -57,6 +57,20 @@ function slowAttention(q: Tensor, k: Tensor, v: Tensor, { isCausal = false, scal
 }
 
 describe('attention', () => {
+  it.each([
+    ['no rows', 3, 5, 0],
+    ['no queries', 0, 5, 2],
+    ['no keys', 3, 0, 2],
+  ])('of %s has the shape of its queries, and gradients', (_, n, m, batch) => {
+    const inputs = qkv(n, m, batch);
+    for (const input of inputs) input.requiresGrad = true;
+    const out = attention(...inputs);
+    expect(out.shape).toEqual([batch, 2, n, 6]);
+    expect(out.toNumbers().every((value) => value === 0)).toBe(true);
+    backward(out.sum([0, 1, 2, 3]));
+    for (const input of inputs) expect(input.grad?.shape).toEqual(input.shape);
+  });
+
   it('is softmax(q kᵀ / √d) v', () => {
     const inputs = qkv(5, 7);
     expectAllclose(attention(...inputs), slowAttention(...inputs), 1e-6);

@@ -168,7 +168,9 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     const query = options.scale === undefined ? q : q.mul(scale * Math.sqrt(headDim));
     return aten.scaledDotProductAttention(query, k, v, null, 0, isCausal);
   }
-  if (q.device === 'cpu' && !isCausal) return aten.attention(q, k, v, scale);
+  // The fused loops divide by the numbers of heads and queries.
+  const isEmpty = q.numel === 0 || k.numel === 0;
+  if (q.device === 'cpu' && !isCausal && !isEmpty) return aten.attention(q, k, v, scale);
   return tidy(() => {
     const { dtype } = q;
     const [query, key, value] = upcast ? [q.to('float32'), k.to('float32'), v.to('float32')] : [q, k, v];
