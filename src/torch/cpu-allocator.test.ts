@@ -72,12 +72,15 @@ describe('under a memory limit', () => {
     }
   })();
 
-  it.runIf(canLimit)('the kernel does not end a process whose tensors fit one at a time', async () => {
-    mkdirSync(group);
-    try {
-      writeFileSync(join(group, 'memory.limit_in_bytes'), String(900 * MiB));
-      const sizes = await run(
-        `addon.setMemoryLimit(900 * MiB, '${group}/memory.usage_in_bytes', '${group}/memory.stat');
+  // A sanitizer needs more memory than the limit.
+  it.runIf(canLimit && !process.env.IP_ADAPTER_SANITIZE)(
+    'the kernel does not end a process whose tensors fit one at a time',
+    async () => {
+      mkdirSync(group);
+      try {
+        writeFileSync(join(group, 'memory.limit_in_bytes'), String(900 * MiB));
+        const sizes = await run(
+          `addon.setMemoryLimit(900 * MiB, '${group}/memory.usage_in_bytes', '${group}/memory.stat');
         const aside = Buffer.alloc(420 * MiB, 1);
         let sum = 0;
         for (let i = 0; i < 60; i++) {
@@ -86,13 +89,16 @@ describe('under a memory limit', () => {
           sum += size;
         }
         console.log(JSON.stringify(sum));`,
-        (pid) => writeFileSync(join(group, 'cgroup.procs'), String(pid)),
-      );
-      expect(sizes).toBeGreaterThan(60 * 60);
-      expect(Number(readFileSync(join(group, 'memory.max_usage_in_bytes'), 'utf8'))).toBeLessThan(900 * MiB);
-    } finally {
-      await new Promise((done) => setTimeout(done, 100));
-      rmdirSync(group);
-    }
-  });
+          (pid) => writeFileSync(join(group, 'cgroup.procs'), String(pid)),
+        );
+        expect(sizes).toBeGreaterThan(60 * 60);
+        expect(Number(readFileSync(join(group, 'memory.max_usage_in_bytes'), 'utf8'))).toBeLessThan(
+          900 * MiB,
+        );
+      } finally {
+        await new Promise((done) => setTimeout(done, 100));
+        rmdirSync(group);
+      }
+    },
+  );
 });
