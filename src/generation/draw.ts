@@ -1,7 +1,7 @@
 /** @file From prompts to images: noise from the images' seeds, the denoising loop, the VAE's decoder. */
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import type { Sampler } from '../schedulers/sampler.js';
-import { tidy } from '../torch/index.js';
+import { tidy, trimMemory } from '../torch/index.js';
 import { type DenoiseHooks, type DenoiseSettings, decodeLatents, denoise, type Prompts } from './denoise.js';
 import { assertFiniteLatents } from './non-finite.js';
 import type { PipelineModels } from './pipeline-models.js';
@@ -36,6 +36,8 @@ export async function drawImages(
   const latents = await denoise(backbone, sampler, prompts, settings, noise, hooks);
   using _ = { [Symbol.dispose]: () => latents.dispose() };
   assertFiniteLatents(latents, prompts, backbone);
+  // The decoder's blocks are of other sizes: those of the backbone would stay beside them, unused.
+  trimMemory();
   const pixels = tidy(() => decodeLatents(vae, latents, vaeTiling).toBytes());
   const bytes = width * height * 3;
   return seeds.map((_, i) => ({ data: pixels.slice(i * bytes, (i + 1) * bytes), width, height }));
