@@ -36,6 +36,8 @@ export { IPAdapterPipeline } from './generation/pipeline.js';
 export { contactSheet, encodePng } from './images/png.js';
 export type { ImageFit } from './options/generate-options.js';
 export type {
+  AdapterFiles,
+  AdapterWithReferences,
   DrawOptions,
   EmbedOptions,
   EvaluateOptions,
@@ -46,6 +48,7 @@ export type {
 } from './options/generate-types.js';
 export type { LoraOptions } from './options/lora-options.js';
 export type { BlockScales } from './options/reference-options.js';
+export type { ReferenceImages, ReferenceSettings, References } from './options/reference-types.js';
 export type { CheckOptions, TrainOptions } from './options/train-types.js';
 
 export type { SamplerName } from './schedulers/config.js';

@@ -12,9 +12,11 @@ import {
   drawOptionsSchema,
   generateOptionsSchema,
   jobSchema,
+  loadedAdapter,
   pipelineOptionsSchema,
   promptOptionsSchema,
 } from '../src/options/generate-options.js';
+import { referenceImagesSchema, referenceSettingsSchema } from '../src/options/reference-options.js';
 import { trainOptionsSchema } from '../src/options/train-options.js';
 
 interface JsonSchema {
@@ -36,16 +38,40 @@ const LINE_WIDTH = 110;
 
 /** Returns the files of src/options that hold types, by name. */
 export function typeFiles(): Record<string, string> {
+  const references = {
+    ReferenceImages: ['The reference images of one adapter.', referenceImagesSchema],
+    ReferenceSettings: ['How the reference images of one adapter act.', referenceSettingsSchema],
+    References: [
+      'The reference images of one adapter, and how they act.',
+      referenceImagesSchema.extend(referenceSettingsSchema.shape),
+      'ReferenceImages',
+      'ReferenceSettings',
+    ],
+  } satisfies Schemas;
   return {
+    'reference-types.ts': optionTypes(references, [
+      "import type { RgbImage } from '../base/rgb-image.js';",
+      "import type { BlockScales } from './reference-options.js';",
+    ]),
     'train-types.ts': optionTypes({
       TrainOptions: ['The options of `train` and `dryRun`.', trainOptionsSchema],
       CheckOptions: ['The options of `checkDataset`.', checkOptionsSchema],
     }),
     'generate-types.ts': optionTypes(
       {
+        AdapterFiles: ['An adapter and its image encoder.', z.strictObject(loadedAdapter)],
+        AdapterWithReferences: [
+          'An adapter and its reference images.',
+          z.strictObject({ ...loadedAdapter, ...references.References[1].shape }),
+          ...['AdapterFiles', 'References'],
+        ],
         PipelineOptions: ['The models of an `IPAdapterPipeline`.', pipelineOptionsSchema],
-        Job: ['The content of one image of `pipeline.generateEach`.', jobSchema],
-        DrawOptions: ['How the images of `pipeline.generateEach` are generated.', drawOptionsSchema],
+        Job: ['The content of one image of `pipeline.generateEach`.', jobSchema, 'ReferenceImages'],
+        DrawOptions: [
+          'How the images of `pipeline.generateEach` are generated.',
+          drawOptionsSchema,
+          'ReferenceSettings',
+        ],
         PromptOptions: ['The options of `pipeline.generate`.', promptOptionsSchema, 'Job', 'DrawOptions'],
         GenerateOptions: [
           'The options of `generate`: models and prompts.',
@@ -64,21 +90,25 @@ export function typeFiles(): Record<string, string> {
       [
         "import type { RgbImage } from '../base/rgb-image.js';",
         "import type { LoraOptions } from './lora-options.js';",
-        "import type { BlockScales } from './reference-options.js';",
+        "import type { ReferenceImages, ReferenceSettings, References } from './reference-types.js';",
       ],
+      references,
     ),
   };
 }
 
 /** The documentation of an interface, its schema, and the interfaces before it that it extends. */
 type Source = readonly [doc: string, schema: z.ZodObject, ...bases: string[]];
+type Schemas = Readonly<Record<string, Source>>;
 
-/** Returns a module with an interface for each schema. */
-function optionTypes(schemas: Readonly<Record<string, Source>>, imports: readonly string[] = []): string {
-  const written = new Map<string, Map<string, string>>();
+/**
+ * Returns a module with an interface for each schema.
+ * @param imported schemas of another module, which interfaces may extend
+ */
+function optionTypes(schemas: Schemas, imports: readonly string[] = [], imported: Schemas = {}): string {
+  const written = new Map(Object.entries(imported).map(([name, [, schema]]) => [name, typesIn(schema)]));
   const interfaces = Object.entries(schemas).map(([name, [doc, schema, ...bases]]) => {
-    const json = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as JsonSchema;
-    const properties = propertiesOf(json, '  ');
+    const properties = typesIn(schema);
     written.set(name, properties);
     const own = new Map(properties);
     const inherited = bases.map((base) => {
@@ -88,10 +118,16 @@ function optionTypes(schemas: Readonly<Record<string, Source>>, imports: readonl
         else others.push(`'${key}'`);
       return others.length === 0 ? base : omit(base, others);
     });
-    return `/** ${doc} */\n${headOf(name, inherited)}\n${[...own.values()].join('\n')}\n}\n`;
+    const body = own.size === 0 ? '' : `\n${[...own.values()].join('\n')}\n`;
+    return `/** ${doc} */\n${headOf(name, inherited)}${body}}\n`;
   });
   const head = '/** @file Written by tools/option-types.ts from the schemas; not to be edited. */';
   return `${[head, ...imports].join('\n')}\n\n${interfaces.join('\n')}`;
+}
+
+function typesIn(schema: z.ZodObject): Map<string, string> {
+  const json = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as JsonSchema;
+  return propertiesOf(json, '  ');
 }
 
 /** Returns the base without these keys, formatted for a line of its own. */

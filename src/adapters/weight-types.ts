@@ -5,7 +5,8 @@
  */
 import { ConfigError } from '../base/errors.js';
 import type { AttentionSite } from '../models/layers/attention-site.js';
-import type { ReferenceSettings, WeightType } from '../options/reference-options.js';
+import type { WeightType } from '../options/reference-options.js';
+import type { ReferenceSettings } from '../options/reference-types.js';
 import { scalesBySite } from './block-scales.js';
 import { type SiteTransformer, transformersOf } from './transformers.js';
 

@@ -7,7 +7,7 @@ import { ConfigError } from '../base/errors.js';
 import type { Size } from '../base/rgb-image.js';
 import type { Conditioning, ImageSizes } from '../diffusion/conditioning.js';
 import type { ImageFit, ResolvedJob } from '../options/generate-options.js';
-import type { ReferenceSettings } from '../options/reference-options.js';
+import type { ReferenceSettings } from '../options/reference-types.js';
 import { cat, mapTensors, tensor, tensorsOf, tidy, zeros, zipTensors } from '../torch/index.js';
 import type { Prompts } from './denoise.js';
 import type { PipelineModels } from './pipeline-models.js';

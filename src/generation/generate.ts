@@ -6,7 +6,6 @@ import {
   adapterEntries,
   adapterKeys,
   generateOptionsSchema,
-  type ImagePromptOptions,
   type LoadedAdapter,
   promptOptionsSchema,
   referenceKeys,
@@ -14,6 +13,7 @@ import {
 import type { GenerateOptions, Job, PipelineOptions, PromptOptions } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
 import { assertConsistent, referenceImages } from '../options/reference-options.js';
+import type { References } from '../options/reference-types.js';
 import { isFeaturesFile } from './embedding-files.js';
 import type { GeneratedImage } from './generated-image.js';
 import { IPAdapterPipeline } from './pipeline.js';
@@ -80,15 +80,15 @@ export async function generateInBatch(
 /** Separates the options of the models, of adapters' references, and all others. */
 function split(options: GenerateOptions): {
   models: PipelineOptions & { controlnet?: string[] | undefined };
-  draw: Omit<z.output<typeof promptOptionsSchema>, 'adapters' | keyof ImagePromptOptions>;
-  references: ImagePromptOptions[];
+  draw: Omit<z.output<typeof promptOptionsSchema>, 'adapters' | keyof References>;
+  references: References[];
 } {
   const { model, loras, controlnet, device, dtype, threads, ...prompt } = resolveOptions(
     generateOptionsSchema,
     options,
   );
   const keys = [...adapterKeys, ...referenceKeys];
-  const entries = adapterEntries<LoadedAdapter & ImagePromptOptions>(prompt, keys);
+  const entries = adapterEntries<LoadedAdapter & References>(prompt, keys);
   const draw = without(prompt, [...keys, 'adapters']);
   for (const entry of entries) {
     assertComplete(entry);
@@ -105,7 +105,7 @@ function split(options: GenerateOptions): {
 
 async function load(
   models: PipelineOptions,
-  references: readonly ImagePromptOptions[],
+  references: readonly References[],
   context: RunContext,
 ): Promise<IPAdapterPipeline> {
   return withContext(context, async (guarded) => {
@@ -120,10 +120,10 @@ async function load(
 /** Returns the options of one call: those of all, with those of a prompt in their place. */
 function callOf(
   draw: Omit<PromptOptions, 'adapters'>,
-  references: readonly ImagePromptOptions[],
+  references: readonly References[],
   prompt: PromptOptions,
 ): PromptOptions {
-  const replaced = adapterEntries<ImagePromptOptions>(prompt as ImagePromptOptions, referenceKeys);
+  const replaced = adapterEntries<References>(prompt as References, referenceKeys);
   if (replaced.length > 0 && replaced.length !== references.length)
     throw new ConfigError(
       `A prompt has settings for ${replaced.length} adapters and ${references.length} are loaded; give adapters, with an entry for each`,
@@ -137,7 +137,7 @@ function pick<T extends object, K extends keyof T>(object: T, keys: readonly K[]
 }
 
 /** @throws ConfigError where images have no adapter or encoder that reads them */
-function assertComplete({ adapter, imageEncoder, images = [] }: LoadedAdapter & ImagePromptOptions): void {
+function assertComplete({ adapter, imageEncoder, images = [] }: LoadedAdapter & References): void {
   if (images.length > 0 && adapter === undefined)
     throw new ConfigError('--adapter (adapter) is required for --images: the adapter that reads images');
   if (imageEncoder === undefined && images.some((image) => !isFeaturesFile(image)))

@@ -10,7 +10,7 @@ import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { resizeAndCrop } from '../images/resample.js';
 import type { ImageFit } from '../options/generate-options.js';
-import type { ReferenceSettings } from '../options/reference-options.js';
+import type { ReferenceSettings } from '../options/reference-types.js';
 import { noGrad, type Tensor, tensor, tidy, zeros } from '../torch/index.js';
 import {
   type FileFeatures,

@@ -10,7 +10,6 @@ import { downloadModels } from '../diffusion/download-models.js';
 import {
   adapterEntries,
   drawOptionsSchema,
-  type ImagePromptOptions,
   jobSchema,
   type LoadedAdapter,
   pipelineOptionsSchema,
@@ -22,7 +21,8 @@ import {
 } from '../options/generate-options.js';
 import type { DrawOptions, Job, PipelineOptions, PromptOptions } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
-import { assertConsistent, type ReferenceSettings } from '../options/reference-options.js';
+import { assertConsistent } from '../options/reference-options.js';
+import type { ReferenceSettings, References } from '../options/reference-types.js';
 import { createSampler } from '../schedulers/create.js';
 import { setNumThreads, type Tensor, tidy } from '../torch/index.js';
 import { makePrompts, releaseTensors } from './conditions.js';
@@ -91,7 +91,7 @@ export class IPAdapterPipeline implements Disposable {
     context: RunContext = {},
   ): AsyncGenerator<GeneratedImage[]> {
     const { prompt, seed, numImages, ...rest } = resolveOptions(promptOptionsSchema, options);
-    const entries = this.#entriesOf<ImagePromptOptions>(rest, referenceKeys);
+    const entries = this.#entriesOf<References>(rest, referenceKeys);
     // One list for all jobs, which is then encoded once.
     const imagePrompts = entries.map(weighted);
     const jobs = Array.from({ length: numImages }, (_, i) => ({ prompt, imagePrompts, seed: seed + i }));
@@ -109,12 +109,12 @@ export class IPAdapterPipeline implements Disposable {
     context: RunContext = {},
   ): Promise<GeneratedImage[]> {
     const draw = resolveOptions(drawOptionsSchema, options);
-    const entries = this.#entriesOf<ImagePromptOptions>(draw, referenceKeys);
+    const entries = this.#entriesOf<References>(draw, referenceKeys);
     // A job that is given again shares its lists of images, which are then encoded once.
     const resolved = new Map(
       Array.from(new Set(jobs), (job): [Job, ResolvedJob] => {
         const { prompt, seed, ...images } = resolveOptions(jobSchema, job);
-        const lists = this.#entriesOf<ImagePromptOptions>(images, referenceKeys);
+        const lists = this.#entriesOf<References>(images, referenceKeys);
         return [job, { prompt, seed, imagePrompts: lists.map(weighted) }];
       }),
     );
@@ -134,7 +134,7 @@ export class IPAdapterPipeline implements Disposable {
   }
 
   /** An entry for each loaded adapter. @throws ConfigError where there are more or fewer */
-  #entriesOf<E extends ImagePromptOptions>(
+  #entriesOf<E extends References>(
     options: E & { adapters?: readonly E[] | undefined },
     keys: readonly (keyof E & string)[],
   ): E[] {
@@ -158,7 +158,7 @@ export class IPAdapterPipeline implements Disposable {
   async *#draw(
     jobs: readonly ResolvedJob[],
     draw: ResolvedDrawOptions,
-    entries: readonly ImagePromptOptions[],
+    entries: readonly References[],
     context: RunContext,
   ): AsyncGenerator<GeneratedImage[]> {
     entries.forEach(assertConsistent);

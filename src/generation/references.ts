@@ -9,7 +9,8 @@ import { sitePlan } from '../adapters/weight-types.js';
 import { ConfigError } from '../base/errors.js';
 import type { RgbImage } from '../base/rgb-image.js';
 import type { ImageFit, ResolvedJob, WeightedImage } from '../options/generate-options.js';
-import { influences, type ReferenceSettings } from '../options/reference-options.js';
+import { influences } from '../options/reference-options.js';
+import type { ReferenceSettings } from '../options/reference-types.js';
 import { cat, type DType, type Tensor, tidy } from '../torch/index.js';
 import { combineFeatures, combineTokens, type Reference } from './combine.js';
 import {

@@ -17,7 +17,7 @@ import {
   type ResolvedJob,
   referenceKeys,
 } from '../options/generate-options.js';
-import type { ReferenceSettings } from '../options/reference-options.js';
+import type { ReferenceSettings } from '../options/reference-types.js';
 import { torchVersion } from '../torch/index.js';
 import type { ResolvedPipelineOptions } from './pipeline-models.js';
 import { without } from './without.js';

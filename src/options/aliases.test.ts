@@ -5,13 +5,9 @@ import { aliases, aliasesOf, resolveAliases } from './aliases.js';
 import { checkOptionsSchema } from './check-options.js';
 import { embedOptionsSchema } from './embed-options.js';
 import { evaluateOptionsSchema } from './evaluate-options.js';
-import {
-  adapterEntries,
-  generateOptionsSchema,
-  type ImagePromptOptions,
-  weighted,
-} from './generate-options.js';
+import { adapterEntries, generateOptionsSchema, weighted } from './generate-options.js';
 import { flagOf, resolveOptions } from './options.js';
+import type { References } from './reference-types.js';
 import { trainOptionsSchema } from './train-options.js';
 
 const schemas = {
@@ -214,8 +210,8 @@ describe('numbers at their limits', () => {
 
 describe('adapters', () => {
   it('are a list, or the short forms of one', () => {
-    const entries = (options: ImagePromptOptions & { adapters?: ImagePromptOptions[] }) =>
-      adapterEntries<ImagePromptOptions>(options, ['images', 'scale']);
+    const entries = (options: References & { adapters?: References[] }) =>
+      adapterEntries<References>(options, ['images', 'scale']);
     expect(entries({ images: ['a'], scale: 1 })).toEqual([{ images: ['a'], scale: 1 }]);
     expect(entries({ adapters: [{ scale: 1 }, { scale: 2 }] })).toHaveLength(2);
     expect(entries({})).toEqual([]);

@@ -7,16 +7,17 @@ import type { Job } from './generate-types.js';
 import { lora } from './lora-options.js';
 import { clipSkip, count, flag, number, path, seed, side, targetOptions, whole } from './options.js';
 import {
-  type ReferenceImages,
-  type ReferenceSettings,
   range,
   referenceImages,
+  referenceImagesSchema,
   referenceSettings,
+  referenceSettingsSchema,
 } from './reference-options.js';
+import type { References } from './reference-types.js';
 import { controlnet, sourceOptions } from './source-options.js';
 
 /** An adapter and its image encoder. */
-const loadedAdapter = {
+export const loadedAdapter = {
   adapter: path.describe(
     'IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub',
   ),
@@ -38,7 +39,10 @@ export const pipelineOptionsSchema = z.strictObject({
     .optional()
     .describe(`${loadedAdapter.adapter.description}; default: none, text alone`),
   imageEncoder: loadedAdapter.imageEncoder,
-  adapters: z.array(z.strictObject(loadedAdapter)).optional().describe(adaptersText),
+  adapters: z
+    .array(z.strictObject(loadedAdapter).meta({ tsType: 'AdapterFiles' }))
+    .optional()
+    .describe(adaptersText),
   loras: z
     .array(lora, 'must be a list of LoRAs')
     .optional()
@@ -109,7 +113,7 @@ export const drawOptionsSchema = z.strictObject({
     ),
   batchSize: count.default(4).describe('images generated at the same time'),
   adapters: z
-    .array(z.strictObject(referenceSettings))
+    .array(referenceSettingsSchema)
     .optional()
     .describe('scale and other settings of each loaded adapter, in their order, instead of those of one'),
 });
@@ -124,7 +128,7 @@ const subject = {
 export const jobSchema = z.strictObject({
   ...subject,
   adapters: z
-    .array(z.strictObject(referenceImages))
+    .array(referenceImagesSchema)
     .optional()
     .describe('images and weights of each loaded adapter, in their order, instead of those of one'),
 });
@@ -135,7 +139,7 @@ export const promptOptionsSchema = z.strictObject({
   numImages: whole(1, 10_000).default(1).describe('images to generate; the n-th has the seed plus n, from 0'),
   ...drawOptionsSchema.shape,
   adapters: z
-    .array(z.strictObject({ ...referenceImages, ...referenceSettings }))
+    .array(z.strictObject({ ...referenceImages, ...referenceSettings }).meta({ tsType: 'References' }))
     .optional()
     .describe(adaptersText),
 });
@@ -145,19 +149,22 @@ export const generateOptionsSchema = z.strictObject({
   ...pipelineOptionsSchema.shape,
   ...promptOptionsSchema.shape,
   adapters: z
-    .array(z.strictObject({ ...loadedAdapter, ...referenceImages, ...referenceSettings }))
+    .array(
+      z
+        .strictObject({ ...loadedAdapter, ...referenceImages, ...referenceSettings })
+        .meta({ tsType: 'AdapterWithReferences' }),
+    )
     .optional()
     .describe(adaptersText),
 });
 
 /** The options that load an adapter. An entry of `adapters` always has `adapter`. */
 export type LoadedAdapter = Partial<z.output<z.ZodObject<typeof loadedAdapter>>>;
-export type ImagePromptOptions = ReferenceImages & ReferenceSettings;
 export const adapterKeys = Object.keys(loadedAdapter) as (keyof LoadedAdapter)[];
 export const referenceKeys = Object.keys({
   ...referenceImages,
   ...referenceSettings,
-}) as (keyof ImagePromptOptions)[];
+}) as (keyof References)[];
 export type ResolvedDrawOptions = z.output<typeof drawOptionsSchema>;
 
 /** A job with the weight of each image. */

@@ -1,7 +1,18 @@
 /** @file Written by tools/option-types.ts from the schemas; not to be edited. */
 import type { RgbImage } from '../base/rgb-image.js';
 import type { LoraOptions } from './lora-options.js';
-import type { BlockScales } from './reference-options.js';
+import type { ReferenceImages, ReferenceSettings, References } from './reference-types.js';
+
+/** An adapter and its image encoder. */
+export interface AdapterFiles {
+  /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
+  adapter: string;
+  /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
+  imageEncoder?: string | undefined;
+}
+
+/** An adapter and its reference images. */
+export interface AdapterWithReferences extends AdapterFiles, References {}
 
 /** The models of an `IPAdapterPipeline`. */
 export interface PipelineOptions {
@@ -12,14 +23,7 @@ export interface PipelineOptions {
   /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
   imageEncoder?: string | undefined;
   /** Several adapters, each with its own options, instead of the options of one. */
-  adapters?:
-    | {
-        /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
-        adapter: string;
-        /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
-        imageEncoder?: string | undefined;
-      }[]
-    | undefined;
+  adapters?: AdapterFiles[] | undefined;
   /** LoRAs merged into the model, each as path or path:scale: .safetensors file, folder or name on the Hub; a scale of 1 is as trained. */
   loras?: (string | LoraOptions)[] | undefined;
   /** ControlNets: folders in the diffusers layout, .safetensors or .pth files, or names on the Hub. */
@@ -33,81 +37,19 @@ export interface PipelineOptions {
 }
 
 /** The content of one image of `pipeline.generateEach`. */
-export interface Job {
+export interface Job extends ReferenceImages {
   /** Text that the images follow. */
   prompt?: string | undefined;
   /** Seed of the noise. @default 0 */
   seed?: number | undefined;
-  /** Reference images, or embeddings: .safetensors files of ip-adapter embed, .ipadpt, .pt or .bin files of diffusers and ComfyUI. */
-  images?: (string | RgbImage)[] | undefined;
-  /** One weight for each reference image, in their order: a factor on its features, its share in a token average, or on the scale of its mask; 0 leaves it out; default: 1 each. */
-  weights?: number[] | undefined;
   /** Images and weights of each loaded adapter, in their order, instead of those of one. */
-  adapters?:
-    | {
-        /** Reference images, or embeddings: .safetensors files of ip-adapter embed, .ipadpt, .pt or .bin files of diffusers and ComfyUI. */
-        images?: (string | RgbImage)[] | undefined;
-        /** One weight for each reference image, in their order: a factor on its features, its share in a token average, or on the scale of its mask; 0 leaves it out; default: 1 each. */
-        weights?: number[] | undefined;
-      }[]
-    | undefined;
+  adapters?: ReferenceImages[] | undefined;
 }
 
 /** How the images of `pipeline.generateEach` are generated. */
-export interface DrawOptions {
+export interface DrawOptions extends ReferenceSettings {
   /** Text that the images should be unlike; default: none. */
   negativePrompt?: string | undefined;
-  /** How much the reference images count beside the text: little (scale 0.25), some (scale 0.5), half (scale 0.7), most (scale 1), everything (scale 1.5); default: most. */
-  influence?: 'little' | 'some' | 'half' | 'most' | 'everything' | undefined;
-  /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
-  scale?: number | undefined;
-  /** Start and end of the image prompt, as fractions of the noise schedule; default: 0 1. */
-  range?: [number, number] | undefined;
-  /** What the fractions of `range` are of: the trained noise schedule, as in ComfyUI, or the steps that are taken; default: schedule. */
-  rangeIn?: 'schedule' | 'steps' | undefined;
-  /** How several reference images become one prompt: concat appends their image tokens; add, subtract, average and norm-average are of features before the projection; token-average is of tokens; default: concat. */
-  combine?: 'concat' | 'add' | 'subtract' | 'average' | 'norm-average' | 'token-average' | undefined;
-  /** How the scale is spread over the layers, as in ComfyUI; style and composition take that alone from the image; default: linear. */
-  weightType?:
-    | 'linear'
-    | 'ease-in'
-    | 'ease-out'
-    | 'ease-in-out'
-    | 'reverse-in-out'
-    | 'weak-input'
-    | 'weak-output'
-    | 'weak-middle'
-    | 'strong-middle'
-    | 'style'
-    | 'style-transfer'
-    | 'composition'
-    | 'strong-style-transfer'
-    | 'style-and-composition'
-    | 'style-transfer-precise'
-    | 'composition-precise'
-    | undefined;
-  /** Scale of the style layers in `weightType` composition-precise; default: `scale`. */
-  styleScale?: number | undefined;
-  /** Scale of the composition layers in `weightType` style-and-composition and style-transfer-precise; default: `scale`. */
-  compositionScale?: number | undefined;
-  /** Reference images of the composition layers in `weightType` style-and-composition; default: `images`. */
-  compositionImages?: (string | RgbImage)[] | undefined;
-  /** Factors on the scale by block or layer, JSON as in diffusers' set_ip_adapter_scale: {"up": {"block_0": [0, 1, 0]}}; by a layer's name; or by the number of a transformer: {"6": 1}; what is not named is 0. */
-  blockScales?: BlockScales | undefined;
-  /** What the scale multiplies: the attention's output (v-only), or its keys and values, as in ComfyUI; default: v-only. */
-  embedsScaling?: 'v-only' | 'k+v' | 'k+v-c-penalty' | 'k+mean-v-c-penalty' | undefined;
-  /** Images that are white where the references act, grey for less: one for all, or one for each reference image; default: everywhere. */
-  masks?: (string | RgbImage)[] | undefined;
-  /** How masks get a layer's size: bicubic to its height and width (site), or as diffusers or ComfyUI do; default: site. */
-  maskFit?: 'site' | 'diffusers' | 'comfyui' | undefined;
-  /** Image that the generated images should be unlike, or a file of embeddings; default: none. */
-  negativeImage?: string | RgbImage | undefined;
-  /** Noise over the negative image, or over black without one, as ComfyUI's IPAdapter Noise; default: none. */
-  negativeNoise?: 'fade' | 'dissolve' | 'gaussian' | undefined;
-  /** How much of that noise, from 0 to 1; default: 1. */
-  noiseStrength?: number | undefined;
-  /** What stands for no image on the negative side: as in training, or a black image as in ComfyUI; default: trained. */
-  nullImage?: 'trained' | 'black' | undefined;
   /** Classifier-free guidance; 1: none. @default 7.5 */
   guidanceScale?: number | undefined;
   /** Share in which guided predictions get the spread of unguided ones, against too much contrast. @default 0 */
@@ -212,61 +154,7 @@ export interface DrawOptions {
   /** Images generated at the same time. @default 4 */
   batchSize?: number | undefined;
   /** Scale and other settings of each loaded adapter, in their order, instead of those of one. */
-  adapters?:
-    | {
-        /** How much the reference images count beside the text: little (scale 0.25), some (scale 0.5), half (scale 0.7), most (scale 1), everything (scale 1.5); default: most. */
-        influence?: 'little' | 'some' | 'half' | 'most' | 'everything' | undefined;
-        /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
-        scale?: number | undefined;
-        /** Start and end of the image prompt, as fractions of the noise schedule; default: 0 1. */
-        range?: [number, number] | undefined;
-        /** What the fractions of `range` are of: the trained noise schedule, as in ComfyUI, or the steps that are taken; default: schedule. */
-        rangeIn?: 'schedule' | 'steps' | undefined;
-        /** How several reference images become one prompt: concat appends their image tokens; add, subtract, average and norm-average are of features before the projection; token-average is of tokens; default: concat. */
-        combine?: 'concat' | 'add' | 'subtract' | 'average' | 'norm-average' | 'token-average' | undefined;
-        /** How the scale is spread over the layers, as in ComfyUI; style and composition take that alone from the image; default: linear. */
-        weightType?:
-          | 'linear'
-          | 'ease-in'
-          | 'ease-out'
-          | 'ease-in-out'
-          | 'reverse-in-out'
-          | 'weak-input'
-          | 'weak-output'
-          | 'weak-middle'
-          | 'strong-middle'
-          | 'style'
-          | 'style-transfer'
-          | 'composition'
-          | 'strong-style-transfer'
-          | 'style-and-composition'
-          | 'style-transfer-precise'
-          | 'composition-precise'
-          | undefined;
-        /** Scale of the style layers in `weightType` composition-precise; default: `scale`. */
-        styleScale?: number | undefined;
-        /** Scale of the composition layers in `weightType` style-and-composition and style-transfer-precise; default: `scale`. */
-        compositionScale?: number | undefined;
-        /** Reference images of the composition layers in `weightType` style-and-composition; default: `images`. */
-        compositionImages?: (string | RgbImage)[] | undefined;
-        /** Factors on the scale by block or layer, JSON as in diffusers' set_ip_adapter_scale: {"up": {"block_0": [0, 1, 0]}}; by a layer's name; or by the number of a transformer: {"6": 1}; what is not named is 0. */
-        blockScales?: BlockScales | undefined;
-        /** What the scale multiplies: the attention's output (v-only), or its keys and values, as in ComfyUI; default: v-only. */
-        embedsScaling?: 'v-only' | 'k+v' | 'k+v-c-penalty' | 'k+mean-v-c-penalty' | undefined;
-        /** Images that are white where the references act, grey for less: one for all, or one for each reference image; default: everywhere. */
-        masks?: (string | RgbImage)[] | undefined;
-        /** How masks get a layer's size: bicubic to its height and width (site), or as diffusers or ComfyUI do; default: site. */
-        maskFit?: 'site' | 'diffusers' | 'comfyui' | undefined;
-        /** Image that the generated images should be unlike, or a file of embeddings; default: none. */
-        negativeImage?: string | RgbImage | undefined;
-        /** Noise over the negative image, or over black without one, as ComfyUI's IPAdapter Noise; default: none. */
-        negativeNoise?: 'fade' | 'dissolve' | 'gaussian' | undefined;
-        /** How much of that noise, from 0 to 1; default: 1. */
-        noiseStrength?: number | undefined;
-        /** What stands for no image on the negative side: as in training, or a black image as in ComfyUI; default: trained. */
-        nullImage?: 'trained' | 'black' | undefined;
-      }[]
-    | undefined;
+  adapters?: ReferenceSettings[] | undefined;
 }
 
 /** The options of `pipeline.generate`. */
@@ -274,133 +162,13 @@ export interface PromptOptions extends Omit<Job, 'adapters'>, Omit<DrawOptions, 
   /** Images to generate; the n-th has the seed plus n, from 0. @default 1 */
   numImages?: number | undefined;
   /** Several adapters, each with its own options, instead of the options of one. */
-  adapters?:
-    | {
-        /** Reference images, or embeddings: .safetensors files of ip-adapter embed, .ipadpt, .pt or .bin files of diffusers and ComfyUI. */
-        images?: (string | RgbImage)[] | undefined;
-        /** One weight for each reference image, in their order: a factor on its features, its share in a token average, or on the scale of its mask; 0 leaves it out; default: 1 each. */
-        weights?: number[] | undefined;
-        /** How much the reference images count beside the text: little (scale 0.25), some (scale 0.5), half (scale 0.7), most (scale 1), everything (scale 1.5); default: most. */
-        influence?: 'little' | 'some' | 'half' | 'most' | 'everything' | undefined;
-        /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
-        scale?: number | undefined;
-        /** Start and end of the image prompt, as fractions of the noise schedule; default: 0 1. */
-        range?: [number, number] | undefined;
-        /** What the fractions of `range` are of: the trained noise schedule, as in ComfyUI, or the steps that are taken; default: schedule. */
-        rangeIn?: 'schedule' | 'steps' | undefined;
-        /** How several reference images become one prompt: concat appends their image tokens; add, subtract, average and norm-average are of features before the projection; token-average is of tokens; default: concat. */
-        combine?: 'concat' | 'add' | 'subtract' | 'average' | 'norm-average' | 'token-average' | undefined;
-        /** How the scale is spread over the layers, as in ComfyUI; style and composition take that alone from the image; default: linear. */
-        weightType?:
-          | 'linear'
-          | 'ease-in'
-          | 'ease-out'
-          | 'ease-in-out'
-          | 'reverse-in-out'
-          | 'weak-input'
-          | 'weak-output'
-          | 'weak-middle'
-          | 'strong-middle'
-          | 'style'
-          | 'style-transfer'
-          | 'composition'
-          | 'strong-style-transfer'
-          | 'style-and-composition'
-          | 'style-transfer-precise'
-          | 'composition-precise'
-          | undefined;
-        /** Scale of the style layers in `weightType` composition-precise; default: `scale`. */
-        styleScale?: number | undefined;
-        /** Scale of the composition layers in `weightType` style-and-composition and style-transfer-precise; default: `scale`. */
-        compositionScale?: number | undefined;
-        /** Reference images of the composition layers in `weightType` style-and-composition; default: `images`. */
-        compositionImages?: (string | RgbImage)[] | undefined;
-        /** Factors on the scale by block or layer, JSON as in diffusers' set_ip_adapter_scale: {"up": {"block_0": [0, 1, 0]}}; by a layer's name; or by the number of a transformer: {"6": 1}; what is not named is 0. */
-        blockScales?: BlockScales | undefined;
-        /** What the scale multiplies: the attention's output (v-only), or its keys and values, as in ComfyUI; default: v-only. */
-        embedsScaling?: 'v-only' | 'k+v' | 'k+v-c-penalty' | 'k+mean-v-c-penalty' | undefined;
-        /** Images that are white where the references act, grey for less: one for all, or one for each reference image; default: everywhere. */
-        masks?: (string | RgbImage)[] | undefined;
-        /** How masks get a layer's size: bicubic to its height and width (site), or as diffusers or ComfyUI do; default: site. */
-        maskFit?: 'site' | 'diffusers' | 'comfyui' | undefined;
-        /** Image that the generated images should be unlike, or a file of embeddings; default: none. */
-        negativeImage?: string | RgbImage | undefined;
-        /** Noise over the negative image, or over black without one, as ComfyUI's IPAdapter Noise; default: none. */
-        negativeNoise?: 'fade' | 'dissolve' | 'gaussian' | undefined;
-        /** How much of that noise, from 0 to 1; default: 1. */
-        noiseStrength?: number | undefined;
-        /** What stands for no image on the negative side: as in training, or a black image as in ComfyUI; default: trained. */
-        nullImage?: 'trained' | 'black' | undefined;
-      }[]
-    | undefined;
+  adapters?: References[] | undefined;
 }
 
 /** The options of `generate`: models and prompts. */
 export interface GenerateOptions extends Omit<PipelineOptions, 'adapters'>, Omit<PromptOptions, 'adapters'> {
   /** Several adapters, each with its own options, instead of the options of one. */
-  adapters?:
-    | {
-        /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
-        adapter: string;
-        /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
-        imageEncoder?: string | undefined;
-        /** Reference images, or embeddings: .safetensors files of ip-adapter embed, .ipadpt, .pt or .bin files of diffusers and ComfyUI. */
-        images?: (string | RgbImage)[] | undefined;
-        /** One weight for each reference image, in their order: a factor on its features, its share in a token average, or on the scale of its mask; 0 leaves it out; default: 1 each. */
-        weights?: number[] | undefined;
-        /** How much the reference images count beside the text: little (scale 0.25), some (scale 0.5), half (scale 0.7), most (scale 1), everything (scale 1.5); default: most. */
-        influence?: 'little' | 'some' | 'half' | 'most' | 'everything' | undefined;
-        /** Strength of the image prompt beside the text: 0 none, 1 as trained; default: 1. */
-        scale?: number | undefined;
-        /** Start and end of the image prompt, as fractions of the noise schedule; default: 0 1. */
-        range?: [number, number] | undefined;
-        /** What the fractions of `range` are of: the trained noise schedule, as in ComfyUI, or the steps that are taken; default: schedule. */
-        rangeIn?: 'schedule' | 'steps' | undefined;
-        /** How several reference images become one prompt: concat appends their image tokens; add, subtract, average and norm-average are of features before the projection; token-average is of tokens; default: concat. */
-        combine?: 'concat' | 'add' | 'subtract' | 'average' | 'norm-average' | 'token-average' | undefined;
-        /** How the scale is spread over the layers, as in ComfyUI; style and composition take that alone from the image; default: linear. */
-        weightType?:
-          | 'linear'
-          | 'ease-in'
-          | 'ease-out'
-          | 'ease-in-out'
-          | 'reverse-in-out'
-          | 'weak-input'
-          | 'weak-output'
-          | 'weak-middle'
-          | 'strong-middle'
-          | 'style'
-          | 'style-transfer'
-          | 'composition'
-          | 'strong-style-transfer'
-          | 'style-and-composition'
-          | 'style-transfer-precise'
-          | 'composition-precise'
-          | undefined;
-        /** Scale of the style layers in `weightType` composition-precise; default: `scale`. */
-        styleScale?: number | undefined;
-        /** Scale of the composition layers in `weightType` style-and-composition and style-transfer-precise; default: `scale`. */
-        compositionScale?: number | undefined;
-        /** Reference images of the composition layers in `weightType` style-and-composition; default: `images`. */
-        compositionImages?: (string | RgbImage)[] | undefined;
-        /** Factors on the scale by block or layer, JSON as in diffusers' set_ip_adapter_scale: {"up": {"block_0": [0, 1, 0]}}; by a layer's name; or by the number of a transformer: {"6": 1}; what is not named is 0. */
-        blockScales?: BlockScales | undefined;
-        /** What the scale multiplies: the attention's output (v-only), or its keys and values, as in ComfyUI; default: v-only. */
-        embedsScaling?: 'v-only' | 'k+v' | 'k+v-c-penalty' | 'k+mean-v-c-penalty' | undefined;
-        /** Images that are white where the references act, grey for less: one for all, or one for each reference image; default: everywhere. */
-        masks?: (string | RgbImage)[] | undefined;
-        /** How masks get a layer's size: bicubic to its height and width (site), or as diffusers or ComfyUI do; default: site. */
-        maskFit?: 'site' | 'diffusers' | 'comfyui' | undefined;
-        /** Image that the generated images should be unlike, or a file of embeddings; default: none. */
-        negativeImage?: string | RgbImage | undefined;
-        /** Noise over the negative image, or over black without one, as ComfyUI's IPAdapter Noise; default: none. */
-        negativeNoise?: 'fade' | 'dissolve' | 'gaussian' | undefined;
-        /** How much of that noise, from 0 to 1; default: 1. */
-        noiseStrength?: number | undefined;
-        /** What stands for no image on the negative side: as in training, or a black image as in ComfyUI; default: trained. */
-        nullImage?: 'trained' | 'black' | undefined;
-      }[]
-    | undefined;
+  adapters?: AdapterWithReferences[] | undefined;
 }
 
 /** The options of `embed`. */

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { ConfigError } from '../base/errors.js';
 import { image } from './image-source.js';
 import { flagOf, number } from './options.js';
+import type { ReferenceSettings } from './reference-types.js';
 
 /** How several references of one adapter become one prompt. */
 const combineModes = ['concat', 'add', 'subtract', 'average', 'norm-average', 'token-average'] as const;
@@ -175,8 +176,11 @@ export const detailKeys: ReadonlySet<string> = new Set(
   Object.keys(referenceSettings).filter((key) => key !== 'influence'),
 );
 
-export type ReferenceImages = z.output<z.ZodObject<typeof referenceImages>>;
-export type ReferenceSettings = z.output<z.ZodObject<typeof referenceSettings>>;
+/** One adapter's, in a list with an entry for each. */
+export const referenceImagesSchema = z.strictObject(referenceImages).meta({ tsType: 'ReferenceImages' });
+export const referenceSettingsSchema = z
+  .strictObject(referenceSettings)
+  .meta({ tsType: 'ReferenceSettings' });
 
 /** Settings that have an effect only with another one. */
 const dependent: readonly {

@@ -8,7 +8,7 @@ import { makePrompts } from '../../src/generation/conditions.js';
 import { loadPipelineModels } from '../../src/generation/pipeline-models.js';
 import { embed, encodePng, IPAdapterPipeline } from '../../src/index.js';
 import type { SiteAddition } from '../../src/models/layers/attention-site.js';
-import type { ReferenceImages, ReferenceSettings } from '../../src/options/reference-options.js';
+import type { ReferenceImages, ReferenceSettings } from '../../src/options/reference-types.js';
 import { cat, noGrad, type Tensor, tensor, tidy, zipTensors } from '../../src/torch/index.js';
 import type { Case } from './ours.js';
 
