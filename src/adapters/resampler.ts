@@ -3,7 +3,7 @@
  * into a fixed number of tokens (Alayrac et al., Flamingo, arXiv 2204.14198, section 3.1.1; tencent-ailab/IP-Adapter
  * ip_adapter/resampler.py). Fields are named as the keys of the official files.
  */
-import { attention, gelu } from '../nn/functional.js';
+import { gelu, multiHeadAttention } from '../nn/functional.js';
 import { initParameters } from '../nn/init.js';
 import { LayerNorm, Linear } from '../nn/layers.js';
 import { Module } from '../nn/module.js';
@@ -92,7 +92,6 @@ class PerceiverAttention extends Module<[Tensor, Tensor]> {
   to_out: Linear;
 
   readonly #heads: number;
-  readonly #dimHead: number;
 
   constructor({ dim, dimHead, heads }: ResamplerConfig) {
     super();
@@ -103,23 +102,15 @@ class PerceiverAttention extends Module<[Tensor, Tensor]> {
     this.to_kv = new Linear(dim, inner * 2, { bias: false });
     this.to_out = new Linear(inner, dim, { bias: false });
     this.#heads = heads;
-    this.#dimHead = dimHead;
   }
 
   protected override forward(features: Tensor, latents: Tensor): Tensor {
     const normed = this.norm2.call(latents);
-    const q = this.#split(this.to_q.call(normed));
     const kv = this.to_kv.call(cat([this.norm1.call(features), normed], 1));
-    const [k, v] = kv.chunk(2, -1).map((half) => this.#split(half)) as [Tensor, Tensor];
+    const [k, v] = kv.chunk(2, -1) as [Tensor, Tensor];
     // In half precision the scores may overflow, so the softmax runs in float32.
-    const out = attention(q, k, v, { upcast: true });
-    return this.to_out.call(out.transpose(1, 2).flatten(2));
-  }
-
-  /** [batch, n, heads × dimHead] → [batch, heads, n, dimHead], a view */
-  #split(x: Tensor): Tensor {
-    const [batch, n] = x.shape as [number, number];
-    return x.view(batch, n, this.#heads, this.#dimHead).transpose(1, 2);
+    const attended = multiHeadAttention(this.to_q.call(normed), k, v, this.#heads, { upcast: true });
+    return this.to_out.call(attended);
   }
 }
 

@@ -182,6 +182,24 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   });
 }
 
+/**
+ * Attends with several heads: q [batch, n, dim], k [batch, m, dim], v [batch, m, dim] → [batch, n, dim]. The dimensions are
+ * split among the heads, one after another.
+ */
+export function multiHeadAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  heads: number,
+  options: AttentionOptions = {},
+): Tensor {
+  const split = (x: Tensor): Tensor => {
+    const [batch = 0, n = 0, dim = 0] = x.shape;
+    return x.view(batch, n, heads, dim / heads).transpose(1, 2);
+  };
+  return attention(split(q), split(k), split(v), options).transpose(1, 2).flatten(2);
+}
+
 /** Returns the causal mask [n, m]: 0 where position n may attend, -∞ at later positions. */
 function futureMask({ shape, dtype, device }: Tensor): Tensor {
   return aten.triu(full(shape.slice(-2), Number.NEGATIVE_INFINITY, { dtype, device }), 1);

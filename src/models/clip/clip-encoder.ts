@@ -2,7 +2,7 @@
  * @file The transformer that CLIP's text and vision models share, with pre-normalisation (Radford et al., arXiv 2103.00020;
  * transformers `src/transformers/models/clip/modeling_clip.py`).
  */
-import { attention, gelu, quickGelu } from '../../nn/functional.js';
+import { gelu, multiHeadAttention, quickGelu } from '../../nn/functional.js';
 import { LayerNorm, Linear } from '../../nn/layers.js';
 import { type ConfigReader, MAX_LAYERS } from '../../nn/model-config.js';
 import { chain, Module } from '../../nn/module.js';
@@ -101,16 +101,14 @@ class CLIPAttention extends Module {
   }
 
   protected forward(x: Tensor): Tensor {
-    const [batch = 0, n = 0, channels = 0] = x.shape;
-    const heads = (projection: Linear) =>
-      projection
-        .call(x)
-        .view(batch, n, this.#heads, channels / this.#heads)
-        .transpose(1, 2);
-    const attended = attention(heads(this.q_proj), heads(this.k_proj), heads(this.v_proj), {
-      isCausal: this.#isCausal,
-    });
-    return this.out_proj.call(attended.transpose(1, 2).flatten(2));
+    const attended = multiHeadAttention(
+      this.q_proj.call(x),
+      this.k_proj.call(x),
+      this.v_proj.call(x),
+      this.#heads,
+      { isCausal: this.#isCausal },
+    );
+    return this.out_proj.call(attended);
   }
 }
 

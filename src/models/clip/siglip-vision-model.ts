@@ -2,7 +2,7 @@
  * @file SigLIP's image encoder (Zhai et al., arXiv 2303.15343; transformers `models/siglip/modeling_siglip.py`): CLIP's
  * transformer without a class token, pooled by attention.
  */
-import { attention, linear } from '../../nn/functional.js';
+import { linear, multiHeadAttention } from '../../nn/functional.js';
 import { Conv2d, Embedding, LayerNorm, Linear } from '../../nn/layers.js';
 import { ConfigReader } from '../../nn/model-config.js';
 import { Module } from '../../nn/module.js';
@@ -122,13 +122,10 @@ class MultiheadAttention extends Module<[query: Tensor, context: Tensor]> {
   protected forward(query: Tensor, context: Tensor): Tensor {
     const weights = this.in_proj_weight.chunk(3);
     const biases = this.in_proj_bias.chunk(3);
-    const heads = (x: Tensor, part: number): Tensor => {
-      const [batch = 0, n = 0, dim = 0] = x.shape;
-      return linear(x, weights[part] as Tensor, biases[part] as Tensor)
-        .view(batch, n, this.#heads, dim / this.#heads)
-        .transpose(1, 2);
-    };
-    const attended = attention(heads(query, 0), heads(context, 1), heads(context, 2));
-    return this.out_proj.call(attended.transpose(1, 2).flatten(2));
+    const project = (x: Tensor, part: number): Tensor =>
+      linear(x, weights[part] as Tensor, biases[part] as Tensor);
+    return this.out_proj.call(
+      multiHeadAttention(project(query, 0), project(context, 1), project(context, 2), this.#heads),
+    );
   }
 }

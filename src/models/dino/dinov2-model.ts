@@ -7,8 +7,7 @@ import { LayerNorm, Linear } from '../../nn/layers.js';
 import { ConfigReader } from '../../nn/model-config.js';
 import { Module } from '../../nn/module.js';
 import { empty, type Tensor } from '../../torch/index.js';
-import { VisionModel } from '../layers/vision-model.js';
-import { readViTConfig, ViTAttention, type ViTConfig, ViTEmbeddings, ViTEncoder } from './vit-layers.js';
+import { readViTConfig, ViTAttention, ViTBase, type ViTConfig } from './vit-layers.js';
 
 export interface Dinov2Config extends ViTConfig {
   mlpRatio: number;
@@ -37,29 +36,9 @@ export function parseDinov2Config(json: unknown, where: string, imageSize?: numb
   return config;
 }
 
-/** pixelValues [batch, channels, imageSize, imageSize] → the class token after the last norm, [batch, hiddenSize] */
-export class Dinov2Model extends VisionModel<Dinov2Config> {
-  readonly embeddings: ViTEmbeddings;
-  readonly encoder: ViTEncoder;
-  readonly layernorm: LayerNorm;
-
+export class Dinov2Model extends ViTBase<Dinov2Config> {
   constructor(config: Dinov2Config) {
-    super(config);
-    this.embeddings = new ViTEmbeddings(config, config.registers);
-    this.encoder = new ViTEncoder(Array.from({ length: config.layers }, () => new Dinov2Layer(config)));
-    this.layernorm = new LayerNorm(config.hiddenSize, config.eps);
-  }
-
-  get pooledDim(): number {
-    return this.config.hiddenSize;
-  }
-
-  protected runLayers(pixelValues: Tensor, count: number): Tensor {
-    return this.encoder.call(this.embeddings.call(pixelValues), count);
-  }
-
-  pool(lastHiddenState: Tensor): Tensor {
-    return this.layernorm.call(lastHiddenState.select(1, 0));
+    super(config, () => new Dinov2Layer(config), config.registers);
   }
 }
 

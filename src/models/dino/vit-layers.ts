@@ -2,12 +2,12 @@
  * @file The parts that the vision transformers of DINO and DINOv2 share, named as in transformers'
  * `models/vit/modeling_vit.py` and `models/dinov2/modeling_dinov2.py` (Dosovitskiy et al., arXiv 2010.11929).
  */
-import { attention } from '../../nn/functional.js';
-import { Conv2d, Linear } from '../../nn/layers.js';
+import { multiHeadAttention } from '../../nn/functional.js';
+import { Conv2d, LayerNorm, Linear } from '../../nn/layers.js';
 import { type ConfigReader, MAX_LAYERS } from '../../nn/model-config.js';
 import { chain, Module } from '../../nn/module.js';
 import { cat, empty, op, type Tensor } from '../../torch/index.js';
-import type { VisionModelConfig } from '../layers/vision-model.js';
+import { VisionModel, type VisionModelConfig } from '../layers/vision-model.js';
 
 const aten = {
   bicubic: op(
@@ -54,7 +54,7 @@ export function readViTConfig(reader: ConfigReader, eps: number, patchSize: numb
 }
 
 /** Pixels → the class token, register tokens where there are some, and a linear projection of each patch */
-export class ViTEmbeddings extends Module<[pixelValues: Tensor]> {
+class ViTEmbeddings extends Module<[pixelValues: Tensor]> {
   cls_token: Tensor;
   position_embeddings: Tensor;
   register_tokens: Tensor | null;
@@ -125,8 +125,35 @@ export class ViTAttention extends Module {
   }
 }
 
+/** pixelValues [batch, channels, imageSize, imageSize] → the class token after the last norm, [batch, hiddenSize] */
+export abstract class ViTBase<C extends ViTConfig> extends VisionModel<C> {
+  readonly embeddings: ViTEmbeddings;
+  readonly encoder: ViTEncoder;
+  readonly layernorm: LayerNorm;
+
+  /** @param makeLayer makes one of the layers @param registers the number of register tokens */
+  constructor(config: C, makeLayer: () => Module, registers = 0) {
+    super(config);
+    this.embeddings = new ViTEmbeddings(config, registers);
+    this.encoder = new ViTEncoder(Array.from({ length: config.layers }, makeLayer));
+    this.layernorm = new LayerNorm(config.hiddenSize, config.eps);
+  }
+
+  get pooledDim(): number {
+    return this.config.hiddenSize;
+  }
+
+  protected runLayers(pixelValues: Tensor, count: number): Tensor {
+    return this.encoder.call(this.embeddings.call(pixelValues), count);
+  }
+
+  pool(lastHiddenState: Tensor): Tensor {
+    return this.layernorm.call(lastHiddenState.select(1, 0));
+  }
+}
+
 /** The layers, which published keys number below `layer`; runs the first `count` of them. */
-export class ViTEncoder extends Module<[hidden: Tensor, count: number]> {
+class ViTEncoder extends Module<[hidden: Tensor, count: number]> {
   readonly layer: readonly Module[];
 
   constructor(layer: readonly Module[]) {
@@ -168,13 +195,7 @@ class ViTSelfAttention extends Module {
   }
 
   protected forward(x: Tensor): Tensor {
-    const [batch = 0, n = 0, channels = 0] = x.shape;
-    const heads = (projection: Linear) =>
-      projection
-        .call(x)
-        .view(batch, n, this.#heads, channels / this.#heads)
-        .transpose(1, 2);
-    return attention(heads(this.query), heads(this.key), heads(this.value)).transpose(1, 2).flatten(2);
+    return multiHeadAttention(this.query.call(x), this.key.call(x), this.value.call(x), this.#heads);
   }
 }
 

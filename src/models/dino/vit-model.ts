@@ -7,15 +7,7 @@ import { LayerNorm } from '../../nn/layers.js';
 import { ConfigReader } from '../../nn/model-config.js';
 import { Module } from '../../nn/module.js';
 import type { Tensor } from '../../torch/index.js';
-import { VisionModel } from '../layers/vision-model.js';
-import {
-  Dense,
-  readViTConfig,
-  ViTAttention,
-  type ViTConfig,
-  ViTEmbeddings,
-  ViTEncoder,
-} from './vit-layers.js';
+import { Dense, readViTConfig, ViTAttention, ViTBase, type ViTConfig } from './vit-layers.js';
 
 export interface ViTModelConfig extends ViTConfig {
   intermediateSize: number;
@@ -32,29 +24,9 @@ export function parseViTConfig(json: unknown, where: string): ViTModelConfig {
   return config;
 }
 
-/** pixelValues [batch, channels, imageSize, imageSize] → the class token after the last norm, [batch, hiddenSize] */
-export class ViTModel extends VisionModel<ViTModelConfig> {
-  readonly embeddings: ViTEmbeddings;
-  readonly encoder: ViTEncoder;
-  readonly layernorm: LayerNorm;
-
+export class ViTModel extends ViTBase<ViTModelConfig> {
   constructor(config: ViTModelConfig) {
-    super(config);
-    this.embeddings = new ViTEmbeddings(config);
-    this.encoder = new ViTEncoder(Array.from({ length: config.layers }, () => new ViTLayer(config)));
-    this.layernorm = new LayerNorm(config.hiddenSize, config.eps);
-  }
-
-  get pooledDim(): number {
-    return this.config.hiddenSize;
-  }
-
-  protected runLayers(pixelValues: Tensor, count: number): Tensor {
-    return this.encoder.call(this.embeddings.call(pixelValues), count);
-  }
-
-  pool(lastHiddenState: Tensor): Tensor {
-    return this.layernorm.call(lastHiddenState.select(1, 0));
+    super(config, () => new ViTLayer(config));
   }
 }
 

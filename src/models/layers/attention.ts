@@ -2,7 +2,7 @@
  * @file The multi-head attention of Stable Diffusion's UNet and VAE, to which adapters may add (diffusers
  * `src/diffusers/models/attention_processor.py`).
  */
-import { attention } from '../../nn/functional.js';
+import { multiHeadAttention } from '../../nn/functional.js';
 import { GroupNorm, Linear } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { type Tensor, tidy } from '../../torch/index.js';
@@ -74,23 +74,9 @@ export class Attention extends Module<[hiddenStates: Tensor, encoderHiddenStates
     this.#site = site;
   }
 
-  /** [batch, n, heads * dimHead] → [batch, heads, n, dimHead], a view */
-  splitHeads(x: Tensor): Tensor {
-    const [batch = 0, n = 0, inner = 0] = x.shape;
-    return x.view(batch, n, this.heads, inner / this.heads).transpose(1, 2);
-  }
-
-  /** [batch, heads, n, dimHead] → [batch, n, heads * dimHead] */
-  mergeHeads(x: Tensor): Tensor {
-    return x.transpose(1, 2).flatten(2);
-  }
-
   /** Returns softmax(q kᵀ / √dimHead) v of each head: q [batch, n, inner], k and v [batch, m, inner] → [batch, n, inner]. */
   attend(query: Tensor, key: Tensor, value: Tensor): Tensor {
-    const heads = attention(this.splitHeads(query), this.splitHeads(key), this.splitHeads(value), {
-      upcast: this.#upcast,
-    });
-    return this.mergeHeads(heads);
+    return multiHeadAttention(query, key, value, this.heads, { upcast: this.#upcast });
   }
 
   protected forward(hiddenStates: Tensor, encoderHiddenStates?: Tensor, step?: SiteStep): Tensor {
