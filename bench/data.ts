@@ -14,8 +14,8 @@ import type { RgbImage } from '../src/base/rgb-image.js';
 import { DataLoader } from '../src/data/data-loader.js';
 import { openDataset } from '../src/data/open-dataset.js';
 import { readImage } from '../src/images/image.js';
+import { ImageProcessor } from '../src/images/image-processor.js';
 import { trainCrop } from '../src/images/train-transform.js';
-import { ClipImageProcessor } from '../src/models/clip/clip-image-processor.js';
 import { ClipTokenizer } from '../src/models/clip/clip-tokenizer.js';
 import { tarOf } from '../test/write-tar.js';
 import { median, printRow, startReference } from './side-by-side.js';
@@ -62,7 +62,7 @@ writeFileSync(
 );
 
 const demo = fileURLToPath(new URL('../demo/models', import.meta.url));
-const imageProcessor = ClipImageProcessor.load(join(demo, 'image_encoder'), 224);
+const imageProcessor = ImageProcessor.load(join(demo, 'image_encoder'), 224);
 const { rows } = await openDataset({ dataset: tar });
 const loader = new DataLoader({
   rows,

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { type Batch, DataLoader, type DataLoaderOptions } from '../src/data/data-loader.js';
+import { ImageProcessor } from '../src/images/image-processor.js';
 import { fileSource } from '../src/images/image-source.js';
-import { ClipImageProcessor } from '../src/models/clip/clip-image-processor.js';
 import { ClipTokenizer } from '../src/models/clip/clip-tokenizer.js';
 
 const BOS = '<|startoftext|>';
@@ -16,7 +16,7 @@ export const COUNT = 23;
 export interface LoaderDataset {
   dir: string;
 
-  imageProcessor: ClipImageProcessor;
+  imageProcessor: ImageProcessor;
   fileOf(image: number): string;
   /** Returns a loader over the images; `files` replaces those of some rows. */
   loader(change?: Partial<DataLoaderOptions>, files?: Record<number, string>, count?: number): DataLoader;
@@ -30,7 +30,7 @@ export async function createLoaderDataset(): Promise<LoaderDataset> {
   writeFileSync(join(dir, 'merges.txt'), '#version: 0.2\n');
   writeFileSync(join(dir, 'tokenizer_config.json'), JSON.stringify({ model_max_length: 6 }));
   const tokenizer = ClipTokenizer.load(dir);
-  const imageProcessor = ClipImageProcessor.load(dir, 4);
+  const imageProcessor = ImageProcessor.load(dir, 4);
   const fileOf = (image: number): string => join(dir, `${image}.png`);
   for (let i = 0; i < COUNT; i++) {
     const raw = { width: 8, height: 6, channels: 3 as const };

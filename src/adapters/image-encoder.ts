@@ -1,20 +1,20 @@
 /** @file The interface of image encoders: CLIP, SigLIP, DINOv2 and DINO. */
 import { UserError } from '../base/errors.js';
 import { resolveModelPath } from '../hub/cache.js';
-import { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
+import { ImageProcessor } from '../images/image-processor.js';
 import { type Device, noGrad, type Tensor, tidy } from '../torch/index.js';
 import { loadImageEncoder, readImageEncoder } from '../weights/image-encoders.js';
 import type { LoadOptions } from '../weights/load.js';
 import { openNamed } from '../weights/near-folder.js';
 import type { ImageFeature } from './kind.js';
 
-export type { ClipImageProcessor };
+export type { ImageProcessor };
 
 /** An image encoder of which only the small files have been read. The weights are read by `load`. */
 export interface ImageEncoderSource {
   folder: string;
   /** Turns images into the pixel values that the encoder takes. */
-  preprocess: ClipImageProcessor;
+  preprocess: ImageProcessor;
   /** The width of each output. */
   widths: Readonly<Record<ImageFeature, number>>;
   /** @throws CheckpointError where the weights are missing or incomplete */
@@ -58,7 +58,7 @@ function isImageEncoder(folder: string): boolean {
 function open(nameOrPath: string): ImageEncoderSource {
   const folder = resolveModelPath(nameOrPath);
   const { imageSize, processor, create } = readImageEncoder(folder);
-  const preprocess = ClipImageProcessor.load(folder, imageSize, processor);
+  const preprocess = ImageProcessor.load(folder, imageSize, processor);
   using model = create(preprocess.cropSize);
   const widths = { tokens: model.config.hiddenSize, pooled: model.pooledDim };
   const opened = { folder, preprocess, widths };

@@ -10,17 +10,17 @@ import {
 } from '../../test/loader-dataset.js';
 import type { Size } from '../base/rgb-image.js';
 import { readImage } from '../images/image.js';
+import type { ImageProcessor } from '../images/image-processor.js';
 import { fileSource } from '../images/image-source.js';
 import { mirror } from '../images/mirror.js';
 import { writePlanar } from '../images/pixels.js';
 import { TRAIN_PIXELS, trainCrop } from '../images/train-transform.js';
-import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import { bucketedOrder, bucketSizes } from './buckets.js';
 import type { Batch } from './data-loader.js';
 import { flipFor } from './sampling.js';
 
 let dir: string;
-let imageProcessor: ClipImageProcessor;
+let imageProcessor: ImageProcessor;
 let fileOf: LoaderDataset['fileOf'];
 let loader: LoaderDataset['loader'];
 let remove: LoaderDataset['remove'];

@@ -10,12 +10,12 @@ import {
   rowsOf,
 } from '../../test/loader-dataset.js';
 import { DatasetError } from '../base/errors.js';
+import type { ImageProcessor } from '../images/image-processor.js';
 import { fileSource } from '../images/image-source.js';
-import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import { captionFor, dropFor, shuffledIndices } from './sampling.js';
 
 let dir: string;
-let imageProcessor: ClipImageProcessor;
+let imageProcessor: ImageProcessor;
 let fileOf: LoaderDataset['fileOf'];
 let loader: LoaderDataset['loader'];
 let remove: LoaderDataset['remove'];
@@ -207,7 +207,7 @@ describe('DataLoader', () => {
       ...imageProcessor,
       cropSize: 4,
       cropAsync: async () => raise(),
-    } as unknown as ClipImageProcessor;
+    } as unknown as ImageProcessor;
     const data = loader({ imageProcessor: broken });
     await expect(collect(data.batches(0))).rejects.toThrow('a defect');
     expect(data.badRows.size).toBe(0);

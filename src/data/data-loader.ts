@@ -9,9 +9,9 @@ import { DatasetError } from '../base/errors.js';
 import { type BadRow, listed } from '../base/listing.js';
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import { ImageError, useImage } from '../images/image.js';
+import type { ImageProcessor } from '../images/image-processor.js';
 import { mirror } from '../images/mirror.js';
 import { trainCropAsync } from '../images/train-transform.js';
-import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import { maxBadRows } from './bad-rows.js';
 import { cutBatches, type Share, shareOf } from './batch-plan.js';
@@ -25,7 +25,7 @@ import { captionFor, dropFor, flipFor } from './sampling.js';
 export interface DataLoaderOptions {
   readonly rows: Rows;
   readonly tokenizer: PromptTokenizer;
-  readonly imageProcessor: ClipImageProcessor;
+  readonly imageProcessor: ImageProcessor;
   /** The number of rows of each shard. Default: the rows are not in shards. */
   readonly shards?: readonly number[] | undefined;
   /** The number of shards that are read at a time; 0, the default: all rows are shuffled. */

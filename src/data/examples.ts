@@ -1,8 +1,8 @@
 /** @file The rows of a batch as the encoders take them. */
 import type { RgbImage, Size } from '../base/rgb-image.js';
+import type { ImageProcessor } from '../images/image-processor.js';
 import { type PixelTable, writePlanar } from '../images/pixels.js';
 import { TRAIN_PIXELS } from '../images/train-transform.js';
-import type { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import type { Drop } from './sampling.js';
 
@@ -60,7 +60,7 @@ export function assemble(
   loaded: readonly (Example | null)[],
   size: Size,
   inputs: readonly Input[],
-  { imageProcessor, tokenizer }: { imageProcessor: ClipImageProcessor; tokenizer: PromptTokenizer },
+  { imageProcessor, tokenizer }: { imageProcessor: ImageProcessor; tokenizer: PromptTokenizer },
 ): Examples {
   const examples = loaded.filter((example) => example !== null);
   const where = <T>(input: Input, make: () => T): T | null => (inputs.includes(input) ? make() : null);

@@ -16,7 +16,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parquetOf } from '../../test/write-parquet.js';
 import { tarOf } from '../../test/write-tar.js';
 import { ConfigError, DatasetError } from '../base/errors.js';
-import { ClipImageProcessor } from '../models/clip/clip-image-processor.js';
+import { ImageProcessor } from '../images/image-processor.js';
 import { ClipTokenizer } from '../models/clip/clip-tokenizer.js';
 import { type Batch, DataLoader } from './data-loader.js';
 import type { Rows } from './dataset.js';
@@ -106,7 +106,7 @@ async function batchesOf(rows: Rows): Promise<Batch[]> {
   const loader = new DataLoader({
     ...{ rows, resolution: 6, batchSize: 4, prefetch: 2, seed: 5 },
     tokenizer: ClipTokenizer.load(dir),
-    imageProcessor: ClipImageProcessor.load(dir, 4),
+    imageProcessor: ImageProcessor.load(dir, 4),
   });
   const batches: Batch[] = [];
   for (let epoch = 0; epoch < 3; epoch++)
@@ -315,7 +315,7 @@ describe('openDataset', () => {
     const loader = new DataLoader({
       ...{ rows, resolution: 6, batchSize: 2, prefetch: 2, seed: 5 },
       tokenizer: ClipTokenizer.load(dir),
-      imageProcessor: ClipImageProcessor.load(dir, 4),
+      imageProcessor: ImageProcessor.load(dir, 4),
     });
     let most = 0;
     let seen = 0;

@@ -1,6 +1,6 @@
 /** @file Reference images as prompts: from images to the image encoder's features, from features to image tokens. */
 
-import type { ClipImageProcessor, ImageEncoder } from '../adapters/image-encoder.js';
+import type { ImageEncoder, ImageProcessor } from '../adapters/image-encoder.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { ImageFeature } from '../adapters/kind.js';
 import type { OpenedAdapter } from '../adapters/open-adapter.js';
@@ -24,11 +24,7 @@ import {
 export type ImageSource = string | RgbImage;
 
 /** Returns pixel values as the encoder takes them, [n, 3, size, size] float32 on the CPU. */
-export function clipPixels(
-  processor: ClipImageProcessor,
-  images: readonly RgbImage[],
-  fit: ImageFit,
-): Tensor {
+export function clipPixels(processor: ImageProcessor, images: readonly RgbImage[], fit: ImageFit): Tensor {
   const size = processor.cropSize;
   const values = new Float32Array(images.length * 3 * size ** 2);
   for (const [i, image] of images.entries())

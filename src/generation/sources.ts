@@ -8,23 +8,14 @@ import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { resizeAndCrop } from '../images/resample.js';
 import type { ResolvedDrawOptions } from '../options/generate-options.js';
+import type { sourceOptions } from '../options/source-options.js';
 import { type Device, type Tensor, tensor, tidy } from '../torch/index.js';
 import type { Control } from './controls.js';
 import type { Prompts } from './denoise.js';
 import type { PipelineModels } from './pipeline-models.js';
 import { type Mask, startImage, stepsLeftOut } from './start-image.js';
 
-type SourceOptions = Pick<
-  ResolvedDrawOptions,
-  | 'initImage'
-  | 'maskImage'
-  | 'strength'
-  | 'controlImage'
-  | 'controlnetScale'
-  | 'controlRange'
-  | 'guessMode'
-  | 'steps'
->;
+type SourceOptions = Pick<ResolvedDrawOptions, keyof typeof sourceOptions | 'steps'>;
 
 /** Images in memory, with their names for messages. */
 export interface Sources {

@@ -8,7 +8,7 @@ import { trainableKinds } from './train-options.js';
 const torchEndings = /\.(ipadpt|pt|bin)$/;
 
 export const embedOptionsSchema = z.strictObject({
-  imageEncoder: path.describe('CLIP image encoder: folder in the transformers layout, or name on the Hub'),
+  imageEncoder: path.describe('image encoder: folder in the transformers layout, or name on the Hub'),
   images: z.array(path).min(1, 'must not be empty').describe('image files to encode'),
   imageFit,
   format: z

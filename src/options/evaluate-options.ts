@@ -13,9 +13,7 @@ const sources = Object.fromEntries(Object.keys(sourceOptions).map((key) => [key,
 
 export const evaluateOptionsSchema = z.strictObject({
   ...pipeline,
-  imageEncoder: path.describe(
-    'CLIP image encoder that the adapter was trained with: folder or name on the Hub',
-  ),
+  imageEncoder: path.describe('image encoder that the adapter was trained with: folder or name on the Hub'),
   adapter: path.describe(
     'IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub',
   ),

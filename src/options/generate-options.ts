@@ -24,7 +24,7 @@ export const loadedAdapter = {
   imageEncoder: path
     .optional()
     .describe(
-      'CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings',
+      'image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings',
     ),
 };
 

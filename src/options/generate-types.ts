@@ -7,7 +7,7 @@ import type { ReferenceImages, ReferenceSettings, References } from './reference
 export interface AdapterFiles {
   /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
   adapter: string;
-  /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
+  /** Image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
   imageEncoder?: string | undefined;
 }
 
@@ -20,7 +20,7 @@ export interface PipelineOptions {
   model: string;
   /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub; default: none, text alone. */
   adapter?: string | undefined;
-  /** CLIP image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
+  /** Image encoder that the adapter was trained with: folder or name on the Hub; not needed for saved embeddings. */
   imageEncoder?: string | undefined;
   /** Several adapters, each with its own options, instead of the options of one. */
   adapters?: AdapterFiles[] | undefined;
@@ -173,7 +173,7 @@ export interface GenerateOptions extends Omit<PipelineOptions, 'adapters'>, Omit
 
 /** The options of `embed`. */
 export interface EmbedOptions {
-  /** CLIP image encoder: folder in the transformers layout, or name on the Hub. */
+  /** Image encoder: folder in the transformers layout, or name on the Hub. */
   imageEncoder: string;
   /** Image files to encode. */
   images: string[];
@@ -213,7 +213,7 @@ export interface EvaluateOptions
     > {
   /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
   adapter: string;
-  /** CLIP image encoder that the adapter was trained with: folder or name on the Hub. */
+  /** Image encoder that the adapter was trained with: folder or name on the Hub. */
   imageEncoder: string;
   /** Folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar; - is a tar on standard input (train); several are joined. */
   dataset: string | string[];

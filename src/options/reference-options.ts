@@ -6,11 +6,18 @@ import { flagOf, number } from './options.js';
 import type { ReferenceSettings } from './reference-types.js';
 
 /** How several references of one adapter become one prompt. */
-const combineModes = ['concat', 'add', 'subtract', 'average', 'norm-average', 'token-average'] as const;
+export const combineModes = [
+  'concat',
+  'add',
+  'subtract',
+  'average',
+  'norm-average',
+  'token-average',
+] as const;
 export type CombineMode = (typeof combineModes)[number];
 
 /** How the scale is spread over the layers: the weight types of ComfyUI_IPAdapter_plus, and `style` for its style transfer. */
-const weightTypes = [
+export const weightTypes = [
   'linear',
   'ease-in',
   'ease-out',
@@ -31,7 +38,7 @@ const weightTypes = [
 export type WeightType = (typeof weightTypes)[number];
 
 /** What the scale multiplies: the attention's output, or its keys and values. */
-const embedsScalings = ['v-only', 'k+v', 'k+v-c-penalty', 'k+mean-v-c-penalty'] as const;
+export const embedsScalings = ['v-only', 'k+v', 'k+v-c-penalty', 'k+mean-v-c-penalty'] as const;
 export type EmbedsScaling = (typeof embedsScalings)[number];
 
 /** How a mask gets the size of an attention layer. */

@@ -36,7 +36,7 @@ export const trainOptionsSchema = z.strictObject({
     'Stable Diffusion to train for: folder in the diffusers layout, .safetensors or .ckpt file of 1.x or XL, or name on the Hub',
   ),
   imageEncoder: path.describe(
-    'CLIP image encoder: folder in the transformers layout, or name on the Hub with the folder in it',
+    'image encoder, CLIP for all official adapters; also SigLIP, DINOv2, DINO: folder in the transformers layout, or name on the Hub with the folder in it',
   ),
   adapter: path
     .optional()

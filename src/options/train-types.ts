@@ -4,7 +4,7 @@
 export interface TrainOptions {
   /** Stable Diffusion to train for: folder in the diffusers layout, .safetensors or .ckpt file of 1.x or XL, or name on the Hub. */
   model: string;
-  /** CLIP image encoder: folder in the transformers layout, or name on the Hub with the folder in it. */
+  /** Image encoder, CLIP for all official adapters; also SigLIP, DINOv2, DINO: folder in the transformers layout, or name on the Hub with the folder in it. */
   imageEncoder: string;
   /** Adapter to start from: .safetensors or .bin file, checkpoint folder, or name on the Hub; default: a new one. */
   adapter?: string | undefined;

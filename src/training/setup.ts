@@ -1,6 +1,6 @@
 /** @file Creates the models, the adapter and the data loader of a run from its options. */
 
-import type { ClipImageProcessor } from '../adapters/image-encoder.js';
+import type { ImageProcessor } from '../adapters/image-encoder.js';
 import { type ImageEncoderSource, openImageEncoder } from '../adapters/image-encoder.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
 import type { AdapterKind, SupportedKind } from '../adapters/kind.js';
@@ -29,7 +29,7 @@ export interface TrainingModels extends LossModels, BatchModels {
   backbonePath: string;
   tokenizer: PromptTokenizer;
   /** Turns images into the pixel values that the image encoder takes. */
-  imageProcessor: ClipImageProcessor;
+  imageProcessor: ImageProcessor;
   encoders: EncoderSources;
 }
 

@@ -1,6 +1,6 @@
 /** @file The classes of image encoders that can be loaded from transformers' folders, found by config.json's `model_type`. */
 import { CheckpointError } from '../base/errors.js';
-import { type ProcessorDefaults, processorDefaults } from '../models/clip/clip-image-processor.js';
+import { type ProcessorDefaults, processorDefaults } from '../images/image-processor.js';
 import { CLIPVisionModelWithProjection, parseCLIPVisionConfig } from '../models/clip/clip-vision-model.js';
 import { parseSiglipVisionConfig, SiglipVisionModel } from '../models/clip/siglip-vision-model.js';
 import { Dinov2Model, parseDinov2Config } from '../models/dino/dinov2-model.js';

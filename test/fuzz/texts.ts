@@ -3,7 +3,7 @@ import { cpSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Random } from '../../demo/world/random.js';
-import { ClipImageProcessor } from '../../src/models/clip/clip-image-processor.js';
+import { ImageProcessor } from '../../src/images/image-processor.js';
 import { ClipTokenizer } from '../../src/models/clip/clip-tokenizer.js';
 import { readSchedulerConfig, samplerNames } from '../../src/schedulers/config.js';
 import { createSampler } from '../../src/schedulers/create.js';
@@ -132,7 +132,7 @@ export function processorTarget(folder: string): Target {
     file,
     make: (random) =>
       mutateJson([seed, seed.replace(/\{"height":32,"width":32\}|\{"shortest_edge":32\}/g, '32')], random),
-    read: () => ClipImageProcessor.load(folder, 32).pixelValues(image),
+    read: () => ImageProcessor.load(folder, 32).pixelValues(image),
   };
 }
 

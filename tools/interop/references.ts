@@ -8,6 +8,7 @@ import { makePrompts } from '../../src/generation/conditions.js';
 import { loadPipelineModels } from '../../src/generation/pipeline-models.js';
 import { embed, encodePng, IPAdapterPipeline } from '../../src/index.js';
 import type { SiteAddition } from '../../src/models/layers/attention-site.js';
+import { combineModes, embedsScalings, weightTypes } from '../../src/options/reference-options.js';
 import type { ReferenceImages, ReferenceSettings } from '../../src/options/reference-types.js';
 import { cat, noGrad, type Tensor, tensor, tidy, zipTensors } from '../../src/torch/index.js';
 import type { Case } from './ours.js';
@@ -39,25 +40,10 @@ const comfyui = (name: string, settings: Partial<Variant>): Variant => ({
   ...{ name, peer: 'comfyui', images: one, scale: 0.8 },
   ...settings,
 });
-const types = [
-  'linear',
-  'ease-in',
-  'ease-out',
-  'ease-in-out',
-  'reverse-in-out',
-  'weak-input',
-  'weak-output',
-  'weak-middle',
-  'strong-middle',
-  'style-transfer',
-  'composition',
-  'strong-style-transfer',
-  'style-and-composition',
-  'style-transfer-precise',
-  'composition-precise',
-] as const;
-const scalings = ['k+v', 'k+v-c-penalty', 'k+mean-v-c-penalty'] as const;
-const modes = ['concat', 'add', 'subtract', 'average', 'norm-average'] as const;
+// The preset is ours, and the default is what the others are held against; token averages have no peer.
+const types = weightTypes.filter((type) => type !== 'style');
+const scalings = embedsScalings.filter((scaling) => scaling !== 'v-only');
+const modes = combineModes.filter((mode) => mode !== 'token-average');
 
 /** What ComfyUI's nodes do to a Plus. */
 const plusByComfyUI: Variant[] = [

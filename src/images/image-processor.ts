@@ -9,12 +9,12 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ConfigError, shown } from '../../base/errors.js';
-import { regularFile } from '../../base/regular-file.js';
-import type { RgbImage, Size } from '../../base/rgb-image.js';
-import { type PixelTable, pixelTable, writePlanar } from '../../images/pixels.js';
-import { type Rectangle, type Resizing, resizeAndCrop, resizeAndCropAsync } from '../../images/resample.js';
-import { shortestEdge } from '../../images/train-transform.js';
+import { ConfigError, shown } from '../base/errors.js';
+import { regularFile } from '../base/regular-file.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
+import { type PixelTable, pixelTable, writePlanar } from './pixels.js';
+import { type Rectangle, type Resizing, resizeAndCrop, resizeAndCropAsync } from './resample.js';
+import { shortestEdge } from './train-transform.js';
 
 const CONFIG_FILE = 'preprocessor_config.json';
 
@@ -90,7 +90,7 @@ const EXPECTED: Record<string, string> = {
 };
 
 /** Makes a vision model's pixel values from images. */
-export class ClipImageProcessor {
+export class ImageProcessor {
   /** Null where the image is squeezed. */
   readonly #shortestEdge: number | null;
   readonly #filter: 'bilinear' | 'bicubic';
@@ -121,7 +121,7 @@ export class ClipImageProcessor {
     encoderDir: string,
     imageSize: number | null,
     defaults: ProcessorDefaults = processorDefaults.clip,
-  ): ClipImageProcessor {
+  ): ImageProcessor {
     const file = join(encoderDir, CONFIG_FILE);
     const config = existsSync(file) ? readConfig(file) : configSchema.parse({});
     const { size } = config;
@@ -139,7 +139,7 @@ export class ClipImageProcessor {
         `Expected ${squeezes ? 'size' : 'crop_size'} ${imageSize} (the image encoder's image_size) in ${file} but received ${cropSize}.`,
       );
     const shortestEdge = squeezes ? null : (given ?? defaults.shortestEdge ?? cropSize);
-    return new ClipImageProcessor(cropSize, shortestEdge, config, defaults);
+    return new ImageProcessor(cropSize, shortestEdge, config, defaults);
   }
 
   /** The square of `cropSize` × `cropSize` pixels that the encoder sees, before normalisation. */

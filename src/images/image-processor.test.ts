@@ -2,11 +2,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { maxDifference, readGolden, SAMPLE_IMAGES } from '../../../test/data-support.js';
-import { ConfigError } from '../../base/errors.js';
-import { readImage } from '../../images/image.js';
-import { fileSource } from '../../images/image-source.js';
-import { ClipImageProcessor } from './clip-image-processor.js';
+import { maxDifference, readGolden, SAMPLE_IMAGES } from '../../test/data-support.js';
+import { ConfigError } from '../base/errors.js';
+import { readImage } from './image.js';
+import { ImageProcessor } from './image-processor.js';
+import { fileSource } from './image-source.js';
 
 let dir: string;
 beforeEach(() => {
@@ -36,7 +36,7 @@ const SAVED = {
 
 const white = { data: new Uint8Array(4 * 4 * 3).fill(255), width: 4, height: 4 };
 
-describe('ClipImageProcessor', () => {
+describe('ImageProcessor', () => {
   it.each(['edge_cmyk.jpg', 'edge_exif6_16x9.jpg'])(
     'equals transformers on the decoded pixels of %s',
     (file) => {
@@ -45,12 +45,12 @@ describe('ClipImageProcessor', () => {
       )!;
       const image = { data: data as Uint8Array, height: shape[0]!, width: shape[1]! };
       const expected = readGolden('preprocess/clip_u8.safetensors').get(`${file}.224`)!;
-      expect(maxDifference(ClipImageProcessor.load(dir, 224).crop(image).data, expected.data)).toBe(0);
+      expect(maxDifference(ImageProcessor.load(dir, 224).crop(image).data, expected.data)).toBe(0);
     },
   );
 
   it('has the same settings without a file, with the one transformers saves, and with the older form', () => {
-    const pixels = () => ClipImageProcessor.load(dir, 224).pixels;
+    const pixels = () => ImageProcessor.load(dir, 224).pixels;
     const without = pixels();
     write(SAVED);
     expect(pixels()).toEqual(without);
@@ -59,7 +59,7 @@ describe('ClipImageProcessor', () => {
   });
 
   it('normalises with the mean and std of CLIP', () => {
-    const values = ClipImageProcessor.load(dir, 2).pixelValues(white);
+    const values = ImageProcessor.load(dir, 2).pixelValues(white);
     const expected = [0, 1, 2].flatMap((c) =>
       new Array(4).fill((1 - SAVED.image_mean[c]!) / SAVED.image_std[c]!),
     );
@@ -69,14 +69,12 @@ describe('ClipImageProcessor', () => {
   it('floors the crop offset', () => {
     // 4 × 1 → crop 1 × 1 at floor(1.5) = 1, where the training crop would round to 2.
     const data = Uint8Array.from([0, 0, 0, 10, 10, 10, 20, 20, 20, 30, 30, 30]);
-    expect([...ClipImageProcessor.load(dir, 1).crop({ data, width: 4, height: 1 }).data]).toEqual([
-      10, 10, 10,
-    ]);
+    expect([...ImageProcessor.load(dir, 1).crop({ data, width: 4, height: 1 }).data]).toEqual([10, 10, 10]);
   });
 
   it('pads with black where the image is smaller than the crop', () => {
     write({ size: { shortest_edge: 2 }, crop_size: 5 });
-    const { data, width, height } = ClipImageProcessor.load(dir, 5).crop(white);
+    const { data, width, height } = ImageProcessor.load(dir, 5).crop(white);
     expect([width, height]).toEqual([5, 5]);
     // Offset floor((2 - 5) / 2) = -2: two black lines before the image, one after.
     const lit = Array.from({ length: 25 }, (_, i) => data[3 * i]! > 0);
@@ -98,25 +96,23 @@ describe('ClipImageProcessor', () => {
     [{ image_std: [1, 0, 1] }, 'image_std'],
   ])('refuses %j, naming key and file', (change, key) => {
     write({ ...SAVED, ...change });
-    const load = () => ClipImageProcessor.load(dir, 224);
+    const load = () => ImageProcessor.load(dir, 224);
     expect(load).toThrow(ConfigError);
     expect(load).toThrow(new RegExp(`Expected .*${key}.*${FILE}`));
   });
 
   it('refuses a broken file', () => {
     writeFileSync(join(dir, FILE), '{');
-    expect(() => ClipImageProcessor.load(dir, 224)).toThrow(ConfigError);
+    expect(() => ImageProcessor.load(dir, 224)).toThrow(ConfigError);
     write([1]);
-    expect(() => ClipImageProcessor.load(dir, 224)).toThrow(
-      /Expected a JSON object in .* but received \[1\]/,
-    );
+    expect(() => ImageProcessor.load(dir, 224)).toThrow(/Expected a JSON object in .* but received \[1\]/);
   });
 });
 
 describe.skipIf(SAMPLE_IMAGES === null)('CLIP pixels of the sample images (../shared/images)', () => {
   it.each([...readGolden('preprocess/clip_u8.safetensors')])('%s', async (name, expected) => {
     const image = await readImage(fileSource(join(SAMPLE_IMAGES!, name.replace(/\.224$/, ''))));
-    const crop = ClipImageProcessor.load(dir, 224).crop(image);
+    const crop = ImageProcessor.load(dir, 224).crop(image);
     expect(maxDifference(crop.data, expected.data)).toBe(0);
   });
 
@@ -124,7 +120,7 @@ describe.skipIf(SAMPLE_IMAGES === null)('CLIP pixels of the sample images (../sh
     for (const [name, expected] of readGolden('preprocess/float_samples.safetensors')) {
       const file = /^clip\.(.*)\.corner32$/.exec(name)?.[1];
       if (file === undefined) continue;
-      const values = ClipImageProcessor.load(dir, 224).pixelValues(
+      const values = ImageProcessor.load(dir, 224).pixelValues(
         await readImage(fileSource(join(SAMPLE_IMAGES!, file))),
       );
       const corner = expected.data.map((_, i) => {
