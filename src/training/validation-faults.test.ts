@@ -1,35 +1,11 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { makeWorld, type World } from '../../test/e2e/world.js';
+import { describe, expect, it } from 'vitest';
+import { useValidationWorld } from '../../test/validation-world.js';
 import type { TrainOptions } from '../options/train-types.js';
 
 import { train } from './train.js';
 
-let world: World;
-beforeAll(async () => {
-  world = await makeWorld(8);
-});
-afterAll(() => world.remove());
-
-const at = (...parts: string[]): string => join(world.root, ...parts);
-const optionsFor = (name: string): TrainOptions => ({
-  ...world.optionsFor(name),
-  batchSize: 3,
-  learningRate: 1e-3,
-  seed: 5,
-  saveSteps: 2,
-});
-const prompts = (): string[] => [at('images', '0.png'), at('images', '3.png')];
-const drawing = (): Partial<TrainOptions> => ({
-  validationImages: prompts(),
-  validationPrompts: ['a', 'b'],
-  validationSteps: 2,
-  numValidationImages: 2,
-  validationScale: 0.7,
-  validationGuidanceScale: 4,
-  validationSamplingSteps: 3,
-});
+const { at, optionsFor, drawing } = useValidationWorld();
 
 describe('wrong options of validation images', () => {
   const nothing = (): TrainOptions => ({ ...optionsFor('nothing'), ...drawing() });

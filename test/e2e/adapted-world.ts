@@ -21,6 +21,8 @@ export interface Adapted extends World {
   base: string;
   /** The i-th picture's file. */
   picture(i: number): string;
+  /** The flags of `generate` for a small image with the .bin adapter. */
+  generateFlags: string[];
 }
 
 /** The adapter is new, and made to count so much that pictures tell whether it acts. */
@@ -60,5 +62,9 @@ export async function makeAdaptedWorld(): Promise<Adapted> {
     checkpoint: at('checkpoint-1'),
     base: at('base.safetensors'),
     picture: (i) => at('images', `${i}.png`),
+    generateFlags: [
+      ...['--model', at('model'), '--image_encoder', at('image_encoder'), '--adapter', at('adapter.bin')],
+      ...['--steps', '2', '--width', '64', '--height', '64'],
+    ],
   };
 }

@@ -9,18 +9,7 @@ let world: Adapted;
 let flags: string[];
 beforeAll(async () => {
   world = await makeAdaptedWorld();
-  const size = ['--width', '64', '--height', '64'];
-  flags = [
-    '--model',
-    world.model,
-    '--image_encoder',
-    world.imageEncoder,
-    '--adapter',
-    world.bin,
-    '--steps',
-    '2',
-    ...size,
-  ];
+  flags = world.generateFlags;
 });
 afterAll(() => world.remove());
 
