@@ -110,7 +110,7 @@ for (const name of chosen) {
         );
         using meter = new GainMeter(models, encoded, 16, source);
         const changed = { ...encoders, ...(image && { image: image(encoders.image) }) };
-        for await (const batch of remainingBatches(loader, state, Number.POSITIVE_INFINITY)) {
+        for await (const batch of remainingBatches(loader, state, () => Number.POSITIVE_INFINITY)) {
           if (trainStep({ ...training, encoders: changed }, batch, state.step + 1) !== null) state.step++;
           if (measuredAt.includes(state.step)) {
             const start = performance.now();

@@ -19,6 +19,7 @@ export type {
   MessageEvent,
   PreviewEvent,
   ProgressEvent,
+  RequestEvent,
   RunContext,
   RunEvent,
   StepEvent,

@@ -9,6 +9,7 @@ import { evaluateCommand } from '../src/cli/evaluate.js';
 import { exportCommand } from '../src/cli/export.js';
 import { generateCommand } from '../src/cli/generate.js';
 import { inspectCommand } from '../src/cli/inspect.js';
+import { steerCommand } from '../src/cli/steer.js';
 import { trainCommand } from '../src/cli/train.js';
 import { optionsPage } from './options-page.js';
 
@@ -26,6 +27,7 @@ it('docs/options.md is what the commands say', async () => {
   const program = new Command('ip-adapter');
   for (const command of [
     trainCommand(),
+    steerCommand(),
     generateCommand(),
     evaluateCommand(),
     embedCommand(),

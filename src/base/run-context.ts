@@ -15,6 +15,7 @@ export type RunEvent =
   | MessageEvent
   | StepEvent
   | GainEvent
+  | RequestEvent
   | ProgressEvent
   | CheckpointEvent
   | ImageEvent
@@ -28,7 +29,7 @@ export interface MessageEvent {
 }
 
 /**
- * A training step is done. Lines of `metrics.jsonl` are such events, and those of `GainEvent`; they come in groups, about
+ * A training step is done. Lines of `metrics.jsonl` are such events, those of `GainEvent` and of `RequestEvent`; they come in groups, about
  * twice a second.
  */
 export interface StepEvent {
@@ -91,6 +92,20 @@ export interface GainEvent extends Gains {
   /** ‖image attention‖ / ‖text attention‖ by attention layer. */
   gauge: Record<string, number>;
   verdict: 'uses the image' | 'harms' | 'ignores the image' | 'unclear';
+}
+
+/** The run was asked for something while it trained, and does it after `step`. Also a line of `metrics.jsonl`. */
+export interface RequestEvent {
+  v: 1;
+  type: 'request';
+  step: number;
+  /** Seconds since 1970. */
+  time: number;
+  request: 'sample' | 'save' | 'stop' | 'extend';
+  /** For `extend`: the steps that are added to the run. */
+  steps?: number;
+  /** Of the request, as its file is named; missing where a run is repeated. */
+  id?: string;
 }
 
 /** Some of the work is done, `done` of `total`: denoising steps, or rows that were read. */

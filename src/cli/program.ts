@@ -12,6 +12,7 @@ import { evaluateCommand } from './evaluate.js';
 import { exportCommand } from './export.js';
 import { generateCommand } from './generate.js';
 import { inspectCommand } from './inspect.js';
+import { steerCommand } from './steer.js';
 import { trainCommand } from './train.js';
 
 /** Replaces underscores in flags, as the original's scripts have them: `--train_batch_size=4` → `--train-batch-size=4`. */
@@ -31,6 +32,7 @@ const program = new Command('ip-adapter')
   .description('Train IP-Adapters for Stable Diffusion and generate with them: images as prompts.')
   .exitOverride()
   .addCommand(trainCommand())
+  .addCommand(steerCommand())
   .addCommand(generateCommand())
   .addCommand(embedCommand())
   .addCommand(evaluateCommand())

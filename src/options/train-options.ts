@@ -1,5 +1,6 @@
 /** @file The options of training: names, ranges, defaults. Unknown keys are errors. */
 import { z } from 'zod';
+import { requestNames } from '../base/steering.js';
 import { lrSchedulers } from '../optim/lr-scheduler.js';
 import {
   clipSkip,
@@ -196,6 +197,24 @@ export const trainOptionsSchema = z.strictObject({
     .default(7.5)
     .describe('classifier-free guidance in validation; 1: none'),
   validationSamplingSteps: whole(1, 10_000).default(30).describe('denoising steps of a validation image'),
+
+  requests: z
+    .array(
+      z
+        .strictObject({
+          step: count.describe('the step after which'),
+          request: z.enum(requestNames).describe('what the run is asked for'),
+          steps: count.optional().describe('with extend: how many steps more'),
+        })
+        .refine(
+          ({ request, steps }) => (request === 'extend') === (steps !== undefined),
+          'must have steps with extend, and only with it',
+        ),
+    )
+    .optional()
+    .describe(
+      'what a run was asked for while it trained (ip-adapter steer), as its config.yaml records it: a run that is repeated does the same, but does not stop',
+    ),
 
   device: targetOptions.device,
   threads: targetOptions.threads,

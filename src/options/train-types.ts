@@ -125,6 +125,17 @@ export interface TrainOptions {
   validationGuidanceScale?: number | undefined;
   /** Denoising steps of a validation image. @default 30 */
   validationSamplingSteps?: number | undefined;
+  /** What a run was asked for while it trained (ip-adapter steer), as its config.yaml records it: a run that is repeated does the same, but does not stop. */
+  requests?:
+    | {
+        /** The step after which. */
+        step: number;
+        /** What the run is asked for. */
+        request: 'sample' | 'save' | 'stop' | 'extend';
+        /** With extend: how many steps more. */
+        steps?: number | undefined;
+      }[]
+    | undefined;
   /** Device to run on: cpu, cuda or cuda:N; default: cuda if LibTorch finds a GPU, else cpu. */
   device?: string | undefined;
   /** CPU threads of LibTorch; default: all cores. */

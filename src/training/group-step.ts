@@ -2,7 +2,7 @@
  * @file Training steps of several processes, which together do what one process does. Each computes the gradients of its rows
  * of the global batch, and one all-reduce adds them up:
  *
- *     [ gradients … | loss, stopping, failed | loss of each row … | whether each row came … ]
+ *     [ gradients … | loss, stopping, failed, requested | loss of each row … | whether each row came … ]
  *
  * The sums are the same to the bit on all ranks, so all decide alike: to update, to skip a batch, to stop, to give up.
  */
@@ -26,7 +26,7 @@ import { beforeStep, computeGradients, drawForOthers, type Training, updateWeigh
 import { AgreedError, BatchFailure, type StepOutcome, type Steps } from './steps.js';
 
 /** The places of numbers in the buffer's tail; those of rows begin at TAIL. */
-const [LOSS, STOPPING, FAILED, TAIL] = [0, 1, 2, 3] as const;
+const [LOSS, STOPPING, FAILED, REQUESTED, TAIL] = [0, 1, 2, 3, 4] as const;
 
 interface GroupStepsOptions {
   group: ProcessGroup;
@@ -36,6 +36,8 @@ interface GroupStepsOptions {
   placement: { device: Device; dtype: DType };
   /** Asks this process, and so all of them, to stop. */
   signal: AbortSignal;
+  /** Whether this process, rank 0, was asked for something. */
+  hasRequests: () => boolean;
 }
 
 export class GroupSteps implements Steps {
@@ -46,6 +48,7 @@ export class GroupSteps implements Steps {
   readonly #tail: Tensor;
   /** Whether a process was asked to stop before the last step. */
   isStopping = false;
+  isRequested = false;
   /** The unreadable rows that all processes know of. */
   readonly #knownBadRows = new Set<number>();
 
@@ -89,9 +92,10 @@ export class GroupSteps implements Steps {
     step: number,
     restore: (error: unknown) => unknown,
   ): Promise<StepOutcome> {
-    const { group, rowsPerStep, signal } = this.#options;
+    const { group, rowsPerStep, signal, hasRequests } = this.#options;
     const tail = new Float32Array(TAIL + 2 * rowsPerStep);
     tail[STOPPING] = Number(signal.aborted);
+    tail[REQUESTED] = Number(hasRequests());
     let timesteps: Tensor | undefined;
     let failure: unknown;
     try {
@@ -114,6 +118,7 @@ export class GroupSteps implements Steps {
       // Noise is drawn for no row in a run of one process, too.
       if (came.length === 0) restore(null);
       this.isStopping = sums[STOPPING] !== 0;
+      this.isRequested = sums[REQUESTED] !== 0;
       return { metrics, rows: came.length };
     } finally {
       timesteps?.dispose();

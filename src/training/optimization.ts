@@ -32,7 +32,7 @@ export function createOptimization(
   totalSteps: number,
   worldSize = 1,
 ): Optimization {
-  const scale = config.scaleLr ? config.batchSize * config.gradientAccumulationSteps * worldSize : 1;
+  const scale = rateFactor(config, worldSize);
   const group = (part: string, learningRate = config.learningRate): ParameterGroup => ({
     parameters: new Map([...parameters].filter(([key]) => key.startsWith(`${part}.`))),
     learningRate: learningRate * scale,
@@ -48,20 +48,28 @@ export function createOptimization(
       weightDecay: config.weightDecay,
     },
   );
-  const schedule = lrSchedule({
+  return {
+    optimizer,
+    schedule: scheduleOf(config, totalSteps, worldSize),
+    ema: config.useEma ? new EMA(parameters, config.emaDecay) : null,
+    scaler: config.mixedPrecision === 'fp16' ? new GradScaler() : null,
+  };
+}
+
+function rateFactor(config: ResolvedTrainOptions, worldSize: number): number {
+  return config.scaleLr ? config.batchSize * config.gradientAccumulationSteps * worldSize : 1;
+}
+
+/** Returns the schedule of the learning rate over `totalSteps`. @throws as `createOptimization` */
+export function scheduleOf(config: ResolvedTrainOptions, totalSteps: number, worldSize: number): Schedule {
+  return lrSchedule({
     name: config.lrScheduler,
-    learningRate: config.learningRate * scale,
+    learningRate: config.learningRate * rateFactor(config, worldSize),
     warmupSteps: config.lrWarmupSteps,
     totalSteps,
     numCycles: config.lrNumCycles,
     power: config.lrPower,
   });
-  return {
-    optimizer,
-    schedule,
-    ema: config.useEma ? new EMA(parameters, config.emaDecay) : null,
-    scaler: config.mixedPrecision === 'fp16' ? new GradScaler() : null,
-  };
 }
 
 /**

@@ -30,6 +30,7 @@ import { rowSizeConditioning } from './encodings/row-sizes.js';
 import { NanGuard } from './nan-guard.js';
 import { createOptimization, optimizationTensors, restoreOptimization } from './optimization.js';
 import { createAdapter, createLoader, openModels, type TrainingModels, trainingModels } from './setup.js';
+import { extraSteps, inheritedRequests } from './steering.js';
 import type { Training } from './step.js';
 import { openValidation, type Validation } from './validation.js';
 import { warningsFor } from './warnings.js';
@@ -92,6 +93,7 @@ export async function withPreparedRun<T>(
   const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
   if (saved !== undefined) release.add(() => disposeAll(saved.optimizer.values()));
   config.openShards ??= savedOpenShards(saved?.state) ?? DEFAULT_OPEN_SHARDS;
+  config.requests = inheritedRequests(config, saved?.state);
   const { outputDir, openShards } = config;
   const whole = await openDataset(config, { ...context, outputDir, openShards });
   const { validationSplit, seed } = config;
@@ -147,7 +149,8 @@ export async function withPreparedRun<T>(
   const heldOutSizes = heldOut && needsSizes ? await rowSizes(processes, heldOut, context) : [];
   const loader = createLoader(models, config, dataset, buckets, processes);
 
-  state.totalSteps = config.maxSteps ?? config.epochs * loader.batchesPerEpoch;
+  state.totalSteps =
+    (config.maxSteps ?? config.epochs * loader.batchesPerEpoch) + extraSteps(config, saved?.state.step ?? 0);
   const optimization = createOptimization(
     adapter.namedParameters(),
     config,
@@ -213,11 +216,11 @@ function disposeAll(tensors: Iterable<Tensor>): void {
   for (const tensor of tensors) tensor.dispose();
 }
 
-/** Yields the batches of the epochs below `epochs`, starting at the epoch and position of the state. */
+/** Yields the batches of the epochs below `epochs`, which may grow meanwhile, starting at the epoch and position of the state. */
 export async function* remainingBatches(
   loader: DataLoader,
   { epoch, position }: Pick<TrainingState, 'epoch' | 'position'>,
-  epochs: number,
+  epochs: () => number,
 ): AsyncGenerator<Batch> {
-  for (let next = epoch; next < epochs; next++) yield* loader.batches(next, next === epoch ? position : 0);
+  for (let next = epoch; next < epochs(); next++) yield* loader.batches(next, next === epoch ? position : 0);
 }

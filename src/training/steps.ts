@@ -24,6 +24,8 @@ export interface Steps extends Disposable {
   take(batch: Batch | BatchFailure, step: number): Promise<StepOutcome>;
   /** Whether the run is to end now because it was asked to. */
   readonly isStopping: boolean;
+  /** Whether the run was asked for something during the last step; the same on all processes. */
+  readonly isRequested: boolean;
 }
 
 /** An error that all processes know of, as `cause`: they can still act together. */
@@ -46,10 +48,16 @@ export async function* orFailure(batches: AsyncIterable<Batch>): AsyncGenerator<
 export class LocalSteps implements Steps {
   readonly #training: Training;
   readonly #signal: AbortSignal;
+  readonly #hasRequests: () => boolean;
 
-  constructor(training: Training, signal: AbortSignal) {
+  constructor(training: Training, signal: AbortSignal, hasRequests: () => boolean) {
     this.#training = training;
     this.#signal = signal;
+    this.#hasRequests = hasRequests;
+  }
+
+  get isRequested(): boolean {
+    return this.#hasRequests();
   }
 
   get isStopping(): boolean {

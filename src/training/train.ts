@@ -13,6 +13,7 @@ import { setImmediate } from 'node:timers/promises';
 import { TrainingError } from '../base/errors.js';
 import { type BadRow, counted } from '../base/listing.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
+import { hasRequests } from '../base/steering.js';
 import type { Batch } from '../data/data-loader.js';
 import type { ProcessGroup } from '../distributed/process-group.js';
 import type { TrainOptions } from '../options/train-types.js';
@@ -23,10 +24,11 @@ import { openGainCheck } from './gain-check.js';
 import { GroupSteps } from './group-step.js';
 import { MappedFiles } from './mapped-files.js';
 import { NonFiniteError } from './nan-guard.js';
-import { describeSchedule } from './optimization.js';
+import { describeSchedule, scheduleOf } from './optimization.js';
 import { type PreparedRun, remainingBatches, withPreparedRun } from './prepare.js';
 import { StepReporter } from './reports/step-reporter.js';
 import { RunSaver } from './run-saver.js';
+import { Steering } from './steering.js';
 import { createForwardBackward, TornStepError, type Training } from './step.js';
 import { LocalSteps, orFailure, type Steps } from './steps.js';
 
@@ -95,12 +97,31 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
   let isStopped = false;
   const measureGain = () => processes.together(() => gain?.measure(training.adapter, state.step, reporter));
   const isComplete = (): boolean => state.step >= state.totalSteps;
-  // With --max-steps, the run has as many epochs as its steps need.
-  const epochs = config.maxSteps === undefined ? config.epochs : Number.POSITIVE_INFINITY;
+  const steering = new Steering(run, reporter, context, {
+    sample: async () => {
+      if (validation === undefined && gain === undefined)
+        context.onMessage('There is nothing to sample: give --validation-images or --validation-split');
+      guard.checkLastStep();
+      await validation?.draw(state.step, reporter);
+      await measureGain();
+    },
+    save: async () => {
+      if (!saver.isSaved) await saver.save(false);
+    },
+    extend: (totalSteps) => {
+      training.schedule = scheduleOf(config, totalSteps, processes.worldSize);
+      reporter.totalSteps = totalSteps;
+    },
+  });
+  // With --max-steps, or steps that were asked for later, the run has as many epochs as its steps need.
+  const epochs = (): number => {
+    if (isComplete()) return 0;
+    return config.maxSteps === undefined && !steering.isExtended ? config.epochs : Number.POSITIVE_INFINITY;
+  };
   try {
     // A run that was killed between a checkpoint and its validation sheet draws the sheet now.
     if (state.step % config.validationSteps === 0) await validation?.draw(state.step, reporter);
-    const batches = remainingBatches(loader, state, isComplete() ? 0 : epochs);
+    const batches = remainingBatches(loader, state, epochs);
     for await (const batch of reporter.timed(orFailure(batches))) {
       const { metrics, rows } = await steps.take(batch, state.step + 1);
       const { epoch, nextPosition, planned } = batch as Batch;
@@ -118,9 +139,10 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
         }
         if (gain?.isDue(state.step)) await measureGain();
       }
+      await steering.obey(steps.isRequested);
       // Yield, so that images are read and signals are handled: a step blocks the event loop.
       await setImmediate();
-      isStopped = !isComplete() && steps.isStopping;
+      isStopped = !isComplete() && (steps.isStopping || steering.isStopping);
       // Before the next batch is read: a complete run must not fail because of it.
       if (isComplete() || isStopped) break;
     }
@@ -145,14 +167,22 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
 }
 
 function stepsOf(
-  { group, loader, placement }: PreparedRun,
+  { processes, group, loader, placement }: PreparedRun,
   training: Training,
   { signal }: GuardedContext,
 ): Steps {
-  if (group === undefined) return new LocalSteps(training, signal);
+  const isRequested = (): boolean => processes.isMain && hasRequests(training.config.outputDir);
+  if (group === undefined) return new LocalSteps(training, signal, isRequested);
   const { batchSize, gradientAccumulationSteps } = training.config;
   const rowsPerStep = batchSize * gradientAccumulationSteps * group.worldSize;
-  return new GroupSteps(training, { group, loader, rowsPerStep, placement, signal });
+  return new GroupSteps(training, {
+    group,
+    loader,
+    rowsPerStep,
+    placement,
+    signal,
+    hasRequests: isRequested,
+  });
 }
 
 function encoderOptionsOf(

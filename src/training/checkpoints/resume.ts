@@ -37,6 +37,7 @@ const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'validationGuidanceScale',
   'validationSamplingSteps',
   'numValidationImages',
+  'requests',
   // The rows themselves are compared.
   'dataset',
   'datasetRoot',

@@ -23,7 +23,7 @@ export async function* rehearsedBatches(
   const batches =
     run.buckets === undefined
       ? // Without an end: a run of one batch is measured, too.
-        remainingBatches(loader, run.state, Number.POSITIVE_INFINITY)
+        remainingBatches(loader, run.state, () => Number.POSITIVE_INFINITY)
       : largestBatches(run, run.buckets, loader, inputs);
   let yielded = 0;
   for await (const batch of batches) {

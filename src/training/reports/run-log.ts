@@ -10,7 +10,7 @@
  */
 import { join, resolve } from 'node:path';
 import { isSystemError } from '../../base/errors.js';
-import type { GainEvent, StepEvent } from '../../base/run-context.js';
+import type { GainEvent, RequestEvent, StepEvent } from '../../base/run-context.js';
 import { type EncodedImage, EventFile, imageEvent, scalarsEvent } from './event-file.js';
 import { MetricsFile } from './metrics-file.js';
 
@@ -60,6 +60,11 @@ export class RunLog implements Disposable {
     const parts = { over_none, over_base, specificity };
     const named = Object.entries(parts).map(([name, { mean }]) => [`gain/${name}`, mean] as const);
     this.#writeEvents([scalarsEvent(time, step, { ...scalars, ...Object.fromEntries(named) })]);
+  }
+
+  /** Writes a line. */
+  request(event: RequestEvent): void {
+    this.#metrics.append([event]);
   }
 
   /** Shows an image in TensorBoard. */

@@ -3,7 +3,7 @@
  * It reports a few times a second, so that the wait for the device, which reading a loss causes, does not matter.
  */
 import type { BadRow } from '../../base/listing.js';
-import type { GainEvent, GuardedContext, StepEvent } from '../../base/run-context.js';
+import type { GainEvent, GuardedContext, RequestEvent, StepEvent } from '../../base/run-context.js';
 import { Throttle } from '../../base/throttle.js';
 import { cat, type Device, memoryStats, stack, type Tensor, tidy } from '../../torch/index.js';
 import type { EncodedImage } from './event-file.js';
@@ -38,7 +38,7 @@ export class StepReporter implements Disposable {
   readonly #log: RunLog | undefined;
   readonly #context: ReportContext;
   readonly #badRows: ReadonlyMap<number, BadRow>;
-  readonly #totalSteps: number;
+  #totalSteps: number;
   readonly #lossByTimestep: LossByTimestep;
   readonly #device: Device;
   #step: number;
@@ -94,6 +94,17 @@ export class StepReporter implements Disposable {
   /** Logs what was measured on held-out rows. */
   gain(event: GainEvent): void {
     this.#log?.gain(event);
+  }
+
+  /** Logs what the run was asked for. */
+  request(event: RequestEvent): void {
+    this.#log?.request(event);
+  }
+
+  /** The number of steps of the whole run, from the next step on. */
+  set totalSteps(steps: number) {
+    this.flush();
+    this.#totalSteps = steps;
   }
 
   /** Runs work that is excluded from throughput. */
