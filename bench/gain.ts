@@ -8,8 +8,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { RECIPE } from '../demo/recipe.js';
 import { writeDataset } from '../demo/world/dataset.js';
-import { type Interval, withContext } from '../src/base/run-context.js';
+import { withContext } from '../src/base/run-context.js';
+import type { Interval } from '../src/base/statistics.js';
 import { openDataset } from '../src/data/open-dataset.js';
 import { cat, Generator, tidy } from '../src/torch/index.js';
 import { openEncoders } from '../src/training/encodings/encoders.js';
@@ -83,15 +85,13 @@ const shown = ({ mean, low, high }: Interval): string =>
   [mean, low, high].map((value) => (1000 * value).toFixed(2).padStart(8)).join(' ');
 
 for (const name of chosen) {
-  const { learningRate = 5e-4, image } = cases[name] as Case;
+  const { learningRate = RECIPE.learningRate, image } = cases[name] as Case;
   const above = new Map(measuredAt.map((step) => [step, 0]));
   for (let seed = 0; seed < Number(values.seeds); seed++) {
     const options = {
-      model: 'demo/models',
-      imageEncoder: 'demo/models/image_encoder',
+      ...RECIPE,
       ...{ dataset, outputDir: join(folder, `${name}-${seed}`), seed, learningRate },
-      ...{ resolution: 64, batchSize: 16, maxSteps: totalSteps, reportTo: 'none' as const },
-      ...{ lrScheduler: 'polynomial' as const, lrPower: 0.4, lrWarmupSteps: 30 },
+      ...{ maxSteps: totalSteps, reportTo: 'none' as const },
     };
     await withContext({}, (context) =>
       withPreparedRun(options, context, async ({ training, loader, state, placement, dataset }) => {

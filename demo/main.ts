@@ -11,6 +11,7 @@ import process from 'node:process';
 import { parseArgs } from 'node:util';
 import { type Evaluation, IPAdapterPipeline, type RgbImage } from '../src/index.js';
 import { captionOnOtherBackground } from './other-background.js';
+import { DRAW, RECIPE, recipeFlags } from './recipe.js';
 import { type Column, writeReport } from './report.js';
 import { writeDataset } from './world/dataset.js';
 import { sampleScenes } from './world/scene.js';
@@ -23,8 +24,7 @@ const usage = `Trains an IP-Adapter on generated scenes, and writes a page with 
 const steps = stepsOf(process.argv.slice(2));
 /** Held-out scenes that are shown as training goes on, those shown at several scales and with text, and all measured. */
 const [SHOWN, SHOWN_AT_SCALES, MEASURED] = [8, 4, 64];
-const BATCH_SIZE = 16;
-const DRAW = { steps: 20, guidanceScale: 3, batchSize: 32 };
+const { batchSize: BATCH_SIZE } = RECIPE;
 
 process.chdir(join(import.meta.dirname, '..'));
 const out = 'demo-out';
@@ -92,15 +92,9 @@ const start = performance.now();
 const quarter = Math.ceil(steps / 4);
 run([
   'train',
-  ...['--model', 'demo/models'],
-  ...['--image-encoder', 'demo/models/image_encoder'],
   ...['--dataset', dataset],
   ...['--output-dir', adapters],
-  ...['--resolution', '64'],
-  ...['--batch-size', String(BATCH_SIZE)],
-  ...['--learning-rate', '5e-4'],
-  // Stays high for long, and ends at 0: in single runs half a cosine and a straight line taught less.
-  ...['--lr-scheduler', 'polynomial', '--lr-power', '0.4', '--lr-warmup-steps', '30'],
+  ...recipeFlags(),
   ...['--max-steps', String(steps)],
   ...['--save-steps', String(quarter)],
   // The same images again and again: what the frozen encoders make of them is computed once.

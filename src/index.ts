@@ -22,14 +22,19 @@ export type {
   RequestEvent,
   RunContext,
   RunEvent,
+  ScoreSet,
+  ScoresEvent,
+  SheetEvent,
   StepEvent,
+  VerdictEvent,
 } from './base/run-context.js';
+export type { Interval } from './base/statistics.js';
 export { checkDataset } from './dataset-check/check-dataset.js';
 export type { DatasetReport } from './dataset-check/report.js';
 export { type JoinOptions, joinProcessGroup } from './distributed/join.js';
 export { ProcessGroup } from './distributed/process-group.js';
 export { type Member, ProcessGroupError } from './distributed/process-group-error.js';
-export { type Evaluation, evaluate, type Scores } from './evaluation/evaluate.js';
+export { type Evaluation, evaluate, type ScoreDifference, type Scores } from './evaluation/evaluate.js';
 export { embed } from './generation/embed.js';
 export { generate } from './generation/generate.js';
 export type { GeneratedImage } from './generation/generated-image.js';

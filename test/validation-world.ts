@@ -26,7 +26,7 @@ export function useValidationWorld() {
     validationPrompts: ['a', 'b'],
     validationSteps: 2,
     numValidationImages: 2,
-    validationScale: 0.7,
+    validationScales: 0.7,
     validationGuidanceScale: 4,
     validationSamplingSteps: 3,
   });

@@ -1,6 +1,7 @@
 /** @file What a caller can watch and stop, the same for every command of the library. */
 
 import type { RgbImage } from './rgb-image.js';
+import type { Interval } from './statistics.js';
 
 /** The second argument of `train`, `generate`, `evaluate` and all others. */
 export interface RunContext {
@@ -16,6 +17,9 @@ export type RunEvent =
   | StepEvent
   | GainEvent
   | RequestEvent
+  | ScoresEvent
+  | VerdictEvent
+  | SheetEvent
   | ProgressEvent
   | CheckpointEvent
   | ImageEvent
@@ -53,13 +57,6 @@ export interface StepEvent {
   [loss: `loss_by_timestep/${string}`]: number;
 }
 
-/** A mean over held-out rows, and its 95 % confidence interval. */
-export interface Interval {
-  mean: number;
-  low: number;
-  high: number;
-}
-
 /** How much lower the loss of held-out rows is with the right image than otherwise; above 0 is better. */
 export interface Gains {
   /** Mean losses: with the right image, another row's, none, and without adapter. */
@@ -91,6 +88,15 @@ export interface GainEvent extends Gains {
   bands: (Gains & { first: number; end: number })[];
   /** ‖image attention‖ / ‖text attention‖ by attention layer. */
   gauge: Record<string, number>;
+  /**
+   * How much lower the loss is with the row's text than with another's, beside another row's image: what the text still
+   * says. `base` is the same without adapter.
+   */
+  text: { adapter: Interval; base: Interval };
+  /** How much the image encoder's features differ between rows, relative to their size; 0: all images look the same. */
+  feature_spread: number;
+  /** What the measure took. */
+  seconds: number;
   verdict: 'uses the image' | 'harms' | 'ignores the image' | 'unclear';
 }
 
@@ -106,6 +112,72 @@ export interface RequestEvent {
   steps?: number;
   /** Of the request, as its file is named; missing where a run is repeated. */
   id?: string;
+}
+
+/** How images follow their prompts: means over rows, each with its 95 % interval. */
+export interface ScoreSet {
+  /** Cosine to its own reference image, -1 … 1. Misleads alone: a copy of the reference has 1. */
+  clipI: Interval;
+  /** Cosine to the caption, -1 … 1; null without a text encoder. */
+  clipT: Interval | null;
+  /** As clipI, with DINO, which knows things apart that have the same name; null without. */
+  dino: Interval | null;
+  /** Share of images whose own reference is the closest of all rows', 0 … 1. */
+  retrieval: Interval;
+  /** Share of images that copy their reference: a correlation of pixels, at 32 × 32, of 0.95 or more. */
+  copies: Interval;
+}
+
+/** Images of the held-out rows were generated and measured. */
+export interface ScoresEvent {
+  v: 1;
+  type: 'scores';
+  /** The training step after which they were generated. */
+  step: number;
+  /** Seconds since 1970. */
+  time: number;
+  /** The number of rows; chance of retrieval is 1 / rows. */
+  rows: number;
+  /** With each row's own reference image. */
+  adapter: ScoreSet;
+  /** With another row's: what a score is where the reference does not matter. */
+  shuffled: ScoreSet;
+  /** From the same noise without adapter. */
+  noAdapter: ScoreSet;
+}
+
+/** What the measures of a run say in words. Each kind is said once, until another of the same subject is said. */
+export interface VerdictEvent {
+  v: 1;
+  type: 'verdict';
+  step: number;
+  /** Seconds since 1970. */
+  time: number;
+  kind:
+    | GainEvent['verdict']
+    | 'does not use the image yet'
+    | 'copies'
+    | 'ignores the text'
+    | 'loss drifts'
+    | 'norm drifts';
+  text: string;
+}
+
+/** A sheet of validation images was written. */
+export interface SheetEvent {
+  v: 1;
+  type: 'sheet';
+  step: number;
+  /** Seconds since 1970. */
+  time: number;
+  /** Relative to the output folder. */
+  path: string;
+  /** Of an image in it, in pixels. */
+  width: number;
+  height: number;
+  /** Titles. */
+  columns: string[];
+  rows: string[];
 }
 
 /** Some of the work is done, `done` of `total`: denoising steps, or rows that were read. */

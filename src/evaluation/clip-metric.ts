@@ -70,12 +70,7 @@ export class ClipMetric implements Disposable {
 
   /** Returns [n, d] float32 on the CPU, each row of length 1. */
   embedImages(images: readonly RgbImage[]): Tensor {
-    using _ = noGrad();
-    const { preprocess } = this.#vision;
-    // One at a time, so that memory does not grow with their number.
-    const embed = (image: RgbImage): Tensor =>
-      tidy(() => this.#vision.encode(clipPixels(preprocess, [image], 'crop').to(this.#device), 'pooled'));
-    return tidy(() => unitRows(cat(images.map(embed))));
+    return embedUnitRows(this.#vision, images);
   }
 
   /** Returns [n, d] float32 on the CPU, each row of length 1. */
@@ -87,6 +82,15 @@ export class ClipMetric implements Disposable {
       tidy(() => embed(tensor(tokenizer.encode(text), [1, tokenizer.maxLength], 'int64').to(this.#device)));
     return tidy(() => unitRows(cat(texts.map(embedOne))));
   }
+}
+
+/** Returns the embeddings of images, [n, d] float32 on the CPU, each row of length 1. */
+export function embedUnitRows(encoder: ImageEncoder, images: readonly RgbImage[]): Tensor {
+  using _ = noGrad();
+  // One at a time, so that memory does not grow with their number.
+  const embed = (image: RgbImage): Tensor =>
+    tidy(() => encoder.encode(clipPixels(encoder.preprocess, [image], 'crop').to(encoder.device), 'pooled'));
+  return tidy(() => unitRows(cat(images.map(embed))));
 }
 
 function unitRows(rows: Tensor): Tensor {

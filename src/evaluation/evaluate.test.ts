@@ -8,38 +8,8 @@ import { ConfigError, DatasetError } from '../base/errors.js';
 import type { RunEvent } from '../base/run-context.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import type { EvaluateOptions } from '../options/generate-types.js';
-import { Generator, memoryStats, randn, type Tensor, tensor } from '../torch/index.js';
-import { evaluate, measure } from './evaluate.js';
-
-describe('measure', () => {
-  const half = Math.SQRT1_2;
-  // Three prompts at right angles; the third image looks like the first prompt.
-  const prompts = tensor([1, 0, 0, 0, 1, 0, 0, 0, 1], [3, 3]);
-  const drawn = tensor([1, 0, 0, 0, half, half, half, 0, half], [3, 3]);
-
-  it('is the mean cosine to the own prompt, to the others and to the caption', () => {
-    const { clipI, clipIOthers, clipT, clipScore } = measure(drawn, prompts, prompts, 1);
-    expect(clipI).toBeCloseTo((1 + half + half) / 3, 6);
-    expect(clipIOthers).toBeCloseTo((half + half) / 6, 6);
-    expect(clipT).toBeCloseTo(clipI, 6);
-    expect(clipScore).toBeCloseTo(2.5 * clipI, 6);
-    const opposite = tensor([-1, 0, 0, 0, -1, 0, 0, 0, 1], [3, 3]);
-    expect(measure(opposite, prompts, prompts, 1).clipScore).toBeCloseTo(2.5 / 3, 6);
-    expect(measure(drawn, prompts, null, 1).clipT).toBeNull();
-  });
-
-  it('counts the images that are closest to their own prompt', () => {
-    const nearer = tensor([1, 0, 0, 0, 0.8, 0.6, 0.8, 0, 0.6], [3, 3]);
-    expect(measure(nearer, prompts, null, 1).retrievalTop1).toBeCloseTo(2 / 3, 6);
-    expect(measure(prompts, prompts, null, 1).retrievalTop1).toBe(1);
-  });
-
-  it('assigns several images of a row by their order', () => {
-    const twice = tensor([1, 0, 1, 0, 0, 1, 0, 1], [4, 2]);
-    const { clipI, retrievalTop1 } = measure(twice, tensor([1, 0, 0, 1], [2, 2]), null, 2);
-    expect([clipI, retrievalTop1]).toEqual([1, 1]);
-  });
-});
+import { Generator, memoryStats, randn, type Tensor } from '../torch/index.js';
+import { evaluate } from './evaluate.js';
 
 describe('evaluate', () => {
   let world: Adapted;
@@ -71,6 +41,53 @@ describe('evaluate', () => {
     expect(again).toEqual(first);
     const one = await evaluate({ ...options, batchSize: 1, scales: [1] });
     expect(one.scores[0]?.clipI).toBeCloseTo(first.scores[1]?.clipI as number, 4);
+  });
+
+  it('compares adapters image by image, with scale 0 once', async () => {
+    const other = join(world.root, 'other.safetensors');
+    const weights = readAdapter(world.adapter);
+    const doubled = [...weights].map(([key, value]): [string, Tensor] => [key, value.mul(2)]);
+    writeAdapter(other, new Map(doubled));
+    const { scores, differences } = await evaluate({ ...options, adapter: [world.adapter, other] });
+    expect(scores.map(({ adapter, scale }) => [adapter, scale])).toEqual([
+      [null, 0],
+      [world.adapter, 1],
+      [other, 1],
+    ]);
+    const [difference, ...rest] = differences;
+    expect(rest).toEqual([]);
+    expect(difference).toMatchObject({ adapter: other, over: world.adapter, scale: 1 });
+    const gap = (scores[2]?.clipI as number) - (scores[1]?.clipI as number);
+    expect(gap).not.toBe(0);
+    expect(difference?.differences.clipI.mean).toBeCloseTo(gap, 10);
+    // Pairs share most of their spread: the same images of an adapter differ by nothing.
+    const same = await evaluate({ ...options, adapter: [world.adapter, world.adapter], scales: [1] });
+    expect(same.differences[0]?.differences.clipI).toEqual({ mean: 0, low: 0, high: 0 });
+  });
+
+  it('draws another row’s reference where a caption says something, and else takes the other image', async () => {
+    const draw = { ...options, scales: [1] };
+    const { onEvent, progress } = new Recorder();
+    const captioned = await evaluate({ ...draw, text: 'caption' }, { onEvent });
+    expect(progress.at(-1)).toEqual([6, 6]);
+    const plain = await evaluate(draw);
+    for (const { scores } of [captioned, plain])
+      expect(scores[0]?.shuffled?.clipI.mean).not.toBe(scores[0]?.clipI);
+    // Over three rows, the mean to the other two lies between those of the next and the one before.
+    expect(plain.scores[0]?.shuffled?.clipI.mean).toBeCloseTo(plain.scores[0]?.clipIOthers as number, 1);
+  });
+
+  it('scores with DINO where an encoder is given, and warns of the encoder that the adapter reads', async () => {
+    const { messages, onEvent } = new Recorder();
+    const { scores } = await evaluate(
+      { ...options, scales: [1], dinoEncoder: world.imageEncoder },
+      { onEvent },
+    );
+    expect(scores[0]?.dino).toBe(scores[0]?.clipI);
+    expect(messages.filter((text) => text.includes('favours')).map((text) => text.slice(0, 6))).toEqual([
+      'CLIP-I',
+      'DINO i',
+    ]);
   });
 
   it('measures with another encoder where one is given', async () => {

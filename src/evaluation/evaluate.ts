@@ -4,25 +4,42 @@
  * Retrieval shows what a mean cosine does not: whether an image is closer to its own prompt than to every other.
  */
 import { DatasetError } from '../base/errors.js';
-import { type GuardedContext, partOf, type RunContext, withContext } from '../base/run-context.js';
+import {
+  type GuardedContext,
+  partOf,
+  type RunContext,
+  type ScoreSet,
+  withContext,
+} from '../base/run-context.js';
+import { mean } from '../base/statistics.js';
 import type { DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
-import { downloadModels } from '../diffusion/download-models.js';
+import { releaseTensors } from '../generation/conditions.js';
 import { IPAdapterPipeline } from '../generation/pipeline.js';
 import { readImage } from '../images/image.js';
 import { evaluateOptionsSchema, type ResolvedEvaluateOptions } from '../options/evaluate-options.js';
 import { drawOptionsSchema } from '../options/generate-options.js';
 import type { DrawOptions, EvaluateOptions, Job } from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
-import { cat, type Tensor, tidy } from '../torch/index.js';
+import { tidy } from '../torch/index.js';
 import { resolveTarget } from '../torch/target.js';
-import { ClipMetric } from './clip-metric.js';
+import {
+  downloadMetrics,
+  embedRows,
+  type ImageEmbeddings,
+  joined,
+  Metrics,
+  sameEncoderWarnings,
+} from './metrics.js';
+import { differencesOf, type RowValues, scoresOf, valuesOf } from './scores.js';
 
 /** Means over all generated images. */
 export interface Scores {
+  /** The adapter; null is none. */
+  adapter: string | null;
   /** Of the image prompt; 0 is without adapter. */
   scale: number;
-  /** Cosine to its own image prompt, -1 … 1. */
+  /** Cosine to its own image prompt, -1 … 1. It rewards copies: see `intervals.copies`. */
   clipI: number;
   /** Cosine to the image prompts of the other rows: what clipI would be if the prompt had no effect. */
   clipIOthers: number;
@@ -30,13 +47,29 @@ export interface Scores {
   clipT: number | null;
   /** 2.5 · max(cosine to the caption, 0) (Hessel et al., arXiv 2104.08718): the paper's CLIP-T is of this size. */
   clipScore: number | null;
+  /** Cosine to its own image prompt by DINO (Caron et al., arXiv 2104.14294), -1 … 1; null without `dinoEncoder`. */
+  dino: number | null;
   /** Share of images whose own prompt is the closest of all rows' images, 0 … 1. */
   retrievalTop1: number;
+  /** The scores with their 95 % intervals over the rows, and the share of copies. */
+  intervals: ScoreSet;
+  /** The same where each image has another row's prompt, but is compared with its own row. Null without adapter. */
+  shuffled: ScoreSet | null;
+}
+
+/** How much higher an adapter scores than the first, with the same references, seeds and noise. */
+export interface ScoreDifference {
+  adapter: string;
+  over: string;
+  scale: number;
+  differences: ScoreSet;
 }
 
 export interface Evaluation {
-  /** A row for each scale. */
+  /** For each scale of each adapter; scale 0 is in it once. */
   scores: Scores[];
+  /** Of each adapter but the first, at each scale but 0. */
+  differences: ScoreDifference[];
   /** Rows of the dataset that were used; chance of retrieval is 1 / rows. */
   rows: number;
   imagesPerRow: number;
@@ -53,9 +86,17 @@ export async function evaluate(options: EvaluateOptions, context: RunContext = {
   return withContext(context, (guarded) => runEvaluation(options, guarded));
 }
 
+/** Images to generate for all rows. */
+interface Task {
+  adapter: string;
+  scale: number;
+  /** The image prompt of each is that of so many rows later. */
+  shift: number;
+}
+
 async function runEvaluation(options: EvaluateOptions, context: GuardedContext): Promise<Evaluation> {
   const config = resolveOptions(evaluateOptionsSchema, options);
-  const { model, imageEncoder, adapter, loras, device, dtype, threads, imagesPerRow } = config;
+  const { imageEncoder, imagesPerRow, text } = config;
   const dataset = await openDataset(config, { signal: context.signal });
   const rowCount = Math.min(dataset.rows.length, config.maxRows);
   if (rowCount < 2)
@@ -64,81 +105,127 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
     );
   const rows = Array.from({ length: rowCount }, (_, i) => dataset.rows.at(i) as DatasetRow);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
-  const textEncoder = config.metricTextEncoder;
-  const paths = await downloadModels({ imageEncoder: metricEncoder, textEncoder }, context);
-  using metric = ClipMetric.load(
-    paths.get('imageEncoder') as string,
-    paths.get('textEncoder'),
-    resolveTarget(config),
-    config.metricEncoder === undefined ? undefined : '--metric-encoder (metricEncoder)',
-  );
-  using pipeline = await IPAdapterPipeline.load(
-    { model, imageEncoder, adapter, loras, device, dtype, threads },
-    context,
-  );
+  const sources = await downloadMetrics({ ...config, metricEncoder }, context);
+  const target = resolveTarget(config);
+  const option = config.metricEncoder === undefined ? undefined : '--metric-encoder (metricEncoder)';
+  using metrics = Metrics.load(sources, target, option);
+  sameEncoderWarnings(imageEncoder, { ...config, metricEncoder }).forEach(context.onMessage);
 
-  const prompts = await embedReferences(rows, metric, context.signal);
-  const captions = metric.readsText
-    ? metric.embedTexts(rows.map(({ captions }) => captions[0] as string))
-    : null;
-  const scores: Scores[] = [];
-  using _ = { [Symbol.dispose]: () => disposeAll([prompts, captions]) };
+  const wanted = await embedRows(rows, metrics, context.signal);
+  using _ = { [Symbol.dispose]: () => releaseTensors(wanted) };
+  const [first = '', ...others] = config.adapter;
+  // Images of text alone do not depend on the adapter.
+  const scalesOf = (adapter: string): number[] =>
+    adapter === first ? config.scales : config.scales.filter((scale) => scale !== 0);
+  const tasks = [first, ...others].flatMap((adapter) =>
+    scalesOf(adapter).flatMap((scale): Task[] => [
+      { adapter, scale, shift: 0 },
+      // Without text, an image of another row's prompt is that of the other row.
+      ...(text === 'caption' && scale !== 0 ? [{ adapter, scale, shift: 1 }] : []),
+    ]),
+  );
+  const values = new Map<string, RowValues>();
+  const keyOf = (adapter: string, scale: number, shift = 0): string => `${shift} ${scale} ${adapter}`;
   const once = tellingOnce(context);
-  for (const [i, scale] of config.scales.entries()) {
-    const scaled = { ...config, scale };
-    const part = partOf(once, i, config.scales.length);
-    const drawn = await drawAndEmbed(pipeline, metric, rows, scaled, part);
-    scores.push({ scale, ...tidy(() => measure(drawn, prompts, captions, imagesPerRow)) });
-    drawn.dispose();
+  for (const adapter of [first, ...others]) {
+    using pipeline = await openPipeline(config, adapter, context);
+    for (const [i, task] of tasks.entries()) {
+      const { scale, shift } = task;
+      if (task.adapter !== adapter) continue;
+      const part = partOf(once, i, tasks.length);
+      const drawn = await drawAndEmbed(pipeline, metrics, rows, { ...config, scale, shift }, part);
+      tidy(() => {
+        values.set(keyOf(adapter, scale, shift), valuesOf(drawn, wanted, imagesPerRow));
+        if (text === 'none')
+          values.set(keyOf(adapter, scale, 1), valuesOf(drawn, wanted, imagesPerRow, rowCount - 1));
+      });
+      releaseTensors(drawn);
+    }
   }
-  return { scores, rows: rows.length, imagesPerRow, metricEncoder, options: config };
+  const at = (adapter: string, scale: number, shift = 0): RowValues =>
+    values.get(keyOf(adapter, scale, shift)) as RowValues;
+  const scores = [first, ...others].flatMap((adapter) =>
+    scalesOf(adapter).map((scale): Scores => {
+      const own = at(adapter, scale);
+      return {
+        ...(scale === 0 ? { adapter: null } : { adapter }),
+        scale,
+        ...meansOf(own),
+        intervals: scoresOf(own),
+        shuffled: scale === 0 ? null : scoresOf(at(adapter, scale, 1)),
+      };
+    }),
+  );
+  const differences = others.flatMap((adapter) =>
+    scalesOf(adapter).map((scale): ScoreDifference => {
+      return {
+        adapter,
+        over: first,
+        scale,
+        differences: differencesOf(at(adapter, scale), at(first, scale)),
+      };
+    }),
+  );
+  return { scores, differences, rows: rows.length, imagesPerRow, metricEncoder, options: config };
 }
 
-/** Returns the embeddings of the image prompts, [rows, d]; one image is in memory at a time. */
-async function embedReferences(
-  rows: readonly DatasetRow[],
-  metric: ClipMetric,
-  signal: AbortSignal,
-): Promise<Tensor> {
-  const embeddings: Tensor[] = [];
-  using _ = { [Symbol.dispose]: () => disposeAll(embeddings) };
-  for (const { promptImage } of rows) {
-    embeddings.push(metric.embedImages([await readImage(promptImage)]));
-    signal.throwIfAborted();
-  }
-  return cat(embeddings);
+function openPipeline(
+  { model, imageEncoder, loras, device, dtype, threads }: ResolvedEvaluateOptions,
+  adapter: string,
+  context: RunContext,
+): Promise<IPAdapterPipeline> {
+  return IPAdapterPipeline.load({ model, imageEncoder, adapter, loras, device, dtype, threads }, context);
 }
 
-/** Returns embeddings [rows × imagesPerRow, d], row by row; one batch of images is in memory at a time. */
+/** Returns the means over the rows. */
+function meansOf({
+  clipI,
+  clipIOthers,
+  clipT,
+  clipScore,
+  dino,
+  retrieval,
+}: RowValues): Pick<Scores, 'clipI' | 'clipIOthers' | 'clipT' | 'clipScore' | 'dino' | 'retrievalTop1'> {
+  return {
+    clipI: mean(clipI),
+    clipIOthers: mean(clipIOthers),
+    clipT: clipT && mean(clipT),
+    clipScore: clipScore && mean(clipScore),
+    dino: dino && mean(dino),
+    retrievalTop1: mean(retrieval),
+  };
+}
+
+/** Returns embeddings row by row, `imagesPerRow` each; one batch of images is in memory at a time. */
 async function drawAndEmbed(
   pipeline: IPAdapterPipeline,
-  metric: ClipMetric,
+  metrics: Metrics,
   rows: readonly DatasetRow[],
-  config: ResolvedEvaluateOptions & { scale: number },
+  config: ResolvedEvaluateOptions & { scale: number; shift: number },
   context: RunContext,
-): Promise<Tensor> {
-  const { imagesPerRow, text, seed, batchSize, scale, range } = config;
+): Promise<ImageEmbeddings> {
+  const { imagesPerRow, text, seed, batchSize, scale, shift, range } = config;
   const drawn = Object.keys(drawOptionsSchema.shape).map((key) => [key, config[key as keyof typeof config]]);
   const draw: DrawOptions = { ...Object.fromEntries(drawn), scale, range };
   const jobs = rows.flatMap((row, i) =>
     Array.from({ length: imagesPerRow }, (_, k) => ({
       prompt: text === 'caption' ? (row.captions[0] as string) : '',
-      sources: scale === 0 ? [] : [row.promptImage],
+      sources: scale === 0 ? [] : [(rows[(i + shift) % rows.length] as DatasetRow).promptImage],
       seed: seed + i * imagesPerRow + k,
     })),
   );
   const batches = Math.ceil(jobs.length / batchSize);
-  const embeddings: Tensor[] = [];
-  using _ = { [Symbol.dispose]: () => disposeAll(embeddings) };
+  const embeddings: ImageEmbeddings[] = [];
+  using _ = { [Symbol.dispose]: () => releaseTensors(embeddings) };
   for (let i = 0; i < batches; i++) {
     const batch: Job[] = [];
     for (const { sources, ...job } of jobs.slice(i * batchSize, (i + 1) * batchSize))
       batch.push({ ...job, images: await Promise.all(sources.map(readImage)) });
     embeddings.push(
-      metric.embedImages(await pipeline.generateEach(batch, draw, partOf(context, i, batches))),
+      metrics.embedImages(await pipeline.generateEach(batch, draw, partOf(context, i, batches))),
     );
   }
-  return cat(embeddings);
+  return joined(embeddings);
 }
 
 /** Returns a context that passes a message on once: every batch of every scale has the same. */
@@ -154,41 +241,4 @@ function tellingOnce({ signal, onEvent }: RunContext): RunContext {
       onEvent?.(event);
     },
   };
-}
-
-function disposeAll(tensors: readonly (Tensor | null)[]): void {
-  for (const tensor of tensors) tensor?.dispose();
-}
-
-/**
- * Returns the scores of generated images.
- * @param drawn [rows × imagesPerRow, d], all rows of length 1
- * @param prompts and captions: [rows, d], all rows of length 1
- */
-export function measure(
-  drawn: Tensor,
-  prompts: Tensor,
-  captions: Tensor | null,
-  imagesPerRow: number,
-): Omit<Scores, 'scale'> {
-  const rows = prompts.shape[0] as number;
-  const count = rows * imagesPerRow;
-  const own = (i: number): number => Math.floor(i / imagesPerRow);
-  const toPrompts = drawn.matmul(prompts.transpose(0, 1));
-  const cosines = toPrompts.toNumbers();
-  const toOwn = Array.from({ length: count }, (_, i) => cosines[i * rows + own(i)] as number);
-  const nearest = toPrompts.argmax(1).toNumbers();
-  const toCaptions = captions && drawn.matmul(captions.transpose(0, 1)).toNumbers();
-  const toCaption = toCaptions && toOwn.map((_, i) => toCaptions[i * rows + own(i)] as number);
-  return {
-    clipI: sum(toOwn) / count,
-    clipIOthers: (sum(cosines) - sum(toOwn)) / (count * (rows - 1)),
-    clipT: toCaption && sum(toCaption) / count,
-    clipScore: toCaption && (2.5 * sum(toCaption.map((cosine) => Math.max(cosine, 0)))) / count,
-    retrievalTop1: nearest.filter((row, i) => row === own(i)).length / count,
-  };
-}
-
-function sum(values: readonly number[]): number {
-  return values.reduce((total, value) => total + value, 0);
 }

@@ -35,6 +35,7 @@ export const aliases: ReadonlyMap<string, Alias> = new Map<string, Alias>([
   ['imageWeight', { option: 'weights', from: '0.1' }],
   // An alias in evaluate only, which takes several scales. In generate, scale is an option itself.
   ['scale', { option: 'scales', from: '0.1' }],
+  ['validationScale', { option: 'validationScales', from: '0.1' }],
   ['start', { option: 'range', element: 0, defaults: [0, 1], from: '0.1' }],
   ['end', { option: 'range', element: 1, defaults: [0, 1], from: '0.1' }],
 ]);

@@ -1,6 +1,7 @@
 /** @file The options of an evaluation: names, ranges, defaults. Unknown keys are errors. */
 import { z } from 'zod';
 import { drawOptionsSchema, pipelineOptionsSchema } from './generate-options.js';
+import { metricOptions } from './metric-options.js';
 import { count, datasetOptions, number, path, seed, whole } from './options.js';
 import { sourceOptions } from './source-options.js';
 
@@ -14,9 +15,13 @@ const sources = Object.fromEntries(Object.keys(sourceOptions).map((key) => [key,
 export const evaluateOptionsSchema = z.strictObject({
   ...pipeline,
   imageEncoder: path.describe('image encoder that the adapter was trained with: folder or name on the Hub'),
-  adapter: path.describe(
-    'IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub',
-  ),
+  adapter: z
+    .union([path.transform((one) => [one]), z.array(path).min(1, 'must name one adapter at least')], {
+      error: 'must be a path, or a list of paths',
+    })
+    .describe(
+      'IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub; several are compared with the first, image by image',
+    ),
   ...datasetOptions,
   maxRows: whole(2).default(64).describe('rows to use, from the first on; retrieval is among so many images'),
   imagesPerRow: whole(1, 1000).default(1).describe('images to generate for each row'),
@@ -33,14 +38,7 @@ export const evaluateOptionsSchema = z.strictObject({
     .describe('scales of the image prompt to compare; 0 is without adapter; default: 0 1'),
   seed: seed.default(0).describe('seed of the first image; each next one has one more'),
   batchSize: count.default(16).describe('images generated at the same time'),
-  metricEncoder: path
-    .optional()
-    .describe(
-      'CLIP that measures: a whole CLIP model or an image encoder, folder or name on the Hub; default: --image-encoder',
-    ),
-  metricTextEncoder: path
-    .optional()
-    .describe('CLIP text encoder for CLIP-T, if --metric-encoder has none: folder or name on the Hub'),
+  ...metricOptions,
 });
 
 export type ResolvedEvaluateOptions = z.output<typeof evaluateOptionsSchema>;

@@ -211,8 +211,8 @@ export interface EvaluateOptions
       | 'batchSize'
       | 'adapters'
     > {
-  /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub. */
-  adapter: string;
+  /** IP-Adapter: .safetensors or .bin file, checkpoint or output folder of train, or name on the Hub; several are compared with the first, image by image. */
+  adapter: string | string[];
   /** Image encoder that the adapter was trained with: folder or name on the Hub. */
   imageEncoder: string;
   /** Folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar; - is a tar on standard input (train); several are joined. */
@@ -235,4 +235,6 @@ export interface EvaluateOptions
   metricEncoder?: string | undefined;
   /** CLIP text encoder for CLIP-T, if `metricEncoder` has none: folder or name on the Hub. */
   metricTextEncoder?: string | undefined;
+  /** Image encoder for the DINO score, such as DINO ViT-S/16 or DINOv2: folder in the transformers layout, or name on the Hub; default: no such score. */
+  dinoEncoder?: string | undefined;
 }

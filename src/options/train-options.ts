@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { requestNames } from '../base/steering.js';
 import { lrSchedulers } from '../optim/lr-scheduler.js';
+import { metricOptions } from './metric-options.js';
 import {
   clipSkip,
   count,
@@ -31,6 +32,10 @@ export type Part = (typeof parts)[number];
 export const trainableKinds = ['plus', 'base', 'full-face'] as const;
 
 export type TrainableKind = (typeof trainableKinds)[number];
+
+/** What a checkpoint can be the best by. */
+export const bestMeasures = ['gain', 'retrieval', 'dino', 'clip-i', 'clip-t'] as const;
+export type BestMeasure = (typeof bestMeasures)[number];
 
 export const trainOptionsSchema = z.strictObject({
   model: path.describe(
@@ -178,6 +183,26 @@ export const trainOptionsSchema = z.strictObject({
     .describe(
       'rows to hold out from training, chosen by --seed and their names: their loss with the right reference image, another, none, and without adapter shows whether the adapter uses its image; measured after 50, 100, 200 and every --validation-steps steps; 32 or more',
     ),
+  validationDataset: z
+    .union([path.transform((one) => [one]), z.array(path).min(1, 'must name one dataset at least')], {
+      error: 'must be a path, or a list of paths',
+    })
+    .optional()
+    .describe(
+      'rows to measure on, in place of --validation-split: a dataset of any form; of more than 64 rows, 64',
+    ),
+  validationScores: whole(2, 1000)
+    .optional()
+    .describe(
+      'held-out rows to generate an image for every --validation-steps, and to score: CLIP-I, DINO, CLIP-T, retrieval, beside no adapter and another reference',
+    ),
+  ...metricOptions,
+  keepBest: z
+    .enum(bestMeasures)
+    .optional()
+    .describe(
+      'also keep the checkpoint that is the best by this measure of --validation-split or --validation-scores; the link best in --output-dir leads to it',
+    ),
   validationImages: z
     .array(path)
     .default([])
@@ -190,9 +215,12 @@ export const trainOptionsSchema = z.strictObject({
     .default(500)
     .describe('steps between validations, by images or held-out rows; one is always made at the end'),
   numValidationImages: whole(1, 1000).default(1).describe('generated images for each validation image'),
-  validationScale: number(0, 1e4)
-    .default(1)
-    .describe('strength of the image prompt in validation: 0 none, 1 as trained'),
+  validationScales: z
+    .union([number(0, 1e4).transform((one) => [one]), z.array(number(0, 1e4)).min(1, 'must not be empty')], {
+      error: 'must be a number, or a list of numbers',
+    })
+    .default([1])
+    .describe('strengths of the image prompt in validation images: 0 none, 1 as trained; default: 1'),
   validationGuidanceScale: number(0, 1e4)
     .default(7.5)
     .describe('classifier-free guidance in validation; 1: none'),
@@ -225,6 +253,10 @@ export type ResolvedTrainOptions = z.output<typeof trainOptionsSchema>;
 
 type HasEffect = (options: ResolvedTrainOptions) => boolean;
 const validates: HasEffect = ({ validationImages }) => validationImages.length > 0;
+const scores: HasEffect = ({ validationScores }) => validationScores !== undefined;
+const draws: HasEffect = (options) => validates(options) || scores(options);
+const holdsOut: HasEffect = ({ validationSplit, validationDataset }) =>
+  validationSplit !== undefined || validationDataset !== undefined;
 const warmsUp: HasEffect = ({ lrScheduler }) => lrScheduler !== 'constant';
 const isLogitNormal: HasEffect = ({ timestepSampling }) => timestepSampling === 'logit_normal';
 
@@ -241,11 +273,14 @@ const conditional: Readonly<Partial<Record<keyof ResolvedTrainOptions, HasEffect
   loggingDir: ({ reportTo }) => reportTo !== 'none',
   validationImages: validates,
   validationPrompts: validates,
-  validationSteps: (options) => validates(options) || options.validationSplit !== undefined,
+  validationSteps: (options) => validates(options) || holdsOut(options),
   numValidationImages: validates,
-  validationScale: validates,
-  validationGuidanceScale: validates,
-  validationSamplingSteps: validates,
+  validationScales: validates,
+  validationGuidanceScale: draws,
+  validationSamplingSteps: draws,
+  metricEncoder: scores,
+  metricTextEncoder: scores,
+  dinoEncoder: scores,
 };
 
 /** Returns the options that have an effect in combination with the others. */

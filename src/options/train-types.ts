@@ -111,6 +111,18 @@ export interface TrainOptions {
   loggingDir?: string | undefined;
   /** Rows to hold out from training, chosen by `seed` and their names: their loss with the right reference image, another, none, and without adapter shows whether the adapter uses its image; measured after 50, 100, 200 and every `validationSteps` steps; 32 or more. */
   validationSplit?: number | undefined;
+  /** Rows to measure on, in place of `validationSplit`: a dataset of any form; of more than 64 rows, 64. */
+  validationDataset?: string | string[] | undefined;
+  /** Held-out rows to generate an image for every `validationSteps`, and to score: CLIP-I, DINO, CLIP-T, retrieval, beside no adapter and another reference. */
+  validationScores?: number | undefined;
+  /** CLIP that measures: a whole CLIP model or an image encoder, folder or name on the Hub; default: `imageEncoder`. */
+  metricEncoder?: string | undefined;
+  /** CLIP text encoder for CLIP-T, if `metricEncoder` has none: folder or name on the Hub. */
+  metricTextEncoder?: string | undefined;
+  /** Image encoder for the DINO score, such as DINO ViT-S/16 or DINOv2: folder in the transformers layout, or name on the Hub; default: no such score. */
+  dinoEncoder?: string | undefined;
+  /** Also keep the checkpoint that is the best by this measure of `validationSplit` or `validationScores`; the link best in `outputDir` leads to it. */
+  keepBest?: 'gain' | 'retrieval' | 'dino' | 'clip-i' | 'clip-t' | undefined;
   /** Reference images to generate from during training; one row of the sheet each. */
   validationImages?: string[] | undefined;
   /** One prompt for each validation image, or one for all; default: no text. */
@@ -119,8 +131,8 @@ export interface TrainOptions {
   validationSteps?: number | undefined;
   /** Generated images for each validation image. @default 1 */
   numValidationImages?: number | undefined;
-  /** Strength of the image prompt in validation: 0 none, 1 as trained. @default 1 */
-  validationScale?: number | undefined;
+  /** Strengths of the image prompt in validation images: 0 none, 1 as trained; default: 1. */
+  validationScales?: number | number[] | undefined;
   /** Classifier-free guidance in validation; 1: none. @default 7.5 */
   validationGuidanceScale?: number | undefined;
   /** Denoising steps of a validation image. @default 30 */

@@ -6,10 +6,12 @@
 import { Gauge } from '../adapters/gauge.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { GainEvent } from '../base/run-context.js';
+import { interval } from '../base/statistics.js';
+import type { Conditioning } from '../diffusion/conditioning.js';
 import type { RandomSource } from '../diffusion/objective.js';
 import { cat, mapTensors, noGrad, randint, randn, type Tensor, tensorsOf, tidy } from '../torch/index.js';
 import type { EncodedBatch } from './encodings/frozen-encoders.js';
-import { type Condition, conditions, gainsOf } from './gain-statistics.js';
+import { type Condition, conditions, differences, gainsOf } from './gain-statistics.js';
 import { type LossModels, type LossOptions, type StepInputs, trainingLoss } from './loss.js';
 
 /** Equal ranges of timesteps, from little noise to much. Every row is measured once in each. */
@@ -30,8 +32,11 @@ export class GainMeter implements Disposable {
   /** For each band. */
   readonly #inputs: StepInputs[];
   readonly #features: Record<Exclude<Condition, 'base'>, Tensor>;
+  /** Every row gets the text of the next, which belongs to its shuffled image. */
+  readonly #otherText: Conditioning;
   /** Losses without adapter, which training does not change. */
-  #base: number[][] | undefined;
+  #base: Record<'text' | 'otherText', number[][]> | undefined;
+  readonly #featureSpread: number;
 
   /**
    * @param rows two or more; they are cloned
@@ -53,22 +58,32 @@ export class GainMeter implements Disposable {
     }));
     this.#features = tidy(() => ({
       right: own.imageFeatures,
-      // Every row gets the image of the next.
-      shuffled: cat([own.imageFeatures.slice(0, 1), own.imageFeatures.slice(0, 0, 1)]),
+      shuffled: ofNextRow(own.imageFeatures),
       none: nullFeatures.expand(count, ...nullFeatures.shape.slice(1)).contiguous(),
     }));
+    this.#otherText = tidy(() => {
+      const { text, pooled } = own.conditioning;
+      return { ...own.conditioning, text: ofNextRow(text), ...(pooled && { pooled: ofNextRow(pooled) }) };
+    });
+    this.#featureSpread = spreadOf(own.imageFeatures);
   }
 
   /** Returns the gains of an adapter as it is now. */
   measure(adapter: IPAdapter): GainReport {
+    const start = performance.now();
     const gauge = new Gauge();
-    this.#base ??= this.#inputs.map((inputs) => this.#losses(null, inputs));
+    const withOtherText = (inputs: StepInputs): StepInputs => ({ ...inputs, conditioning: this.#otherText });
+    this.#base ??= {
+      text: this.#inputs.map((inputs) => this.#losses(null, inputs)),
+      otherText: this.#inputs.map((inputs) => this.#losses(null, withOtherText(inputs))),
+    };
+    const base = this.#base;
     const byBand = this.#inputs.map((inputs, band) =>
       Object.fromEntries(
         conditions.map((condition) => [
           condition,
           condition === 'base'
-            ? (this.#base?.[band] as number[])
+            ? (base.text[band] as number[])
             : this.#losses(
                 adapter,
                 { ...inputs, imageFeatures: this.#features[condition] },
@@ -81,6 +96,11 @@ export class GainMeter implements Disposable {
     const losses = Object.fromEntries(
       conditions.map((condition) => [condition, meanOfColumns(byBand.map((band) => band[condition]))]),
     ) as Record<Condition, number[]>;
+    const otherText = meanOfColumns(
+      this.#inputs.map((inputs) =>
+        this.#losses(adapter, { ...withOtherText(inputs), imageFeatures: this.#features.shuffled }),
+      ),
+    );
     const ranges = bandsOf(this.#models.objective.numTrainTimesteps);
     return {
       rows: losses.right.length,
@@ -90,6 +110,12 @@ export class GainMeter implements Disposable {
         return { first, end, ...gainsOf(band) };
       }),
       gauge: gauge.read(),
+      text: {
+        adapter: interval(differences(otherText, losses.shuffled)),
+        base: interval(differences(meanOfColumns(base.otherText), losses.base)),
+      },
+      feature_spread: this.#featureSpread,
+      seconds: (performance.now() - start) / 1000,
     };
   }
 
@@ -107,7 +133,8 @@ export class GainMeter implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const tensor of new Set(tensorsOf([this.#inputs, this.#features]))) tensor.dispose();
+    for (const tensor of new Set(tensorsOf([this.#inputs, this.#features, this.#otherText])))
+      tensor.dispose();
   }
 }
 
@@ -121,4 +148,20 @@ function meanOfColumns(lists: readonly number[][]): number[] {
   return (lists[0] as number[]).map(
     (_, i) => lists.reduce((sum, list) => sum + (list[i] as number), 0) / lists.length,
   );
+}
+
+/** Returns a tensor in which each row has the values of the next, and the last those of the first. */
+function ofNextRow(rows: Tensor): Tensor {
+  return cat([rows.slice(0, 1), rows.slice(0, 0, 1)]);
+}
+
+/** Returns the distance of features from their mean over the rows, relative to the size of that mean. */
+function spreadOf(features: Tensor): number {
+  return tidy(() => {
+    const all = features.to('float32');
+    const mean = all.mean([0], true);
+    const size = (tensor: Tensor): number => Math.sqrt(tensor.square().mean().item() as number);
+    const scale = size(mean);
+    return scale === 0 ? 0 : size(all.sub(mean)) / scale;
+  });
 }

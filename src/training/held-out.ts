@@ -1,9 +1,13 @@
 /** @file Encodes rows that are not trained on, once, for the measures of a run. */
+import { ConfigError, DatasetError } from '../base/errors.js';
+import type { GuardedContext } from '../base/run-context.js';
 import type { DataLoader } from '../data/data-loader.js';
-import type { Rows } from '../data/dataset.js';
+import type { Dataset, Rows } from '../data/dataset.js';
 import type { Examples, Sample } from '../data/examples.js';
+import { openDataset } from '../data/open-dataset.js';
+import { splitDataset } from '../data/split.js';
 import type { RandomSource } from '../diffusion/objective.js';
-import { type Part, parts } from '../options/train-options.js';
+import { type Part, parts, type ResolvedTrainOptions } from '../options/train-options.js';
 import { cat, randn, type Tensor, tensorsOf, tidy, trimMemory, zipTensors } from '../torch/index.js';
 import {
   type BatchModels,
@@ -14,6 +18,36 @@ import {
   encodeBatch,
 } from './encodings/frozen-encoders.js';
 import type { HeldOutRows } from './gain.js';
+
+/** As many rows as a validation dataset gives at most: their intervals are narrow, and each costs 16 predictions. */
+const MOST_ROWS = 64;
+
+/**
+ * Returns the rows to train on and those to measure on, if any.
+ * @throws ConfigError, DatasetError where they cannot be had
+ */
+export async function holdOut(
+  whole: Dataset,
+  { validationSplit, validationDataset, seed }: ResolvedTrainOptions,
+  { signal, onMessage }: GuardedContext,
+): Promise<{ dataset: Dataset; heldOut: Rows | undefined }> {
+  if (validationSplit !== undefined && validationDataset !== undefined)
+    throw new ConfigError(
+      '--validation-split (validationSplit) and --validation-dataset (validationDataset) both say what to measure on; give one of them',
+    );
+  if (validationSplit !== undefined) {
+    const { train, heldOut } = splitDataset(whole, validationSplit, seed);
+    return { dataset: train, heldOut };
+  }
+  if (validationDataset === undefined) return { dataset: whole, heldOut: undefined };
+  const other = await openDataset({ dataset: validationDataset }, { signal });
+  const names = validationDataset.join(', ');
+  if (other.rows.length < 2)
+    throw new DatasetError(`Expected 2 rows or more in ${names} but there is ${other.rows.length}`);
+  if (other.rows.length <= MOST_ROWS) return { dataset: whole, heldOut: other.rows };
+  onMessage(`Measuring on ${MOST_ROWS} of the ${other.rows.length} rows of ${names}, chosen by --seed`);
+  return { dataset: whole, heldOut: splitDataset(other, MOST_ROWS, seed).heldOut };
+}
 
 type Models = BatchModels & { encoders: EncoderSources };
 

@@ -12,7 +12,6 @@ import { type Dataset, type DatasetRow, lazyRows, type Rows } from '../data/data
 import { openDataset } from '../data/open-dataset.js';
 import { rowBuckets } from '../data/row-buckets.js';
 import { readRowSizes } from '../data/row-sizes.js';
-import { splitDataset } from '../data/split.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import type { ProcessGroup } from '../distributed/process-group.js';
 import { alone, onMain, type Processes, sharedOut } from '../distributed/processes.js';
@@ -26,7 +25,9 @@ import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoint
 import { restoreReplaced } from './checkpoints/folder.js';
 import { assertSameRun, savedOpenShards } from './checkpoints/resume.js';
 import { lockRun, type RunLock } from './checkpoints/run-lock.js';
+import { Drawing } from './drawing.js';
 import { rowSizeConditioning } from './encodings/row-sizes.js';
+import { holdOut } from './held-out.js';
 import { NanGuard } from './nan-guard.js';
 import { createOptimization, optimizationTensors, restoreOptimization } from './optimization.js';
 import { createAdapter, createLoader, openModels, type TrainingModels, trainingModels } from './setup.js';
@@ -58,8 +59,10 @@ export interface PreparedRun {
   resumed: string | undefined;
   /** The total number of steps that the checkpoint was saved with. */
   savedTotalSteps: number | undefined;
+  /** Generates with the adapter; undefined where nothing is generated. */
+  drawing: Drawing | undefined;
   validation: Validation | undefined;
-  /** Rows that are not trained on, of `--validation-split`, and their size conditioning as square images. */
+  /** Rows that are not trained on, of `--validation-split` or `--validation-dataset`, and their size conditioning as square images. */
   heldOut: { rows: Rows; sizes: TrainingModels['sizes'] } | undefined;
 }
 
@@ -96,11 +99,7 @@ export async function withPreparedRun<T>(
   config.requests = inheritedRequests(config, saved?.state);
   const { outputDir, openShards } = config;
   const whole = await openDataset(config, { ...context, outputDir, openShards });
-  const { validationSplit, seed } = config;
-  const { train: dataset, heldOut } =
-    validationSplit === undefined
-      ? { train: whole, heldOut: undefined }
-      : splitDataset(whole, validationSplit, seed);
+  const { dataset, heldOut } = await holdOut(whole, config, context);
   const { rows } = dataset;
   const state = initialState(config, dataset, device, processes);
   if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...context });
@@ -161,25 +160,23 @@ export async function withPreparedRun<T>(
   if (saved !== undefined) {
     restoreOptimization(optimization, saved, resumed as string);
     generator.setState(saved.generator, resumed as string);
-    const { step, epoch, position } = saved.state;
-    Object.assign(state, { step, epoch, position });
+    const { step, epoch, position, best } = saved.state;
+    Object.assign(state, { step, epoch, position, ...(best && { best }) });
     // They keep the checkpoint's file mapped, which the run may delete.
     disposeAll(saved.optimizer.values());
   }
   await assertSameOnAll(processes, config, dataset, { adapter, generator, ...optimization });
-  using validation = await openValidation(
-    models.backbone,
-    { module: adapter, kind, file: config.outputDir },
-    config,
-    { ...context, ...placement, processes, step: state.step },
-  );
+  const trained = { module: adapter, kind, file: config.outputDir };
+  const draws = config.validationImages.length > 0 || config.validationScores !== undefined;
+  using drawing = draws ? new Drawing(models.backbone, trained, config, placement) : undefined;
+  using validation = await openValidation(drawing, config, { ...context, processes, step: state.step });
   const imageName = (row: number): string => (rows.at(row) as DatasetRow).image.name;
   const guard = new NanGuard(config.maxNanSteps, imageName, { device, ...context });
   const training = { config, models, adapter, generator, guard, ...optimization };
   const savedTotalSteps = saved?.state.totalSteps;
   return await work({
     ...{ processes, group, lock, training, placement, dataset, loader, buckets },
-    ...{ state, resumed, savedTotalSteps, validation },
+    ...{ state, resumed, savedTotalSteps, drawing, validation },
     heldOut: heldOut && {
       rows: heldOut,
       sizes: rowSizeConditioning(opened.model, heldOutSizes, () => square, device),

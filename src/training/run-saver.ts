@@ -26,7 +26,15 @@ export class RunSaver {
     const { outputDir, checkpointsTotalLimit } = run.training.config;
     this.#run = run;
     this.#keeper = run.processes.isMain
-      ? new CheckpointKeeper(outputDir, checkpointsTotalLimit, run.resumed, context.onMessage)
+      ? new CheckpointKeeper(
+          ...([
+            outputDir,
+            checkpointsTotalLimit,
+            run.resumed,
+            context.onMessage,
+            run.state.best?.step,
+          ] as const),
+        )
       : undefined;
     this.#reporter = reporter;
     this.#mappedFiles = mappedFiles;

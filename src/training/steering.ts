@@ -87,7 +87,7 @@ export class Steering {
     };
     if (processes.isMain) {
       saveOptions(training.config.outputDir, training.config);
-      this.#reporter.request({ v: 1, ...event });
+      this.#reporter.log({ v: 1, ...event });
       this.#context.emit(event);
     }
     const { request: name } = request;

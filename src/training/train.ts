@@ -19,8 +19,8 @@ import type { ProcessGroup } from '../distributed/process-group.js';
 import type { TrainOptions } from '../options/train-types.js';
 import { graphed, torchVersion } from '../torch/index.js';
 import { saveOptions } from './checkpoints/saved-options.js';
+import { openChecks } from './checks.js';
 import { type EncoderOptions, mappedPaths, openEncoders } from './encodings/encoders.js';
-import { openGainCheck } from './gain-check.js';
 import { GroupSteps } from './group-step.js';
 import { MappedFiles } from './mapped-files.js';
 import { NonFiniteError } from './nan-guard.js';
@@ -73,7 +73,7 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
   const { config, models, guard } = run.training;
   const encoderOptions = encoderOptionsOf(run, context);
   using encoders = await openEncoders(models, encoderOptions);
-  using gain = await processes.together(() => openGainCheck(run, encoders, context));
+  using checks = await openChecks(run, encoders, context);
   const mappedFiles = new MappedFiles(mappedPaths(models, encoderOptions));
   // Loading blocked the event loop. Signals that arrived meanwhile are handled two turns later.
   for (let turn = 0; turn < 2; turn++) await setImmediate();
@@ -85,7 +85,7 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
   const training: Training = { ...run.training, encoders, forwardBackward, keepsGradients };
   using steps = stepsOf(run, training, context);
   announce(run, context);
-  using reporter = new StepReporter(processes.isMain ? config : null, context, loader.badRows, {
+  using reporter = new StepReporter(processes.isMain ? config : null, checks.watching, loader.badRows, {
     step: state.step,
     totalSteps: state.totalSteps,
     numTrainTimesteps: models.objective.numTrainTimesteps,
@@ -95,15 +95,14 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
 
   const firstStep = state.step;
   let isStopped = false;
-  const measureGain = () => processes.together(() => gain?.measure(training.adapter, state.step, reporter));
   const isComplete = (): boolean => state.step >= state.totalSteps;
   const steering = new Steering(run, reporter, context, {
     sample: async () => {
-      if (validation === undefined && gain === undefined)
+      if (validation === undefined && !checks.isMeasuring)
         context.onMessage('There is nothing to sample: give --validation-images or --validation-split');
       guard.checkLastStep();
       await validation?.draw(state.step, reporter);
-      await measureGain();
+      await checks.after(state.step, reporter, saver, true);
     },
     save: async () => {
       if (!saver.isSaved) await saver.save(false);
@@ -137,7 +136,7 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
           guard.checkLastStep();
           await validation?.draw(state.step, reporter);
         }
-        if (gain?.isDue(state.step)) await measureGain();
+        await checks.after(state.step, reporter, saver);
       }
       await steering.obey(steps.isRequested);
       // Yield, so that images are read and signals are handled: a step blocks the event loop.
@@ -152,7 +151,7 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
         `Nothing is left to do: ${resumed} has all ${state.step} steps of the run. To train on, give more --max-steps or --epochs`,
       );
     if (!isStopped) await validation?.draw(state.step, reporter);
-    if (!isStopped) await measureGain();
+    if (!isStopped) await checks.after(state.step, reporter, saver, true);
   } catch (error) {
     // Not saved: the weights may be finite and yet spoilt by the step before.
     if (error instanceof NonFiniteError || error instanceof TornStepError)

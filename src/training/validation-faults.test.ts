@@ -32,8 +32,8 @@ describe('wrong options of validation images', () => {
     ],
     [
       'a scale below 0',
-      () => ({ ...nothing(), validationScale: -1 }),
-      /^validationScale is -1; it must be a number from 0/,
+      () => ({ ...nothing(), validationScales: -1 }),
+      /^validationScales is -1; it must be/,
     ],
     [
       'guidance below 0',

@@ -120,7 +120,7 @@ describe('validation images', () => {
 
   it('show the scale, and follow the text alone with scale 0', async () => {
     const options = { ...drawing(), numValidationImages: 1, validationPrompts: ['a'], maxSteps: 1 };
-    await train({ ...optionsFor('without'), ...options, validationScale: 0 });
+    await train({ ...optionsFor('without'), ...options, validationScales: 0 });
     const sheet = await readImage(fileSource(at('without', 'validation', 'step-1.png')));
     using pipeline = await IPAdapterPipeline.load({ model: at('model'), dtype: 'float32' });
     const settings = { guidanceScale: 4, steps: 3, width: 64, height: 64, seed: 5 };

@@ -4,53 +4,29 @@
  * noise comes from generators of their own.
  */
 import { existsSync } from 'node:fs';
-import { basename, join } from 'node:path';
-import { openImageEncoder } from '../adapters/image-encoder.js';
-import type { OpenedAdapter } from '../adapters/open-adapter.js';
+import { basename, dirname, join, relative } from 'node:path';
 import { writeFileAtomically } from '../base/atomic-file.js';
 import { CheckpointError, ConfigError, isSystemError } from '../base/errors.js';
 import { makeFolder } from '../base/make-folder.js';
-import type { RgbImage, Size } from '../base/rgb-image.js';
-import type { GuardedContext } from '../base/run-context.js';
-import type { AutoencoderKL, Backbone, LatentSpace } from '../diffusion/model.js';
-import { openDiffusionModel } from '../diffusion/open-model.js';
+import type { RgbImage } from '../base/rgb-image.js';
+import type { GuardedContext, SheetEvent } from '../base/run-context.js';
 import { onMain, type Processes } from '../distributed/processes.js';
-import {
-  type EncodedPrompts,
-  encodePrompts,
-  frameOf,
-  promptsOf,
-  releaseTensors,
-} from '../generation/conditions.js';
-import type { DenoiseSettings } from '../generation/denoise.js';
-import { drawImages } from '../generation/draw.js';
-import { truncationWarning } from '../generation/truncation-warning.js';
+import { releaseTensors } from '../generation/conditions.js';
 import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { encodePng } from '../images/png.js';
 import { trainCrop } from '../images/train-transform.js';
-import { drawOptionsSchema } from '../options/generate-options.js';
-import { resolveOptions } from '../options/options.js';
 import type { ResolvedTrainOptions } from '../options/train-options.js';
-import type { SchedulerFile } from '../schedulers/config.js';
-import { createSampler } from '../schedulers/create.js';
-import { type Device, type DType, trimMemory } from '../torch/index.js';
+import { trimMemory } from '../torch/index.js';
+import type { Drawing, PromptBatch } from './drawing.js';
 import type { StepReporter } from './reports/step-reporter.js';
 import { type SheetRow, validationSheet } from './validation-sheet.js';
 
 /** The signal ends a sheet early; nothing is written then. */
 interface ValidationContext extends Pick<GuardedContext, 'signal' | 'emit' | 'onMessage'> {
   processes: Processes;
-  device: Device;
-  dtype: DType;
   /** The step that the run starts from. */
   step: number;
-}
-
-/** Images of one prompt that are generated together. */
-interface ValidationBatch {
-  seeds: number[];
-  prompts: EncodedPrompts;
 }
 
 /** A row of the sheet. */
@@ -59,92 +35,61 @@ interface ValidationRow {
   /** The image prompt, of the size of what is generated. */
   reference: RgbImage;
   /** One image of the text alone, with the first seed. */
-  textAlone: ValidationBatch;
-  batches: ValidationBatch[];
+  textAlone: PromptBatch;
+  /** For each scale. */
+  batches: PromptBatch[];
 }
 
 /**
- * Encodes the prompts; the encoders are in memory only meanwhile.
+ * Encodes the prompts.
  * @returns undefined where no images are asked for
  * @throws ConfigError, ImageError where options or images are at fault; CheckpointError as for `generate`
  */
 export async function openValidation(
-  backbone: Backbone,
-  adapter: OpenedAdapter,
+  drawing: Drawing | undefined,
   config: ResolvedTrainOptions,
   context: ValidationContext,
 ): Promise<Validation | undefined> {
-  const { validationImages: files, resolution, validationSamplingSteps: steps } = config;
+  const { validationImages: files, validationScales: scales, numValidationImages: count, seed } = config;
   const texts = textsOf(config);
-  if (files.length === 0) return undefined;
+  if (files.length === 0 || drawing === undefined) return undefined;
   const references = await Promise.all(files.map((file) => readImage(fileSource(file))));
-  const model = openDiffusionModel(config.model);
-  const scheduler = model.schedulerFile();
-  // Found now and not at the first sheet: a scheduler that is not supported, or not in so many steps.
-  using sampler = createSampler(scheduler);
-  sampler.setTimesteps(steps);
-
-  const size = { width: resolution, height: resolution };
-  const drawing = resolveOptions(drawOptionsSchema, {
-    guidanceScale: config.validationGuidanceScale,
-    steps,
-    ...size,
-  });
-  const settings = { ...drawing, ...size, scale: config.validationScale, clipSkip: config.clipSkip };
-  const { batchSize } = drawing;
-  // Without messages: the run reports its models itself.
-  const target = { device: context.device, dtype: context.dtype };
-  const imageEncoder = openImageEncoder(config.imageEncoder).load(target);
-  const textEncoder = model.loadTextEncoder(target);
-  const models = {
-    textEncoder,
-    tokenizer: model.tokenizer(),
-    absentNegative: model.absentNegative,
-    sizeConditioning: model.sizeConditioning,
-    adapters: [{ ...adapter, imageEncoder }],
-    device: context.device,
-  };
-  const warning = truncationWarning(models.tokenizer, texts);
+  const { settings } = drawing;
+  const warning = drawing.truncationWarning(texts);
   if (warning !== null) context.onMessage(warning);
-  const rows: ValidationRow[] = [];
-  for (const [i, image] of references.entries()) {
-    const prompt = texts[i] as string;
-    const imagePrompts = [[{ image, weight: 1 }]];
-    const encode = async (seeds: number[], images: typeof imagePrompts | [[]]): Promise<ValidationBatch> => {
-      const jobs = seeds.map((seed) => ({ prompt, imagePrompts: images, seed }));
-      return { seeds, prompts: await encodePrompts(models, jobs, settings) };
-    };
-    const batches: ValidationBatch[] = [];
-    for (let first = 0; first < config.numValidationImages; first += batchSize) {
-      const count = Math.min(batchSize, config.numValidationImages - first);
-      batches.push(await encode(seedsFrom(config.seed + first, count), imagePrompts));
+  const rows = await drawing.withEncoders(async (encode) => {
+    const encoded: ValidationRow[] = [];
+    for (const [i, image] of references.entries()) {
+      const prompt = texts[i] as string;
+      const jobs = seedsFrom(seed, count).map((seed) => ({ prompt, image, seed }));
+      const batches: PromptBatch[] = [];
+      for (let first = 0; first < count; first += settings.batchSize)
+        batches.push(await encode(jobs.slice(first, first + settings.batchSize)));
+      encoded.push({
+        label: `${basename(files[i] as string)}: ${prompt === '' ? 'no text' : prompt}`,
+        // As the image encoder sees it: the square in the middle.
+        reference: trainCrop(image, settings),
+        textAlone: await encode([{ prompt, image: null, seed }]),
+        batches,
+      });
     }
-    rows.push({
-      label: `${basename(files[i] as string)}: ${prompt === '' ? 'no text' : prompt}`,
-      // As the image encoder sees it: the square in the middle.
-      reference: trainCrop(image, size),
-      textAlone: await encode([config.seed], [[]]),
-      batches,
-    });
-  }
-  for (const encoder of [imageEncoder, textEncoder]) encoder[Symbol.dispose]();
-  trimMemory();
-  const vae = model.loadVAE(target);
+    return encoded;
+  });
   const folder = join(config.outputDir, 'validation');
   const isDrawn = await onMain(context.processes, () => existsSync(sheetFile(folder, context.step)));
   return new Validation({
-    models: { backbone, vae, scheduler, latents: model.latents, ...target },
-    rows,
+    ...{ drawing, rows, scales, folder, context },
     columns: [
       'image prompt',
       'scale 0',
-      ...seedsFrom(config.seed, config.numValidationImages).map((seed) => `seed ${seed}`),
+      ...scales.flatMap((scale) =>
+        seedsFrom(seed, count).map((one) =>
+          scales.length === 1 ? `seed ${one}` : `scale ${scale}, seed ${one}`,
+        ),
+      ),
     ],
-    settings,
-    folder,
     // A run that was killed after its checkpoint has not generated its images, and makes up for it.
     drawnAt: context.step === 0 || isDrawn ? context.step : undefined,
-    context,
   });
 }
 
@@ -167,18 +112,11 @@ function textsOf({ validationImages: files, validationPrompts: prompts }: Resolv
 }
 
 interface ValidationParts {
-  models: {
-    backbone: Backbone;
-    vae: AutoencoderKL;
-    scheduler: SchedulerFile;
-    latents: LatentSpace;
-    device: Device;
-    dtype: DType;
-  };
+  drawing: Drawing;
   rows: readonly ValidationRow[];
+  scales: readonly number[];
   /** Titles. */
   columns: readonly string[];
-  settings: DenoiseSettings & Size & { scale: number; noise: 'cpu' | 'device' };
   folder: string;
   /** The step of the last sheet, or 0 where the run starts; undefined where it is not known. */
   drawnAt: number | undefined;
@@ -218,9 +156,9 @@ export class Validation implements Disposable {
 
   /** @returns undefined where a signal ended it early, or a part makes NaN */
   async #sheet(step: number): Promise<LabelledSheet | undefined> {
-    const { rows, columns, settings, context } = this.#parts;
+    const { rows, columns, scales, drawing, context } = this.#parts;
     const { rank, worldSize } = context.processes;
-    const title = `step ${step}, scale ${settings.scale}, guidance ${settings.guidanceScale}`;
+    const title = `step ${step}, scale ${scales.join(', ')}, guidance ${drawing.settings.guidanceScale}`;
     // Each process draws some of the rows.
     const own = rows.filter((_, i) => i % worldSize === rank);
     const drawn = await context.processes.together(() => this.#drawRows(own));
@@ -238,19 +176,27 @@ export class Validation implements Disposable {
         images: [reference, ...(images[i] as RgbImage[])],
       }),
     );
-    const words = [title, columns.join(' | '), ...rows.map(({ label }) => label)].join('\n');
-    return { image: validationSheet(title, columns, sheetRows), words };
+    const labels = rows.map(({ label }) => label);
+    const words = [title, columns.join(' | '), ...labels].join('\n');
+    const { width, height } = drawing.settings;
+    const cells = { width, height, columns: [...columns], rows: labels };
+    return { image: validationSheet(title, columns, sheetRows), words, cells };
   }
 
   /** Generates what rows of the sheet show: what the text alone makes, and then the images. */
   async #drawRows(rows: readonly ValidationRow[]): Promise<DrawnRows> {
-    const { signal } = this.#parts.context;
+    const { drawing, scales, context } = this.#parts;
+    const { signal } = context;
     try {
       // Training does not change what the text alone makes.
-      this.#textAlone ??= await this.#generate(rows.map(({ textAlone }) => textAlone));
+      const textAlone = rows.map((row) => row.textAlone);
+      this.#textAlone ??= await drawing.draw(textAlone, 1, signal);
       const images: RgbImage[][] = [];
-      for (const [i, { batches }] of rows.entries())
-        images.push([this.#textAlone[i] as RgbImage, ...(await this.#generate(batches))]);
+      for (const [i, { batches }] of rows.entries()) {
+        const row = [this.#textAlone[i] as RgbImage];
+        for (const scale of scales) row.push(...(await drawing.draw(batches, scale, signal)));
+        images.push(row);
+      }
       return { isDrawn: true, images };
     } catch (error) {
       if (signal.aborted) return { isDrawn: false, images: [] };
@@ -262,14 +208,15 @@ export class Validation implements Disposable {
 
   /** Returns the images of each row of the sheet, from the process that has drawn them. */
   async #gather(own: readonly (readonly RgbImage[])[]): Promise<(readonly RgbImage[])[]> {
-    const { rows, settings, context } = this.#parts;
+    const { rows, columns, drawing, context } = this.#parts;
     const { worldSize } = context.processes;
     if (worldSize === 1) return [...own];
-    const { width, height } = settings;
+    const { width, height } = drawing.settings;
     const gathered = await context.processes.gatherBytes(Buffer.concat(own.flat().map(({ data }) => data)));
-    return rows.map(({ batches }, i) => {
+    return rows.map((_, i) => {
       const bytes = 3 * width * height;
-      const count = 1 + batches.reduce((sum, { seeds }) => sum + seeds.length, 0);
+      // All but the reference image.
+      const count = columns.length - 1;
       const first = Math.floor(i / worldSize) * count;
       return Array.from({ length: count }, (_, k) => ({
         data: (gathered[i % worldSize] as Uint8Array).slice((first + k) * bytes, (first + k + 1) * bytes),
@@ -278,28 +225,14 @@ export class Validation implements Disposable {
     });
   }
 
-  async #generate(batches: readonly ValidationBatch[]): Promise<RgbImage[]> {
-    const { models, settings, context } = this.#parts;
-    const images: RgbImage[] = [];
-    for (const { seeds, prompts } of batches) {
-      context.signal.throwIfAborted();
-      const whole = promptsOf(prompts, [{ scale: settings.scale }], frameOf(models, settings));
-      const sampler = createSampler(models.scheduler);
-      try {
-        images.push(...(await drawImages(models, sampler, whole, seeds, settings, context)));
-      } finally {
-        releaseTensors(whole.images);
-      }
-    }
-    return images;
-  }
-
-  async #show({ image, words }: LabelledSheet, step: number, reporter: StepReporter): Promise<void> {
+  async #show({ image, words, cells }: LabelledSheet, step: number, reporter: StepReporter): Promise<void> {
     const { folder, context } = this.#parts;
     const file = sheetFile(folder, step);
     // Labels are cut to the width of the sheet; viewers show the whole words.
     const png = await encodePng(image, { Description: words });
     reporter.image('validation', { png, width: image.width, height: image.height });
+    const path = relative(dirname(folder), file);
+    reporter.log({ v: 1, type: 'sheet', step, time: Date.now() / 1000, path, ...cells });
     try {
       makeFolder(folder);
       writeFileAtomically(file, (append) => append(png));
@@ -313,9 +246,7 @@ export class Validation implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    const { models, rows } = this.#parts;
-    for (const { textAlone, batches } of rows) releaseTensors([textAlone, batches]);
-    releaseTensors(models.vae.parameters());
+    for (const { textAlone, batches } of this.#parts.rows) releaseTensors([textAlone, batches]);
   }
 }
 
@@ -330,4 +261,5 @@ interface DrawnRows {
 interface LabelledSheet {
   image: RgbImage;
   words: string;
+  cells: Pick<SheetEvent, 'width' | 'height' | 'columns' | 'rows'>;
 }

@@ -18,6 +18,7 @@ import { verifyChecksums, writeChecksums } from '../../base/checksums.js';
 import { CheckpointError, ConfigError } from '../../base/errors.js';
 import { regularFile } from '../../base/regular-file.js';
 import { readSafetensors, safetensorsSize, writeSafetensors } from '../../formats/index.js';
+import { bestMeasures } from '../../options/train-options.js';
 import { type Tensor, tensor } from '../../torch/index.js';
 import { checkpointPath, writeFolder } from './folder.js';
 
@@ -37,6 +38,8 @@ const stateSchema = z.strictObject({
   dataset: z.strictObject({ rows: z.int().min(1), fingerprint: z.string() }),
   /** The number of processes, each with `batchSize` rows; missing where it is 1. */
   worldSize: z.int().min(2).optional(),
+  /** The checkpoint that is the best so far, with --keep-best: its measure, its step and its value. */
+  best: z.strictObject({ by: z.enum(bestMeasures), step: z.int().min(1), value: z.number() }).optional(),
   /** The resolved options of the run. */
   options: z.record(z.string(), z.unknown()),
 });

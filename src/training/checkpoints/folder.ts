@@ -15,6 +15,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  symlinkSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { listCheckpoints, stepOf } from '../../adapters/adapter-path.js';
@@ -50,15 +51,27 @@ export function writeFolder(path: string, write: (folder: string) => void): void
 /**
  * Deletes the oldest checkpoints so that `limit` are left of those up to `newest`. Later checkpoints, which exist if the run
  * was resumed from an earlier one, are not deleted.
+ * @param best the step of a checkpoint that is kept in any case, and does not count
  */
-export function deleteOldest(newest: string, limit: number): void {
-  const older = listCheckpoints(dirname(newest)).filter((path) => stepOf(path) < stepOf(newest));
+export function deleteOldest(newest: string, limit: number, best: number | undefined): void {
+  const older = listCheckpoints(dirname(newest)).filter(
+    (path) => stepOf(path) < stepOf(newest) && stepOf(path) !== best,
+  );
   for (const path of older.slice(0, Math.max(0, older.length + 1 - limit))) {
     const deleted = hidden(path, 'deleted');
     rmSync(deleted, { recursive: true, force: true });
     renameSync(path, deleted);
     rmSync(deleted, { recursive: true, force: true });
   }
+}
+
+/** Makes the link `best` in an output folder lead to a checkpoint of it. */
+export function linkBest(outputDir: string, step: number): void {
+  const link = join(outputDir, 'best');
+  const fresh = join(outputDir, '.best');
+  rmSync(fresh, { force: true });
+  symlinkSync(basename(checkpointPath(outputDir, step)), fresh);
+  renameSync(fresh, link);
 }
 
 /**

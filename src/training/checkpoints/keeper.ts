@@ -9,7 +9,7 @@ import { listCheckpoints, stepOf } from '../../adapters/adapter-path.js';
 import { CheckpointError, isSystemError, TorchError, TrainingError, UserError } from '../../base/errors.js';
 import { firstNonFinite } from '../../torch/finite.js';
 import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
-import { clearLeftovers, deleteOldest } from './folder.js';
+import { clearLeftovers, deleteOldest, linkBest } from './folder.js';
 
 export class CheckpointKeeper {
   /** The newest checkpoint of this run, or the one that it was resumed from. */
@@ -18,12 +18,16 @@ export class CheckpointKeeper {
   readonly #limit: number | undefined;
   readonly #onMessage: ((message: string) => void) | undefined;
 
-  /** @param limit the number of checkpoints to keep, 1 or more; undefined for all */
+  /**
+   * @param limit the number of checkpoints to keep, 1 or more; undefined for all
+   * @param best the step of the best one of a resumed run, which is kept in any case
+   */
   constructor(
     outputDir: string,
     limit: number | undefined,
     resumed: string | undefined,
     onMessage?: (message: string) => void,
+    best?: number,
   ) {
     this.#outputDir = outputDir;
     this.#limit = limit;
@@ -38,7 +42,7 @@ export class CheckpointKeeper {
       );
     // A run that was killed before it had deleted them may have nothing left to train, and so no save that does.
     if (resumed !== undefined && limit !== undefined && resolve(dirname(resumed)) === resolve(outputDir))
-      this.#deleteOldest(resumed, limit);
+      this.#deleteOldest(resumed, limit, best);
   }
 
   /**
@@ -71,15 +75,23 @@ export class CheckpointKeeper {
       return false;
     }
     this.#onMessage?.(`Saved ${this.newest}`);
-    if (this.#limit !== undefined) this.#deleteOldest(this.newest, this.#limit);
+    const { best } = content.state;
+    try {
+      if (best !== undefined) linkBest(this.#outputDir, best.step);
+    } catch (error) {
+      // On a file system without links the checkpoint's state still says which one it is.
+      if (!isSystemError(error)) throw error;
+      this.#onMessage?.(`The link to the best checkpoint could not be written: ${error.message}`);
+    }
+    if (this.#limit !== undefined) this.#deleteOldest(this.newest, this.#limit, best?.step);
     return true;
   }
 
-  #deleteOldest(newest: string, limit: number): void {
+  #deleteOldest(newest: string, limit: number, best: number | undefined): void {
     try {
       // Delete what could not be deleted the last time.
       clearLeftovers(this.#outputDir);
-      deleteOldest(newest, limit);
+      deleteOldest(newest, limit, best);
     } catch (error) {
       if (!isSystemError(error)) throw error;
       this.#onMessage?.(`An older checkpoint could not be deleted: ${error.message}`);

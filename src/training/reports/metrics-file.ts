@@ -7,6 +7,18 @@ import { dirname } from 'node:path';
 import { writeAll, writeFileAtomically } from '../../base/atomic-file.js';
 import { isSystemError, TrainingError } from '../../base/errors.js';
 import { makeFolder } from '../../base/make-folder.js';
+import type {
+  GainEvent,
+  RequestEvent,
+  ScoresEvent,
+  SheetEvent,
+  StepEvent,
+  VerdictEvent,
+} from '../../base/run-context.js';
+
+/** A line that is not a step. */
+export type MeasureEvent = GainEvent | RequestEvent | ScoresEvent | VerdictEvent | SheetEvent;
+export type LoggedEvent = StepEvent | MeasureEvent;
 
 export class MetricsFile {
   readonly #path: string;
@@ -74,6 +86,20 @@ export class MetricsFile {
       }
     } finally {
       closeSync(file);
+    }
+  }
+}
+
+/** The name of the file in an output folder. */
+export const metricsFile = 'metrics.jsonl';
+
+/** Yields the events of a metrics file; lines that are none are left out. */
+export function* readMetrics(path: string): Generator<LoggedEvent> {
+  for (const line of linesOf(path)) {
+    try {
+      yield JSON.parse(line.toString()) as LoggedEvent;
+    } catch {
+      // The file of another program, or one that was cut.
     }
   }
 }

@@ -10,9 +10,10 @@
  */
 import { join, resolve } from 'node:path';
 import { isSystemError } from '../../base/errors.js';
-import type { GainEvent, RequestEvent, StepEvent } from '../../base/run-context.js';
+import type { ScoreSet, StepEvent } from '../../base/run-context.js';
+import type { Interval } from '../../base/statistics.js';
 import { type EncodedImage, EventFile, imageEvent, scalarsEvent } from './event-file.js';
-import { MetricsFile } from './metrics-file.js';
+import { type MeasureEvent, MetricsFile, metricsFile } from './metrics-file.js';
 
 export interface LogOptions {
   outputDir: string;
@@ -37,7 +38,7 @@ export class RunLog implements Disposable {
     firstStep: number,
     onMessage?: (message: string) => void,
   ) {
-    this.#metrics = new MetricsFile(join(outputDir, 'metrics.jsonl'), firstStep - 1, onMessage);
+    this.#metrics = new MetricsFile(join(outputDir, metricsFile), firstStep - 1, onMessage);
     this.#openEvents = () => new EventFile(resolve(outputDir, loggingDir), firstStep);
     this.#hasEvents = reportTo === 'tensorboard';
     this.#onMessage = onMessage;
@@ -53,18 +54,10 @@ export class RunLog implements Disposable {
   }
 
   /** Writes a line, and its means to TensorBoard. */
-  gain(event: GainEvent): void {
-    const { step, time, gain, over_none, over_base, specificity } = event;
+  measure(event: MeasureEvent): void {
     this.#metrics.append([event]);
-    const scalars = { gain: gain.mean, 'gain/low': gain.low, 'gain/high': gain.high };
-    const parts = { over_none, over_base, specificity };
-    const named = Object.entries(parts).map(([name, { mean }]) => [`gain/${name}`, mean] as const);
-    this.#writeEvents([scalarsEvent(time, step, { ...scalars, ...Object.fromEntries(named) })]);
-  }
-
-  /** Writes a line. */
-  request(event: RequestEvent): void {
-    this.#metrics.append([event]);
+    const scalars = scalarsOf(event);
+    if (scalars !== null) this.#writeEvents([scalarsEvent(event.time, event.step, scalars)]);
   }
 
   /** Shows an image in TensorBoard. */
@@ -96,4 +89,29 @@ export class RunLog implements Disposable {
   [Symbol.dispose](): void {
     this.#events?.[Symbol.dispose]();
   }
+}
+
+/** Returns what TensorBoard shows of an event; null for words and images. */
+function scalarsOf(event: MeasureEvent): Record<string, number> | null {
+  if (event.type === 'gain') {
+    const { gain, over_none, over_base, specificity } = event;
+    const parts = Object.entries({ over_none, over_base, specificity });
+    return {
+      ...{ gain: gain.mean, 'gain/low': gain.low, 'gain/high': gain.high },
+      ...Object.fromEntries(parts.map(([name, { mean }]) => [`gain/${name}`, mean])),
+    };
+  }
+  if (event.type !== 'scores') return null;
+  const sets = Object.entries({
+    adapter: event.adapter,
+    shuffled: event.shuffled,
+    no_adapter: event.noAdapter,
+  });
+  return Object.fromEntries(
+    sets.flatMap(([set, scores]) =>
+      Object.entries(scores as ScoreSet).flatMap(([name, score]: [string, Interval | null]) =>
+        score === null ? [] : [[`scores/${name}/${set}`, score.mean]],
+      ),
+    ),
+  );
 }

@@ -3,11 +3,12 @@
  * It reports a few times a second, so that the wait for the device, which reading a loss causes, does not matter.
  */
 import type { BadRow } from '../../base/listing.js';
-import type { GainEvent, GuardedContext, RequestEvent, StepEvent } from '../../base/run-context.js';
+import type { GuardedContext, StepEvent } from '../../base/run-context.js';
 import { Throttle } from '../../base/throttle.js';
 import { cat, type Device, memoryStats, stack, type Tensor, tidy } from '../../torch/index.js';
 import type { EncodedImage } from './event-file.js';
 import { LossByTimestep } from './loss-by-timestep.js';
+import type { MeasureEvent } from './metrics-file.js';
 import { type LogOptions, RunLog } from './run-log.js';
 
 /** The results of a step. The tensors are still on the device, and are read only for a report. */
@@ -91,14 +92,9 @@ export class StepReporter implements Disposable {
     this.#log?.image(this.#step, tag, image);
   }
 
-  /** Logs what was measured on held-out rows. */
-  gain(event: GainEvent): void {
-    this.#log?.gain(event);
-  }
-
-  /** Logs what the run was asked for. */
-  request(event: RequestEvent): void {
-    this.#log?.request(event);
+  /** Logs what is not a step. */
+  log(event: MeasureEvent): void {
+    this.#log?.measure(event);
   }
 
   /** The number of steps of the whole run, from the next step on. */

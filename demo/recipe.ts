@@ -1,0 +1,24 @@
+/** @file How `npm start` trains and generates; the benches of the demo's world do the same. */
+
+import { flagOf } from '../src/options/options.js';
+
+/** Options of training, without data, folders and length. */
+export const RECIPE = {
+  model: 'demo/models',
+  imageEncoder: 'demo/models/image_encoder',
+  resolution: 64,
+  batchSize: 16,
+  learningRate: 5e-4,
+  // Stays high for long, and ends at 0: in single runs half a cosine and a straight line taught less.
+  lrScheduler: 'polynomial',
+  lrPower: 0.4,
+  lrWarmupSteps: 30,
+} as const;
+
+/** Options of generation. */
+export const DRAW = { steps: 20, guidanceScale: 3, batchSize: 32 };
+
+/** Returns the options of training as flags. */
+export function recipeFlags(): string[] {
+  return Object.entries(RECIPE).flatMap(([key, value]) => [flagOf(key), String(value)]);
+}
