@@ -1,8 +1,10 @@
 /**
  * @file Benchmarks data loading: JPEGs from a tar are decoded, resampled for the VAE (512 px) and for CLIP (224 px), and
- * converted to floats. Pillow does the same with one process for each core. To measure one core:
+ * converted to floats. Pillow does the same with one process for each core, and so does torchvision with a DataLoader, if
+ * python3 has it. To measure one core, and four:
  *
  *     taskset -c 0 npx tsx bench/data.ts
+ *     UV_THREADPOOL_SIZE=4 taskset -c 0-3 npx tsx bench/data.ts
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
@@ -78,14 +80,17 @@ const samples = Array.from(rows, (_, row) => ({ row, drop, caption: '', flip: fa
 const images: RgbImage[] = [];
 for (const row of rows) images.push(await readImage(row.image));
 
+const wholeRows = async () => {
+  let seen = 0;
+  for await (const batch of loader.read(samples, ['pixelValues', 'clipPixelValues']))
+    seen += batch.rows.length;
+  if (seen !== IMAGES) throw new Error(`read ${seen} of ${IMAGES} rows`);
+};
+
 /** Each processes all images. */
 const operations: Record<string, () => unknown> = {
-  'whole rows': async () => {
-    let seen = 0;
-    for await (const batch of loader.read(samples, ['pixelValues', 'clipPixelValues']))
-      seen += batch.rows.length;
-    if (seen !== IMAGES) throw new Error(`read ${seen} of ${IMAGES} rows`);
-  },
+  'whole rows': wholeRows,
+  'whole rows, torchvision': wholeRows,
   'decode alone': async () => {
     // With the loader's concurrency.
     for (let i = 0; i < rows.length; i += IN_FLIGHT)
@@ -109,11 +114,11 @@ for (const [name, run] of Object.entries(operations)) {
     const theirSeconds = await reference?.ask({ name, count: IMAGES });
     if (round === 0) continue;
     ours.push(ourSeconds);
-    if (theirSeconds !== undefined) theirs.push(theirSeconds);
+    if (theirSeconds !== undefined && !Number.isNaN(theirSeconds)) theirs.push(theirSeconds);
   }
   const python =
     theirs.length === 0
-      ? ['no Pillow', '']
+      ? ['not installed', '']
       : [(1 / median(theirs)).toFixed(1), (median(theirs) / median(ours)).toFixed(2)];
   printRow([name, (1 / median(ours)).toFixed(1), ...python]);
 }

@@ -76,7 +76,7 @@ async function train(name: string, rowsOfStep: number, ...more: string[]): Promi
     ...{ cache: 'latents,text,image', 'cache-dir': join(work, 'cache'), 'report-to': 'none' },
   };
   const words = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
-  const child = spawn(process.execPath, ['dist/cli/main.js', 'train', ...words, ...more], {
+  const child = spawn(process.execPath, ['dist/cli/ip-adapter.cjs', 'train', ...words, ...more], {
     env: { ...process.env, OMP_NUM_THREADS: '1' },
     stdio: 'ignore',
     detached: true,

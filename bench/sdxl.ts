@@ -24,7 +24,7 @@ const { values } = parseArgs({
   },
 });
 const { models: root, steps } = values;
-const command = join(import.meta.dirname, '../dist/cli/main.js');
+const command = join(import.meta.dirname, '../dist/cli/ip-adapter.cjs');
 
 writeFullSizeSDXL(root);
 await writeDataset(join(root, 'data'), { count: 2, split: 'train', seed: 1 });

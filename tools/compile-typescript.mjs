@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { SetupError } from './build-native.mjs';
 
 const STAMP = 'build/dist.sha256';
-const COMMAND = 'dist/cli/main.js';
+const COMMAND = 'dist/cli/ip-adapter.cjs';
 
 /**
  * Compiles `src/` if it has changed.
@@ -45,7 +45,7 @@ export function compileTypeScript(root, log) {
 
 function sourceHash(root) {
   const sources = readdirSync(join(root, 'src'), { recursive: true })
-    .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'))
+    .filter((file) => /\.c?ts$/.test(file) && !file.endsWith('.test.ts'))
     .map((file) => join('src', file));
   const sha = createHash('sha256');
   for (const file of ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json', ...sources.sort()]) {

@@ -60,6 +60,41 @@ def members(worker):
             number += 1
 
 
+def torchvision_rows(workers):
+    """Reads all rows as a training script does: a Dataset with torchvision's transforms, and a DataLoader with `workers` processes."""
+    import torch
+    from torchvision import transforms
+    from torchvision.transforms import InterpolationMode
+
+    vae = transforms.Compose([
+        transforms.Resize(512, interpolation=InterpolationMode.BILINEAR),
+        transforms.CenterCrop(512),
+        transforms.ToTensor(),
+        transforms.Normalize([0.5], [0.5]),
+    ])
+    clip = transforms.Compose([
+        transforms.Resize(224, interpolation=InterpolationMode.BICUBIC),
+        transforms.CenterCrop(224),
+        transforms.ToTensor(),
+        transforms.Normalize(CLIP_MEAN.tolist(), CLIP_STD.tolist()),
+    ])
+
+    class Rows(torch.utils.data.Dataset):
+        def __init__(self):
+            with tarfile.open(path) as tar:
+                self.jpegs = [tar.extractfile(m).read() for m in tar if m.name.endswith(".jpg")]
+
+        def __len__(self):
+            return len(self.jpegs)
+
+        def __getitem__(self, i):
+            image = decode(self.jpegs[i])
+            return vae(image), clip(image)
+
+    torch.set_num_threads(1)
+    return torch.utils.data.DataLoader(Rows(), batch_size=4, num_workers=workers, persistent_workers=workers > 0)
+
+
 images = {}
 
 
@@ -79,10 +114,22 @@ def share(work):
             call(image)
 
 
+torchvision = None
 pool = multiprocessing.Pool(cores) if cores > 1 else None
 for line in sys.stdin:
     request = json.loads(line)
+    if request["name"] == "whole rows, torchvision" and torchvision is None:
+        try:
+            torchvision = torchvision_rows(cores if cores > 1 else 0)
+        except (ImportError, RuntimeError):  # a torchvision for another torch
+            print("nan", flush=True)
+            continue
     begin = time.perf_counter()
+    if request["name"] == "whole rows, torchvision":
+        for _ in torchvision:
+            pass
+        print((time.perf_counter() - begin) / request["count"], flush=True)
+        continue
     work = [(request["name"], worker) for worker in range(cores)]
     if pool:
         pool.map(share, work, chunksize=1)

@@ -59,7 +59,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exportGenerator(env, exports);
   exportAutograd(env, exports);
   exportMemory(env, exports);
-  exportResample(env, exports);
+  exportImages(env, exports);
   exportReadLater(env, exports);
   exportCuda(env, exports);
   exportProcessGroup(env, exports);

@@ -129,7 +129,7 @@ void exportMappedFiles(Napi::Env env, Napi::Object exports);
 void exportGenerator(Napi::Env env, Napi::Object exports);
 void exportAutograd(Napi::Env env, Napi::Object exports);
 void exportMemory(Napi::Env env, Napi::Object exports);
-void exportResample(Napi::Env env, Napi::Object exports);
+void exportImages(Napi::Env env, Napi::Object exports);
 void exportReadLater(Napi::Env env, Napi::Object exports);
 void exportCuda(Napi::Env env, Napi::Object exports);
 void exportProcessGroup(Napi::Env env, Napi::Object exports);

@@ -7,6 +7,7 @@ import { Command } from '@commander-js/extra-typings';
 import { cacheFolder as addonCache, compiler, locateAddon } from '../../tools/build-native.mjs';
 import { findLibTorch, TRIPLET } from '../../tools/find-libtorch.mjs';
 import { blasWarning } from '../../tools/system-packages.mjs';
+import { poolThreads } from '../base/thread-pool.js';
 
 interface Finding {
   name: string;
@@ -48,6 +49,7 @@ async function examine(): Promise<Finding[]> {
     ...(libtorch === null ? [libTorchMissing(tried)] : engine(libtorch)),
     ...(libtorch === null ? [] : await addon(isBuilt, libtorch.cuda)),
     threads(),
+    imageThreads(),
     await memory(),
     disk('addon cache', addonCache(), ADDON_BYTES, 'export IP_ADAPTER_CACHE=<a folder with more space>'),
     disk(
@@ -200,6 +202,23 @@ function threads(): Finding {
   const cores = `${availableParallelism()} cores`;
   const found = OMP_NUM_THREADS === undefined ? cores : `${cores}, OMP_NUM_THREADS is ${OMP_NUM_THREADS}`;
   return { name: 'threads', found, state: 'ok' };
+}
+
+function imageThreads(): Finding {
+  const name = 'image threads';
+  const found = `${poolThreads()} of Node's threads read and decode images`;
+  if (process.env.IP_ADAPTER_THREADPOOL === 'auto') return { name, found, state: 'ok' };
+  if (poolThreads() >= availableParallelism())
+    return { name, found: `${found}, as UV_THREADPOOL_SIZE says`, state: 'ok' };
+  return {
+    name,
+    found: `${found}, fewer than there are cores`,
+    state: 'warning',
+    fix:
+      process.env.UV_THREADPOOL_SIZE === undefined
+        ? `export UV_THREADPOOL_SIZE=${availableParallelism()}`
+        : 'unset UV_THREADPOOL_SIZE',
+  };
 }
 
 async function memory(): Promise<Finding> {

@@ -1,5 +1,4 @@
-#!/usr/bin/env node
-/** @file `ip-adapter`: starts the program, or explains a limit of open files that is too low for it. */
+/** @file Starts the program, or explains a limit of open files that is too low for it. */
 
 /** Node opens many files of a program and its packages at the same time. */
 const OPEN_FILES = 256;

@@ -206,7 +206,7 @@ describe('DataLoader', () => {
     const broken = {
       ...imageProcessor,
       cropSize: 4,
-      cropAsync: async () => raise(),
+      plan: () => raise(),
     } as unknown as ImageProcessor;
     const data = loader({ imageProcessor: broken });
     await expect(collect(data.batches(0))).rejects.toThrow('a defect');

@@ -8,10 +8,12 @@
 import { DatasetError } from '../base/errors.js';
 import { type BadRow, listed } from '../base/listing.js';
 import type { RgbImage, Size } from '../base/rgb-image.js';
-import { ImageError, useImage } from '../images/image.js';
+import { poolThreads } from '../base/thread-pool.js';
+import { ImageError } from '../images/image.js';
 import type { ImageProcessor } from '../images/image-processor.js';
 import { mirror } from '../images/mirror.js';
-import { trainCropAsync } from '../images/train-transform.js';
+import { type CropPlanner, readCrops } from '../images/read-crops.js';
+import { trainResizing } from '../images/train-transform.js';
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import { maxBadRows } from './bad-rows.js';
 import { cutBatches, type Share, shareOf } from './batch-plan.js';
@@ -41,10 +43,12 @@ export interface DataLoaderOptions {
   /** The part of each global batch to read. Default: all of it. */
   readonly share?: Share | undefined;
   /**
-   * The number of batches to read ahead, 1 or more. This process's rows of as many full batches are in memory besides the
-   * current batch.
+   * The number of batches to read ahead, 1 or more; more are read where these are fewer rows than there are threads. This
+   * process's rows of as many full batches are in memory besides the current batch.
    */
   readonly prefetch: number;
+  /** Whether large JPEGs are decoded at a reduced size: see `readCrops`. Default: false. */
+  readonly reducedDecode?: boolean | undefined;
   /** Decides the order, the drops, the captions and the mirroring of every epoch. */
   readonly seed: number;
   /** The inputs that batches contain. An image is read only if an input needs it. Default: all. */
@@ -194,7 +198,9 @@ export class DataLoader {
     const { batchSize, prefetch, share } = this.#options;
     const rowsPerBatch = Math.ceil(batchSize / (share?.worldSize ?? 1));
     const load = (sample: Sample, { size }: Planned) => this.#load(sample, size, inputs);
-    const limits = { samples: prefetch * rowsPerBatch, batches: prefetch };
+    // Every thread has a row to read, however small the batches are.
+    const ahead = Math.max(prefetch, Math.ceil(poolThreads() / rowsPerBatch));
+    const limits = { samples: ahead * rowsPerBatch, batches: ahead };
     for await (const { planned, loaded } of readAhead(plan, load, limits)) {
       const examples: (Example | null)[] = [];
       for (const [i, example] of loaded.entries()) {
@@ -213,25 +219,25 @@ export class DataLoader {
    */
   async #load(sample: Sample, size: Size, inputs: readonly Input[]): Promise<Example | ImageError | null> {
     if (this.badRows.has(sample.row)) return null;
-    const { rows, imageProcessor } = this.#options;
+    const { rows, imageProcessor, reducedDecode: reduced } = this.#options;
     const { image, promptImage } = rows.at(sample.row)!;
-    const target = (decoded: RgbImage) => trainCropAsync(decoded, size);
-    const prompt = async (decoded: RgbImage) =>
-      sample.drop.dropImage ? null : imageProcessor.cropAsync(decoded);
+    const target: CropPlanner = (decoded) => ({ resizing: trainResizing(decoded, size) });
+    const prompts: CropPlanner[] = sample.drop.dropImage ? [] : [(decoded) => imageProcessor.plan(decoded)];
     const [wantsTarget, wantsPrompt] = [inputs.includes('pixelValues'), inputs.includes('clipPixelValues')];
     try {
-      let crops: readonly [RgbImage | null, RgbImage | null];
+      let crop: RgbImage | undefined;
+      let clipCrop: RgbImage | undefined;
       if (wantsTarget && wantsPrompt && promptImage.name === image.name)
-        crops = await useImage(image, (decoded) => Promise.all([target(decoded), prompt(decoded)]));
+        [crop, clipCrop] = await readCrops(image, [target, ...prompts], { reduced });
       else {
-        const reading = wantsTarget ? useImage(image, target) : null;
-        const readingPrompt = wantsPrompt ? useImage(promptImage, prompt) : null;
+        const reading = wantsTarget ? readCrops(image, [target], { reduced }) : [];
+        const readingPrompt = wantsPrompt ? readCrops(promptImage, prompts, { reduced }) : [];
         // If both fail, the error of the training image is reported, whichever fails first.
-        readingPrompt?.catch(() => {});
-        crops = [await reading, await readingPrompt];
+        if (readingPrompt instanceof Promise) readingPrompt.catch(() => {});
+        [[crop], [clipCrop]] = [await reading, await readingPrompt];
       }
-      const [crop, clipCrop] = crops;
-      const flipped = (crop: RgbImage | null) => (crop !== null && sample.flip ? mirror(crop) : crop);
+      const flipped = (crop: RgbImage | undefined) =>
+        crop !== undefined && sample.flip ? mirror(crop) : (crop ?? null);
       return { ...sample, crop: flipped(crop), clipCrop: flipped(clipCrop) };
     } catch (error) {
       if (error instanceof ImageError) return error;

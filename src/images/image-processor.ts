@@ -13,7 +13,8 @@ import { ConfigError, shown } from '../base/errors.js';
 import { regularFile } from '../base/regular-file.js';
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import { type PixelTable, pixelTable, writePlanar } from './pixels.js';
-import { type Rectangle, type Resizing, resizeAndCrop, resizeAndCropAsync } from './resample.js';
+import { type CropPlan, padWithBlack } from './read-crops.js';
+import { resizeAndCrop } from './resample.js';
 import { shortestEdge } from './train-transform.js';
 
 const CONFIG_FILE = 'preprocessor_config.json';
@@ -144,18 +145,12 @@ export class ImageProcessor {
 
   /** The square of `cropSize` × `cropSize` pixels that the encoder sees, before normalisation. */
   crop(image: RgbImage): RgbImage {
-    const { resizing, frame } = this.#plan(image);
+    const { resizing, frame } = this.plan(image);
     return padWithBlack(resizeAndCrop(image, resizing), frame);
   }
 
-  /** The same, resized in one of Node's threads. */
-  async cropAsync(image: RgbImage): Promise<RgbImage> {
-    const { resizing, frame } = this.#plan(image);
-    return padWithBlack(await resizeAndCropAsync(image, resizing), frame);
-  }
-
-  /** The part of the image that the square shows, and where in the square it lies. */
-  #plan(image: Size): { resizing: Resizing; frame: Rectangle } {
+  /** The part of an image that the square shows, and where in the square it lies. */
+  plan(image: Size): CropPlan {
     const size = this.cropSize;
     const { width, height } =
       this.#shortestEdge === null ? { width: size, height: size } : shortestEdge(image, this.#shortestEdge);
@@ -179,18 +174,6 @@ export class ImageProcessor {
     writePlanar(this.crop(image), this.pixels, values, 0);
     return values;
   }
-}
-
-/** A black image of the frame's size with `image` at the frame's left and top. */
-function padWithBlack(image: RgbImage, frame: Rectangle): RgbImage {
-  if (image.width === frame.width && image.height === frame.height) return image;
-  const data = new Uint8Array(frame.width * frame.height * 3);
-  const stride = image.width * 3;
-  for (let y = 0; y < image.height; y++) {
-    const row = image.data.subarray(y * stride, (y + 1) * stride);
-    data.set(row, ((frame.top + y) * frame.width + frame.left) * 3);
-  }
-  return { data, width: frame.width, height: frame.height };
 }
 
 function readConfig(file: string): z.infer<typeof configSchema> {

@@ -46,7 +46,7 @@ export class ImageError extends DatasetError {
 }
 
 /** The limit above which Pillow refuses images as decompression bombs (twice `Image.MAX_IMAGE_PIXELS`). */
-const MAX_PIXELS = 2 * Math.floor(2 ** 30 / 4 / 3);
+export const MAX_PIXELS = 2 * Math.floor(2 ** 30 / 4 / 3);
 
 /** The formats that both sharp and Pillow decode (`heif` is AVIF here). sharp could also render SVG. */
 const FORMATS = new Set(['jpeg', 'png', 'webp', 'gif', 'tiff', 'heif']);

@@ -3,6 +3,7 @@
  * `normalize` do, by a table of 3 × 256 float32 values.
  */
 import type { RgbImage } from '../base/rgb-image.js';
+import { writePlanarBytes } from '../torch/index.js';
 
 /** A table of 3 × 256 floats: one for each byte of red, then of green, then of blue. */
 export type PixelTable = Float32Array;
@@ -28,14 +29,5 @@ export function pixelTable(scale: number, mean: readonly number[], std: readonly
 
 /** Converts `image` (height × width × 3 bytes) by `table` and writes 3 × height × width floats into `out` at `offset`. */
 export function writePlanar(image: RgbImage, table: PixelTable, out: Float32Array, offset: number): void {
-  const { data } = image;
-  const plane = image.width * image.height;
-  let red = offset;
-  let green = offset + plane;
-  let blue = green + plane;
-  for (let p = 0; p < 3 * plane; p += 3) {
-    out[red++] = table[data[p]!]!;
-    out[green++] = table[256 + data[p + 1]!]!;
-    out[blue++] = table[512 + data[p + 2]!]!;
-  }
+  writePlanarBytes(image.data, table, out, offset);
 }

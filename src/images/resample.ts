@@ -55,18 +55,20 @@ function sinc(x: number): number {
 const PRECISION_BITS = 22;
 
 /**
- * Returns the coefficients of output positions `start` … `start + count - 1` for resizing `inSize` samples to `outSize`.
+ * Returns the coefficients of output positions `start` … `start + count - 1` for resizing the first `extent` of `inSize`
+ * samples, of which the last may count in part, to `outSize`.
  * For shrinking, the kernel is widened by the scale (antialiasing); for enlarging, it is not.
  */
 function coefficients(
   inSize: number,
+  extent: number,
   outSize: number,
   start: number,
   count: number,
   kernel: Kernel,
 ): FixedPointFilter {
-  if (inSize === outSize) return identity(start, count);
-  const scale = inSize / outSize;
+  if (extent === outSize) return identity(start, count);
+  const scale = extent / outSize;
   const filterScale = Math.max(scale, 1);
   const support = kernel.support * filterScale;
   const taps = Math.ceil(support) * 2 + 1;
@@ -127,12 +129,25 @@ export async function resizeAndCropAsync(image: RgbImage, resizing: Resizing): P
   return { data: await resampleBytesAsync(...passes(image, resizing)), width, height };
 }
 
-function passes(
-  image: RgbImage,
-  { width, height, crop, filter }: Resizing,
-): Parameters<typeof resampleBytes> {
-  const kernel = KERNELS[filter];
-  const columns = coefficients(image.width, width, crop.left, crop.width, kernel);
-  const rows = coefficients(image.height, height, crop.top, crop.height, kernel);
+function passes(image: RgbImage, resizing: Resizing): Parameters<typeof resampleBytes> {
+  const { columns, rows } = filters(image, resizing);
   return [image.data, image.width, columns, rows];
+}
+
+/**
+ * Returns the coefficients of both passes.
+ * @param shrink how many times smaller than `image` the samples are, rounded up
+ */
+export function filters(
+  image: Size,
+  { width, height, crop, filter }: Resizing,
+  shrink = 1,
+): { columns: FixedPointFilter; rows: FixedPointFilter } {
+  const kernel = KERNELS[filter];
+  const along = (size: number, outSize: number, start: number, count: number): FixedPointFilter =>
+    coefficients(Math.ceil(size / shrink), size / shrink, outSize, start, count, kernel);
+  return {
+    columns: along(image.width, width, crop.left, crop.width),
+    rows: along(image.height, height, crop.top, crop.height),
+  };
 }

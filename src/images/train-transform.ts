@@ -9,7 +9,7 @@
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import { roundHalfToEven } from '../base/round.js';
 import { pixelTable } from './pixels.js';
-import { type Resizing, resizeAndCrop, resizeAndCropAsync } from './resample.js';
+import { type Resizing, resizeAndCrop } from './resample.js';
 
 /** Byte → (byte/255 − 0.5) / 0.5, in [-1, 1]. */
 export const TRAIN_PIXELS = pixelTable(1 / 255, [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]);
@@ -17,11 +17,6 @@ export const TRAIN_PIXELS = pixelTable(1 / 255, [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]
 /** Resizes `image` (up or down) so that it just covers `size`, and returns the centre of that size. */
 export function trainCrop(image: RgbImage, size: Size): RgbImage {
   return resizeAndCrop(image, trainResizing(image, size));
-}
-
-/** Does the same in one of Node's threads. */
-export function trainCropAsync(image: RgbImage, size: Size): Promise<RgbImage> {
-  return resizeAndCropAsync(image, trainResizing(image, size));
 }
 
 /** Returns the size of the resized image, and the crop in it. Offsets are rounded as by Python's `round`. */

@@ -75,6 +75,11 @@ export const trainOptionsSchema = z.strictObject({
   randomFlip: flag
     .default(false)
     .describe('mirror half of the images in each epoch, together with their reference images'),
+  reducedDecode: flag
+    .default(false)
+    .describe(
+      'decode JPEGs that are at least 4 times as wide and high as needed at 1/2, 1/4 or 1/8 of their size: faster, and almost the same pixels',
+    ),
 
   learningRate: positive.default(1e-4).describe('learning rate of AdamW'),
   imageProjLearningRate: positive

@@ -59,6 +59,9 @@ interface Native {
   resetCpuPeak(): void;
   resample(rgb: Uint8Array, width: number, columns: object, rows: object): Uint8Array;
   resampleAsync(rgb: Uint8Array, width: number, columns: object, rows: object): Promise<Uint8Array>;
+  writePlanar(rgb: Uint8Array, table: Float32Array, out: Float32Array, offset: number): void;
+  jpegSize(bytes: Uint8Array): [width: number, height: number] | null;
+  cropJpeg(bytes: Uint8Array, shrink: number, crops: readonly object[]): Promise<Uint8Array[] | null>;
 }
 
 /** A copy to the host that may not be finished yet. */

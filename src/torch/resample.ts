@@ -32,3 +32,17 @@ export async function resampleBytesAsync(
 ): Promise<Uint8Array> {
   return native().resampleAsync(rgb, width, columns, rows);
 }
+
+/**
+ * Writes the numbers that a table has for the bytes of red, then of green, then of blue.
+ * @param table 3 × 256 numbers: one for each byte of red, then of green, then of blue
+ * @param offset the place in `out` of the first number
+ */
+export function writePlanarBytes(
+  rgb: Uint8Array,
+  table: Float32Array,
+  out: Float32Array,
+  offset: number,
+): void {
+  native().writePlanar(rgb, table, out, offset);
+}

@@ -162,6 +162,7 @@ export function createLoader(
     openShards,
     resolution,
     randomFlip,
+    reducedDecode,
     batchSize,
     gradientAccumulationSteps,
     seed,
@@ -174,6 +175,7 @@ export function createLoader(
     resolution,
     buckets,
     randomFlip,
+    reducedDecode,
     batchSize: batchSize * gradientAccumulationSteps * worldSize,
     share: { rank, worldSize },
     // An image in a tar takes three turns of the event loop (bytes, header, pixels), and there is one turn in each step.

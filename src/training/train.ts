@@ -188,9 +188,15 @@ function encoderOptionsOf(
   { processes, training: { config }, dataset, loader, buckets, placement }: PreparedRun,
   context: GuardedContext,
 ): EncoderOptions {
-  const { cache = [], cacheDir = join(config.outputDir, 'cache'), resolution, randomFlip } = config;
+  const {
+    cache = [],
+    cacheDir = join(config.outputDir, 'cache'),
+    resolution,
+    randomFlip,
+    reducedDecode,
+  } = config;
   return {
-    ...{ cached: cache, cacheDir, resolution, randomFlip },
+    ...{ cached: cache, cacheDir, resolution, randomFlip, reducedDecode },
     ...{ rows: dataset.rows, loader, buckets, placement, processes },
     ...context,
   };

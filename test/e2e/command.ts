@@ -44,7 +44,7 @@ export function runProgram(
 }
 
 /** The built command. */
-export const ipAdapter = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+export const ipAdapter = fileURLToPath(new URL('../../dist/cli/ip-adapter.cjs', import.meta.url));
 
 interface Finished {
   code: number | null;

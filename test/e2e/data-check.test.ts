@@ -7,7 +7,7 @@ import { runProgram } from './command.js';
 import { makeWorld, stretchImages, type World } from './world.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const command = join(root, 'dist/cli/main.js');
+const command = join(root, 'dist/cli/ip-adapter.cjs');
 
 let world: World;
 beforeAll(async () => {

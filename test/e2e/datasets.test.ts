@@ -133,7 +133,7 @@ describe('ip-adapter train', () => {
     const small = (name: string, dataset: string) => {
       const models = world.flags.slice(0, 4).join(' ');
       const rest = `--output-dir '${at(name)}' --resolution 64 --batch-size 3 --max-train-steps 2`;
-      const command = `ulimit -v 4194304; '${process.execPath}' dist/cli/main.js train ${models} ${rest} --dataset`;
+      const command = `ulimit -v 4194304; '${process.execPath}' dist/cli/ip-adapter.cjs train ${models} ${rest} --dataset`;
       // As many threads as a machine has cores would each take addresses.
       return runProgram('bash', ['-c', `export OMP_NUM_THREADS=1; ${command} '${dataset}'`], { cwd: root });
     };
@@ -158,7 +158,7 @@ describe('ip-adapter train', () => {
 
   it('works with few open files, or says how many it needs', async () => {
     for (const limit of [32, 64, 256]) {
-      const help = `ulimit -n ${limit}; '${process.execPath}' dist/cli/main.js train --help`;
+      const help = `ulimit -n ${limit}; '${process.execPath}' dist/cli/ip-adapter.cjs train --help`;
       const { exitCode, stdout, stderr } = await runProgram('bash', ['-c', help], { cwd: root });
       if (limit === 256) expect([exitCode, stdout]).toEqual([0, expect.stringContaining('Usage')]);
       else

@@ -7,7 +7,7 @@ import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
 import { runProgram } from './command.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const command = join(root, 'dist/cli/main.js');
+const command = join(root, 'dist/cli/ip-adapter.cjs');
 
 let world: Adapted;
 let hub: HubServer;

@@ -96,6 +96,8 @@ it('trains in a folder with a space in its path, and its command runs there, wit
   const { stdout, stderr } = await run(process.execPath, ['train.mjs'], { cwd: project });
   expect(stdout).toContain('steps 2');
   expect(stderr).not.toContain('building');
-  const help = await run(process.execPath, [join(installed, 'dist/cli/main.js'), 'doctor'], { cwd: project });
+  const help = await run(process.execPath, [join(installed, 'dist/cli/ip-adapter.cjs'), 'doctor'], {
+    cwd: project,
+  });
   expect(help.stdout).toMatch(/^ok +addon/m);
 });

@@ -8,7 +8,7 @@ import { readJson, writeJson } from '../model-files.js';
 import { runProgram } from './command.js';
 import { makeWorld, type World } from './world.js';
 
-const command = join(fileURLToPath(new URL('../..', import.meta.url)), 'dist/cli/main.js');
+const command = join(fileURLToPath(new URL('../..', import.meta.url)), 'dist/cli/ip-adapter.cjs');
 const xl = golden('sdxl_base_models');
 
 let world: World;

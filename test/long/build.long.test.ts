@@ -37,7 +37,7 @@ it('two processes that build at once do each other no harm, and later ones build
 });
 
 it('`ip-adapter build --force` builds it again', async () => {
-  const command = [join(root, 'dist/cli/main.js'), 'build', '--force'];
+  const command = [join(root, 'dist/cli/ip-adapter.cjs'), 'build', '--force'];
   const { stdout, stderr } = await promisify(execFile)(process.execPath, command, { cwd: root, env });
   expect(stdout).toMatch(/^Built .*ip_adapter\.node\n$/);
   expect(stderr).toMatch(/0\/\d+/);

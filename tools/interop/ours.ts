@@ -16,7 +16,7 @@ import { createAdapter } from '../../src/training/setup.js';
 import { run } from './environment.js';
 
 const target = { device: 'cpu', dtype: 'float32' } as const;
-const program = join(import.meta.dirname, '../../dist/cli/main.js');
+const program = join(import.meta.dirname, '../../dist/cli/ip-adapter.cjs');
 
 /** One kind of adapter for one family; its files are in `<family>/<kind>`. */
 export interface Case {

@@ -39,7 +39,7 @@ function trainWords(name: string): string[] {
     output_dir: join(world.root, name),
     ...{ train_batch_size: '6', max_train_steps: String(steps), save_steps: '2', learning_rate: '1e-3' },
   });
-  return [join(root, 'dist/cli/main.js'), 'train', ...flags, '--resume', 'auto'];
+  return [join(root, 'dist/cli/ip-adapter.cjs'), 'train', ...flags, '--resume', 'auto'];
 }
 
 function underTorchrun(name: string): ChildProcess {

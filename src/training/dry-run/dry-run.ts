@@ -155,6 +155,7 @@ async function rehearseCachesOf(run: PreparedRun, signal: AbortSignal): Promise<
     cacheDir: config.cacheDir ?? join(config.outputDir, 'cache'),
     resolution: config.resolution,
     randomFlip: config.randomFlip,
+    reducedDecode: config.reducedDecode,
     ...{ buckets, rows: dataset.rows, placement },
   });
 }

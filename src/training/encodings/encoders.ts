@@ -28,6 +28,8 @@ export interface EncoderOptions {
   resolution: number;
   /** The size of each row's training image, where rows differ in size. */
   buckets?: readonly Size[] | undefined;
+  /** Whether large JPEGs are decoded at a reduced size, as the loader does. Default: false. */
+  reducedDecode?: boolean;
   /** Whether the cache needs mirrored images, too. */
   randomFlip?: boolean;
   /** Reads the rows that are not in the cache; it records those whose image cannot be read. */
@@ -198,7 +200,8 @@ export function cacheFolder(
     resolution,
     buckets,
     placement,
-  }: Pick<EncoderOptions, 'cacheDir' | 'resolution' | 'buckets' | 'placement'>,
+    reducedDecode = false,
+  }: Pick<EncoderOptions, 'cacheDir' | 'resolution' | 'buckets' | 'placement' | 'reducedDecode'>,
 ): string {
   // With buckets, the key of an entry contains the size.
   const size = buckets === undefined ? resolution : 'buckets';
@@ -208,7 +211,11 @@ export function cacheFolder(
     image: null,
   }[part];
   const { output } = encoders[part];
-  const settings = [placement.dtype, output === undefined ? preprocessing : [preprocessing, output]];
+  const settings = [
+    placement.dtype,
+    output === undefined ? preprocessing : [preprocessing, output],
+    ...(reducedDecode && part !== 'text' ? ['reduced'] : []),
+  ];
   return join(cacheDir, folderName(part, encoders[part].paths, settings));
 }
 
