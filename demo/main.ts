@@ -101,7 +101,9 @@ run([
   ...['--cache', 'latents,text,image'],
   ...['--validation-images', ...prompts, '--validation-steps', String(quarter)],
   ...['--validation-sampling-steps', String(DRAW.steps)],
-  ...['--validation-guidance-scale', String(DRAW.guidanceScale)],
+  ...['--validation-guidance-scale', String(DRAW.guidanceScale), '--validation-scales', '0.5', '1'],
+  // Tells during the run whether the adapter uses its image.
+  ...['--validation-split', '32', '--validation-scores', '32'],
 ]);
 const minutes = (performance.now() - start) / 60_000;
 const learning: Column[] = [{ title: 'no adapter', images: await draw() }];
@@ -128,6 +130,7 @@ run([
   ...['--steps', String(DRAW.steps), '--guidance-scale', String(DRAW.guidanceScale), '--batch-size', '32'],
   ...['--out', scores],
 ]);
+run(['report', adapters]);
 run(['export', checkpoint, join(out, 'ip-adapter-plus_demo.bin')]);
 
 const generateCommand = `npx ip-adapter generate ${models.join(' ')} --adapter ${checkpoint} --images ${prompts[0]} --out out.png`;
@@ -138,7 +141,7 @@ await writeReport(out, {
   scales: { prompts: fewPrompts, columns: scales },
   texts: { prompts: fewPrompts, columns: texts, captions: captions.slice(0, SHOWN_AT_SCALES) },
   evaluation: JSON.parse(readFileSync(scores, 'utf8')) as Evaluation,
-  metrics: join(adapters, 'metrics.jsonl'),
+  report: 'adapter/report.html',
   facts: [
     [
       'steps',
@@ -171,7 +174,7 @@ await writeReport(out, {
 });
 
 console.log(`
-${out}/index.html shows it all; ${out}/grid.png the images alone.
+${out}/index.html shows it all, ${adapters}/report.html the training; ${out}/grid.png has the images alone.
 The adapter: ${checkpoint}/ip_adapter.safetensors, and as a .bin beside the page.
 
 Next:

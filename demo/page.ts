@@ -16,8 +16,8 @@ export interface PageContent {
   /** Image prompts with a text each. */
   texts: ImageTable & { captions: readonly string[] };
   evaluation: Evaluation;
-  /** An SVG. */
-  lossCurve: string;
+  /** The report of the training, relative to the page. */
+  report: string;
   facts: readonly (readonly [name: string, value: string])[];
   next: readonly (readonly [what: string, command: string])[];
   /** The adapter's file, relative to the page. */
@@ -36,12 +36,11 @@ export const pageStyle = `
   .images .caption { font-size: 0.9rem; color: #555; padding: 0 0 12px }
   .wide { overflow-x: auto } .wide td { font-variant-numeric: tabular-nums; padding-right: 16px }
   pre { background: #f3f5f8; padding: 0.7rem 0.9rem; overflow-x: auto; font-size: 0.85rem; white-space: pre-wrap; overflow-wrap: anywhere }
-  svg { max-width: 100%; height: auto }
 `;
 
 /** Returns the page as HTML without scripts or links to other hosts. */
 export function page(content: PageContent): string {
-  const { learning, scales, texts, lossCurve, facts, next, adapter } = content;
+  const { learning, scales, texts, report, facts, next, adapter } = content;
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -64,10 +63,9 @@ ${imageTable(scales)}
 <p>The text asks for a background that the image does not have. With a lower scale the text has more to say.</p>
 ${imageTable(texts, texts.captions)}
 ${measured(content.evaluation)}
-<h2>Loss</h2>
-${lossCurve}
-<p>The error of the predicted noise in each step, and its moving average. It falls little even in a run that works, because most
-of it depends on the random timestep: judge by the images and the measures above.</p>
+<h2>The training</h2>
+<p>Whether the adapter uses its image, by what it predicts and by what it generates, the loss, and all settings:
+<a href="${escaped(report)}">the report of the run</a>.</p>
 <h2>This run</h2>
 <div class="wide"><table>${facts.map(([name, value]) => `<tr><th>${escaped(name)}</th><td>${escaped(value)}</td></tr>`).join('\n')}</table></div>
 <p>The adapter: <a href="${escaped(adapter)}">${escaped(adapter)}</a> (safetensors), and for the original code

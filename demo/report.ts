@@ -1,9 +1,7 @@
-/** @file Writes the report of a demo run: an image grid, the loss curve, and an HTML page with both. */
+/** @file Writes the report of a demo run: an image grid, and an HTML page. */
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import * as Plot from '@observablehq/plot';
-import { parseHTML } from 'linkedom';
 import sharp from 'sharp';
 import { encodePng, type RgbImage } from '../src/index.js';
 import { type ImageTable, type PageContent, page } from './page.js';
@@ -21,32 +19,24 @@ interface Columns {
   columns: readonly Column[];
 }
 
-export interface Run extends Omit<PageContent, 'learning' | 'scales' | 'texts' | 'lossCurve'> {
+export interface Run extends Omit<PageContent, 'learning' | 'scales' | 'texts'> {
   learning: Columns;
   scales: Columns;
   texts: Columns & { captions: readonly string[] };
-  /** Path of the run's metrics.jsonl. */
-  metrics: string;
 }
 
 /** Width and height of an image in the grid, in pixels. */
 const SIDE = 128;
 
-/** Writes grid.png, loss.svg, loss.png and index.html into `folder`. */
+/** Writes grid.png and index.html into `folder`. */
 export async function writeReport(
   folder: string,
-  { learning, scales, texts, metrics, ...content }: Run,
+  { learning, scales, texts, ...content }: Run,
 ): Promise<void> {
   const table = await imageTable(learning);
   await writeFile(join(folder, 'grid.png'), await grid(table.rows));
-  const lossCurve = plotLosses(readLosses(metrics));
-  await writeFile(join(folder, 'loss.svg'), lossCurve);
-  await sharp(Buffer.from(lossCurve), { density: 144 })
-    .flatten({ background: 'white' })
-    .png()
-    .toFile(join(folder, 'loss.png'));
   const html = page({
-    ...{ ...content, lossCurve, learning: table },
+    ...{ ...content, learning: table },
     scales: await imageTable(scales),
     texts: { ...(await imageTable(texts)), captions: texts.captions },
   });
@@ -79,42 +69,4 @@ async function grid(rows: readonly (readonly Buffer[])[]): Promise<Buffer> {
     .composite(enlarged)
     .png()
     .toBuffer();
-}
-
-interface Loss {
-  step: number;
-  loss: number;
-  smooth: number;
-}
-
-/** Reads the losses and smooths them, since a single step's loss depends mainly on its timesteps. */
-function readLosses(file: string): Loss[] {
-  let smooth: number | undefined;
-  return readFileSync(file, 'utf8')
-    .trim()
-    .split('\n')
-    .map((line) => {
-      const { step, loss } = JSON.parse(line) as { step: number; loss: number };
-      smooth = smooth === undefined ? loss : 0.97 * smooth + 0.03 * loss;
-      return { step, loss, smooth };
-    });
-}
-
-function plotLosses(losses: Loss[]): string {
-  const { document } = parseHTML('<html><body></body></html>');
-  const plot = Plot.plot({
-    document,
-    width: 720,
-    height: 320,
-    grid: true,
-    x: { label: 'step' },
-    y: { label: 'loss' },
-    marks: [
-      Plot.line(losses, { x: 'step', y: 'loss', stroke: '#c5cfdc', strokeWidth: 0.7 }),
-      Plot.line(losses, { x: 'step', y: 'smooth', stroke: '#1f5fbf', strokeWidth: 2 }),
-    ],
-  });
-  plot.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
-  plot.setAttribute('viewBox', '0 0 720 320');
-  return plot.outerHTML;
 }

@@ -65,4 +65,5 @@ export type {
   PartMeasures,
   StepMeasures,
 } from './training/dry-run/dry-run-report.js';
+export { writeRunReport } from './training/report.js';
 export { type TrainContext, type TrainResult, train } from './training/train.js';

@@ -12,6 +12,7 @@ import { evaluateCommand } from './evaluate.js';
 import { exportCommand } from './export.js';
 import { generateCommand } from './generate.js';
 import { inspectCommand } from './inspect.js';
+import { reportCommand } from './report.js';
 import { steerCommand } from './steer.js';
 import { trainCommand } from './train.js';
 
@@ -36,6 +37,7 @@ const program = new Command('ip-adapter')
   .addCommand(generateCommand())
   .addCommand(embedCommand())
   .addCommand(evaluateCommand())
+  .addCommand(reportCommand())
   .addCommand(exportCommand())
   .addCommand(inspectCommand())
   .addCommand(dataCommand())
