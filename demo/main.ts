@@ -1,56 +1,32 @@
 /**
  * @file `npm start`: from nothing to images that follow images, without a download. Renders a small world, trains an
- * IP-Adapter Plus on the Stable Diffusion that ships with it (see demo/pretrain), generates with it as it learns, and
- * measures it on scenes that are not in the training set.
+ * IP-Adapter on the Stable Diffusion that ships with it (see demo/pretrain), or a Stable Diffusion XL made from it, generates
+ * with it as it learns, and measures it on scenes that are not in the training set.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
-import { parseArgs } from 'node:util';
 import { type Evaluation, IPAdapterPipeline, type RgbImage } from '../src/index.js';
+import { families, readArguments } from './arguments.js';
+import { readAddEmbedding, writeModelsXL } from './models-xl.js';
 import { captionOnOtherBackground } from './other-background.js';
 import { DRAW, RECIPE, recipeFlags } from './recipe.js';
 import { type Column, writeReport } from './report.js';
 import { writeDataset } from './world/dataset.js';
 import { sampleScenes } from './world/scene.js';
 
-const usage = `Trains an IP-Adapter on generated scenes, and writes a page with images and measures to demo-out/.
-
-    npm start                    1000 steps, about 4 minutes of training on two CPU cores
-    npm start -- --steps 6000    under half an hour, and much better
-    npm start -- --help          this text`;
-const steps = stepsOf(process.argv.slice(2));
+const { steps, family, kind } = readArguments(process.argv.slice(2));
 /** Held-out scenes that are shown as training goes on, those shown at several scales and with text, and all measured. */
 const [SHOWN, SHOWN_AT_SCALES, MEASURED] = [8, 4, 64];
 const { batchSize: BATCH_SIZE } = RECIPE;
 
 process.chdir(join(import.meta.dirname, '..'));
 const out = 'demo-out';
-const models = ['--model', 'demo/models', '--image-encoder', 'demo/models/image_encoder'];
+const model = family === 'sd15' ? 'demo/models' : join(out, 'models');
+const models = ['--model', model, '--image-encoder', 'demo/models/image_encoder'];
 const [adapters, heldOut] = [join(out, 'adapter'), join(out, 'held-out')];
-
-/** Returns the steps to train; prints the usage and ends where they are not given right. */
-function stepsOf(args: string[]): number {
-  const options = {
-    steps: { type: 'string', default: '1000' },
-    help: { type: 'boolean', short: 'h' },
-  } as const;
-  try {
-    const { values } = parseArgs({ args, options });
-    if (values.help) {
-      console.log(usage);
-      process.exit(0);
-    }
-    const count = Number(values.steps);
-    if (Number.isInteger(count) && count >= 1) return count;
-    console.error(`--steps is ${values.steps}; it must be a whole number from 1\n\n${usage}`);
-  } catch (error) {
-    console.error(`${(error as Error).message}\n\n${usage}`);
-  }
-  process.exit(2);
-}
 
 /** Runs `npx ip-adapter …` as a user does, and exits where it fails. Ctrl-C reaches it too, and it saves a checkpoint. */
 function run(words: readonly string[]): void {
@@ -65,6 +41,7 @@ function ignore(): void {}
 // Each start begins afresh, to show what a fresh machine shows.
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out);
+if (family === 'sdxl') writeModelsXL(model, readAddEmbedding());
 // Enough that a longer training does not memorize them.
 const count = Math.max(3000, 2 * steps);
 console.log(`1. Rendering ${count} scenes to train on, and ${MEASURED} others to measure with: ${out}/`);
@@ -78,7 +55,7 @@ const prompts = JSON.parse(readFileSync(measured, 'utf8'))
 /** Generates an image for each prompt, from the same noise each time. `texts` is for the first prompts. */
 async function draw(adapter?: string, scale?: number, texts: readonly string[] = []): Promise<RgbImage[]> {
   using pipeline = await IPAdapterPipeline.load({
-    model: 'demo/models',
+    model,
     ...(adapter && { adapter, imageEncoder: 'demo/models/image_encoder' }),
   });
   const shown = scale === undefined ? prompts : prompts.slice(0, SHOWN_AT_SCALES);
@@ -87,14 +64,16 @@ async function draw(adapter?: string, scale?: number, texts: readonly string[] =
   return await pipeline.generateEach(jobs, { ...DRAW, ...(adapter && scale !== undefined && { scale }) });
 }
 
-console.log('2. Training an IP-Adapter Plus, and generating with it as it learns');
+console.log(
+  `2. Training an IP-Adapter (${kind}) for ${families[family].name}, and generating with it as it learns`,
+);
 const start = performance.now();
 const quarter = Math.ceil(steps / 4);
 run([
   'train',
   ...['--dataset', dataset],
   ...['--output-dir', adapters],
-  ...recipeFlags(),
+  ...recipeFlags({ model, ...(kind === 'plus' ? {} : { kind }) }),
   ...['--max-steps', String(steps)],
   ...['--save-steps', String(quarter)],
   // The same images again and again: what the frozen encoders make of them is computed once.
@@ -121,6 +100,7 @@ for (const scale of [0.25, 0.5, 1])
 
 console.log(`\n3. Measuring on ${MEASURED} held-out scenes, without text`);
 const scores = join(out, 'evaluation.json');
+const exported = `ip-adapter-${kind}_demo.bin`;
 run([
   'evaluate',
   ...models,
@@ -131,9 +111,10 @@ run([
   ...['--out', scores],
 ]);
 run(['report', adapters]);
-run(['export', checkpoint, join(out, 'ip-adapter-plus_demo.bin')]);
+run(['export', checkpoint, join(out, exported)]);
 
 const generateCommand = `npx ip-adapter generate ${models.join(' ')} --adapter ${checkpoint} --images ${prompts[0]} --out out.png`;
+const again = (family === 'sd15' ? '' : `--family ${family} `) + (kind === 'plus' ? '' : `--kind ${kind} `);
 const [cpu] = cpus();
 const fewPrompts = prompts.slice(0, SHOWN_AT_SCALES);
 await writeReport(out, {
@@ -143,6 +124,7 @@ await writeReport(out, {
   evaluation: JSON.parse(readFileSync(scores, 'utf8')) as Evaluation,
   report: 'adapter/report.html',
   facts: [
+    ['adapter', `${kind}, for ${families[family].name}`],
     [
       'steps',
       `${steps} of ${BATCH_SIZE} images, so ${(steps * BATCH_SIZE).toLocaleString('en')} images seen`,
@@ -150,10 +132,7 @@ await writeReport(out, {
     ['dataset', `${count} scenes of 64 × 64 pixels, three in four without a caption`],
     ['training', `${minutes.toFixed(1)} minutes, with validation images and checkpoints`],
     ['machine', `${cpu?.model.trim() ?? 'unknown processor'}, ${cpus().length} cores`],
-    [
-      'model',
-      'a Stable Diffusion of 4.8 million parameters in the UNet, trained for this demo (demo/pretrain)',
-    ],
+    ['model', `a ${families[family].name} ${families[family].classes}`],
     ['images', `${DRAW.steps} denoising steps, guidance ${DRAW.guidanceScale}`],
   ],
   next: [
@@ -163,7 +142,7 @@ await writeReport(out, {
     ],
     [
       'Train longer: 6000 steps take under half an hour on two cores, and retrieval rises much further.',
-      'npm start -- --steps 6000',
+      `npm start -- ${again}--steps 6000`,
     ],
     [
       'Train on your own images with a real Stable Diffusion: see "Train on your own images" in README.md.',
@@ -171,6 +150,8 @@ await writeReport(out, {
     ],
   ],
   adapter: `adapter/checkpoint-${steps}/ip_adapter.safetensors`,
+  exported,
+  family: families[family].name,
 });
 
 console.log(`
@@ -179,6 +160,6 @@ The adapter: ${checkpoint}/ip_adapter.safetensors, and as a .bin beside the page
 
 Next:
    generate with it     ${generateCommand}
-   train longer         npm start -- --steps 6000
+   train longer         npm start -- ${again}--steps 6000
    your own images      the section "Train on your own images" in README.md
 `);

@@ -22,6 +22,10 @@ export interface PageContent {
   next: readonly (readonly [what: string, command: string])[];
   /** The adapter's file, relative to the page. */
   adapter: string;
+  /** The adapter's .bin file, relative to the page. */
+  exported: string;
+  /** The family of the model, such as 'Stable Diffusion'. */
+  family: string;
 }
 
 export const pageStyle = `
@@ -40,7 +44,7 @@ export const pageStyle = `
 
 /** Returns the page as HTML without scripts or links to other hosts. */
 export function page(content: PageContent): string {
-  const { learning, scales, texts, report, facts, next, adapter } = content;
+  const { learning, scales, texts, report, facts, next, adapter, exported, family } = content;
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -50,7 +54,7 @@ export function page(content: PageContent): string {
 <h1>An adapter learns to see</h1>
 <p>An <b>IP-Adapter</b> lets a diffusion model take an <b>image as its prompt</b>. The diffusion model stays as it is: the adapter
 adds a second attention to each layer, which reads the image while the first one reads the text. This run trained such an
-adapter from scratch, for a small Stable Diffusion that draws simple scenes.</p>
+adapter from scratch, for a small ${family} that draws simple scenes.</p>
 <h2>As it learns</h2>
 <p>Each row has one image as its only prompt, without text. The scene is not in the training set. The other columns are
 generated from the same noise: first without the adapter, then as training goes on. A good adapter brings back the
@@ -69,7 +73,7 @@ ${measured(content.evaluation)}
 <h2>This run</h2>
 <div class="wide"><table>${facts.map(([name, value]) => `<tr><th>${escaped(name)}</th><td>${escaped(value)}</td></tr>`).join('\n')}</table></div>
 <p>The adapter: <a href="${escaped(adapter)}">${escaped(adapter)}</a> (safetensors), and for the original code
-<a href="ip-adapter-plus_demo.bin">ip-adapter-plus_demo.bin</a>.</p>
+<a href="${escaped(exported)}">${escaped(exported)}</a>.</p>
 <h2>Next</h2>
 ${next.map(([what, command]) => `<p>${escaped(what)}</p>\n<pre>${escaped(command)}</pre>`).join('\n')}
 </html>

@@ -18,7 +18,7 @@ export const RECIPE = {
 /** Options of generation. */
 export const DRAW = { steps: 20, guidanceScale: 3, batchSize: 32 };
 
-/** Returns the options of training as flags. */
-export function recipeFlags(): string[] {
-  return Object.entries(RECIPE).flatMap(([key, value]) => [flagOf(key), String(value)]);
+/** Returns the options of training as flags. @param others options beside them, or in place of them */
+export function recipeFlags(others: Readonly<Record<string, string>> = {}): string[] {
+  return Object.entries({ ...RECIPE, ...others }).flatMap(([key, value]) => [flagOf(key), String(value)]);
 }

@@ -47,7 +47,21 @@ const unetConfig = {
   norm_num_groups: 16,
 };
 
-const textConfig = (tokens: number) => ({
+/** The same network by SDXL's classes: see demo/models-xl.ts. */
+export const unetConfigXL = {
+  ...unetConfig,
+  addition_embed_type: 'text_time',
+  addition_time_embed_dim: 32,
+  attention_head_dim: [4, 4],
+  // Two text encoders' states; the second one's embedding and six sizes.
+  cross_attention_dim: 2 * WIDTH,
+  projection_class_embeddings_input_dim: WIDTH + 6 * 32,
+  transformer_layers_per_block: [1, 1],
+  use_linear_projection: true,
+};
+
+/** @param layers the UNet was trained with the states of 3 */
+export const textConfig = (tokens: number, layers = 3) => ({
   model_type: 'clip_text_model',
   architectures: ['CLIPTextModel'],
   vocab_size: tokens,
@@ -57,7 +71,7 @@ const textConfig = (tokens: number) => ({
   max_position_embeddings: MAX_TOKENS,
   hidden_size: WIDTH,
   intermediate_size: 3 * WIDTH,
-  num_hidden_layers: 3,
+  num_hidden_layers: layers,
   num_attention_heads: 4,
   hidden_act: 'quick_gelu',
   projection_dim: WIDTH,
@@ -101,6 +115,14 @@ const modelIndex = {
   vae: ['diffusers', 'AutoencoderKL'],
   feature_extractor: [null, null],
   safety_checker: [null, null],
+};
+
+export const modelIndexXL = {
+  ...modelIndex,
+  _class_name: 'StableDiffusionXLPipeline',
+  force_zeros_for_empty_prompt: false,
+  text_encoder_2: ['transformers', 'CLIPTextModelWithProjection'],
+  tokenizer_2: ['transformers', 'CLIPTokenizer'],
 };
 
 const source = 'demo/pretrain/models.ts';

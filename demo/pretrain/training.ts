@@ -90,10 +90,15 @@ function average(
 
 /** Renders scenes as images in 0 … 1, [batch, 3, SIDE, SIDE]. */
 export function renderScenes(scenes: readonly Scene[]): Tensor {
-  const bytes = new Uint8Array(scenes.length * SIDE * SIDE * 3);
-  scenes.forEach((scene, i) => void bytes.set(renderScene(scene), i * SIDE * SIDE * 3));
+  return imageTensor(scenes.map(renderScene));
+}
+
+/** Images of SIDE × SIDE × 3 bytes → 0 … 1, [batch, 3, SIDE, SIDE] */
+export function imageTensor(images: readonly Uint8Array[]): Tensor {
+  const bytes = new Uint8Array(images.length * SIDE * SIDE * 3);
+  for (const [i, image] of images.entries()) bytes.set(image, i * SIDE * SIDE * 3);
   return tidy(() =>
-    tensor(bytes, [scenes.length, SIDE, SIDE, 3])
+    tensor(bytes, [images.length, SIDE, SIDE, 3])
       .permute(0, 3, 1, 2)
       .to('float32')
       .contiguous()

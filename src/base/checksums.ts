@@ -3,8 +3,9 @@
  * It detects bytes that a disk, a copy or a full quota has damaged.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeFileAtomically } from './atomic-file.js';
 import { CheckpointError } from './errors.js';
 import { regularFile } from './regular-file.js';
 
@@ -16,6 +17,20 @@ export function writeChecksums(folder: string): void {
     .sort()
     .map((name) => `${sha256(join(folder, name))}  ${name}\n`);
   writeFileSync(join(folder, checksumsFile), lines.join(''), { flush: true });
+}
+
+/** Returns whether SHA256SUMS lists a file. @throws CheckpointError where it is missing or damaged */
+export function hasChecksum(folder: string, name: string): boolean {
+  return readChecksums(folder).has(name);
+}
+
+/** Removes a file and its checksum. A kill in between leaves a file that is not listed, which verification passes over. */
+export function removeWithChecksum(folder: string, name: string): void {
+  const checksums = readChecksums(folder);
+  checksums.delete(name);
+  const lines = Array.from(checksums, ([file, hash]) => `${hash}  ${file}\n`);
+  writeFileAtomically(join(folder, checksumsFile), (append) => append(Buffer.from(lines.join(''))));
+  rmSync(join(folder, name), { force: true });
 }
 
 /**

@@ -25,7 +25,11 @@ const report: DryRunReport = {
     },
   ],
   memory: { tensors: 301 * 2 ** 20, resident: 4 * 2 ** 30, mostResident: 5 * 2 ** 30 },
-  checkpoint: { bytes: 0.5 * 2 ** 30, count: 5 },
+  checkpoints: {
+    sizes: { whole: 0.5 * 2 ** 30, adapter: 170 * 2 ** 20 },
+    ...{ count: 5, bytes: 2.5 * 2 ** 30, peakBytes: 2.5 * 2 ** 30 },
+  },
+  disk: [{ folder: 'out', bytes: 3 * 2 ** 30, freeBytes: 2 * 2 ** 30 }],
   seconds: 23000,
   badRows: [],
 };
@@ -49,7 +53,8 @@ it('has a line for each part, in units that fit, and the totals of the run', () 
     'losses      0.1235, not finite',
     'speed       2.00 s a step, 2.00 images/s',
     'memory      4.0 GiB resident after the steps (mapped files included), peak 5.0 GiB',
-    'checkpoint  512 MiB; the run leaves 5 of them, 2.5 GiB',
+    'checkpoint  512 MiB, 170 MiB of them the adapter; the run leaves 5, 2.5 GiB in all',
+    'disk        3.0 GiB at most for what the run writes; 2.0 GiB are free in out, too little: see --checkpoints-total-limit and --checkpoint-content',
     'steps       12,000 in all, 2,000 of them done; 10,000 left',
     'time        6:23:20 with the caches, without saving',
     'validation  not measured: validation images take additional time and memory',

@@ -1,11 +1,13 @@
 /** @file Writes the report of a dry run as text. */
+import { formatBytes } from '../base/format-bytes.js';
 import { counted } from '../base/listing.js';
+import type { DiskNeed } from '../training/checkpoints/disk-space.js';
 import type { CacheMeasures, DryRunReport, PartMeasures } from '../training/dry-run/dry-run-report.js';
 import { duration } from './progress.js';
 
 /** @param hasValidation whether the run will generate validation images */
 export function dryRunTable(report: DryRunReport, hasValidation: boolean): string {
-  const { step, caches, losses, memory, checkpoint, totalSteps, doneSteps } = report;
+  const { step, caches, losses, memory, checkpoints, disk, totalSteps, doneSteps } = report;
   const { images, size } = step;
   const count = (n: number): string => n.toLocaleString('en');
   const left = Math.max(0, totalSteps - doneSteps);
@@ -18,8 +20,9 @@ export function dryRunTable(report: DryRunReport, hasValidation: boolean): strin
     ],
     [
       'checkpoint',
-      `${bytes(checkpoint.bytes)}; the run leaves ${count(checkpoint.count)} of them, ${bytes(checkpoint.count * checkpoint.bytes)}`,
+      `${bytes(checkpoints.sizes.whole)}, ${bytes(checkpoints.sizes.adapter)} of them the adapter; the run leaves ${count(checkpoints.count)}, ${bytes(checkpoints.bytes)} in all`,
     ],
+    ...disk.map((need): [string, string] => ['disk', diskLine(need)]),
     [
       'steps',
       `${count(totalSteps)} in all${doneSteps === 0 ? '' : `, ${count(doneSteps)} of them done`}; ${count(left)} left`,
@@ -88,19 +91,17 @@ function memoryOf({ mappedBytes, heldBytes, tensorBytes }: PartMeasures): [strin
   return [bytes(mappedBytes), bytes(heldBytes), bytes(tensorBytes)];
 }
 
+function diskLine({ folder, bytes: needed, freeBytes }: DiskNeed): string {
+  const remedy =
+    needed > freeBytes ? ', too little: see --checkpoints-total-limit and --checkpoint-content' : '';
+  return `${bytes(needed)} at most for what the run writes; ${bytes(freeBytes)} are free in ${folder}${remedy}`;
+}
+
 function seconds(value: number | null): string {
   return value === null ? '–' : value.toFixed(2);
 }
 
 /** Returns a dash for 0 and for what is not known: no part has so little that it would be measured as 0. */
 function bytes(value: number | null): string {
-  if (value === null || value === 0) return '–';
-  const unit = [
-    [2 ** 30, 'GiB'],
-    [2 ** 20, 'MiB'],
-    [2 ** 10, 'KiB'],
-  ].find(([size]) => value >= (size as number));
-  if (unit === undefined) return `${value} B`;
-  const amount = value / (unit[0] as number);
-  return `${amount.toFixed(amount < 100 ? 1 : 0)} ${unit[1]}`;
+  return value === null || value === 0 ? '–' : formatBytes(value);
 }

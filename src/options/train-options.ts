@@ -138,6 +138,12 @@ export const trainOptionsSchema = z.strictObject({
   batchSize: count.default(8).describe('rows in a batch, per process'),
   saveSteps: count.default(2000).describe('steps between checkpoints; one is always written at the end'),
   checkpointsTotalLimit: count.optional().describe('checkpoints to keep, the newest ones; default: all'),
+  checkpointContent: z
+    .enum(['all', 'adapter'])
+    .default('all')
+    .describe(
+      "what older checkpoints keep: all, or adapter: not the optimizer's state, two thirds of each; the newest keeps all, to resume from",
+    ),
   maxNanSteps: whole(0)
     .default(0)
     .describe('batches to skip because of a NaN or infinite loss or gradient before the run stops'),

@@ -89,6 +89,8 @@ export interface TrainOptions {
   saveSteps?: number | undefined;
   /** Checkpoints to keep, the newest ones; default: all. */
   checkpointsTotalLimit?: number | undefined;
+  /** What older checkpoints keep: all, or adapter: not the optimizer's state, two thirds of each; the newest keeps all, to resume from. @default "all" */
+  checkpointContent?: 'all' | 'adapter' | undefined;
   /** Batches to skip because of a NaN or infinite loss or gradient before the run stops. @default 0 */
   maxNanSteps?: number | undefined;
   /** Precision of the frozen models; trained weights stay in fp32. @default "no" */

@@ -3,11 +3,24 @@ import { createHash } from 'node:crypto';
 import { TrainingError } from '../base/errors.js';
 import type { GuardedContext } from '../base/run-context.js';
 import { describeMember, type Member } from '../distributed/process-group-error.js';
+import type { Checkpoint } from './checkpoints/checkpoint.js';
 import { CheckpointKeeper } from './checkpoints/keeper.js';
 import type { MappedFiles } from './mapped-files.js';
 import type { PreparedRun } from './prepare.js';
 import type { StepReporter } from './reports/step-reporter.js';
 import { AgreedError } from './steps.js';
+
+/** Returns what a checkpoint of the run contains now. */
+export function checkpointOf({ training, state }: PreparedRun): Checkpoint {
+  const { adapter, optimizer, ema, scaler, generator } = training;
+  return {
+    state: { ...state, updates: optimizer.steps, gradScaler: scaler?.stateDict() },
+    adapter: adapter.namedParameters(),
+    ema: ema?.stateDict(),
+    optimizer: optimizer.stateDict(),
+    generator: generator.getState(),
+  };
+}
 
 export class RunSaver {
   readonly #run: PreparedRun;
@@ -23,18 +36,10 @@ export class RunSaver {
   newest: string | undefined;
 
   constructor(run: PreparedRun, reporter: StepReporter, mappedFiles: MappedFiles, context: GuardedContext) {
-    const { outputDir, checkpointsTotalLimit } = run.training.config;
+    const { config } = run.training;
     this.#run = run;
     this.#keeper = run.processes.isMain
-      ? new CheckpointKeeper(
-          ...([
-            outputDir,
-            checkpointsTotalLimit,
-            run.resumed,
-            context.onMessage,
-            run.state.best?.step,
-          ] as const),
-        )
+      ? new CheckpointKeeper(config.outputDir, config, run.resumed, context.onMessage, run.state.best?.step)
       : undefined;
     this.#reporter = reporter;
     this.#mappedFiles = mappedFiles;
@@ -77,20 +82,12 @@ export class RunSaver {
 
   /** @returns the checkpoint's folder; null where it could not be written, and on all ranks but 0 */
   #write(isLast: boolean): string | null {
-    const { lock, training, state } = this.#run;
-    const { adapter, optimizer, ema, scaler, generator } = training;
+    const { lock, state } = this.#run;
     if (this.#keeper === undefined) return null;
     lock.assertHeld();
     // Before the save, so that a run that is killed after it and resumed has reported every step.
     this.#reporter.flush();
-    const content = {
-      state: { ...state, updates: optimizer.steps, gradScaler: scaler?.stateDict() },
-      adapter: adapter.namedParameters(),
-      ema: ema?.stateDict(),
-      optimizer: optimizer.stateDict(),
-      generator: generator.getState(),
-    };
-    if (!this.#keeper.save(content, isLast)) return null;
+    if (!this.#keeper.save(checkpointOf(this.#run), isLast)) return null;
     const path = this.#keeper.newest as string;
     this.#context.emit({ type: 'checkpoint', step: state.step, path });
     return path;

@@ -18,6 +18,7 @@ import type { Batch } from '../data/data-loader.js';
 import type { ProcessGroup } from '../distributed/process-group.js';
 import type { TrainOptions } from '../options/train-types.js';
 import { graphed, torchVersion } from '../torch/index.js';
+import { describeCheckpoints, planCheckpoints } from './checkpoints/disk-space.js';
 import { saveOptions } from './checkpoints/saved-options.js';
 import { openChecks } from './checks.js';
 import { type EncoderOptions, mappedPaths, openEncoders } from './encodings/encoders.js';
@@ -27,7 +28,7 @@ import { NonFiniteError } from './nan-guard.js';
 import { describeSchedule, scheduleOf } from './optimization.js';
 import { type PreparedRun, remainingBatches, withPreparedRun } from './prepare.js';
 import { StepReporter } from './reports/step-reporter.js';
-import { RunSaver } from './run-saver.js';
+import { checkpointOf, RunSaver } from './run-saver.js';
 import { Steering } from './steering.js';
 import { createForwardBackward, TornStepError, type Training } from './step.js';
 import { LocalSteps, orFailure, type Steps } from './steps.js';
@@ -71,6 +72,7 @@ export async function train(options: TrainOptions, context: TrainContext = {}): 
 async function runSteps(run: PreparedRun, context: GuardedContext): Promise<TrainResult> {
   const { processes, group, dataset, loader, state, resumed, validation, placement } = run;
   const { config, models, guard } = run.training;
+  context.onMessage(describeCheckpoints(planCheckpoints(checkpointOf(run), config), config.outputDir));
   const encoderOptions = encoderOptionsOf(run, context);
   using encoders = await openEncoders(models, encoderOptions);
   using checks = await openChecks(run, encoders, context);

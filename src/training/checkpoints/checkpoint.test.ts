@@ -13,9 +13,11 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { adapterFileOf } from '../../adapters/adapter-path.js';
 import { readSafetensors } from '../../formats/index.js';
 import { type Tensor, tensor } from '../../torch/index.js';
 import { type Checkpoint, findCheckpoint, loadCheckpoint, saveCheckpoint } from './checkpoint.js';
+import { describeCheckpoints, planCheckpoints } from './disk-space.js';
 import { clearLeftovers, restoreReplaced, writeFolder } from './folder.js';
 import { CheckpointKeeper } from './keeper.js';
 
@@ -139,21 +141,21 @@ describe('complete or absent', () => {
 describe('keeping', () => {
   it('keeps the newest N, and later ones of before', () => {
     save(1, 2, 30);
-    const keeper = new CheckpointKeeper(out, 2, undefined);
+    const keeper = new CheckpointKeeper(out, { checkpointsTotalLimit: 2 }, undefined);
     for (const step of [3, 4]) expect(keeper.save(contentOf(step), false)).toBe(true);
     expect(names()).toEqual(['checkpoint-3', 'checkpoint-30', 'checkpoint-4']);
     expect(keeper.newest).toBe(join(out, 'checkpoint-4'));
-    new CheckpointKeeper(out, 1, undefined).save(contentOf(5), false);
+    new CheckpointKeeper(out, { checkpointsTotalLimit: 1 }, undefined).save(contentOf(5), false);
     expect(names()).toEqual(['checkpoint-30', 'checkpoint-5']);
   });
 
   it('deletes at a resume what a killed run had not yet, and nothing of another folder', () => {
     const [, second] = save(1, 2, 30) as [string, string];
     const other = mkdtempSync(join(tmpdir(), 'ip-adapter-other-'));
-    new CheckpointKeeper(other, 1, second);
-    new CheckpointKeeper(out, undefined, second);
+    new CheckpointKeeper(other, { checkpointsTotalLimit: 1 }, second);
+    new CheckpointKeeper(out, {}, second);
     expect(names()).toEqual(['checkpoint-1', 'checkpoint-2', 'checkpoint-30']);
-    new CheckpointKeeper(out, 1, second);
+    new CheckpointKeeper(out, { checkpointsTotalLimit: 1 }, second);
     expect(names()).toEqual(['checkpoint-2', 'checkpoint-30']);
     rmSync(other, { recursive: true });
   });
@@ -162,7 +164,7 @@ describe('keeping', () => {
     const [first, third] = save(1, 3) as [string, string];
     const messages: string[] = [];
     const open = (resumed: string | undefined) =>
-      new CheckpointKeeper(out, undefined, resumed, (text) => messages.push(text));
+      new CheckpointKeeper(out, {}, resumed, (text) => messages.push(text));
     open(third);
     open(undefined);
     expect(messages).toEqual([]);
@@ -173,14 +175,14 @@ describe('keeping', () => {
   });
 
   it('keeps all without a limit', () => {
-    const keeper = new CheckpointKeeper(out, undefined, undefined);
+    const keeper = new CheckpointKeeper(out, {}, undefined);
     for (const step of [1, 2, 3]) keeper.save(contentOf(step), false);
     expect(names()).toEqual(['checkpoint-1', 'checkpoint-2', 'checkpoint-3']);
   });
 
   it.each([Number.NaN, Number.POSITIVE_INFINITY])('never writes weights that hold %d', (bad) => {
     const [good] = save(1) as [string];
-    const keeper = new CheckpointKeeper(out, 1, good);
+    const keeper = new CheckpointKeeper(out, { checkpointsTotalLimit: 1 }, good);
     expect(() => keeper.save(contentOf(2, weights(1, bad, 3)), false)).toThrow(
       `Expected finite weights after step 2 but image_proj.latents has ${bad}. No checkpoint was written; resume with --resume ${good}`,
     );
@@ -190,7 +192,54 @@ describe('keeping', () => {
 
   it('takes back at its start what a run that was killed left', () => {
     mkdirSync(join(out, '.checkpoint-7.partial'));
-    new CheckpointKeeper(out, undefined, undefined);
+    new CheckpointKeeper(out, {}, undefined);
     expect(names()).toEqual([]);
+  });
+});
+
+describe('--checkpoint-content adapter', () => {
+  const kept = { checkpointContent: 'adapter' } as const;
+
+  it('older checkpoints lose the optimizer and stay adapters; the newest is whole', () => {
+    const keeper = new CheckpointKeeper(out, kept, undefined);
+    for (const step of [1, 2, 3]) expect(keeper.save(contentOf(step), step === 3)).toBe(true);
+    const files = (step: number) => readdirSync(join(out, `checkpoint-${step}`)).sort();
+    const adapter = ['SHA256SUMS', 'ip_adapter.safetensors', 'training_state.json'];
+    expect([files(1), files(2)]).toEqual([adapter, adapter]);
+    expect(files(3)).toContain('optimizer.safetensors');
+    expect(findCheckpoint(out, true)).toBe(join(out, 'checkpoint-3'));
+    expect(() => findCheckpoint(out, join(out, 'checkpoint-2'))).toThrow(
+      /checkpoint-2 cannot be resumed: it has only its adapter.*--adapter .*checkpoint-2; the newest complete checkpoint is checkpoint-3/,
+    );
+    expect(adapterFileOf(join(out, 'checkpoint-1'))).toBe(
+      join(out, 'checkpoint-1', 'ip_adapter.safetensors'),
+    );
+  });
+
+  it('finishes what a kill between the checksums and the file left', () => {
+    const [older, newest] = save(1, 2) as [string, string];
+    const sums = readFileSync(join(older, 'SHA256SUMS'), 'utf8').split('\n');
+    writeFileSync(join(older, 'SHA256SUMS'), sums.filter((line) => !line.includes('optimizer')).join('\n'));
+    new CheckpointKeeper(out, kept, newest);
+    expect(existsSync(join(older, 'optimizer.safetensors'))).toBe(false);
+  });
+
+  it('plans the disk: what is left, and the most at a time', () => {
+    const { sizes, ...rest } = planCheckpoints(contentOf(0), { saveSteps: 5, ...kept });
+    expect(sizes.adapter).toBeLessThan(sizes.whole);
+    const bytes = sizes.whole + 3 * sizes.adapter;
+    expect(rest).toEqual({ count: 4, bytes, peakBytes: bytes + sizes.whole - sizes.adapter });
+    const two = planCheckpoints(contentOf(10), {
+      saveSteps: 3,
+      checkpointsTotalLimit: 2,
+      checkpointContent: 'all',
+    });
+    expect(two).toMatchObject({ count: 2, bytes: 2 * two.sizes.whole, peakBytes: 3 * two.sizes.whole });
+    expect(planCheckpoints(contentOf(20), { saveSteps: 3, ...kept })).toMatchObject({
+      count: 0,
+      peakBytes: 0,
+    });
+    const text = describeCheckpoints({ ...two, peakBytes: 2 ** 60 }, join(out, 'not/yet'));
+    expect(text).toMatch(/the run leaves 2, .*, too little: give --checkpoints-total-limit/);
   });
 });

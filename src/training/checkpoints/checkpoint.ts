@@ -7,6 +7,8 @@
  *     checkpoint-N/optimizer.safetensors    AdamW's moments and the noise generator's state
  *     checkpoint-N/training_state.json      step, place in the data, options
  *     checkpoint-N/SHA256SUMS               of the files above
+ *
+ * With --checkpoint-content adapter, older checkpoints have no optimizer.safetensors.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -14,13 +16,13 @@ import { z } from 'zod';
 import { writeAdapter } from '../../adapters/adapter-file.js';
 import { adapterMetadata } from '../../adapters/adapter-metadata.js';
 import { adapterFile, listCheckpoints } from '../../adapters/adapter-path.js';
-import { verifyChecksums, writeChecksums } from '../../base/checksums.js';
+import { hasChecksum, removeWithChecksum, verifyChecksums, writeChecksums } from '../../base/checksums.js';
 import { CheckpointError, ConfigError } from '../../base/errors.js';
 import { regularFile } from '../../base/regular-file.js';
 import { readSafetensors, safetensorsSize, writeSafetensors } from '../../formats/index.js';
 import { bestMeasures } from '../../options/train-options.js';
 import { type Tensor, tensor } from '../../torch/index.js';
-import { checkpointPath, writeFolder } from './folder.js';
+import { checkpointPath, olderThan, writeFolder } from './folder.js';
 
 const stateSchema = z.strictObject({
   /** The number of steps done. */
@@ -89,13 +91,30 @@ function clipSkipOf({ options }: TrainingState): number | undefined {
   return typeof options.clipSkip === 'number' ? options.clipSkip : undefined;
 }
 
-/** Returns the size in bytes of the checkpoint that `saveCheckpoint` would write, without its checksums. */
-export function checkpointSize({ state, adapter, ema, optimizer, generator }: Checkpoint): number {
+/** Removes the optimizer's state from the checkpoints before `newest`, which are not resumed from then. */
+export function keepOnlyAdapters(newest: string): void {
+  for (const path of olderThan(newest))
+    if (existsSync(join(path, optimizerFile))) removeWithChecksum(path, optimizerFile);
+}
+
+/** Sizes in bytes, without checksums. */
+export interface CheckpointSizes {
+  /** Of a whole checkpoint. */
+  whole: number;
+  /** Of one without the optimizer's state. */
+  adapter: number;
+}
+
+/** Returns the sizes of the checkpoint that `saveCheckpoint` would write. */
+export function checkpointSizes({ state, adapter, ema, optimizer, generator }: Checkpoint): CheckpointSizes {
   const sizeOf = (tensors: ReadonlyMap<string, Tensor>): number =>
     safetensorsSize(tensors, adapterMetadata(tensors, clipSkipOf(state)));
   const averages = ema === undefined ? 0 : sizeOf(ema);
-  const ofState = JSON.stringify(state, null, 2).length + generator.length;
-  return sizeOf(adapter) + averages + safetensorsSize(optimizer) + ofState;
+  const withoutOptimizer = sizeOf(adapter) + averages + JSON.stringify(state, null, 2).length;
+  return {
+    whole: withoutOptimizer + safetensorsSize(optimizer) + generator.length,
+    adapter: withoutOptimizer,
+  };
 }
 
 /**
@@ -157,6 +176,10 @@ export function findCheckpoint(outputDir: string, resume: string | true | undefi
 export function verifyCheckpoint(path: string): void {
   if (!existsSync(path))
     throw new CheckpointError(`Expected a checkpoint folder at ${path} but there is none`);
+  if (!existsSync(join(path, optimizerFile)) && !hasChecksum(path, optimizerFile))
+    throw new CheckpointError(
+      `${path} cannot be resumed: it has only its adapter, as --checkpoint-content adapter keeps of older checkpoints. To train on from its weights, start a new run with --adapter ${path}`,
+    );
   verifyChecksums(path, [adapterFile, optimizerFile, stateFile]);
 }
 

@@ -54,9 +54,7 @@ export function writeFolder(path: string, write: (folder: string) => void): void
  * @param best the step of a checkpoint that is kept in any case, and does not count
  */
 export function deleteOldest(newest: string, limit: number, best: number | undefined): void {
-  const older = listCheckpoints(dirname(newest)).filter(
-    (path) => stepOf(path) < stepOf(newest) && stepOf(path) !== best,
-  );
+  const older = olderThan(newest).filter((path) => stepOf(path) !== best);
   for (const path of older.slice(0, Math.max(0, older.length + 1 - limit))) {
     const deleted = hidden(path, 'deleted');
     rmSync(deleted, { recursive: true, force: true });
@@ -72,6 +70,11 @@ export function linkBest(outputDir: string, step: number): void {
   rmSync(fresh, { force: true });
   symlinkSync(basename(checkpointPath(outputDir, step)), fresh);
   renameSync(fresh, link);
+}
+
+/** Returns the checkpoints of the same folder with fewer steps, oldest first. */
+export function olderThan(newest: string): string[] {
+  return listCheckpoints(dirname(newest)).filter((path) => stepOf(path) < stepOf(newest));
 }
 
 /**

@@ -39,7 +39,9 @@ function contentOf(step: number) {
 
 it('a disk that fails when a checkpoint is read back is a message; older ones stay, and the last save fails', () => {
   const messages: string[] = [];
-  const keeper = new CheckpointKeeper(out, 1, undefined, (text) => messages.push(text));
+  const keeper = new CheckpointKeeper(out, { checkpointsTotalLimit: 1 }, undefined, (text) =>
+    messages.push(text),
+  );
   expect(keeper.save(contentOf(1), false)).toBe(true);
   disk.isFailing = true;
   expect(keeper.save(contentOf(2), false)).toBe(false);

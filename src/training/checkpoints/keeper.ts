@@ -8,29 +8,33 @@ import { basename, dirname, resolve } from 'node:path';
 import { listCheckpoints, stepOf } from '../../adapters/adapter-path.js';
 import { CheckpointError, isSystemError, TorchError, TrainingError, UserError } from '../../base/errors.js';
 import { firstNonFinite } from '../../torch/finite.js';
-import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
+import { type Checkpoint, keepOnlyAdapters, saveCheckpoint, verifyCheckpoint } from './checkpoint.js';
 import { clearLeftovers, deleteOldest, linkBest } from './folder.js';
+
+/** What is kept of the checkpoints before the newest. */
+export interface Kept {
+  /** The number of checkpoints, 1 or more; undefined for all. */
+  checkpointsTotalLimit?: number | undefined;
+  checkpointContent?: 'all' | 'adapter';
+}
 
 export class CheckpointKeeper {
   /** The newest checkpoint of this run, or the one that it was resumed from. */
   newest: string | undefined;
   readonly #outputDir: string;
-  readonly #limit: number | undefined;
+  readonly #kept: Kept;
   readonly #onMessage: ((message: string) => void) | undefined;
 
-  /**
-   * @param limit the number of checkpoints to keep, 1 or more; undefined for all
-   * @param best the step of the best one of a resumed run, which is kept in any case
-   */
+  /** @param best the step of the best one of a resumed run, which is kept in any case */
   constructor(
     outputDir: string,
-    limit: number | undefined,
+    kept: Kept,
     resumed: string | undefined,
     onMessage?: (message: string) => void,
     best?: number,
   ) {
     this.#outputDir = outputDir;
-    this.#limit = limit;
+    this.#kept = kept;
     this.newest = resumed;
     this.#onMessage = onMessage;
     clearLeftovers(outputDir);
@@ -41,8 +45,7 @@ export class CheckpointKeeper {
         `Later checkpoints, up to ${basename(newest)}, remain in ${outputDir}, and --resume without a path would use that one: give the path of a checkpoint of this run, or delete the later ones`,
       );
     // A run that was killed before it had deleted them may have nothing left to train, and so no save that does.
-    if (resumed !== undefined && limit !== undefined && resolve(dirname(resumed)) === resolve(outputDir))
-      this.#deleteOldest(resumed, limit, best);
+    if (resumed !== undefined && resolve(dirname(resumed)) === resolve(outputDir)) this.#shed(resumed, best);
   }
 
   /**
@@ -61,7 +64,7 @@ export class CheckpointKeeper {
     try {
       const path = saveCheckpoint(this.#outputDir, content);
       // Verify it before older ones are deleted, which may be the only complete ones.
-      if (this.#limit !== undefined) verifyCheckpoint(path);
+      if (this.#shedsOlder) verifyCheckpoint(path);
       this.newest = path;
     } catch (error) {
       if (!isSystemError(error) && !(error instanceof CheckpointError)) throw error;
@@ -83,17 +86,26 @@ export class CheckpointKeeper {
       if (!isSystemError(error)) throw error;
       this.#onMessage?.(`The link to the best checkpoint could not be written: ${error.message}`);
     }
-    if (this.#limit !== undefined) this.#deleteOldest(this.newest, this.#limit, best?.step);
+    this.#shed(this.newest, best?.step);
     return true;
   }
 
-  #deleteOldest(newest: string, limit: number, best: number | undefined): void {
+  get #shedsOlder(): boolean {
+    const { checkpointsTotalLimit, checkpointContent } = this.#kept;
+    return checkpointsTotalLimit !== undefined || checkpointContent === 'adapter';
+  }
+
+  /** Deletes what is not to be kept of the checkpoints before `newest`. @param best the step of one that stays in any case */
+  #shed(newest: string, best: number | undefined): void {
+    if (!this.#shedsOlder) return;
+    const { checkpointsTotalLimit: limit, checkpointContent } = this.#kept;
     try {
       // Delete what could not be deleted the last time.
       clearLeftovers(this.#outputDir);
-      deleteOldest(newest, limit, best);
+      if (limit !== undefined) deleteOldest(newest, limit, best);
+      if (checkpointContent === 'adapter') keepOnlyAdapters(newest);
     } catch (error) {
-      if (!isSystemError(error)) throw error;
+      if (!isSystemError(error) && !(error instanceof CheckpointError)) throw error;
       this.#onMessage?.(`An older checkpoint could not be deleted: ${error.message}`);
     }
   }

@@ -16,6 +16,7 @@ const freeOptions: ReadonlySet<Key> = new Set<Key>([
   'outputDir',
   'saveSteps',
   'checkpointsTotalLimit',
+  'checkpointContent',
   'maxNanSteps',
   'resume',
   // A resumed run has the weights of its checkpoint.

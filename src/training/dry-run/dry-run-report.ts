@@ -3,6 +3,7 @@ import type { BadRow } from '../../base/listing.js';
 import type { Size } from '../../base/rgb-image.js';
 import type { Part } from '../../options/train-options.js';
 import type { Tensor } from '../../torch/index.js';
+import type { CheckpointPlan, DiskNeed } from '../checkpoints/disk-space.js';
 import type { PhaseMeasures } from './phase-meter.js';
 
 export interface DryRunReport {
@@ -24,12 +25,9 @@ export interface DryRunReport {
     /** Peak resident bytes since the process started. */
     mostResident: number;
   };
-  checkpoint: {
-    /** Bytes of one checkpoint. */
-    bytes: number;
-    /** How many checkpoints the rest of the run leaves in the output folder. */
-    count: number;
-  };
+  checkpoints: CheckpointPlan;
+  /** What the checkpoints and caches take at most, by file system; caches as if nothing were cached yet. */
+  disk: DiskNeed[];
   /** Estimate for the rest of the run, with the filling of caches, without saving and validation images. */
   seconds: number;
   /** Rows that were skipped: incomplete ones, and those whose image could not be read. */

@@ -87,9 +87,9 @@ describe('a dry run', () => {
       (sum, file) => sum + statSync(join(checkpoint, file)).size,
       0,
     );
-    expect(Math.abs(report.checkpoint.bytes / written - 1)).toBeLessThan(0.01);
+    expect(Math.abs(report.checkpoints.sizes.whole / written - 1)).toBeLessThan(0.01);
     // After steps 3, 6 and 7.
-    expect(report.checkpoint.count).toBe(3);
+    expect(report.checkpoints.count).toBe(3);
   });
 
   it('tells memory that holds what must be live, and times that add up', async () => {
@@ -155,14 +155,14 @@ describe('a dry run', () => {
     const resume = at('resumed', 'checkpoint-4');
     const report = await dryRun({ ...options, resume, maxSteps: 20 });
     expect(report.losses).toEqual(whole.slice(4));
-    expect([report.doneSteps, report.totalSteps, report.checkpoint.count]).toEqual([4, 20, 4]);
+    expect([report.doneSteps, report.totalSteps, report.checkpoints.count]).toEqual([4, 20, 4]);
     expect(report.seconds).toBeCloseTo(16 * report.step.seconds, 6);
     expect(listing(at('resumed'))).toEqual(before);
 
     const done = await dryRun({ ...options, resume: true, maxSteps: 6 });
-    expect([done.doneSteps, done.seconds, done.checkpoint.count, done.losses.length]).toEqual([6, 0, 0, 2]);
+    expect([done.doneSteps, done.seconds, done.checkpoints.count, done.losses.length]).toEqual([6, 0, 0, 2]);
     const few = await dryRun({ ...options, resume, maxSteps: 20, checkpointsTotalLimit: 2 });
-    expect(few.checkpoint.count).toBe(2);
+    expect(few.checkpoints.count).toBe(2);
   });
 
   it('takes the batch of the most pixels where there are buckets', async () => {

@@ -12,9 +12,10 @@ import { resolveOptions } from '../../options/options.js';
 import { type Part, parts, trainOptionsSchema } from '../../options/train-options.js';
 import type { TrainOptions } from '../../options/train-types.js';
 import { tidy, trimMemory } from '../../torch/index.js';
-import { checkpointSize } from '../checkpoints/checkpoint.js';
+import { diskNeeds, planCheckpoints } from '../checkpoints/disk-space.js';
 import type { Encode, FrozenEncoder } from '../encodings/frozen-encoders.js';
 import { type PreparedRun, withPreparedRun } from '../prepare.js';
+import { checkpointOf } from '../run-saver.js';
 import { createLoader } from '../setup.js';
 import { trainStep } from '../step.js';
 import { type CacheRehearsal, rehearseCaches } from './cache-rehearsal.js';
@@ -58,6 +59,7 @@ async function rehearse(run: PreparedRun, { signal }: GuardedContext): Promise<D
     const { measures: step, resident } = steps.at(-1) as RehearsedStep;
     const peaks = steps.flatMap(({ tensorBytes }) => tensorBytes ?? []);
     const left = Math.max(0, state.totalSteps - state.step);
+    const checkpoints = planCheckpoints(checkpointOf(run), config);
     return {
       totalSteps: state.totalSteps,
       doneSteps: state.step,
@@ -69,7 +71,14 @@ async function rehearse(run: PreparedRun, { signal }: GuardedContext): Promise<D
         resident,
         mostResident: process.resourceUsage().maxRSS * 1024,
       },
-      checkpoint: { bytes: checkpointBytes(run), count: left === 0 ? 0 : checkpointsLeft(run) },
+      checkpoints,
+      disk: diskNeeds([
+        [config.outputDir, checkpoints.peakBytes],
+        [
+          config.cacheDir ?? config.outputDir,
+          caches.measures.reduce((sum, { diskBytes }) => sum + diskBytes, 0),
+        ],
+      ]),
       seconds: left * step.seconds + caches.measures.reduce((sum, { totalSeconds }) => sum + totalSeconds, 0),
       badRows: [...dataset.incomplete, ...loader.badRows.values()],
     };
@@ -118,22 +127,6 @@ async function rehearseSteps(
     start = performance.now();
   }
   return steps;
-}
-
-function checkpointBytes({ training: { adapter, optimizer, ema, generator }, state }: PreparedRun): number {
-  return checkpointSize({
-    state: { ...state, updates: optimizer.steps },
-    adapter: adapter.namedParameters(),
-    ema: ema?.stateDict(),
-    optimizer: optimizer.stateDict(),
-    generator: generator.getState(),
-  });
-}
-
-/** Returns how many checkpoints the rest of the run leaves: one at each multiple of saveSteps, and one at the end. */
-function checkpointsLeft({ training: { config }, state }: PreparedRun): number {
-  const saves = Math.ceil(state.totalSteps / config.saveSteps) - Math.floor(state.step / config.saveSteps);
-  return Math.min(saves, config.checkpointsTotalLimit ?? Number.POSITIVE_INFINITY);
 }
 
 /** Reads the batches with the inputs of all encoders (a step leaves out those of cached parts), and measures the caches. */
