@@ -231,7 +231,7 @@ describe('openDataset', () => {
   it('refuses what it cannot use, with the remedy', async () => {
     await fails({ dataset: at('absent') }, DatasetError, /absent but there is nothing/);
     await fails({ dataset: at('shards', 'a-{00..02}.tar') }, DatasetError, /a-02\.tar but there is nothing/);
-    await fails({ dataset: 'https://a.example/x.tar' }, DatasetError, /download it first, or pipe a tar/);
+    await fails({ dataset: 's3://bucket/x.tar' }, DatasetError, /download it first, or pipe a tar/);
     writeFileSync(at('a.tar.gz'), '');
     await fails({ dataset: at('a.tar.gz') }, DatasetError, /a\.tar\.gz, which is compressed.*gunzip/);
     await fails({ dataset: at('merges.txt') }, DatasetError, /received .*merges\.txt/);

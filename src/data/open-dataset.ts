@@ -1,18 +1,21 @@
 /** @file Opens a dataset by its path and detects its format. */
-import { existsSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ConfigError, DatasetError } from '../base/errors.js';
 import type { BadRow } from '../base/listing.js';
 import { type Dataset, joinDatasets } from './dataset.js';
 import { filesIn } from './folder-files.js';
 import { isImage, isUsualImage } from './image-endings.js';
+import { addressesIn, httpAddress, isRemote } from './remote-names.js';
 
 export interface DatasetOptions {
   /** One or more datasets, whose rows are joined in this order. */
   dataset: string | readonly string[];
   /** The folder that paths in a JSON file are relative to; default: the folder of the file. */
   datasetRoot?: string | undefined;
+  /** The size of the cache of shards behind addresses, in GB (10⁹ bytes). Default: 100. */
+  shardCacheSize?: number | undefined;
 }
 
 export interface OpenHooks {
@@ -28,6 +31,8 @@ export interface OpenHooks {
   stdin?: Readable;
 }
 
+type Opening = OpenHooks & Pick<DatasetOptions, 'shardCacheSize'>;
+
 const FORMATS = 'a JSON, JSONL, Parquet or tar file, a folder of images with captions, or of such files';
 
 /**
@@ -35,15 +40,16 @@ const FORMATS = 'a JSON, JSONL, Parquet or tar file, a folder of images with cap
  * @throws ConfigError where the options contradict each other; DatasetError with the file and what is wrong in it
  */
 export async function openDataset(
-  { dataset, datasetRoot }: DatasetOptions,
+  { dataset, datasetRoot, shardCacheSize }: DatasetOptions,
   hooks: OpenHooks = {},
 ): Promise<Dataset> {
   const opened: Dataset[] = [];
-  for (const name of [dataset].flat()) opened.push(await openOne(name, datasetRoot, hooks));
+  for (const name of [dataset].flat())
+    opened.push(await openOne(name, datasetRoot, { ...hooks, shardCacheSize }));
   return opened.length === 1 ? (opened[0] as Dataset) : joinDatasets(opened);
 }
 
-async function openOne(path: string, datasetRoot: string | undefined, hooks: OpenHooks): Promise<Dataset> {
+async function openOne(path: string, datasetRoot: string | undefined, hooks: Opening): Promise<Dataset> {
   const isJson = /\.(json|jsonl|ndjson)$/i.test(path);
   if (datasetRoot !== undefined && !isJson)
     throw new ConfigError(
@@ -72,7 +78,7 @@ async function openJsonFile(file: string, imageRoot: string | undefined): Promis
   return (/\.(jsonl|ndjson)$/i.test(file) ? openJsonLines : openJson)(file, imageRoot);
 }
 
-async function openTars(files: readonly string[], hooks: OpenHooks): Promise<Dataset> {
+async function openTars(files: readonly string[], hooks: Opening): Promise<Dataset> {
   return (await import('./webdataset.js')).openWebDataset(files, hooks);
 }
 
@@ -80,7 +86,7 @@ async function openParquetFiles(files: readonly string[], { signal }: OpenHooks)
   return (await import('./parquet.js')).openParquet(files, signal);
 }
 
-async function openFiles(path: string, hooks: OpenHooks): Promise<Dataset> {
+async function openFiles(path: string, hooks: Opening): Promise<Dataset> {
   if (path === '-') {
     if (hooks.outputDir === undefined)
       throw new ConfigError(
@@ -89,6 +95,9 @@ async function openFiles(path: string, hooks: OpenHooks): Promise<Dataset> {
     const { spool } = await import('./spool.js');
     return openTars([await spool(hooks.stdin ?? process.stdin, hooks.outputDir, hooks)], hooks);
   }
+  if (isRemote(path)) return openRemote(expandBraces(path), hooks);
+  if (/\.(txt|list)$/i.test(path) && existsSync(path) && statSync(path).isFile())
+    return openList(path, hooks);
   if (/^[a-z][a-z0-9+.-]+:\/\//i.test(path))
     throw new DatasetError(
       `Expected ${FORMATS} but received ${path}; download it first, or pipe a tar: curl -L … | ip-adapter train --dataset -`,
@@ -104,13 +113,48 @@ async function openFiles(path: string, hooks: OpenHooks): Promise<Dataset> {
   throw new DatasetError(`Expected ${FORMATS} but received ${path}${hint}.`);
 }
 
-async function openFolder(folder: string, hooks: OpenHooks): Promise<Dataset> {
+/** Opens shards behind addresses. They are loaded when they are needed. */
+async function openRemote(addresses: readonly string[], hooks: Opening): Promise<Dataset> {
+  const other = addresses.find((address) => !/\.tar$/i.test(new URL(address).pathname));
+  if (other !== undefined)
+    throw new DatasetError(
+      `Expected the address of a tar, such as https://host/{000..099}.tar, but received ${other}; download other formats first.`,
+    );
+  const { shardCacheSize: gigabytes, openShards, signal, onMessage } = hooks;
+  return (await import('./webdataset.js')).openRemoteWebDataset(addresses.map(httpAddress), {
+    limit: gigabytes === undefined ? undefined : gigabytes * 1e9,
+    ...{ openShards, signal, onMessage },
+  });
+}
+
+/** Opens the shards in a list file, which are addresses, or paths relative to the file. */
+async function openList(list: string, hooks: Opening): Promise<Dataset> {
+  const lines = addressesIn(readFileSync(list, 'utf8')).flatMap(expandBraces);
+  const other = lines.find((line) => !/\.tar(\?|$)/i.test(line));
+  if (lines.length === 0 || other !== undefined)
+    throw new DatasetError(
+      `Expected ${FORMATS}, or a list of tars, but received ${list}, ${other === undefined ? 'which is empty' : `whose line ${other.slice(0, 80)} is not the name of a tar`}.`,
+    );
+  if (lines.every(isRemote)) return openRemote(lines, hooks);
+  const local = lines.find((line) => isRemote(line));
+  if (local !== undefined)
+    throw new DatasetError(
+      `Expected addresses alone or paths alone in ${list} but received both, such as ${local}.`,
+    );
+  const files = lines.map((line) => resolve(dirname(list), line));
+  const absent = files.find((file) => !existsSync(file));
+  if (absent !== undefined)
+    throw new DatasetError(`Expected a tar at ${absent}, which ${list} names, but there is nothing.`);
+  return openTars(files, hooks);
+}
+
+async function openFolder(folder: string, hooks: Opening): Promise<Dataset> {
   const { names, leftOut } = filesIn(folder, hooks.outputDir);
   const dataset = await openNames(folder, names, hooks);
   return { ...dataset, leftOut: [...leftOut, ...dataset.leftOut] };
 }
 
-async function openNames(folder: string, names: readonly string[], hooks: OpenHooks): Promise<Dataset> {
+async function openNames(folder: string, names: readonly string[], hooks: Opening): Promise<Dataset> {
   if (names.includes('metadata.jsonl'))
     return (await import('./json-dataset.js')).openJsonLines(
       join(folder, 'metadata.jsonl'),

@@ -1,6 +1,6 @@
 /** @file The rows of many shards, of which only those in use are listed in memory. */
 import { DatasetError } from '../base/errors.js';
-import { listShard, type PackedRow, type ShardListing } from './shard-listing.js';
+import type { PackedRow, ShardListing } from './shard-listing.js';
 
 /** About 150 MB of names, places and captions. */
 const KEPT_ROWS = 2 ** 20;
@@ -11,6 +11,7 @@ export class ShardIndex {
   /** The number of rows of each shard. */
   readonly counts: number[] = [];
   readonly #shards: readonly string[];
+  readonly #list: (shard: number) => ShardListing;
   readonly #openShards: number;
   readonly #keptRows: number;
   /** The number of rows before each shard. */
@@ -22,12 +23,19 @@ export class ShardIndex {
   #length = 0;
 
   /**
-   * @param shards their files
+   * @param shards their names for messages
+   * @param list lists a shard again
    * @param openShards the number of shards that rows are read from at a time; 0: all
    * @param keptRows the number of rows that are kept in memory in any case
    */
-  constructor(shards: readonly string[], openShards: number, keptRows = KEPT_ROWS) {
+  constructor(
+    shards: readonly string[],
+    list: (shard: number) => ShardListing,
+    openShards: number,
+    keptRows = KEPT_ROWS,
+  ) {
     this.#shards = shards;
+    this.#list = list;
     this.#openShards = openShards;
     this.#keptRows = keptRows;
   }
@@ -48,16 +56,16 @@ export class ShardIndex {
   }
 
   /**
-   * Returns a row and the file of its shard; lists the shard if it is not in memory. @param index 0 … length - 1
+   * Returns a row and the number of its shard; lists the shard if it is not in memory. @param index 0 … length - 1
    * @throws DatasetError where the shard has other rows than before
    */
-  at(index: number): { shard: string; row: PackedRow } {
+  at(index: number): { shard: number; row: PackedRow } {
     const shard = this.#shardOf(index);
     const rows = this.#listed.get(shard) ?? this.#listAgain(shard);
     // The most recently used one is the last.
     this.#listed.delete(shard);
     this.#listed.set(shard, rows);
-    return { shard: this.#shards[shard]!, row: rows.at(index - this.#starts[shard]!) };
+    return { shard, row: rows.at(index - this.#starts[shard]!) };
   }
 
   /** Returns the shard of a row: the last one that starts at or before it, which excludes empty ones. */
@@ -73,7 +81,7 @@ export class ShardIndex {
 
   #listAgain(shard: number): Listed {
     const file = this.#shards[shard]!;
-    const { rows } = listShard(file);
+    const { rows } = this.#list(shard);
     if (rows.fingerprint() !== this.#fingerprints[shard])
       throw new DatasetError(
         `Expected the ${this.counts[shard]} samples that ${file} had at the start of the run, but it has changed, and has ${rows.length}. Restore the shard, or start a new run.`,

@@ -50,9 +50,10 @@ interface Draft {
 /**
  * Lists the samples of a shard.
  * @param onRow is called with each complete sample
+ * @param name the name of the shard for messages; default: its path
  * @throws DatasetError where the file is not a tar
  */
-export function listShard(shard: string, onRow?: (row: PackedRow) => void): ShardListing {
+export function listShard(file: string, onRow?: (row: PackedRow) => void, shard = file): ShardListing {
   const rows = new PackedList<PackedRow>();
   const incomplete: BadRow[] = [];
   const leftOut: BadRow[] = [];
@@ -75,7 +76,7 @@ export function listShard(shard: string, onRow?: (row: PackedRow) => void): Shar
         : (draft.fault ?? 'it has no caption (.txt, or .json with "text" or "caption")');
     incomplete.push({ file: `${shard}/${draft.key}`, reason: isCut ? 'the shard is cut in it' : missing });
   };
-  const isComplete = visitSamples(shard, add);
+  const isComplete = visitSamples(file, add);
   return { rows, incomplete, leftOut, isComplete };
 }
 

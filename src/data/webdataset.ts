@@ -10,8 +10,9 @@ import { type BadRow, counted, listed } from '../base/listing.js';
 import { type ImageSource, sliceSource } from '../images/image-source.js';
 import { maxBadRows } from './bad-rows.js';
 import { type Dataset, ListHash, lazyRows } from './dataset.js';
+import { type RemoteOptions, RemoteShards } from './remote-shards.js';
 import { ShardIndex } from './shard-index.js';
-import { listShard, type Place } from './shard-listing.js';
+import { listShard, type PackedRow, type Place, type ShardListing } from './shard-listing.js';
 
 /**
  * Indexes shards, in their order.
@@ -24,16 +25,55 @@ export async function openWebDataset(
   shards: readonly string[],
   { openShards = 0, signal }: { openShards?: number | undefined; signal?: AbortSignal | undefined } = {},
 ): Promise<Dataset> {
+  return indexShards(shards, openShards, {
+    sizeOf: (shard) => statSync(shards[shard]!).size,
+    async list(shard, onRow) {
+      await setImmediate();
+      signal?.throwIfAborted();
+      return listShard(shards[shard]!, onRow);
+    },
+    listAgain: (shard) => listShard(shards[shard]!),
+    source: (shard, name, offset, size) =>
+      sliceSource(`${shards[shard]}/${name}`, shards[shard]!, offset, size),
+  });
+}
+
+/**
+ * Indexes shards behind addresses, in their order. The rows, their order and the fingerprint are those of the same shards on
+ * a disk.
+ * @throws DatasetError as `openWebDataset`, and where a shard cannot be downloaded; the signal's reason
+ */
+export async function openRemoteWebDataset(
+  urls: readonly string[],
+  { openShards = 0, ...options }: RemoteOptions & { openShards?: number | undefined } = {},
+): Promise<Dataset> {
+  const remote = await RemoteShards.open(urls, options);
+  // Without what may follow the path, such as a signature.
+  const names = urls.map((url) => new URL(url).pathname);
+  return indexShards(names, openShards, remote);
+}
+
+/** Where shards are, on a disk or behind addresses. */
+interface ShardAccess {
+  sizeOf(shard: number): number;
+  list(shard: number, onRow: (row: PackedRow) => void): Promise<ShardListing>;
+  listAgain(shard: number): ShardListing;
+  source(shard: number, name: string, offset: number, size: number): ImageSource;
+}
+
+async function indexShards(
+  shards: readonly string[],
+  openShards: number,
+  access: ShardAccess,
+): Promise<Dataset> {
   const hash = new ListHash();
   const incomplete: BadRow[] = [];
   const leftOut: BadRow[] = [];
-  const index = new ShardIndex(shards, openShards);
+  const index = new ShardIndex(shards, (shard) => access.listAgain(shard), openShards);
   let withoutEnd = 0;
   for (const [number, shard] of shards.entries()) {
-    await setImmediate();
-    signal?.throwIfAborted();
-    hash.add([basename(shard), statSync(shard).size]);
-    const listing = listShard(shard, (row) => hash.add([number, ...row]));
+    hash.add([basename(shard), access.sizeOf(number)]);
+    const listing = await access.list(number, (row) => hash.add([number, ...row]));
     index.add(listing.rows);
     incomplete.push(...listing.incomplete);
     leftOut.push(...listing.leftOut);
@@ -53,8 +93,7 @@ export async function openWebDataset(
   const rows = lazyRows(length, (number) => {
     const { shard, row } = index.at(number);
     const [image, prompt, ...captions] = row;
-    const sourceOf = ([name, offset, size]: Place): ImageSource =>
-      sliceSource(`${shard}/${name}`, shard, offset, size);
+    const sourceOf = ([name, offset, size]: Place): ImageSource => access.source(shard, name, offset, size);
     const source = sourceOf(image);
     return { image: source, promptImage: prompt === null ? source : sourceOf(prompt), captions };
   });

@@ -14,7 +14,8 @@ afterEach(() => rmSync(root, { recursive: true }));
 
 const bytes = Buffer.from('0123456789'.repeat(3));
 const etag = createHash('sha256').update(bytes).digest('hex');
-const file = { path: 'a.bin', size: bytes.length, etag, isLfs: true };
+const digest = { of: 'file', hex: etag } as const;
+const file = { path: 'a.bin', source: 'the Hub', size: bytes.length, digest };
 const download = (read: (from: number) => AsyncIterable<Uint8Array>) => {
   const seen: [number, number][] = [];
   const onBytes = (there: number, isNew: number) => seen.push([there, isNew]);

@@ -21,7 +21,18 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout } from 'node:timers/promises';
 import { CheckpointError, UserError } from '../base/errors.js';
 import { makeFolder } from '../base/make-folder.js';
-import type { HubFile } from './repository.js';
+
+/** What is downloaded. */
+export interface BlobContent {
+  /** The name for messages. */
+  readonly path: string;
+  /** Where it comes from, for messages: 'the Hub'. */
+  readonly source: string;
+  /** In bytes. */
+  readonly size: number;
+  /** Its hash, of the file or as git has it; null where it is not known. */
+  readonly digest: { readonly of: 'file' | 'git'; readonly hex: string } | null;
+}
 
 export interface BlobDownload {
   /** Requests the bytes from offset `from` on. */
@@ -49,7 +60,7 @@ const claims = new Set<string>();
  * @throws CheckpointError where the Hub refuses, the connection fails, or the content is wrong, which is then removed; the
  *   signal's reason, keeping what has been received
  */
-export async function downloadBlob(blob: string, file: HubFile, download: BlobDownload): Promise<void> {
+export async function downloadBlob(blob: string, file: BlobContent, download: BlobDownload): Promise<void> {
   makeFolder(dirname(blob));
   let partial = claim(blob);
   if (partial === null) download.onWait();
@@ -114,7 +125,7 @@ function isClaimed(partial: string, pid: number): boolean {
 /** Appends the missing bytes, reconnecting as often as needed. */
 async function fill(
   partial: string,
-  file: HubFile,
+  file: BlobContent,
   { read, onBytes, signal, pauseMs = 1000 }: BlobDownload,
 ): Promise<void> {
   const handle = await open(partial, 'a');
@@ -139,7 +150,7 @@ async function fill(
       failures = from > start ? 0 : failures + 1;
       if (failures > MAX_FAILURES)
         throw new CheckpointError(
-          `Expected ${file.size} bytes of ${file.path} from the Hub but the connection broke after ${from}: ${reason}; start again to continue from there`,
+          `Expected ${file.size} bytes of ${file.path} from ${file.source} but the connection broke after ${from}: ${reason}; start again to continue from there`,
         );
       await setTimeout(pauseMs * 2 ** failures, undefined, { signal });
     }
@@ -156,15 +167,20 @@ export function reasonOf(error: unknown): string {
 }
 
 /** Verifies the file on disk, including what earlier runs downloaded. */
-async function verify(partial: string, { path, size, etag, isLfs }: HubFile): Promise<void> {
-  const hash = createHash(isLfs ? 'sha256' : 'sha1');
+async function verify(partial: string, { path, source, size, digest }: BlobContent): Promise<void> {
   const actualSize = statSync(partial).size;
-  if (!isLfs) hash.update(`blob ${actualSize}\0`);
-  await pipeline(createReadStream(partial, { highWaterMark: 2 ** 20 }), hash);
-  const digest = hash.digest('hex');
-  if (actualSize === size && digest === etag) return;
+  const hex = digest === null ? undefined : await hashOf(partial, digest.of, actualSize);
+  if (actualSize === size && hex === digest?.hex) return;
   rmSync(partial);
+  const withHash = (value: string | undefined): string => (value === undefined ? '' : ` with hash ${value}`);
   throw new CheckpointError(
-    `Expected ${size} bytes with hash ${etag} for ${path} from the Hub but received ${actualSize} with hash ${digest}; they have been deleted, start again to download the file again`,
+    `Expected ${size} bytes${withHash(digest?.hex)} for ${path} from ${source} but received ${actualSize}${withHash(hex)}; they have been deleted, start again to download the file again`,
   );
+}
+
+async function hashOf(file: string, of: 'file' | 'git', size: number): Promise<string> {
+  const hash = createHash(of === 'file' ? 'sha256' : 'sha1');
+  if (of === 'git') hash.update(`blob ${size}\0`);
+  await pipeline(createReadStream(file, { highWaterMark: 2 ** 20 }), hash);
+  return hash.digest('hex');
 }

@@ -131,7 +131,14 @@ async function fetchFiles(
   const progress = new DownloadProgress(repo, missing.length, bytes, onMessage);
   for (const file of missing) {
     const blob = blobFile(repo, file.etag);
-    await downloadBlob(blob, file, {
+    const { path, size, etag, isLfs } = file;
+    const content = {
+      path,
+      size,
+      source: 'the Hub',
+      digest: { of: isLfs ? 'file' : 'git', hex: etag },
+    } as const;
+    await downloadBlob(blob, content, {
       read: (from) => repository.read(file, commit, from),
       onBytes: (bytes, received) => progress.update(file, bytes, received),
       onWait: () => onMessage?.(`Waiting for another process that is downloading ${file.path}`),

@@ -114,7 +114,7 @@ function tokenFile(): string {
 }
 
 /** Reads the user's token, if there is one. @throws ConfigError where it is not a token of the Hub */
-function readToken(): string | undefined {
+export function readToken(): string | undefined {
   const file = tokenFile();
   const fromVariable = process.env.HF_TOKEN?.trim();
   const token = fromVariable || (existsSync(file) ? readFileSync(file, 'utf8').trim() : '');

@@ -13,6 +13,13 @@ export interface ImageSource {
   read(): Promise<Uint8Array>;
 }
 
+/** A source cannot be reached, whatever is in the image: the cause ends a run, and is no fault of a row. */
+export class SourceFailure extends Error {
+  constructor(override readonly cause: unknown) {
+    super(cause instanceof Error ? cause.message : String(cause));
+  }
+}
+
 /** Returns the source of an image that is a file. */
 export function fileSource(file: string): ImageSource {
   return { name: file, file, read: async () => readFile(regularFile(file)) };

@@ -16,7 +16,7 @@ import { NotAFileError, regularFile } from '../base/regular-file.js';
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import { withinBudget } from './decode-budget.js';
 import { FAULT_BYTES, faultOf } from './image-fault.js';
-import type { ImageSource } from './image-source.js';
+import { type ImageSource, SourceFailure } from './image-source.js';
 import { otherSpelling } from './missing-file.js';
 
 let isSharpSetUp = false;
@@ -89,6 +89,7 @@ async function orImageError<T>(source: ImageSource, read: () => Promise<T>): Pro
     return await read();
   } catch (error) {
     if (error instanceof ImageError) throw error;
+    if (error instanceof SourceFailure) throw error.cause;
     throw new ImageError(source.name, await reasonOf(error, source), { cause: error });
   }
 }
@@ -120,7 +121,7 @@ async function readBytes(source: ImageSource): Promise<Uint8Array> {
   try {
     return await source.read();
   } catch (cause) {
-    if (isSystemError(cause)) throw cause;
+    if (isSystemError(cause) || cause instanceof SourceFailure) throw cause;
     throw new ImageError(source.name, (cause as Error).message, { cause });
   }
 }

@@ -6,7 +6,7 @@ import type { RgbImage, Size } from '../base/rgb-image.js';
 import { cropJpeg, type JpegShrink, jpegSize } from '../torch/index.js';
 import { withinBudget } from './decode-budget.js';
 import { MAX_PIXELS, useImage } from './image.js';
-import type { ImageSource } from './image-source.js';
+import { type ImageSource, SourceFailure } from './image-source.js';
 import { filters, type Rectangle, type Resizing, resizeAndCropAsync } from './resample.js';
 
 /** A part of an image at another size. */
@@ -57,7 +57,8 @@ async function readJpeg(
   let bytes: Uint8Array;
   try {
     bytes = await source.read();
-  } catch {
+  } catch (error) {
+    if (error instanceof SourceFailure) throw error.cause;
     return null;
   }
   const size = jpegSize(bytes);

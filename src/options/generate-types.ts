@@ -215,10 +215,12 @@ export interface EvaluateOptions
   adapter: string | string[];
   /** Image encoder that the adapter was trained with: folder or name on the Hub. */
   imageEncoder: string;
-  /** Folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar; - is a tar on standard input (train); several are joined. */
+  /** Folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar, also https:// and hf://datasets/…, or a .txt file that lists them; - is a tar on standard input (train); several are joined. */
   dataset: string | string[];
   /** Folder that image_file in a JSON dataset is relative to; default: the JSON file's folder. */
   datasetRoot?: string | undefined;
+  /** GB of remote shards to keep on disk, in the cache that all runs share; default: 100. */
+  shardCacheSize?: number | undefined;
   /** Rows to use, from the first on; retrieval is among so many images. @default 64 */
   maxRows?: number | undefined;
   /** Images to generate for each row. @default 1 */

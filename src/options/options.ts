@@ -50,7 +50,7 @@ export const datasetOptions = {
       error: 'must be a path, or a list of paths',
     })
     .describe(
-      'folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar; - is a tar on standard input (train); several are joined',
+      'folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar, also https:// and hf://datasets/…, or a .txt file that lists them; - is a tar on standard input (train); several are joined',
     ),
   // In the original, an empty path is the current directory.
   datasetRoot: z
@@ -58,6 +58,11 @@ export const datasetOptions = {
     .transform(expandHome)
     .optional()
     .describe("folder that image_file in a JSON dataset is relative to; default: the JSON file's folder"),
+  shardCacheSize: z
+    .number('must be a number of GB')
+    .positive('must be above 0')
+    .optional()
+    .describe('GB of remote shards to keep on disk, in the cache that all runs share; default: 100'),
 };
 
 /** The device and precision of models. */

@@ -12,10 +12,12 @@ export interface TrainOptions {
   kind?: 'plus' | 'base' | 'full-face' | undefined;
   /** Image tokens; default: 16 for plus, 4 for base, or those of `adapter`. */
   numTokens?: number | undefined;
-  /** Folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar; - is a tar on standard input (train); several are joined. */
+  /** Folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar, also https:// and hf://datasets/…, or a .txt file that lists them; - is a tar on standard input (train); several are joined. */
   dataset: string | string[];
   /** Folder that image_file in a JSON dataset is relative to; default: the JSON file's folder. */
   datasetRoot?: string | undefined;
+  /** GB of remote shards to keep on disk, in the cache that all runs share; default: 100. */
+  shardCacheSize?: number | undefined;
   /** Shards of a WebDataset that are read at a time, a batch taking rows from each in turn; 0: shuffle all rows; default: 64, or as the checkpoint. */
   openShards?: number | undefined;
   /** Folder for checkpoints, metrics and validation images. @default "sd-ip_adapter" */
@@ -160,7 +162,7 @@ export interface TrainOptions {
 
 /** The options of `checkDataset`. */
 export interface CheckOptions {
-  /** Folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar; - is a tar on standard input (train); several are joined. */
+  /** Folder of images with .txt captions, JSON, JSONL, Parquet, or WebDataset tars such as shards-{000..011}.tar, also https:// and hf://datasets/…, or a .txt file that lists them; - is a tar on standard input (train); several are joined. */
   dataset: string | string[];
   /** Folder that image_file in a JSON dataset is relative to; default: the JSON file's folder. */
   datasetRoot?: string | undefined;

@@ -28,7 +28,7 @@ const MOST_ROWS = 64;
  */
 export async function holdOut(
   whole: Dataset,
-  { validationSplit, validationDataset, seed }: ResolvedTrainOptions,
+  { validationSplit, validationDataset, shardCacheSize, seed }: ResolvedTrainOptions,
   { signal, onMessage }: GuardedContext,
 ): Promise<{ dataset: Dataset; heldOut: Rows | undefined }> {
   if (validationSplit !== undefined && validationDataset !== undefined)
@@ -40,7 +40,7 @@ export async function holdOut(
     return { dataset: train, heldOut };
   }
   if (validationDataset === undefined) return { dataset: whole, heldOut: undefined };
-  const other = await openDataset({ dataset: validationDataset }, { signal });
+  const other = await openDataset({ dataset: validationDataset, shardCacheSize }, { signal });
   const names = validationDataset.join(', ');
   if (other.rows.length < 2)
     throw new DatasetError(`Expected 2 rows or more in ${names} but there is ${other.rows.length}`);

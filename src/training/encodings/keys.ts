@@ -10,7 +10,7 @@ import type { Size } from '../../base/rgb-image.js';
 import { type DatasetRow, lazyRows, type Rows } from '../../data/dataset.js';
 import type { Sample } from '../../data/examples.js';
 import { type Processes, sharedOut } from '../../distributed/processes.js';
-import type { ImageSource } from '../../images/image-source.js';
+import { type ImageSource, SourceFailure } from '../../images/image-source.js';
 import type { Part } from '../../options/train-options.js';
 
 /** Raise this when encoding, cropping or resizing changes in this package. */
@@ -120,7 +120,8 @@ async function imageKey(source: ImageSource): Promise<string> {
   let bytes: Uint8Array<ArrayBuffer>;
   try {
     bytes = (await source.read()) as Uint8Array<ArrayBuffer>;
-  } catch {
+  } catch (error) {
+    if (error instanceof SourceFailure) throw error.cause;
     // A key that no cache has: the loader will try to read the image, and report the reason.
     return randomUUID();
   }

@@ -1,0 +1,308 @@
+/**
+ * @file Shards behind addresses. Each is downloaded as a whole when a row of it is needed, and kept in a cache of limited size,
+ * which all processes of a user share. The list of a shard's rows is kept without limit (about 130 bytes a row), so a shard
+ * whose list is there is not downloaded to be listed.
+ *
+ *     <key>.tar            a shard; its time is that of its last use
+ *     <key>.rows.json      its rows
+ *     <address>.head.json  what the server last said of it
+ *
+ * A key is the hash of address, version and size: another version of a shard is another file.
+ */
+import { createHash } from 'node:crypto';
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { forEachConcurrently } from '../base/concurrently.js';
+import { CheckpointError, DatasetError, isSystemError, UserError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
+import { Throttle } from '../base/throttle.js';
+import { downloadBlob, reasonOf } from '../hub/blob.js';
+import { type HttpFile, probe, readFrom } from '../hub/http-file.js';
+import { type ImageSource, readSlice, SourceFailure } from '../images/image-source.js';
+import { PackedList } from './packed-list.js';
+import { listShard, type PackedRow, type ShardListing } from './shard-listing.js';
+
+export interface RemoteOptions {
+  /** The size of all shards in the cache, in bytes. */
+  limit?: number | undefined;
+  signal?: AbortSignal | undefined;
+  onMessage?: ((message: string) => void) | undefined;
+  /** Pause before a retry; doubled after each. */
+  pauseMs?: number | undefined;
+}
+
+const DEFAULT_LIMIT = 100e9;
+const PROBED_AT_ONCE = 8;
+/** Shards that are downloaded at the same time to be listed. */
+const LISTED_AT_ONCE = 4;
+const TRIES = 6;
+const TOUCH_MS = 10_000;
+
+/** Returns the folder of the cache: that of built addons, $IP_ADAPTER_CACHE or the user's cache folder, and `shards` in it. */
+function shardCache(env = process.env): string {
+  const base = env.IP_ADAPTER_CACHE ?? join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'ip-adapter');
+  return join(base, 'shards');
+}
+
+/** A shard's list on disk. */
+type SavedListing = Omit<ShardListing, 'rows'> & { readonly rows: readonly PackedRow[] };
+
+export class RemoteShards {
+  readonly #files: readonly HttpFile[];
+  readonly #options: RemoteOptions;
+  readonly #folder = shardCache();
+  /** Downloads in progress, by shard. */
+  readonly #arriving = new Map<number, Promise<string>>();
+  /** Lists that have been asked for ahead. */
+  readonly #listing = new Map<number, Promise<SavedListing>>();
+  /** Aborted with the error of the first download that fails, which ends the run: the others would keep the process alive. */
+  readonly #failure = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #touched = new Map<number, number>();
+  readonly #throttle = new Throttle();
+
+  private constructor(files: readonly HttpFile[], options: RemoteOptions) {
+    this.#files = files;
+    this.#options = options;
+    const { signal } = options;
+    this.#signal =
+      signal === undefined ? this.#failure.signal : AbortSignal.any([signal, this.#failure.signal]);
+  }
+
+  /**
+   * Asks the servers for the size and version of each shard.
+   * @throws DatasetError for a shard that does not exist, or is larger than the cache
+   */
+  static async open(urls: readonly string[], options: RemoteOptions): Promise<RemoteShards> {
+    const files: HttpFile[] = [];
+    const ask = async (url: string, index: number): Promise<void> => {
+      files[index] = await retried(() => probe(url, options.signal), url, options);
+    };
+    await forEachConcurrently(urls, PROBED_AT_ONCE, ask, options.signal);
+    const shards = new RemoteShards(files, options);
+    makeFolder(shards.#folder);
+    for (const file of files) shards.#remember(file);
+    return shards;
+  }
+
+  /** A shard's size in bytes. */
+  sizeOf(shard: number): number {
+    return this.#files[shard]!.size;
+  }
+
+  /** Returns a shard's rows, and starts to get those of the next shards. A shard whose rows are not known is downloaded. */
+  async list(shard: number, onRow: (row: PackedRow) => void): Promise<ShardListing> {
+    for (let next = shard; next < Math.min(shard + LISTED_AT_ONCE, this.#files.length); next++) {
+      if (this.#listing.has(next)) continue;
+      const rows = this.#savedRows(next);
+      // Its error is thrown when its turn comes.
+      rows.catch(() => {});
+      this.#listing.set(next, rows);
+    }
+    const saved = await this.#listing.get(shard)!;
+    this.#listing.delete(shard);
+    return listingOf(saved, onRow);
+  }
+
+  /** Returns a shard's rows, which `list` has found before. */
+  listAgain(shard: number): ShardListing {
+    return listingOf(readSaved(this.#path(shard, 'rows.json')));
+  }
+
+  /** Returns the source of a part of a shard. */
+  source(shard: number, name: string, offset: number, length: number): ImageSource {
+    const read = async (): Promise<Uint8Array> => {
+      for (;;) {
+        let file: string;
+        try {
+          file = await this.#local(shard);
+        } catch (error) {
+          throw new SourceFailure(error);
+        }
+        try {
+          return await readSlice(file, offset, length);
+        } catch (error) {
+          // Another process has removed it for a shard of its own.
+          if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+        }
+      }
+    };
+    return { name: `${this.#files[shard]!.url}/${name}`, read };
+  }
+
+  async #savedRows(shard: number): Promise<SavedListing> {
+    const path = this.#path(shard, 'rows.json');
+    if (existsSync(path)) return readSaved(path);
+    let file = await this.#local(shard);
+    // Another process may have removed it for a shard of its own.
+    while (!existsSync(file)) file = await this.#local(shard);
+    const rows: PackedRow[] = [];
+    const { url } = this.#files[shard]!;
+    const { incomplete, leftOut, isComplete } = listShard(file, (row) => rows.push(row), url);
+    const saved = { rows, incomplete, leftOut, isComplete };
+    writeWhole(path, JSON.stringify(saved));
+    return saved;
+  }
+
+  /** Returns the path of a shard, which is downloaded if it is not there. */
+  async #local(shard: number): Promise<string> {
+    const path = this.#path(shard, 'tar');
+    if (existsSync(path)) {
+      this.#touch(shard, path);
+      return path;
+    }
+    const arriving =
+      this.#arriving.get(shard) ?? this.#download(shard, path).finally(() => this.#arriving.delete(shard));
+    this.#arriving.set(shard, arriving);
+    return arriving;
+  }
+
+  async #download(shard: number, path: string): Promise<string> {
+    const { onMessage, pauseMs, limit = DEFAULT_LIMIT } = this.#options;
+    const file = this.#files[shard]!;
+    const { url, size } = file;
+    const content = { path: url, size, source: 'its server', digest: null };
+    try {
+      this.#makeRoom(size, limit, url);
+      await downloadBlob(path, content, {
+        read: async (from) => readFrom(file, from, this.#signal),
+        onBytes: (bytes) => {
+          if (this.#throttle.isDue())
+            onMessage?.(`Downloading ${url}: ${gigabytes(bytes)} of ${gigabytes(size)} GB`);
+        },
+        onWait: () => onMessage?.(`Waiting for another process that is downloading ${url}`),
+        signal: this.#signal,
+        ...(pauseMs !== undefined && { pauseMs }),
+      });
+    } catch (cause) {
+      this.#signal.throwIfAborted();
+      const error = this.#inWords(cause, file);
+      this.#failure.abort(error);
+      throw error;
+    }
+    // Several may have arrived at the same time.
+    this.#makeRoom(0, limit, url, path);
+    return path;
+  }
+
+  #inWords(cause: unknown, { url, size }: HttpFile): unknown {
+    if (cause instanceof CheckpointError) return new DatasetError(cause.message, { cause });
+    if (!isSystemError(cause) || cause.code !== 'ENOSPC') return cause;
+    return new DatasetError(
+      `Expected ${gigabytes(size)} GB of free space for ${url} in ${this.#folder} but the disk is full; free some space, lower --shard-cache-size, or set IP_ADAPTER_CACHE to another folder.`,
+      { cause },
+    );
+  }
+
+  /** Removes the shards that were used least recently, but for `kept`, until `size` bytes more are within the limit. */
+  #makeRoom(size: number, limit: number, url: string, kept?: string): void {
+    if (size > limit)
+      throw new DatasetError(
+        `Expected shards of at most ${gigabytes(limit)} GB, the size of the cache, but ${url} has ${gigabytes(size)} GB; raise --shard-cache-size.`,
+      );
+    const shards = readdirSync(this.#folder)
+      // A download that was interrupted takes room as well.
+      .filter((name) => /\.tar(\.incomplete)?$/.test(name))
+      .flatMap((name) => {
+        const path = join(this.#folder, name);
+        const stats = statSync(path, { throwIfNoEntry: false });
+        return stats === undefined ? [] : [{ path, size: stats.size, mtimeMs: stats.mtimeMs }];
+      })
+      .sort((a, b) => a.mtimeMs - b.mtimeMs);
+    let total = size + shards.reduce((sum, shard) => sum + shard.size, 0);
+    for (const shard of shards) {
+      if (total <= limit) return;
+      if (shard.path === kept) continue;
+      // Bytes of it may be on their way to a batch; it is downloaded again if it is needed again.
+      rmSync(shard.path, { force: true });
+      total -= shard.size;
+    }
+  }
+
+  #touch(shard: number, path: string): void {
+    const now = Date.now();
+    if (now - (this.#touched.get(shard) ?? 0) < TOUCH_MS) return;
+    this.#touched.set(shard, now);
+    try {
+      utimesSync(path, new Date(), new Date());
+    } catch {
+      // Another process has removed it.
+    }
+  }
+
+  /** Says which shards are others than the last time. */
+  #remember(file: HttpFile): void {
+    const path = join(this.#folder, `${digest(file.url)}.head.json`);
+    const now = JSON.stringify(file);
+    const before = existsSync(path) ? readFileSync(path, 'utf8') : now;
+    if (before !== now)
+      this.#options.onMessage?.(`${file.url} has changed since it was last used; it is downloaded again`);
+    if (before !== now || !existsSync(path)) writeWhole(path, now);
+  }
+
+  #path(shard: number, extension: 'tar' | 'rows.json'): string {
+    const { url, version, size } = this.#files[shard]!;
+    return join(this.#folder, `${digest(`${url}\n${version}\n${size}`)}.${extension}`);
+  }
+}
+
+/** Calls `ask` again after failures that may pass. @throws DatasetError after the last */
+async function retried<T>(
+  ask: () => Promise<T>,
+  url: string,
+  { signal, pauseMs = 1000 }: RemoteOptions,
+): Promise<T> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await ask();
+    } catch (cause) {
+      signal?.throwIfAborted();
+      if (cause instanceof UserError) throw cause;
+      if (attempt === TRIES)
+        throw new DatasetError(
+          `Expected ${url} but its server cannot be reached: ${reasonOf(cause)}; check the address and the connection.`,
+          { cause },
+        );
+      await setTimeout(pauseMs * 2 ** attempt, undefined, { signal });
+    }
+  }
+}
+
+function readSaved(path: string): SavedListing {
+  return JSON.parse(readFileSync(path, 'utf8')) as SavedListing;
+}
+
+function listingOf({ rows, ...rest }: SavedListing, onRow?: (row: PackedRow) => void): ShardListing {
+  const packed = new PackedList<PackedRow>();
+  for (const row of rows) {
+    packed.push(row);
+    onRow?.(row);
+  }
+  return { rows: packed, ...rest };
+}
+
+/** Writes a file so that other processes never see a part of it. */
+function writeWhole(path: string, text: string): void {
+  const partial = `${path}.${process.pid}.tmp`;
+  writeFileSync(partial, text);
+  renameSync(partial, path);
+}
+
+function digest(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 32);
+}
+
+function gigabytes(bytes: number): string {
+  return (bytes / 1e9).toFixed(bytes < 1e8 ? 4 : 2);
+}
