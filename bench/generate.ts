@@ -112,7 +112,7 @@ function writeModels(): void {
   makeFolder(root);
   writeStableDiffusion(root);
   // Of ViT-H, which is not run: both sides read features.
-  writeAdapterFor(root, { folder: 'ViT-H', widths: { tokens: 1280, pooled: 1024 } });
+  writeAdapterFor(root, { folder: 'ViT-H', type: 'clip', widths: { tokens: 1280, pooled: 1024 } });
   const tokenizer = join(root, 'model/tokenizer');
   makeFolder(tokenizer);
   for (const name of ['vocab.json', 'merges.txt'])

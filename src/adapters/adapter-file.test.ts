@@ -6,7 +6,7 @@ import { expectSameBytes, golden } from '../../test/golden.js';
 import { CheckpointError } from '../base/errors.js';
 import { readSafetensors, writeSafetensors } from '../formats/index.js';
 import { type Tensor, zeros } from '../torch/index.js';
-import { readAdapter, trainedClipSkip, writeAdapter } from './adapter-file.js';
+import { readAdapter, trainedWith, writeAdapter } from './adapter-file.js';
 import { type AdapterDescription, describeAdapter } from './kinds.js';
 
 let folder: string;
@@ -60,18 +60,18 @@ describe('adapter files', () => {
     });
   });
 
-  it('keeps the clip skip that it was trained with, where that is known and the form has a place', () => {
+  it('keeps what it was trained with, where that is known and the form has a place', () => {
     const { tensors } = readSafetensors(final);
     const [known, unknown, bin] = ['a.safetensors', 'b.safetensors', 'c.bin'].map((name) =>
       join(folder, name),
     );
-    writeAdapter(known as string, tensors, 2);
+    writeAdapter(known as string, tensors, { clipSkip: 2, imageEncoder: 'dinov2' });
     writeAdapter(unknown as string, tensors);
-    writeAdapter(bin as string, tensors, 2);
-    expect([known, unknown, bin].map((path) => trainedClipSkip(path as string))).toEqual([
-      2,
-      undefined,
-      undefined,
+    writeAdapter(bin as string, tensors, { clipSkip: 2, imageEncoder: 'dinov2' });
+    expect([known, unknown, bin].map((path) => trainedWith(path as string))).toEqual([
+      { clipSkip: 2, imageEncoder: 'dinov2' },
+      { clipSkip: undefined, imageEncoder: undefined },
+      {},
     ]);
   });
 

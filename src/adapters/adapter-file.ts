@@ -6,7 +6,7 @@
 import { CheckpointError } from '../base/errors.js';
 import { readSafetensors, readTorchZip, writeSafetensors, writeTorchZip } from '../formats/index.js';
 import { Tensor } from '../torch/index.js';
-import { adapterMetadata, clipSkipOf } from './adapter-metadata.js';
+import { adapterMetadata, type TrainedWith, trainedWithOf } from './adapter-metadata.js';
 import { describeAdapter } from './kinds.js';
 import { adapterOfCheckpoint, isTrainedKey } from './training-checkpoint.js';
 
@@ -62,21 +62,25 @@ function flatten(path: string, content: unknown): Map<string, Tensor> {
   return flat;
 }
 
-/** Returns the clip skip that an adapter was trained with; undefined where its file does not say. */
-export function trainedClipSkip(path: string): number | undefined {
-  if (!path.endsWith('.safetensors')) return undefined;
+/** Returns what an adapter was trained with, as far as its file says. */
+export function trainedWith(path: string): TrainedWith {
+  if (!path.endsWith('.safetensors')) return {};
   const { tensors, metadata } = readSafetensors(path);
   for (const mapped of tensors.values()) mapped.dispose();
-  return clipSkipOf(metadata);
+  return trainedWithOf(metadata);
 }
 
 /**
  * Writes the form that the name's ending asks for.
- * @param clipSkip that the adapter was trained with, where it is known; a `.bin` has no place for it
+ * @param trained what the adapter was trained with, where it is known; a `.bin` has no place for it
  */
-export function writeAdapter(path: string, tensors: ReadonlyMap<string, Tensor>, clipSkip?: number): void {
+export function writeAdapter(
+  path: string,
+  tensors: ReadonlyMap<string, Tensor>,
+  trained?: TrainedWith,
+): void {
   if (path.endsWith('.safetensors')) {
-    writeSafetensors(path, tensors, adapterMetadata(tensors, clipSkip));
+    writeSafetensors(path, tensors, adapterMetadata(tensors, trained));
     return;
   }
   const nested = parts.map((part) => {

@@ -1,6 +1,6 @@
 /**
  * @file The metadata of an adapter's `.safetensors` file: the keys of ModelSpec 1.0.0 (github.com/Stability-AI/ModelSpec),
- * which other tools show, and ours, `ip_adapter.*`. All but the clip skip is told by the tensors.
+ * which other tools show, and ours, `ip_adapter.*`. All but what it was trained with is told by the tensors.
  */
 import { readFileSync } from 'node:fs';
 import type { Tensor } from '../torch/index.js';
@@ -14,14 +14,21 @@ const architectures = new Map([
 ]);
 
 const clipSkipKey = 'ip_adapter.clip_skip';
+const imageEncoderKey = 'ip_adapter.image_encoder';
+
+/** What an adapter was trained with, as far as it is known. */
+export interface TrainedWith {
+  clipSkip?: number | undefined;
+  /** The type of its image encoder: see `ImageEncoderSource.type`. */
+  imageEncoder?: string | undefined;
+}
 
 /**
  * Returns the metadata of a file with these tensors, by the official keys.
- * @param clipSkip that the adapter was trained with; undefined where it is not known
  */
 export function adapterMetadata(
   tensors: ReadonlyMap<string, Tensor>,
-  clipSkip?: number,
+  { clipSkip, imageEncoder }: TrainedWith = {},
 ): Record<string, string> {
   // Loaders of PyTorch files look for this mark.
   const format = { format: 'pt' };
@@ -36,6 +43,7 @@ export function adapterMetadata(
     'ip_adapter.cross_attention_dim': crossAttentionDim,
     'ip_adapter.family': family,
     [clipSkipKey]: clipSkip,
+    [imageEncoderKey]: imageEncoder,
   };
   const known = Object.entries(sizeKeys).filter(([, value]) => value !== undefined);
   return {
@@ -50,10 +58,11 @@ export function adapterMetadata(
   };
 }
 
-/** Returns the clip skip that an adapter was trained with, by its file's metadata; undefined where it says none. */
-export function clipSkipOf(metadata: Readonly<Record<string, string>>): number | undefined {
-  const value = metadata[clipSkipKey];
-  return value !== undefined && /^\d+$/.test(value) ? Number(value) : undefined;
+/** Returns what an adapter was trained with, by its file's metadata. */
+export function trainedWithOf(metadata: Readonly<Record<string, string>>): TrainedWith {
+  const clipSkip = metadata[clipSkipKey];
+  const isNumber = clipSkip !== undefined && /^\d+$/.test(clipSkip);
+  return { clipSkip: isNumber ? Number(clipSkip) : undefined, imageEncoder: metadata[imageEncoderKey] };
 }
 
 function packageVersion(): string {

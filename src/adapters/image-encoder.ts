@@ -13,6 +13,8 @@ export type { ImageProcessor };
 /** An image encoder of which only the small files have been read. The weights are read by `load`. */
 export interface ImageEncoderSource {
   folder: string;
+  /** Of the model: clip, siglip, dinov2, dinov2_with_registers or vit, whether the folder holds a text encoder or not. */
+  type: string;
   /** Turns images into the pixel values that the encoder takes. */
   preprocess: ImageProcessor;
   /** The width of each output. */
@@ -57,11 +59,11 @@ function isImageEncoder(folder: string): boolean {
 
 function open(nameOrPath: string): ImageEncoderSource {
   const folder = resolveModelPath(nameOrPath);
-  const { imageSize, processor, create } = readImageEncoder(folder);
+  const { type, imageSize, processor, create } = readImageEncoder(folder);
   const preprocess = ImageProcessor.load(folder, imageSize, processor);
   using model = create(preprocess.cropSize);
   const widths = { tokens: model.config.hiddenSize, pooled: model.pooledDim };
-  const opened = { folder, preprocess, widths };
+  const opened = { folder, type: type.replace(/_vision_model$/, ''), preprocess, widths };
   return {
     ...opened,
     load: (options) => {

@@ -5,7 +5,9 @@
 import { CheckpointError } from '../base/errors.js';
 import type { AttentionSite } from '../models/layers/attention-site.js';
 import { tidy } from '../torch/index.js';
-import { readAdapter, trainedClipSkip } from './adapter-file.js';
+import { readAdapter, trainedWith } from './adapter-file.js';
+import type { TrainedWith } from './adapter-metadata.js';
+import type { ImageEncoderSource } from './image-encoder.js';
 import { IPAdapter } from './ip-adapter.js';
 import type { AdapterKind, ImageFeature } from './kind.js';
 import { type AdapterDescription, describeAdapter, families, kinds } from './kinds.js';
@@ -30,8 +32,8 @@ export interface OpenedAdapter {
   module: IPAdapter;
   kind: AdapterKind;
   file: string;
-  /** That it was trained with; undefined where the file does not say. */
-  clipSkip?: number | undefined;
+  /** What it was trained with, as far as the file says. */
+  trained?: TrainedWith;
 }
 
 /**
@@ -61,7 +63,7 @@ export function openAdapter(path: string, sites: readonly AttentionSite[]): Open
   );
   for (const mapped of tensors.values()) mapped.dispose();
   module.loadStateDict(copies, path);
-  return { module, kind, file: path, clipSkip: trainedClipSkip(path) };
+  return { module, kind, file: path, trained: trainedWith(path) };
 }
 
 /** Returns a warning where an adapter was trained with another clip skip; none where its file does not say. */
@@ -93,6 +95,22 @@ export function assertFeaturesFit(
   throw new CheckpointError(
     `${file} was trained with another image encoder than ${origin}: it reads image features ${embeddingDim} wide, and these are ${width} wide. Give the encoder that it was trained with${known === undefined ? '' : `: ${known.name}`}.`,
   );
+}
+
+/**
+ * Checks that an adapter was trained with an image encoder.
+ * @throws CheckpointError where it was trained with one of another type or width
+ */
+export function assertEncoderFits(
+  adapter: OpenedAdapter,
+  { type, widths, folder }: Pick<ImageEncoderSource, 'type' | 'widths' | 'folder'>,
+): void {
+  const trained = adapter.trained?.imageEncoder;
+  if (trained !== undefined && trained !== type)
+    throw new CheckpointError(
+      `${adapter.file} was trained with an image encoder of type ${trained}, and ${folder} is of type ${type}. Give the encoder that it was trained with.`,
+    );
+  assertFeaturesFit(adapter, widths[adapter.kind.feature], folder);
 }
 
 function family(width: number): string {

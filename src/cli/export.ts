@@ -19,9 +19,9 @@ export function exportCommand(): Command {
       if (existsSync(target) && !force)
         throw new ConfigError(`${target} exists; give --force to replace it, or another name`);
       const { adapterFileOf } = await import('../adapters/adapter-path.js');
-      const { readAdapter, trainedClipSkip, writeAdapter } = await import('../adapters/adapter-file.js');
+      const { readAdapter, trainedWith, writeAdapter } = await import('../adapters/adapter-file.js');
       const file = adapterFileOf(source, (text) => process.stderr.write(`${text}\n`));
-      writeAdapter(target, readAdapter(file), trainedClipSkip(file));
+      writeAdapter(target, readAdapter(file), trainedWith(file));
       process.stdout.write(`${target}\n`);
     }) as unknown as Command;
 }

@@ -123,7 +123,7 @@ describe('evaluate', () => {
 
   it('draws with every option of generation, and tells each warning once', async () => {
     const adapter = join(world.root, 'skipped.safetensors');
-    writeAdapter(adapter, readAdapter(world.adapter), 1);
+    writeAdapter(adapter, readAdapter(world.adapter), { clipSkip: 1 });
     const captioned = { ...options, adapter, text: 'caption' as const, batchSize: 2, scales: [0.5, 1] };
     const { scores } = await evaluate({ ...captioned, clipSkip: 1 });
     const { messages, onEvent } = new Recorder();

@@ -3,7 +3,7 @@ import { existsSync, realpathSync } from 'node:fs';
 import type { z } from 'zod';
 import { adapterFileOf } from '../adapters/adapter-path.js';
 import { type ImageEncoder, openImageEncoder } from '../adapters/image-encoder.js';
-import { assertFeaturesFit, type OpenedAdapter, openAdapter } from '../adapters/open-adapter.js';
+import { assertEncoderFits, type OpenedAdapter, openAdapter } from '../adapters/open-adapter.js';
 import type { ControlNet } from '../diffusion/controlnet.js';
 import { openLoras } from '../diffusion/loras.js';
 import type {
@@ -80,7 +80,7 @@ export function loadPipelineModels(
     const path = existsSync(file) ? realpathSync(file) : file;
     const one = modules.get(path) ?? openAdapter(file, backbone.sites);
     const source = sources[i];
-    if (source !== undefined) assertFeaturesFit(one, source.widths[one.kind.feature], source.folder);
+    if (source !== undefined) assertEncoderFits(one, source);
     if (!modules.has(path)) one.module.to(target);
     modules.set(path, one);
     return one;

@@ -74,7 +74,7 @@ describe('generate', () => {
 
   it('warns where the clip skip is not the one of the training', async () => {
     const adapter = join(world.root, 'skipped.safetensors');
-    writeAdapter(adapter, readAdapter(world.adapter), 1);
+    writeAdapter(adapter, readAdapter(world.adapter), { clipSkip: 1 });
     const parameters = async (clipSkip: number): Promise<string | undefined> =>
       (await pipeline.generate({ ...quick, clipSkip, images: [world.picture(0)] }))[0]?.parameters;
     expect(await parameters(1)).toContain('Clip skip: 2,');

@@ -169,7 +169,9 @@ export class IPAdapterPipeline implements Disposable {
     const texts = [...jobs.map(({ prompt }) => prompt), draw.negativePrompt ?? ''];
     const warnings = [
       truncationWarning(this.#models.tokenizer, texts) ?? [],
-      this.#models.adapters.flatMap(({ file, clipSkip }) => clipSkipWarnings(file, clipSkip, draw.clipSkip)),
+      this.#models.adapters.flatMap(({ file, trained }) =>
+        clipSkipWarnings(file, trained?.clipSkip, draw.clipSkip),
+      ),
       resizeMessages(sources, settings),
     ].flat();
     const encoded = await this.#queue.run(async () => encodeSources(this.#models, sources, draw, settings));

@@ -1,6 +1,6 @@
 /** @file Prepares a training run: loads and checks everything that it needs, before anything is written. */
 import { join } from 'node:path';
-import { trainedClipSkip } from '../adapters/adapter-file.js';
+import { trainedWith } from '../adapters/adapter-file.js';
 import { adapterFile, adapterFileOf } from '../adapters/adapter-path.js';
 import { clipSkipWarnings } from '../adapters/open-adapter.js';
 import { peerLimits } from '../adapters/peer-limits.js';
@@ -123,11 +123,12 @@ export async function withPreparedRun<T>(
   const remarks =
     startFile === undefined
       ? peerLimits(adapter.namedParameters())
-      : clipSkipWarnings(startFile, trainedClipSkip(startFile), config.clipSkip);
+      : clipSkipWarnings(startFile, trainedWith(startFile).clipSkip, config.clipSkip);
   remarks.forEach(context.onMessage);
   // The values that were chosen where these options are unset.
   const chosen = { kind: kind.name, numTokens: adapter.image_proj.numTokens ?? undefined };
   for (const options of [config, state.options]) Object.assign(options, chosen);
+  state.imageEncoder = opened.imageEncoder.type;
 
   const needsSizes = config.buckets || opened.model.sizeConditioning !== null;
   const sizes = needsSizes ? await rowSizes(processes, rows, context) : [];

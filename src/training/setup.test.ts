@@ -33,7 +33,7 @@ const create = (
   createAdapter(
     {
       backbone: { sites: model.sites() },
-      imageEncoder: { folder: 'encoder', widths: { tokens: width, pooled: 40 } },
+      imageEncoder: { folder: 'encoder', type: 'clip', widths: { tokens: width, pooled: 40 } },
     },
     { numTokens, seed: 3, kind },
     startFrom,

@@ -5,7 +5,7 @@ import { type ImageEncoderSource, openImageEncoder } from '../adapters/image-enc
 import { IPAdapter } from '../adapters/ip-adapter.js';
 import type { AdapterKind, SupportedKind } from '../adapters/kind.js';
 import { kinds } from '../adapters/kinds.js';
-import { assertFeaturesFit, contextDimOf, openAdapter } from '../adapters/open-adapter.js';
+import { assertEncoderFits, contextDimOf, openAdapter } from '../adapters/open-adapter.js';
 import { CheckpointError, ConfigError } from '../base/errors.js';
 import type { Size } from '../base/rgb-image.js';
 import type { Share } from '../data/batch-plan.js';
@@ -82,7 +82,7 @@ type AdapterOptions = Pick<ResolvedTrainOptions, 'kind' | 'numTokens' | 'seed'>;
 /** The frozen models that decide the sizes of an adapter. */
 export interface AdapterModels {
   backbone: Pick<Backbone, 'sites'>;
-  imageEncoder: Pick<ImageEncoderSource, 'folder' | 'widths'>;
+  imageEncoder: Pick<ImageEncoderSource, 'folder' | 'type' | 'widths'>;
 }
 
 /**
@@ -122,7 +122,7 @@ function newAdapter(
 }
 
 function openedAdapter(
-  { backbone: { sites }, imageEncoder: { folder, widths } }: AdapterModels,
+  { backbone: { sites }, imageEncoder }: AdapterModels,
   { kind: name, numTokens }: AdapterOptions,
   startFrom: string,
 ): { adapter: IPAdapter; kind: AdapterKind } {
@@ -131,7 +131,7 @@ function openedAdapter(
   try {
     if (name !== undefined && name !== kind.name)
       throw new CheckpointError(`${file} is an ${kind.title}, and --kind is ${name}; leave --kind out.`);
-    assertFeaturesFit(opened, widths[kind.feature], folder);
+    assertEncoderFits(opened, imageEncoder);
     // Otherwise the NaN guard would blame the learning rate in the first step.
     const fault = firstNonFinite(adapter.namedParameters());
     if (fault !== undefined)

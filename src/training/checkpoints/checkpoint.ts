@@ -14,7 +14,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { writeAdapter } from '../../adapters/adapter-file.js';
-import { adapterMetadata } from '../../adapters/adapter-metadata.js';
+import { adapterMetadata, type TrainedWith } from '../../adapters/adapter-metadata.js';
 import { adapterFile, listCheckpoints } from '../../adapters/adapter-path.js';
 import { hasChecksum, removeWithChecksum, verifyChecksums, writeChecksums } from '../../base/checksums.js';
 import { CheckpointError, ConfigError } from '../../base/errors.js';
@@ -40,6 +40,8 @@ const stateSchema = z.strictObject({
   dataset: z.strictObject({ rows: z.int().min(1), fingerprint: z.string() }),
   /** The number of processes, each with `batchSize` rows; missing where it is 1. */
   worldSize: z.int().min(2).optional(),
+  /** The type of the image encoder; missing in a checkpoint of an older version. */
+  imageEncoder: z.string().optional(),
   /** The checkpoint that is the best so far, with --keep-best: its measure, its step and its value. */
   best: z.strictObject({ by: z.enum(bestMeasures), step: z.int().min(1), value: z.number() }).optional(),
   /** The resolved options of the run. */
@@ -70,12 +72,12 @@ export function saveCheckpoint(
   { state, adapter, ema, optimizer, generator }: Checkpoint,
 ): string {
   const path = checkpointPath(outputDir, state.step);
-  const clipSkip = clipSkipOf(state);
+  const trained = trainedWithOf(state);
   const generatorState = tensor(generator, [generator.length]);
   try {
     writeFolder(path, (folder) => {
-      writeAdapter(join(folder, adapterFile), adapter, clipSkip);
-      if (ema !== undefined) writeAdapter(join(folder, emaFile), ema, clipSkip);
+      writeAdapter(join(folder, adapterFile), adapter, trained);
+      if (ema !== undefined) writeAdapter(join(folder, emaFile), ema, trained);
       writeSafetensors(join(folder, optimizerFile), new Map([...optimizer, [generatorKey, generatorState]]));
       writeFileSync(join(folder, stateFile), `${JSON.stringify(state, null, 2)}\n`, { flush: true });
       writeChecksums(folder);
@@ -86,9 +88,9 @@ export function saveCheckpoint(
   return path;
 }
 
-/** Returns the run's clip skip; undefined in a checkpoint of an older version. */
-function clipSkipOf({ options }: TrainingState): number | undefined {
-  return typeof options.clipSkip === 'number' ? options.clipSkip : undefined;
+/** Returns what a run trains with, as far as the state of an older version says it. */
+function trainedWithOf({ options, imageEncoder }: TrainingState): TrainedWith {
+  return { clipSkip: typeof options.clipSkip === 'number' ? options.clipSkip : undefined, imageEncoder };
 }
 
 /** Removes the optimizer's state from the checkpoints before `newest`, which are not resumed from then. */
@@ -108,7 +110,7 @@ export interface CheckpointSizes {
 /** Returns the sizes of the checkpoint that `saveCheckpoint` would write. */
 export function checkpointSizes({ state, adapter, ema, optimizer, generator }: Checkpoint): CheckpointSizes {
   const sizeOf = (tensors: ReadonlyMap<string, Tensor>): number =>
-    safetensorsSize(tensors, adapterMetadata(tensors, clipSkipOf(state)));
+    safetensorsSize(tensors, adapterMetadata(tensors, trainedWithOf(state)));
   const averages = ema === undefined ? 0 : sizeOf(ema);
   const withoutOptimizer = sizeOf(adapter) + averages + JSON.stringify(state, null, 2).length;
   return {
