@@ -1,7 +1,7 @@
 /** @file Runs of `ip-adapter train` in several processes, and what they leave. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { StepEvent } from '../../src/base/run-context.js';
+import type { RunEvent, StepEvent } from '../../src/base/run-context.js';
 import { readSafetensors } from '../../src/formats/index.js';
 import { type Ended, ipAdapter, runProgram } from '../e2e/command.js';
 import { flagsOf, type World } from '../e2e/world.js';
@@ -39,7 +39,8 @@ export function run(words: readonly string[], onError?: Watch, env: NodeJS.Proce
 /** Returns the steps of a run, from its metrics.jsonl. */
 export function stepsOf(world: World, outputDir: string): StepEvent[] {
   const text = readFileSync(join(world.root, outputDir, 'metrics.jsonl'), 'utf8').trimEnd();
-  return text.split('\n').map((line) => JSON.parse(line) as StepEvent);
+  const events = text.split('\n').map((line) => JSON.parse(line) as RunEvent);
+  return events.filter((event) => event.type === 'step');
 }
 
 export function lossesOf(world: World, outputDir: string): number[] {
