@@ -20,6 +20,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { writeFileAtomically } from './atomic-file.js';
 import { isSystemError } from './errors.js';
+import { makeFolder } from './make-folder.js';
 
 export const requestNames = ['sample', 'save', 'stop', 'extend'] as const;
 
@@ -132,7 +133,7 @@ function faultOf(error: unknown): string {
 function reject(folder: string, name: string): string {
   const rejected = join(folder, 'rejected');
   try {
-    mkdirSync(rejected, { recursive: true, mode: 0o700 });
+    makeFolder(rejected);
     renameSync(join(folder, name), join(rejected, name));
     return `It is in ${rejected} now`;
   } catch (error) {

@@ -189,8 +189,11 @@ describe('ip-adapter evaluate', () => {
     expect(rows).toBe(3);
     expect(scores.map(({ scale }: { scale: number }) => scale)).toEqual([0, 0.5]);
     const lines = stdout.split('\n');
-    expect(lines[0]).toMatch(/scale +CLIP-I +to others +CLIP-T +CLIPScore +retrieval top-1/);
-    expect(lines[1]).toContain(`0 (no adapter)          ${scores[0].clipI.toFixed(4)}`);
+    expect(lines[0]).toMatch(/^ +CLIP-I +retrieval top-1 +copies$/);
+    const [without, withAdapter] = scores.map(({ clipI }: { clipI: number }) => clipI.toFixed(4));
+    expect(lines[1]).toContain(`no adapter           ${without} (`);
+    expect(lines[2]).toContain(`scale 0.5            ${withAdapter} (`);
+    expect(lines[3]).toMatch(/^ {2}another reference {2}0\.\d{4} \(/);
     expect(stdout).toContain('chance of retrieval 33.3 %');
     expect(stdout).toContain('CLIP-T is left out');
     expect(lines.at(-1)).toBe('scores.json');

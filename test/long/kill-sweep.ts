@@ -114,9 +114,9 @@ function contentOf(folder: string, refused?: string): unknown {
       .map((file) =>
         existsSync(join(folder, file)) ? readFileSync(join(folder, file)).toString('base64') : 'missing',
       ),
-    losses: lines.map((line) => {
-      const { step, loss, grad_norm } = JSON.parse(line);
-      return { step, loss, grad_norm };
-    }),
+    losses: lines
+      .map((line) => JSON.parse(line))
+      .filter(({ type }) => type === 'step')
+      .map(({ step, loss, grad_norm }) => ({ step, loss, grad_norm })),
   };
 }
