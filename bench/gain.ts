@@ -35,6 +35,7 @@ const totalSteps = Math.max(...measuredAt);
 
 interface Case {
   learningRate?: number;
+  lrScheduler?: 'constant';
   /** Replaces the image encoder. */
   image?: (encode: Encode) => Encode;
 }
@@ -42,7 +43,8 @@ interface Case {
 /** What is wrong with a run. */
 const cases: Record<string, Case> = {
   healthy: {},
-  'learning rate 0': { learningRate: 1e-30 },
+  // The polynomial schedule refuses a rate below its end.
+  'learning rate 0': { learningRate: 1e-30, lrScheduler: 'constant' },
   'learning rate too high': { learningRate: 0.05 },
   // Every row is trained with the image of another row of its batch.
   shuffled: {
@@ -85,13 +87,14 @@ const shown = ({ mean, low, high }: Interval): string =>
   [mean, low, high].map((value) => (1000 * value).toFixed(2).padStart(8)).join(' ');
 
 for (const name of chosen) {
-  const { learningRate = RECIPE.learningRate, image } = cases[name] as Case;
+  const { learningRate = RECIPE.learningRate, image, lrScheduler } = cases[name] as Case;
   const above = new Map(measuredAt.map((step) => [step, 0]));
   for (let seed = 0; seed < Number(values.seeds); seed++) {
     const options = {
       ...RECIPE,
       ...{ dataset, outputDir: join(folder, `${name}-${seed}`), seed, learningRate },
       ...{ maxSteps: totalSteps, reportTo: 'none' as const },
+      ...(lrScheduler && { lrScheduler }),
     };
     await withContext({}, (context) =>
       withPreparedRun(options, context, async ({ training, loader, state, placement, dataset }) => {
