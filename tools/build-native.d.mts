@@ -16,3 +16,4 @@ export function buildNative(
 ): Promise<{ path: string; built: boolean; libtorch: LibTorch }>;
 export function progressLine(stream: NodeJS.WriteStream, prefix: string): (progress: BuildProgress) => void;
 export function compiler(): string;
+export function hasLibJpeg(): boolean;

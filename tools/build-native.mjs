@@ -24,7 +24,7 @@ import { availableParallelism, homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
-import { findLibTorch, notFoundMessage } from './find-libtorch.mjs';
+import { findLibTorch, notFoundMessage, TRIPLET } from './find-libtorch.mjs';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const NATIVE = join(ROOT, 'native');
@@ -127,6 +127,13 @@ export function compiler() {
   return process.env.CXX || (MACOS ? 'clang++' : 'g++');
 }
 
+/** Returns whether the system has the headers of libjpeg-turbo, which images are read faster with. */
+export function hasLibJpeg() {
+  const header = '/usr/include/jpeglib.h';
+  const configs = ['/usr/include/jconfig.h', `/usr/include/${TRIPLET}/jconfig.h`];
+  return existsSync(header) && configs.some((file) => existsSync(file) && /LIBJPEG_TURBO_VERSION/.test(readFileSync(file, 'utf8')));
+}
+
 /** Returns all commands of a build, and the paths of its results. */
 function makePlan(libtorch) {
   const require = createRequire(import.meta.url);
@@ -170,6 +177,7 @@ function makePlan(libtorch) {
     ...(libtorch.cudaInclude ? ['-DIP_ADAPTER_CUDA'] : []),
     ...(libtorch.gloo ? ['-DUSE_C10D_GLOO'] : []),
     ...(libtorch.ncclInclude ? ['-DUSE_C10D_NCCL'] : []),
+    ...(hasLibJpeg() ? ['-DIP_ADAPTER_LIBJPEG'] : []),
     // System headers, so that their warnings are not shown.
     ...libtorchIncludes.map((folder) => `-isystem${folder}`),
   ];
@@ -196,6 +204,7 @@ function makePlan(libtorch) {
     '-lc10',
     ...(libtorch.cuda ? ['-ltorch_cuda', '-lc10_cuda'] : []),
     '-ltorch',
+    ...(hasLibJpeg() ? ['-ljpeg'] : []),
   ];
 
   const files = existsSync(NATIVE) ? readdirSync(NATIVE, { recursive: true }).sort() : [];

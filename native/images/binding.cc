@@ -1,4 +1,4 @@
-// JavaScript's side of reading images: resample, resampleAsync, writePlanar, jpegSize, cropJpeg.
+// JavaScript's side of reading images: resample, resampleAsync, writePlanar, jpegLibrary, jpegSize, cropJpeg.
 #include "binding/addon.h"
 #include "binding/arguments.h"
 #include "images/jpeg.h"
@@ -121,15 +121,21 @@ Napi::Value start(const Napi::CallbackInfo& info) {
   });
 }
 
+// jpegLibrary() -> the name and version of the library; null where the addon was built without one.
+Napi::Value jpegLibrary(const Napi::CallbackInfo& info) {
+  const char* name = jpeg::library();
+  return name == nullptr ? info.Env().Null() : Napi::Value(Napi::String::New(info.Env(), name));
+}
+
 // jpegSize(bytes) -> [width, height]; null for a file that cropJpeg does not take.
 Napi::Value jpegSize(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const Napi::Uint8Array bytes = bytesArgument(info[0], "the file");
-    auto header = std::make_unique<jpeg::Header>();
-    if (!jpeg::readHeader(bytes.Data(), bytes.ByteLength(), *header)) return info.Env().Null();
+    jpeg::Header header;
+    if (!jpeg::readHeader(bytes.Data(), bytes.ByteLength(), header)) return info.Env().Null();
     Napi::Array size = Napi::Array::New(info.Env(), 2);
-    size[0u] = Napi::Number::New(info.Env(), static_cast<double>(header->width));
-    size[1u] = Napi::Number::New(info.Env(), static_cast<double>(header->height));
+    size[0u] = Napi::Number::New(info.Env(), static_cast<double>(header.width));
+    size[1u] = Napi::Number::New(info.Env(), static_cast<double>(header.height));
     return size;
   });
 }
@@ -235,6 +241,7 @@ void exportImages(Napi::Env env, Napi::Object exports) {
   exports["resample"] = Napi::Function::New(env, resample);
   exports["resampleAsync"] = Napi::Function::New(env, start<ResamplingWorker>);
   exports["writePlanar"] = Napi::Function::New(env, writePlanar);
+  exports["jpegLibrary"] = Napi::Function::New(env, jpegLibrary);
   exports["jpegSize"] = Napi::Function::New(env, jpegSize);
   exports["cropJpeg"] = Napi::Function::New(env, start<JpegWorker>);
 }
