@@ -9,7 +9,7 @@ import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { buildNative, progressLine, SetupError } from './tools/build-native.mjs';
 import { compileTypeScript } from './tools/compile-typescript.mjs';
-import { blasWarning, install, missingPackages } from './tools/system-packages.mjs';
+import { blasWarning, install, missingPackages, wantedPackages } from './tools/system-packages.mjs';
 
 const ROOT = dirname(fileURLToPath(import.meta.url));
 const say = (line) => console.log(`setup: ${line}`);
@@ -43,8 +43,15 @@ function packagesMatchLock() {
 
 function systemPackages() {
   const missing = missingPackages();
-  if (missing.length === 0) return false;
-  install(missing, say);
+  const wanted = wantedPackages();
+  if (missing.length + wanted.length === 0) return false;
+  try {
+    install([...missing, ...wanted], say);
+  } catch (error) {
+    if (missing.length > 0 || !(error instanceof SetupError)) throw error;
+    say(`${wanted.join(', ')} could not be installed; without it, JPEGs are read more slowly:`);
+    for (const line of error.message.split('\n')) say(`  ${line}`);
+  }
   return true;
 }
 

@@ -131,7 +131,10 @@ export function compiler() {
 export function hasLibJpeg() {
   const header = '/usr/include/jpeglib.h';
   const configs = ['/usr/include/jconfig.h', `/usr/include/${TRIPLET}/jconfig.h`];
-  return existsSync(header) && configs.some((file) => existsSync(file) && /LIBJPEG_TURBO_VERSION/.test(readFileSync(file, 'utf8')));
+  return (
+    existsSync(header) &&
+    configs.some((file) => existsSync(file) && /LIBJPEG_TURBO_VERSION/.test(readFileSync(file, 'utf8')))
+  );
 }
 
 /** Returns all commands of a build, and the paths of its results. */

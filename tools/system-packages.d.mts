@@ -2,3 +2,4 @@ import type { LibTorch } from './find-libtorch.mjs';
 
 export function blasWarning(libtorch: LibTorch): string | null;
 export function missingPackages(): string[];
+export function wantedPackages(): string[];

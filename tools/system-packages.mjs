@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
-import { compiler, SetupError } from './build-native.mjs';
+import { compiler, hasLibJpeg, SetupError } from './build-native.mjs';
 import { findLibTorch, notFoundMessage, TRIPLET } from './find-libtorch.mjs';
 
 const SYSTEM_LIBRARIES = `/usr/lib/${TRIPLET}`;
@@ -25,6 +25,12 @@ export function missingPackages() {
     missing.push('libopenblas0-openmp');
   }
   return MACOS ? missing.filter((name) => name !== 'libopenblas0-openmp') : missing;
+}
+
+/** Returns the Debian packages that make the addon faster and are missing. */
+export function wantedPackages() {
+  if (MACOS || hasLibJpeg()) return [];
+  return spawnSync('apt-get', ['--version'], { stdio: 'ignore' }).error ? [] : ['libjpeg-dev'];
 }
 
 /**

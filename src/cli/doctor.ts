@@ -135,12 +135,13 @@ async function addon(isBuilt: boolean, hasCuda: boolean): Promise<Finding[]> {
       },
     ];
   try {
-    const { cudaDevices, torchVersion } = await import('../torch/index.js');
+    const { cudaDevices, jpegLibrary, torchVersion } = await import('../torch/index.js');
     const version = torchVersion();
     const devices = cudaDevices();
     const addon = (await import('../torch/native.js')).native();
     return [
       { name: 'addon', found: `${locateAddon().path}, runs with LibTorch ${version}`, state: 'ok' },
+      jpeg(jpegLibrary()),
       cuda(hasCuda, devices, addon.cuda !== null),
       processes(addon.distributed, devices),
     ];
@@ -202,6 +203,14 @@ function threads(): Finding {
   const cores = `${availableParallelism()} cores`;
   const found = OMP_NUM_THREADS === undefined ? cores : `${cores}, OMP_NUM_THREADS is ${OMP_NUM_THREADS}`;
   return { name: 'threads', found, state: 'ok' };
+}
+
+function jpeg(library: string | null): Finding {
+  const name = 'JPEG';
+  if (library !== null) return { name, found: `${library} in the addon`, state: 'ok' };
+  const found = 'read by sharp alone, more slowly: the addon was built without libjpeg-turbo';
+  const fix = existsSync('/usr/bin/apt-get') ? 'sudo apt-get install libjpeg-dev && ip-adapter build' : null;
+  return fix === null ? { name, found, state: 'ok' } : { name, found, state: 'warning', fix };
 }
 
 function imageThreads(): Finding {

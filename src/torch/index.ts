@@ -17,7 +17,7 @@ export {
 export { type DType, dtypes } from './dtype.js';
 export { Generator } from './generator.js';
 export { assertGraphs, graphed, type Recorder, recordCuda } from './graphs.js';
-export { cropJpeg, type JpegShrink, jpegSize } from './jpeg.js';
+export { cropJpeg, type JpegShrink, jpegLibrary, jpegSize } from './jpeg.js';
 export { type FixedPointFilter, resampleBytes, resampleBytesAsync, writePlanarBytes } from './resample.js';
 export {
   cudaDevices,

@@ -1,9 +1,14 @@
-/** @file Decodes the usual kind of JPEG in the addon, several times as fast as a general library (native/images/jpeg.h). */
+/** @file Decodes the usual kind of JPEG in the addon, by libjpeg-turbo (native/images/jpeg.h). */
 import { native } from './native.js';
 import type { FixedPointFilter } from './resample.js';
 
 /** How many times smaller a JPEG is decoded. */
 export type JpegShrink = 1 | 2 | 4 | 8;
+
+/** Returns the name and version of the library; null where the addon was built without it, and takes no JPEG. */
+export function jpegLibrary(): string | null {
+  return native().jpegLibrary();
+}
 
 /** Returns width and height of a JPEG that `cropJpeg` takes; null for other files, whatever they are. */
 export function jpegSize(bytes: Uint8Array): readonly [width: number, height: number] | null {
