@@ -109,7 +109,6 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
   const target = resolveTarget(config);
   const option = config.metricEncoder === undefined ? undefined : '--metric-encoder (metricEncoder)';
   using metrics = Metrics.load(sources, target, option);
-  sameEncoderWarnings(imageEncoder, { ...config, metricEncoder }).forEach(context.onMessage);
 
   const wanted = await embedRows(rows, metrics, context.signal);
   using _ = { [Symbol.dispose]: () => releaseTensors(wanted) };
@@ -142,6 +141,7 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
       releaseTensors(drawn);
     }
   }
+  sameEncoderWarnings(imageEncoder, { ...config, metricEncoder }).forEach(context.onMessage);
   const at = (adapter: string, scale: number, shift = 0): RowValues =>
     values.get(keyOf(adapter, scale, shift)) as RowValues;
   const scores = [first, ...others].flatMap((adapter) =>

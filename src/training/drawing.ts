@@ -50,7 +50,7 @@ export class Drawing implements Disposable {
   readonly #adapter: OpenedAdapter;
   readonly #imageEncoder: string;
   readonly #target: Target;
-  #vae: AutoencoderKL | undefined;
+  readonly #vae: AutoencoderKL;
 
   /** @throws ConfigError, CheckpointError where the scheduler is not supported, or not in so many steps */
   constructor(backbone: Backbone, adapter: OpenedAdapter, config: ResolvedTrainOptions, target: Target) {
@@ -63,9 +63,10 @@ export class Drawing implements Disposable {
     this.#adapter = adapter;
     this.#imageEncoder = config.imageEncoder;
     this.#target = target;
-    // Found now and not after the first steps.
+    // What is wrong with scheduler or VAE is found now and not after the first steps.
     using sampler = createSampler(this.#model.schedulerFile());
     sampler.setTimesteps(steps);
+    this.#vae = this.#model.loadVAE(target);
   }
 
   /** Returns a warning where texts are too long; null where none is. */
@@ -102,7 +103,6 @@ export class Drawing implements Disposable {
    */
   async draw(batches: readonly PromptBatch[], scale: number, signal: AbortSignal): Promise<RgbImage[]> {
     const { latents } = this.#model;
-    this.#vae ??= this.#model.loadVAE(this.#target);
     const scheduler = this.#model.schedulerFile();
     const models = { backbone: this.#backbone, vae: this.#vae, latents, ...this.#target };
     const images: RgbImage[] = [];
@@ -120,6 +120,6 @@ export class Drawing implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    releaseTensors(this.#vae?.parameters() ?? []);
+    releaseTensors(this.#vae.parameters());
   }
 }

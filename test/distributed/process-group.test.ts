@@ -32,9 +32,8 @@ it.each([2, 3, 4])('%i processes: collectives', async (n) => {
 
 it('the event loop runs during a reduction', async () => {
   for (const { out } of await ended(['timer'], byFile(2))) {
-    // The best of several: on a busy machine the process itself has to wait.
-    const reductions = JSON.parse(out) as { ticks: number; ms: number }[];
-    expect(Math.max(...reductions.map(({ ticks, ms }) => ticks / ms))).toBeGreaterThan(1 / 10);
+    const { ticks, ms } = JSON.parse(out);
+    expect(ticks).toBeGreaterThan(ms / 10);
   }
 });
 
