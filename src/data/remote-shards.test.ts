@@ -136,6 +136,9 @@ describe('openRemoteWebDataset', () => {
     server.hasLength = true;
     server.refused.set('/002.tar', 500);
     await expect(open()).rejects.toThrow(/002\.tar but its server cannot be reached: HTTP 500/);
+    expect(
+      messages.filter((text) => /^No answer for .*002\.tar: HTTP 500; trying again/.test(text)),
+    ).toHaveLength(6);
     server.refused.clear();
     server.cuts.push(...Array.from({ length: 40 }, () => 0));
     await expect(open()).rejects.toThrow(

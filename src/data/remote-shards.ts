@@ -22,12 +22,11 @@ import {
 } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { forEachConcurrently } from '../base/concurrently.js';
-import { CheckpointError, DatasetError, isSystemError, UserError } from '../base/errors.js';
+import { CheckpointError, DatasetError, isSystemError } from '../base/errors.js';
 import { makeFolder } from '../base/make-folder.js';
 import { Throttle } from '../base/throttle.js';
-import { downloadBlob, reasonOf } from '../hub/blob.js';
+import { downloadBlob } from '../hub/blob.js';
 import { type HttpFile, probe, readFrom } from '../hub/http-file.js';
 import { type ImageSource, readSlice, SourceFailure } from '../images/image-source.js';
 import { PackedList } from './packed-list.js';
@@ -46,7 +45,6 @@ const DEFAULT_LIMIT = 100e9;
 const PROBED_AT_ONCE = 8;
 /** Shards that are downloaded at the same time to be listed. */
 const LISTED_AT_ONCE = 4;
-const TRIES = 6;
 const TOUCH_MS = 10_000;
 
 /** Returns the folder of the cache: that of built addons, $IP_ADAPTER_CACHE or the user's cache folder, and `shards` in it. */
@@ -86,10 +84,18 @@ export class RemoteShards {
    */
   static async open(urls: readonly string[], options: RemoteOptions): Promise<RemoteShards> {
     const files: HttpFile[] = [];
+    // Aborted at the first that fails: the others would go on asking.
+    const failure = new AbortController();
+    const signal = AbortSignal.any([failure.signal, ...(options.signal ? [options.signal] : [])]);
     const ask = async (url: string, index: number): Promise<void> => {
-      files[index] = await retried(() => probe(url, options.signal), url, options);
+      files[index] = await probe(url, { ...options, signal });
     };
-    await forEachConcurrently(urls, PROBED_AT_ONCE, ask, options.signal);
+    try {
+      await forEachConcurrently(urls, PROBED_AT_ONCE, ask, signal);
+    } catch (error) {
+      failure.abort();
+      throw error;
+    }
     const shards = new RemoteShards(files, options);
     makeFolder(shards.#folder);
     for (const file of files) shards.#remember(file);
@@ -254,28 +260,6 @@ export class RemoteShards {
   #path(shard: number, extension: 'tar' | 'rows.json'): string {
     const { url, version, size } = this.#files[shard]!;
     return join(this.#folder, `${digest(`${url}\n${version}\n${size}`)}.${extension}`);
-  }
-}
-
-/** Calls `ask` again after failures that may pass. @throws DatasetError after the last */
-async function retried<T>(
-  ask: () => Promise<T>,
-  url: string,
-  { signal, pauseMs = 1000 }: RemoteOptions,
-): Promise<T> {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      return await ask();
-    } catch (cause) {
-      signal?.throwIfAborted();
-      if (cause instanceof UserError) throw cause;
-      if (attempt === TRIES)
-        throw new DatasetError(
-          `Expected ${url} but its server cannot be reached: ${reasonOf(cause)}; check the address and the connection.`,
-          { cause },
-        );
-      await setTimeout(pauseMs * 2 ** attempt, undefined, { signal });
-    }
   }
 }
 

@@ -1,5 +1,7 @@
 /** @file A file behind an HTTP address: its size and version, and its bytes from any place on. */
-import { DatasetError } from '../base/errors.js';
+import { setTimeout as pause } from 'node:timers/promises';
+import { DatasetError, UserError } from '../base/errors.js';
+import { reasonOf } from './blob.js';
 import { hubUrl, readToken } from './repository.js';
 
 /** What a server says of a file. */
@@ -14,8 +16,48 @@ export interface HttpFile {
 /** Times out a server that sends nothing for this long; the request is then made again. */
 const SILENCE_MS = 60_000;
 
+export interface ProbeOptions {
+  signal?: AbortSignal | undefined;
+  onMessage?: ((message: string) => void) | undefined;
+  /** Pause before the second try; doubled after each. */
+  pauseMs?: number | undefined;
+}
+
+/** Tries after the first; with the pauses they take about a minute. */
+const RETRIES = 6;
+
+/**
+ * Asks a server for the size and version of a file, again after failures that may pass.
+ * @throws DatasetError where the server refuses or cannot be reached; the signal's reason
+ */
+export async function probe(
+  url: string,
+  { signal, onMessage, pauseMs = 1000 }: ProbeOptions,
+): Promise<HttpFile> {
+  for (let retry = 0; ; retry++) {
+    try {
+      return await probeOnce(url, signal);
+    } catch (cause) {
+      signal?.throwIfAborted();
+      if (cause instanceof UserError) throw cause;
+      const reason = reasonOf(cause);
+      // No host has this name: another try says the same, and nothing has been trained yet.
+      const isUnknownHost =
+        ((cause as Error).cause as NodeJS.ErrnoException | undefined)?.code === 'ENOTFOUND';
+      if (retry === RETRIES || isUnknownHost)
+        throw new DatasetError(
+          `Expected ${url} but its server cannot be reached: ${reason}; check the address and the connection.`,
+          { cause },
+        );
+      const ms = pauseMs * 2 ** retry;
+      onMessage?.(`No answer for ${url}: ${reason}; trying again in ${Math.ceil(ms / 1000)} s`);
+      await pause(ms, undefined, { signal });
+    }
+  }
+}
+
 /** @throws DatasetError where the server refuses; other errors may be temporary, and the signal's reason */
-export async function probe(url: string, signal: AbortSignal | undefined): Promise<HttpFile> {
+async function probeOnce(url: string, signal: AbortSignal | undefined): Promise<HttpFile> {
   let response = await request(url, { method: 'HEAD' }, signal);
   if ([400, 405, 501].includes(response.status)) {
     // A server without HEAD, or an address that is signed for GET: one byte says the same.
