@@ -28,8 +28,8 @@ const GAP = 2;
 /**
  * Reads parts of an image, in Node's threads.
  * @param reduced whether a JPEG that is at least four times as wide and high as needed is decoded at 1/2, 1/4 or 1/8 of its
- * size, twice as large as needed or more (Pillow's `draft` and `reducing_gap=2`). That is several times as fast, and most
- * pixels differ by a level or two. Default: false
+ * size, twice as large as needed or more (Pillow's `draft` and `reducing_gap=2`). That is several times as fast; bytes differ by
+ * 0.2 to 0.7 in the mean, and by at most 9, in smooth and grainy photographs of 2048 and 4096 pixels. Default: false
  * @throws ImageError as `readImage`
  */
 export async function readCrops(
