@@ -32,7 +32,7 @@ import { pick, seededRandom } from '../world/random.js';
 import { renderScene, SIDE } from '../world/render.js';
 import { type Scene, sampleScenes } from '../world/scene.js';
 import { initForTraining } from './initial.js';
-import { imageTensor, readArguments, runTraining } from './training.js';
+import { frozen, imageTensor, readArguments, runTraining } from './training.js';
 
 const [BATCH, SCENES, EMPTY_CAPTIONS] = [24, 8000, 0.1];
 /** The original sizes of enlarged images. */
@@ -122,9 +122,4 @@ function encodeAll(): Tensor {
     pixels.dispose();
   }
   return tidy(() => cat(batches));
-}
-
-function frozen<T>(compute: () => T): T {
-  using _ = noGrad();
-  return tidy(compute);
 }

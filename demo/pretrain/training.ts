@@ -114,3 +114,9 @@ export function clipPixels(images: Tensor): Tensor {
     return images.sub(mean).div(std);
   });
 }
+
+/** Computes with models that are not trained. */
+export function frozen<T>(compute: () => T): T {
+  using _ = noGrad();
+  return tidy(compute);
+}

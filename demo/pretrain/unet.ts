@@ -7,7 +7,7 @@ import { ClipTokenizer } from '../../src/models/clip/clip-tokenizer.js';
 import { sampleLatents } from '../../src/models/vae/autoencoder-kl.js';
 import { mseLoss } from '../../src/nn/functional.js';
 import { DDPMScheduler } from '../../src/schedulers/ddpm.js';
-import { cat, Generator, noGrad, randint, randn, type Tensor, tensor, tidy } from '../../src/torch/index.js';
+import { cat, Generator, randint, randn, type Tensor, tensor, tidy } from '../../src/torch/index.js';
 import { loadTextEncoder, loadUNet, loadVAE } from '../../src/weights/load.js';
 import { randomCaption } from '../world/caption.js';
 import { seededRandom } from '../world/random.js';
@@ -15,7 +15,7 @@ import { type Scene, sampleScenes } from '../world/scene.js';
 import { initForTraining } from './initial.js';
 import { newUNet, writePipeline, writeUNet } from './models.js';
 import { textStates } from './sample.js';
-import { readArguments, renderScenes, runTraining } from './training.js';
+import { frozen, readArguments, renderScenes, runTraining } from './training.js';
 
 const BATCH = 24;
 const EMPTY_CAPTIONS = 0.1;
@@ -68,9 +68,4 @@ function encodeAll(all: readonly Scene[]): Tensor {
     images.dispose();
   }
   return tidy(() => cat(batches));
-}
-
-function frozen<T>(compute: () => T): T {
-  using _ = noGrad();
-  return tidy(compute);
 }
