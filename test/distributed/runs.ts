@@ -36,11 +36,14 @@ export function run(words: readonly string[], onError?: Watch, env: NodeJS.Proce
   });
 }
 
-/** Returns the steps of a run, from its metrics.jsonl. */
-export function stepsOf(world: World, outputDir: string): StepEvent[] {
+/** Returns the events of a run, from its metrics.jsonl. */
+export function eventsOf(world: World, outputDir: string): RunEvent[] {
   const text = readFileSync(join(world.root, outputDir, 'metrics.jsonl'), 'utf8').trimEnd();
-  const events = text.split('\n').map((line) => JSON.parse(line) as RunEvent);
-  return events.filter((event) => event.type === 'step');
+  return text.split('\n').map((line) => JSON.parse(line) as RunEvent);
+}
+
+export function stepsOf(world: World, outputDir: string): StepEvent[] {
+  return eventsOf(world, outputDir).filter((event) => event.type === 'step');
 }
 
 export function lossesOf(world: World, outputDir: string): number[] {

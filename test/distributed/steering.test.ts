@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { type Ended, ipAdapter, runProgram } from '../e2e/command.js';
 import { makeWorld, type World } from '../e2e/world.js';
-import { run, stepsOf, trainWords } from './runs.js';
+import { eventsOf, run, stepsOf, trainWords } from './runs.js';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
@@ -33,11 +33,11 @@ it('extends and stops two processes from the command line, and resumes to the ne
   expect(asked.length).toBe(1);
   expect(exitCode, stderr).toBe(143);
   expect(stderr).toMatch(/Stopped after step \d+/);
-  expect(stepsOf(world, 'out').filter((line) => String(line.type) === 'request')).toMatchObject([
+  expect(eventsOf(world, 'out').filter(({ type }) => type === 'request')).toMatchObject([
     { request: 'extend', steps: 5 },
     { request: 'stop' },
   ]);
-  const last = stepsOf(world, 'out').findLast(({ type }) => type === 'step')!;
+  const last = stepsOf(world, 'out').at(-1)!;
   const resumed = await run(
     trainWords(world, 'out', { ...options, resume: 'auto' }),
     (text, child) => void (/from step/.test(text) && child.kill('SIGTERM')),
