@@ -53,6 +53,7 @@ export type {
   PromptOptions,
 } from './options/generate-types.js';
 export type { LoraOptions } from './options/lora-options.js';
+export { type PresetName, presets } from './options/presets.js';
 export type { BlockScales } from './options/reference-options.js';
 export type { ReferenceImages, ReferenceSettings, References } from './options/reference-types.js';
 export type { CheckOptions, TrainOptions } from './options/train-types.js';

@@ -2,18 +2,24 @@
 import { Command, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import type { BadRow } from '../base/listing.js';
-import { storeFileVariable } from '../distributed/environment.js';
+import { rankEnvironment, storeFileVariable } from '../distributed/environment.js';
 import { STOPPED } from '../distributed/launch.js';
+import { presetNames } from '../options/presets.js';
 import { trainOptionsSchema } from '../options/train-options.js';
 import { type StoppedBySignal, withCtrlC } from './abort.js';
 import { dryRunTable } from './dry-run-table.js';
-import { addFlags, resolveFlags } from './flags.js';
+import { addFlags } from './flags.js';
 import { nextSteps } from './next-steps.js';
+import { resolveWithPreset } from './preset.js';
 import { TrainProgress } from './progress.js';
 import { endWithLauncher, processesToStart, processOptions, trainInProcesses } from './train-processes.js';
 
 const schema = trainOptionsSchema.extend({
   ...processOptions,
+  preset: z
+    .enum(presetNames)
+    .optional()
+    .describe('options for about 20, 1,000 or 100,000 images, which are shown; flags and --config win'),
   dryRun: z
     .boolean()
     .default(false)
@@ -42,7 +48,8 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     if (key in used) process.stderr.write(`--${flag} has no effect.\n`);
     delete used[key];
   }
-  const resolved = resolveFlags(schema, used);
+  const isMain = (rankEnvironment()?.rank ?? 0) === 0;
+  const { preset: _, ...resolved } = resolveWithPreset(schema, used, isMain ? say : () => undefined);
   const count = await processesToStart(resolved);
   if (count !== undefined) {
     await withCtrlC(async (signal) => {
@@ -51,7 +58,7 @@ async function run(flags: Record<string, unknown>): Promise<void> {
     });
     return;
   }
-  const { dryRun: isDryRun, numProcesses: _, distributedTimeout, maxRestarts: __, ...options } = resolved;
+  const { dryRun: isDryRun, numProcesses: __, distributedTimeout, maxRestarts: ___, ...options } = resolved;
   const isLaunched = process.env[storeFileVariable] !== undefined;
   const progress = new TrainProgress(process.stderr);
   try {

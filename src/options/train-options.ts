@@ -169,9 +169,13 @@ export const trainOptionsSchema = z.strictObject({
     // It also accepts a list, which it resolves to, so that resolved options can be used as options again.
     .union([z.string(), z.array(z.string())], 'must be a list')
     .transform((list) => [list].flat().flatMap((some) => some.split(',')))
+    // Overrides a preset, or an option file.
+    .transform((list) => (list.length === 1 && list[0] === 'none' ? [] : list))
     .pipe(z.array(z.enum(parts)))
     .optional()
-    .describe('encode each row once and keep the result on disk: latents, text, image, or several'),
+    .describe(
+      'encode each row once and keep the result on disk: latents, text, image, or several; none: do not; default: none',
+    ),
   cacheDir: path
     .optional()
     .describe('folder for --cache, which runs may share; default: cache in --output-dir'),

@@ -107,7 +107,7 @@ export interface TrainOptions {
   seed?: number | undefined;
   /** Resume from this checkpoint; without a value or latest: from the newest one in `outputDir`; auto: likewise, or from the start where there is none. */
   resume?: true | string | undefined;
-  /** Encode each row once and keep the result on disk: latents, text, image, or several. */
+  /** Encode each row once and keep the result on disk: latents, text, image, or several; none: do not; default: none. */
   cache?: string | string[] | undefined;
   /** Folder for `cache`, which runs may share; default: cache in `outputDir`. */
   cacheDir?: string | undefined;
