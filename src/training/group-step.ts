@@ -76,12 +76,17 @@ export class GroupSteps implements Steps {
   /**
    * Takes one step together with the other processes.
    * @param step the number of the step, from 1
+   * @param onReducing is called while the gradients are added up
    * @throws AgreedError on all processes where one failed; ProcessGroupError where one is lost; as `updateWeights`
    */
-  async take(planned: Batch | BatchFailure, step: number): Promise<StepOutcome> {
+  async take(
+    planned: Batch | BatchFailure,
+    step: number,
+    onReducing: () => void = () => {},
+  ): Promise<StepOutcome> {
     const restore = beforeStep(this.#training, step);
     try {
-      return await this.#take(planned, step, restore);
+      return await this.#take(planned, step, onReducing, restore);
     } catch (error) {
       throw restore(error);
     }
@@ -90,6 +95,7 @@ export class GroupSteps implements Steps {
   async #take(
     planned: Batch | BatchFailure,
     step: number,
+    onReducing: () => void,
     restore: (error: unknown) => unknown,
   ): Promise<StepOutcome> {
     const { group, rowsPerStep, signal, hasRequests } = this.#options;
@@ -108,7 +114,9 @@ export class GroupSteps implements Steps {
     }
     tidy(() => void this.#tail.copy_(tensor(tail, [tail.length])));
     try {
-      await group.allReduce(this.#buffer);
+      const reducing = group.allReduce(this.#buffer);
+      onReducing();
+      await reducing;
       const sums = this.#tail.toNumbers();
       if (sums[FAILED] !== 0) throw new AgreedError(failure ?? (await group.failureOfOthers()));
       const batch = planned as Batch;

@@ -20,8 +20,12 @@ export interface StepOutcome {
 }
 
 export interface Steps extends Disposable {
-  /** Takes a step. @param step its number, from 1 */
-  take(batch: Batch | BatchFailure, step: number): Promise<StepOutcome>;
+  /**
+   * Takes a step.
+   * @param step its number, from 1
+   * @param onReducing is called while this process waits for the others, if there are any
+   */
+  take(batch: Batch | BatchFailure, step: number, onReducing: () => void): Promise<StepOutcome>;
   /** Whether the run is to end now because it was asked to. */
   readonly isStopping: boolean;
   /** Whether the run was asked for something during the last step; the same on all processes. */

@@ -18,6 +18,7 @@ import type { Batch } from '../data/data-loader.js';
 import type { ProcessGroup } from '../distributed/process-group.js';
 import type { TrainOptions } from '../options/train-types.js';
 import { graphed, torchVersion } from '../torch/index.js';
+import { BatchesAhead } from './batches-ahead.js';
 import { describeCheckpoints, planCheckpoints } from './checkpoints/disk-space.js';
 import { saveOptions } from './checkpoints/saved-options.js';
 import { openChecks } from './checks.js';
@@ -84,7 +85,18 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
   if (processes.isMain) saveOptions(config.outputDir, config);
   const forwardBackward = config.cudaGraphs ? graphed(createForwardBackward(run.training)) : undefined;
   const keepsGradients = config.cudaGraphs || group !== undefined;
-  const training: Training = { ...run.training, encoders, forwardBackward, keepsGradients };
+  // With --max-steps, or steps that were asked for later, the run has as many epochs as its steps need.
+  const isComplete = (): boolean => state.step >= state.totalSteps;
+  const epochs = (): number => {
+    if (isComplete()) return 0;
+    return config.maxSteps === undefined && !steering.isExtended ? config.epochs : Number.POSITIVE_INFINITY;
+  };
+  using batches = new BatchesAhead(encoders, orFailure(remainingBatches(loader, state, epochs)));
+  const training: Training = {
+    ...run.training,
+    encoders: batches.encoders,
+    ...{ forwardBackward, keepsGradients },
+  };
   using steps = stepsOf(run, training, context);
   announce(run, context);
   using reporter = new StepReporter(processes.isMain ? config : null, checks.watching, loader.badRows, {
@@ -97,7 +109,6 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
 
   const firstStep = state.step;
   let isStopped = false;
-  const isComplete = (): boolean => state.step >= state.totalSteps;
   const steering = new Steering(run, reporter, context, {
     sample: async () => {
       if (validation === undefined && !checks.isMeasuring)
@@ -114,17 +125,13 @@ async function runSteps(run: PreparedRun, context: GuardedContext): Promise<Trai
       reporter.totalSteps = totalSteps;
     },
   });
-  // With --max-steps, or steps that were asked for later, the run has as many epochs as its steps need.
-  const epochs = (): number => {
-    if (isComplete()) return 0;
-    return config.maxSteps === undefined && !steering.isExtended ? config.epochs : Number.POSITIVE_INFINITY;
-  };
   try {
     // A run that was killed between a checkpoint and its validation sheet draws the sheet now.
     if (state.step % config.validationSteps === 0) await validation?.draw(state.step, reporter);
-    const batches = remainingBatches(loader, state, epochs);
-    for await (const batch of reporter.timed(orFailure(batches))) {
-      const { metrics, rows } = await steps.take(batch, state.step + 1);
+    for await (const batch of reporter.timed(batches)) {
+      const { metrics, rows } = await steps.take(batch, state.step + 1, () => {
+        if (state.step + 1 < state.totalSteps) batches.readNext();
+      });
       const { epoch, nextPosition, planned } = batch as Batch;
       Object.assign(state, { epoch, position: nextPosition });
       if (rows === 0)
