@@ -9,7 +9,7 @@ import { writeFileAtomically } from './atomic-file.js';
 import { CheckpointError } from './errors.js';
 import { regularFile } from './regular-file.js';
 
-const checksumsFile = 'SHA256SUMS';
+export const checksumsFile = 'SHA256SUMS';
 
 /** Writes and syncs SHA256SUMS for all files in the folder. */
 export function writeChecksums(folder: string): void {

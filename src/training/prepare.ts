@@ -30,6 +30,7 @@ import { rowSizeConditioning } from './encodings/row-sizes.js';
 import { holdOut } from './held-out.js';
 import { NanGuard } from './nan-guard.js';
 import { createOptimization, optimizationTensors, restoreOptimization } from './optimization.js';
+import { type ReadableCheckpoint, readableCheckpoint } from './received-checkpoint.js';
 import { createAdapter, createLoader, openModels, type TrainingModels, trainingModels } from './setup.js';
 import { extraSteps, inheritedRequests } from './steering.js';
 import type { Training } from './step.js';
@@ -93,7 +94,11 @@ export async function withPreparedRun<T>(
   });
   // Nothing of a run stays in memory, however it ends: the next one may need the whole GPU.
   using release = new Deferred();
-  const saved = resumed === undefined ? undefined : loadCheckpoint(resumed);
+  using readable =
+    resumed === undefined
+      ? undefined
+      : await readableCheckpoint(resumed, group, config.outputDir, context.onMessage);
+  const saved = readable && loadCheckpoint(readable.path);
   if (saved !== undefined) release.add(() => disposeAll(saved.optimizer.values()));
   config.openShards ??= savedOpenShards(saved?.state) ?? DEFAULT_OPEN_SHARDS;
   config.requests = inheritedRequests(config, saved?.state);
@@ -105,7 +110,7 @@ export async function withPreparedRun<T>(
   if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...context });
 
   const { model: stableDiffusion, imageEncoder } = config;
-  const startFrom = resumed === undefined ? config.adapter : join(resumed, adapterFile);
+  const startFrom = readable === undefined ? config.adapter : join(readable.path, adapterFile);
   // Once on each host.
   const names = { stableDiffusion, imageEncoder, adapter: startFrom };
   await processes.together(() => (processes.localRank === 0 ? downloadModels(names, context) : undefined));
@@ -159,7 +164,7 @@ export async function withPreparedRun<T>(
   );
   release.add(() => disposeAll(optimizationTensors(optimization)));
   if (saved !== undefined) {
-    restoreOptimization(optimization, saved, resumed as string);
+    restoreOptimization(optimization, saved, (readable as ReadableCheckpoint).path);
     generator.setState(saved.generator, resumed as string);
     const { step, epoch, position, best } = saved.state;
     Object.assign(state, { step, epoch, position, ...(best && { best }) });
@@ -167,6 +172,8 @@ export async function withPreparedRun<T>(
     disposeAll(saved.optimizer.values());
   }
   await assertSameOnAll(processes, config, dataset, { adapter, generator, ...optimization });
+  // All have read it.
+  readable?.[Symbol.dispose]();
   const trained = { module: adapter, kind, file: config.outputDir };
   const draws = config.validationImages.length > 0 || config.validationScores !== undefined;
   using drawing = draws ? new Drawing(models.backbone, trained, config, placement) : undefined;

@@ -28,11 +28,13 @@ export interface Rank {
 /**
  * Starts one process for each environment. What is left of them is killed when the test ends.
  * @param hosts the network namespaces of the processes; default: that of the test
+ * @param folders the working folders of the processes; default: that of the test
  */
 export function startRanks(
   args: readonly string[],
   environments: readonly NodeJS.ProcessEnv[],
   hosts: readonly string[] = [],
+  folders: readonly string[] = [],
 ): Rank[] {
   const started = performance.now();
   return environments.map((env, rank) => {
@@ -41,6 +43,7 @@ export function startRanks(
     const child = spawn(program[0] as string, program.slice(1), {
       env: { ...process.env, OMP_NUM_THREADS: '1', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
+      cwd: folders[rank],
     });
     onTestFinished(() => void child.kill('SIGKILL'));
     let [out, err] = ['', ''];

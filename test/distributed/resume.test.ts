@@ -1,0 +1,56 @@
+/** @file Resuming where the processes do not share the output folder: each has a working folder of its own, as on hosts of their own. */
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { ipAdapter } from '../e2e/command.js';
+import { makeWorld } from '../e2e/world.js';
+import { byFile, type RankEnded, startRanks } from './ranks.js';
+import { bytesOf, run, trainWords } from './runs.js';
+
+it('rank 0 sends its checkpoint to the hosts that do not have it', async () => {
+  const world = await makeWorld(8);
+  try {
+    const folders = ['a', 'b'].map((name) => join(world.root, name));
+    for (const folder of folders) mkdirSync(folder);
+    const words = (steps: number) =>
+      trainWords(world, 'out', {
+        ...{ max_train_steps: steps, save_steps: 2, rows: 4, train_batch_size: 2 },
+        ...{ output_dir: 'out', cache_dir: join(world.root, 'cache'), resume: 'auto' },
+      });
+    const trained = async (steps: number): Promise<RankEnded[]> => {
+      const ranks = startRanks([ipAdapter, ...words(steps), '--use_ema'], byFile(2), [], folders);
+      return await Promise.all(ranks.map(({ ended }) => ended));
+    };
+    const succeeds = (ranks: RankEnded[]) =>
+      expect(
+        ranks.map(({ code }) => code),
+        ranks.map(({ err }) => err).join('\n'),
+      ).toEqual([0, 0]);
+    succeeds(await trained(2));
+    const resumed = await trained(4);
+    succeeds(resumed);
+    expect(resumed[0]?.err).toMatch(
+      /out\/checkpoint-2 is not there for rank 1 \(process \d+ on \S+\): rank 0 sends it/,
+    );
+    expect(readdirSync(join(folders[1] as string, 'out'))).toEqual([]);
+
+    const whole = trainWords(world, 'whole', {
+      ...{ max_train_steps: 4, save_steps: 2, rows: 4, processes: 2, cache_dir: join(world.root, 'cache') },
+    });
+    const { exitCode, stderr } = await run([...whole, '--use_ema']);
+    expect(exitCode, stderr).toBe(0);
+    for (const file of ['optimizer.safetensors', 'ip_adapter.safetensors', 'ip_adapter_ema.safetensors'])
+      expect(bytesOf(world, 'a/out', 4, file).equals(bytesOf(world, 'whole', 4, file)), file).toBe(true);
+
+    // Another checkpoint of the same name is not taken for it.
+    rmSync(join(folders[0] as string, 'out', 'checkpoint-4'), { recursive: true });
+    const stale = join(folders[1] as string, 'out', 'checkpoint-2');
+    mkdirSync(stale, { recursive: true });
+    const again = await trained(4);
+    succeeds(again);
+    expect(again[0]?.err).toMatch(/rank 0 sends it/);
+    expect(bytesOf(world, 'a/out', 4).equals(bytesOf(world, 'whole', 4))).toBe(true);
+  } finally {
+    world.remove();
+  }
+}, 180_000);
