@@ -1,5 +1,7 @@
 /** @file Process groups, with processes of their own: what collectives return, and what each fault leads to. */
-import { createServer } from 'node:net';
+import { randomBytes } from 'node:crypto';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
 import { byFile, byPort, freePort, type Rank, type RankEnded, rankProgram, startRanks } from './ranks.js';
 
@@ -34,6 +36,50 @@ it('the event loop runs during a reduction', async () => {
   for (const { out } of await ended(['timer'], byFile(2))) {
     const { ticks, ms } = JSON.parse(out);
     expect(ticks).toBeGreaterThan(ms / 10);
+  }
+});
+
+/** Returns the ports at which a process listens. */
+function listeningPorts(pid: number): number[] {
+  const inodes = new Set(
+    readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+      try {
+        return /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1] ?? [];
+      } catch {
+        // Closed meanwhile.
+        return [];
+      }
+    }),
+  );
+  return ['tcp', 'tcp6'].flatMap((table) =>
+    readFileSync(`/proc/${pid}/net/${table}`, 'utf8')
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map((line) => line.trim().split(/\s+/))
+      // 0A: listening
+      .filter(([, , , state, , , , , , inode]) => state === '0A' && inodes.has(inode as string))
+      .map(([, local]) => Number.parseInt((local as string).split(':')[1] as string, 16)),
+  );
+}
+
+it('garbage at the ports: the reductions go on', async () => {
+  const ranks = startRanks([rankProgram, 'count', '20'], await byPort(2));
+  await Promise.all(ranks.map(({ said }, rank) => said(`ready ${rank}`)));
+  const ports = [...new Set(ranks.flatMap(({ child }) => listeningPorts(child.pid as number)))];
+  expect(ports.length).toBeGreaterThan(0);
+  for (const port of ports)
+    for (let i = 0; i < 5; i++)
+      await new Promise<void>((resolve) => {
+        const socket = connect(port, '127.0.0.1', () => socket.end(randomBytes(300)));
+        socket.on('error', () => {}).on('close', () => resolve());
+        // c10d may keep the connection and wait for more.
+        socket.setTimeout(500, () => socket.destroy());
+      });
+  for (const { child } of ranks) child.kill('SIGUSR2');
+  for (const { code, out, err } of await Promise.all(ranks.map(({ ended }) => ended))) {
+    expect(code, err).toBe(0);
+    expect(JSON.parse(out)).toEqual({ wrong: 0 });
   }
 });
 

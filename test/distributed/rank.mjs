@@ -35,6 +35,23 @@ const scenarios = {
     clearInterval(timer);
     return { ticks, ms: 1000 * (seconds() - start) };
   },
+  /** Reductions until all are told to stop. Returns how many sums were wrong. */
+  async count(group) {
+    let isStopping = false;
+    process.on('SIGUSR2', () => {
+      isStopping = true;
+    });
+    process.stderr.write(`ready ${group.rank}\n`);
+    let wrong = 0;
+    for (;;) {
+      const values = tensor([1, Number(isStopping)], [2]);
+      await group.allReduce(values);
+      const [sum, stopping] = values.toNumbers();
+      if (sum !== group.worldSize) wrong++;
+      if (stopping > 0) return { wrong };
+      await sleep(10);
+    }
+  },
   async differ(group) {
     await group.assertSame({ seed: group.rank === 2 ? 1 : 0, rows: 5 });
   },
