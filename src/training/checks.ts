@@ -14,7 +14,7 @@ import type { Encode } from './encodings/frozen-encoders.js';
 import type { GainMeter, GainReport } from './gain.js';
 import { openGainMeter } from './gain-check.js';
 import type { PreparedRun } from './prepare.js';
-import { metricsFile, readMetrics } from './reports/metrics-file.js';
+import { type MeasureEvent, metricsFile, readMetrics } from './reports/metrics-file.js';
 import type { StepReporter } from './reports/step-reporter.js';
 import type { RunSaver } from './run-saver.js';
 import { openScoreCheck, type ScoreCheck } from './score-check.js';
@@ -46,7 +46,9 @@ export async function openChecks(
   assertHeldOut(config, run.heldOut !== undefined);
   const gain = await run.processes.together(() => openGainMeter(run, encoders));
   const scores = await openScoreCheck(run, context);
-  return new RunChecks(run, gain, scores, context);
+  const checks = new RunChecks(run, gain, scores, context);
+  await checks.recall();
+  return checks;
 }
 
 type Config = PreparedRun['training']['config'];
@@ -91,7 +93,29 @@ export class RunChecks implements Disposable {
     this.#scores = scores;
     this.#context = context;
     this.#drift = new DriftWatch(batchSize * gradientAccumulationSteps * run.processes.worldSize);
-    this.#recall();
+  }
+
+  /**
+   * Takes up what a resumed run had found out before its checkpoint. Rank 0 reads it for all: they have to agree on what is
+   * measured next, and another host may not have the file. Only rank 0 speaks of the steps, which are many.
+   * @internal
+   */
+  async recall(): Promise<void> {
+    const { processes, state, training } = this.#run;
+    const file = join(training.config.outputDir, metricsFile);
+    const measures: MeasureEvent[] = [];
+    if (processes.isMain && state.step > 0 && existsSync(file))
+      for (const event of readMetrics(file)) {
+        if (event.step > state.step) continue;
+        if (event.type === 'step') this.#drift.add(event);
+        else measures.push(event);
+      }
+    const [shared = []] = await processes.gatherJson(measures);
+    for (const event of shared) {
+      if (event.type === 'gain') this.#noteGain(event);
+      if (event.type === 'scores') this.#noteScores(event);
+      if (event.type === 'verdict') this.#said.set(subjects[event.kind], event.kind);
+    }
   }
 
   /** Whether anything is measured on held-out rows. */
@@ -179,20 +203,6 @@ export class RunChecks implements Disposable {
       reporter.log(event);
       this.#context.emit(event);
       this.#context.onMessage(text);
-    }
-  }
-
-  /** Takes up what a resumed run had found out before its checkpoint. */
-  #recall(): void {
-    const { state, training } = this.#run;
-    const file = join(training.config.outputDir, metricsFile);
-    if (state.step === 0 || !existsSync(file)) return;
-    for (const event of readMetrics(file)) {
-      if (event.step > state.step) continue;
-      if (event.type === 'step') this.#drift.add(event);
-      if (event.type === 'gain') this.#noteGain(event);
-      if (event.type === 'scores') this.#noteScores(event);
-      if (event.type === 'verdict') this.#said.set(subjects[event.kind], event.kind);
     }
   }
 

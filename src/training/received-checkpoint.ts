@@ -4,7 +4,6 @@
  */
 import {
   closeSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -16,6 +15,7 @@ import {
 import { basename, join, resolve } from 'node:path';
 import { checksumsFile } from '../base/checksums.js';
 import { CheckpointError, isSystemError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 import type { ProcessGroup } from '../distributed/process-group.js';
 import { describeMember, type Member } from '../distributed/process-group-error.js';
 import { tensor } from '../torch/index.js';
@@ -77,7 +77,7 @@ async function send(group: ProcessGroup, folder: string, into: string | undefine
   const [files = []] = await group.gatherJson(group.isMain ? filesOf(folder) : []);
   if (into !== undefined) {
     rmSync(into, { recursive: true, force: true });
-    mkdirSync(into, { recursive: true });
+    makeFolder(into);
   }
   for (const { name, size } of files) {
     const from = group.isMain ? openSync(join(folder, name), 'r') : undefined;
