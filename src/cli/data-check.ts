@@ -3,7 +3,13 @@ import { writeFile } from 'node:fs/promises';
 import { Command } from '@commander-js/extra-typings';
 import { DatasetError } from '../base/errors.js';
 import { assertCanWrite } from '../base/out-file.js';
-import type { BucketReport, DatasetReport, ImagesReport, Spread } from '../dataset-check/report.js';
+import type {
+  BucketReport,
+  DatasetReport,
+  GroupsReport,
+  ImagesReport,
+  Spread,
+} from '../dataset-check/report.js';
 import { checkOptionsSchema } from '../options/check-options.js';
 import { path } from '../options/options.js';
 import { withCtrlC } from './abort.js';
@@ -56,8 +62,18 @@ async function run(flags: Record<string, unknown>): Promise<void> {
 const SHOWN = 10;
 
 function table(report: DatasetReport, hasBuckets: boolean): string {
-  const { rows, badRows, incomplete, leftOut, images, captions, buckets, stepsPerEpoch, readSeconds } =
-    report;
+  const {
+    rows,
+    badRows,
+    incomplete,
+    leftOut,
+    images,
+    captions,
+    groups,
+    buckets,
+    stepsPerEpoch,
+    readSeconds,
+  } = report;
   const { tokens } = captions;
   const repeated = images.duplicates.reduce((sum, { length }) => sum + length - 1, 0);
   const count = (n: number): string => n.toLocaleString('en');
@@ -79,6 +95,7 @@ function table(report: DatasetReport, hasBuckets: boolean): string {
         ? 'not counted: give --model, which has the tokenizer'
         : `${spread(tokens)}; truncated at ${tokens.limit}: ${count(tokens.truncated)}`,
     ],
+    ...(groups === null ? [] : [['groups', grouped(groups)] satisfies [string, string]]),
     [
       'epoch',
       `${count(stepsPerEpoch)} steps, ${count(report.partialBatches)} of them smaller than the batch size`,
@@ -123,6 +140,10 @@ function asStored({ turned, grey16, avif }: ImagesReport): string {
     avif > 0 && `${avif} AVIF, which decode up to 79 levels away from Pillow's at hard edges`,
   ];
   return facts.filter(Boolean).join('; ') || 'as viewers show them';
+}
+
+function grouped({ count, rows, size, alone, ungrouped }: GroupsReport): string {
+  return `${count} of ${rows} rows, rows of a group: ${spread(size)}; own image as reference: ${alone} alone, ${ungrouped} without a group`;
 }
 
 function spread(values: Spread | null): string {

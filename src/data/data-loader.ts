@@ -19,10 +19,20 @@ import { maxBadRows } from './bad-rows.js';
 import { cutBatches, type Share, shareOf } from './batch-plan.js';
 import { countBatches } from './buckets.js';
 import type { Rows } from './dataset.js';
-import { epochOrder } from './epoch-order.js';
-import { assemble, type Example, type Examples, type Input, type Sample } from './examples.js';
+import { epochOrder, type OrderOptions } from './epoch-order.js';
+import {
+  assemble,
+  type Example,
+  type Examples,
+  type Input,
+  type Reference,
+  referencesOf,
+  type Sample,
+} from './examples.js';
+import type { Groups } from './groups.js';
+import type { MixedRow, Mixture } from './mixture.js';
 import { readAhead } from './read-ahead.js';
-import { captionFor, dropFor, flipFor } from './sampling.js';
+import { captionFor, type DropRates, dropFor, flipFor } from './sampling.js';
 
 export interface DataLoaderOptions {
   readonly rows: Rows;
@@ -38,6 +48,14 @@ export interface DataLoaderOptions {
   readonly buckets?: readonly Size[] | undefined;
   /** Whether half of the rows are mirrored in each epoch, both images of a row together. Default: false. */
   readonly randomFlip?: boolean;
+  /** The groups that references come from. Default: each row is its own reference. */
+  readonly groups?: Groups | undefined;
+  /** The references of a row, with groups. Default: 1. */
+  readonly referencesPerRow?: number | undefined;
+  /** The share of each dataset in an epoch. Default: every row once. */
+  readonly mixture?: Mixture | undefined;
+  /** Returns how often a row drops its conditions. Default: as in the original. */
+  readonly dropRatesOf?: ((row: number) => DropRates) | undefined;
   /** Rows in a global batch, of all processes together, 1 or more. */
   readonly batchSize: number;
   /** The part of each global batch to read. Default: all of it. */
@@ -85,6 +103,23 @@ interface PlannedBatch {
   readonly size: Size;
 }
 
+/** A row whose image cannot be read. */
+class Unreadable {
+  constructor(
+    readonly row: number,
+    readonly error: ImageError,
+  ) {}
+}
+
+/** Names the row of an image that cannot be read: a reference may be another row's. */
+async function ofRow<T>(row: number, reading: Promise<T>): Promise<T> {
+  try {
+    return await reading;
+  } catch (error) {
+    throw error instanceof ImageError ? new Unreadable(row, error) : error;
+  }
+}
+
 export class DataLoader {
   /** The rows that were skipped so far, by index into the dataset. A bad row is not read again. */
   readonly badRows = new Map<number, BadRow>();
@@ -98,8 +133,20 @@ export class DataLoader {
 
   /** The number of global batches in an epoch, including those without a readable row. */
   get batchesPerEpoch(): number {
-    const { rows, buckets, batchSize } = this.#options;
-    return buckets === undefined ? Math.ceil(rows.length / batchSize) : countBatches(buckets, batchSize);
+    const { buckets, batchSize } = this.#options;
+    const { rows, buckets: mixed } = this.#epochRows;
+    return buckets === undefined ? Math.ceil(rows / batchSize) : countBatches(mixed!, batchSize);
+  }
+
+  /** The rows of an epoch as `epochOrder` takes them. */
+  get #epochRows(): Pick<OrderOptions, 'rows' | 'shards' | 'buckets'> {
+    const { rows, mixture, shards, buckets } = this.#options;
+    if (mixture === undefined) return { rows: rows.length, shards, buckets };
+    return {
+      rows: mixture.length,
+      shards: mixture.isWhole && shards ? mixture.shards(shards) : undefined,
+      buckets: buckets && mixture.buckets(buckets),
+    };
   }
 
   /**
@@ -164,16 +211,18 @@ export class DataLoader {
     epoch: number,
     position: number,
   ): Generator<PlannedBatch & { rows: number[]; first: number; nextPosition: number }> {
-    const { rows, batchSize, share = { rank: 0, worldSize: 1 } } = this.#options;
-    const order = epochOrder(epoch, position, { ...this.#options, rows: rows.length });
-    const sizeOf = (row: number): Size => this.#sizeOf(row);
+    const { mixture, batchSize, share = { rank: 0, worldSize: 1 } } = this.#options;
+    const order = epochOrder(epoch, position, { ...this.#options, ...this.#epochRows });
+    const mixed = (index: number): MixedRow => mixture?.at(epoch, index) ?? { row: index, draw: index };
+    const sizeOf = (index: number): Size => this.#sizeOf(mixed(index).row);
     let nextPosition = position;
     for (const batch of cutBatches(order, sizeOf, batchSize)) {
       const count = batch.length;
       nextPosition += count;
       const [first, end] = shareOf(count, share);
-      const samples = batch.slice(first, end).map((row) => this.#sample(epoch, row));
-      yield { samples, size: sizeOf(batch[0]!), rows: batch, first, nextPosition };
+      const rows = batch.map(mixed);
+      const samples = rows.slice(first, end).map((row) => this.#sample(epoch, row));
+      yield { samples, size: sizeOf(batch[0]!), rows: rows.map(({ row }) => row), first, nextPosition };
     }
   }
 
@@ -182,12 +231,20 @@ export class DataLoader {
     return this.#options.buckets?.[row] ?? this.#square;
   }
 
-  #sample(epoch: number, row: number): Sample {
-    const { rows, seed, randomFlip = false } = this.#options;
+  #sample(epoch: number, { row, draw }: MixedRow): Sample {
+    const { rows, seed, randomFlip = false, dropRatesOf } = this.#options;
     const { captions } = rows.at(row)!;
-    const drop = dropFor(seed, epoch, row);
-    const caption = drop.dropText ? '' : captions[captionFor(seed, epoch, row, captions.length)]!;
-    return { row, drop, caption, flip: randomFlip && flipFor(seed, epoch, row) };
+    const drop = dropFor(seed, epoch, draw, dropRatesOf?.(row));
+    const caption = drop.dropText ? '' : captions[captionFor(seed, epoch, draw, captions.length)]!;
+    const references = this.#references(epoch, row, draw);
+    return { row, references, drop, caption, flip: randomFlip && flipFor(seed, epoch, draw) };
+  }
+
+  #references(epoch: number, row: number, draw: number): Reference[] {
+    const { seed, groups, referencesPerRow: count = 1 } = this.#options;
+    return groups === undefined
+      ? [{ row }]
+      : groups.referencesOf(row, { seed, epoch, draw, count }).map((row) => ({ row }));
   }
 
   /** Reads the planned batches ahead. Yields them with their rows, and null for each row that cannot be read. */
@@ -203,10 +260,10 @@ export class DataLoader {
     const limits = { samples: ahead * rowsPerBatch, batches: ahead };
     for await (const { planned, loaded } of readAhead(plan, load, limits)) {
       const examples: (Example | null)[] = [];
-      for (const [i, example] of loaded.entries()) {
-        const isBad = example instanceof ImageError;
+      for (const example of loaded) {
+        const isBad = example instanceof Unreadable;
         if (isBad)
-          this.addBadRows([[planned.samples[i]!.row, { file: example.image, reason: example.reason }]]);
+          this.addBadRows([[example.row, { file: example.error.image, reason: example.error.reason }]]);
         examples.push(isBad ? null : example);
       }
       yield { planned, loaded: examples };
@@ -214,33 +271,43 @@ export class DataLoader {
   }
 
   /**
-   * Reads and crops the images of one row that an input needs. Returns null for a row that is known to be bad.
+   * Reads and crops the images of one row that an input needs. Returns null for a row that is known to be bad, or whose
+   * reference is: it is skipped in this epoch.
    * A dropped image is read as well, so that it does not depend on the epoch whether a row is bad.
    */
-  async #load(sample: Sample, size: Size, inputs: readonly Input[]): Promise<Example | ImageError | null> {
-    if (this.badRows.has(sample.row)) return null;
+  async #load(sample: Sample, size: Size, inputs: readonly Input[]): Promise<Example | Unreadable | null> {
+    const references = referencesOf(sample);
+    if ([sample, ...references].some(({ row }) => this.badRows.has(row))) return null;
     const { rows, imageProcessor, reducedDecode: reduced } = this.#options;
-    const { image, promptImage } = rows.at(sample.row)!;
+    const { image } = rows.at(sample.row)!;
     const target: CropPlanner = (decoded) => ({ resizing: trainResizing(decoded, size) });
     const prompts: CropPlanner[] = sample.drop.dropImage ? [] : [(decoded) => imageProcessor.plan(decoded)];
     const [wantsTarget, wantsPrompt] = [inputs.includes('pixelValues'), inputs.includes('clipPixelValues')];
+    const promptImages = references.map(({ row }) => rows.at(row)!.promptImage);
     try {
       let crop: RgbImage | undefined;
-      let clipCrop: RgbImage | undefined;
-      if (wantsTarget && wantsPrompt && promptImage.name === image.name)
-        [crop, clipCrop] = await readCrops(image, [target, ...prompts], { reduced });
-      else {
+      let clipCrops: (RgbImage | undefined)[] = [];
+      if (wantsTarget && wantsPrompt && promptImages.length === 1 && promptImages[0]!.name === image.name) {
+        const [own, clipCrop] = await readCrops(image, [target, ...prompts], { reduced });
+        [crop, clipCrops] = [own, [clipCrop]];
+      } else {
         const reading = wantsTarget ? readCrops(image, [target], { reduced }) : [];
-        const readingPrompt = wantsPrompt ? readCrops(promptImage, prompts, { reduced }) : [];
-        // If both fail, the error of the training image is reported, whichever fails first.
-        if (readingPrompt instanceof Promise) readingPrompt.catch(() => {});
-        [[crop], [clipCrop]] = [await reading, await readingPrompt];
+        const readingPrompts = (wantsPrompt ? references : []).map(async ({ row }, i) => {
+          const [clipCrop] = await ofRow(row, readCrops(promptImages[i]!, prompts, { reduced }));
+          return clipCrop;
+        });
+        // If several fail, the error of the training image is reported, whichever fails first.
+        const allPrompts = Promise.all(readingPrompts);
+        allPrompts.catch(() => {});
+        [crop] = await reading;
+        clipCrops = await allPrompts;
       }
       const flipped = (crop: RgbImage | undefined) =>
         crop !== undefined && sample.flip ? mirror(crop) : (crop ?? null);
-      return { ...sample, crop: flipped(crop), clipCrop: flipped(clipCrop) };
+      return { ...sample, crop: flipped(crop), clipCrops: clipCrops.map(flipped) };
     } catch (error) {
-      if (error instanceof ImageError) return error;
+      if (error instanceof Unreadable) return error;
+      if (error instanceof ImageError) return new Unreadable(sample.row, error);
       throw error;
     }
   }

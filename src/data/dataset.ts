@@ -11,6 +11,8 @@ export interface DatasetRow {
   readonly promptImage: ImageSource;
   /** One or more captions, which may be empty. One of them is drawn for each epoch, by (seed, epoch, row). */
   readonly captions: readonly string[];
+  /** What the row shows: rows of one group are references of each other. Undefined: it is its own reference. */
+  readonly group?: string | undefined;
 }
 
 /** Rows by their index: an array, or an object that makes each row on demand. */
@@ -23,6 +25,8 @@ export interface Dataset {
   readonly rows: Rows;
   /** The number of rows of each shard, in the order of the rows; undefined where the rows are not in shards. */
   readonly shards?: readonly number[] | undefined;
+  /** The number of rows of each dataset that was joined; undefined where there is one. */
+  readonly parts?: readonly number[] | undefined;
   /** A description such as 'WebDataset: 12 shards, 120,000 samples'. */
   readonly description: string;
   /** A hash of names, captions and sizes, which does not depend on the folder. No image is read for it. */
@@ -66,6 +70,7 @@ export function joinDatasets(datasets: readonly Dataset[]): Dataset {
     shards: datasets.some(({ shards }) => shards)
       ? datasets.flatMap(({ shards, rows }) => shards ?? [rows.length])
       : undefined,
+    parts: datasets.map(({ rows }) => rows.length),
     description: datasets.map(({ description }) => description).join('; '),
     fingerprint: hash.digest(),
     incomplete: datasets.flatMap(({ incomplete }) => incomplete),

@@ -19,7 +19,7 @@ interface Values<T> {
 export interface Examples {
   /** [b, 3, height, width], in [-1, 1], of the resolution or the size of the rows' bucket. */
   readonly pixelValues: Values<Float32Array> | null;
-  /** [b, 3, c, c], normalised as for CLIP; zeros where the image is dropped. */
+  /** [b × references, 3, c, c], those of a row together, normalised as for CLIP; zeros where the image is dropped. */
   readonly clipPixelValues: Values<Float32Array> | null;
   /** [b, …tokenizer.shape], for one text encoder [b, 77]; the tokens of the empty caption where the text is dropped. */
   readonly inputIds: Values<BigInt64Array> | null;
@@ -31,12 +31,22 @@ export interface Examples {
   readonly captions: readonly string[];
   /** Whether each row's images are mirrored. */
   readonly flips: readonly boolean[];
+  /** The references of each row of the batch. */
+  readonly references: readonly (readonly Reference[])[];
+}
+
+/** A reference image of a sample: that of a row, of its group or its own. */
+export interface Reference {
+  /** Index into the dataset. */
+  readonly row: number;
 }
 
 /** One use of a row of the dataset. */
 export interface Sample {
   /** Index into the dataset. */
   readonly row: number;
+  /** One or more, as many for each row of a batch. Default: the row's own. */
+  readonly references?: readonly Reference[] | undefined;
   readonly drop: Drop;
   /** Empty where the text is dropped. */
   readonly caption: string;
@@ -44,10 +54,16 @@ export interface Sample {
   readonly flip: boolean;
 }
 
+/** Returns the references of a sample. */
+export function referencesOf({ row, references }: Sample): readonly Reference[] {
+  return references ?? [{ row }];
+}
+
 /** A row with its images cropped for each model. A crop is null if it is dropped or was not requested. */
 export interface Example extends Sample {
   readonly crop: RgbImage | null;
-  readonly clipCrop: RgbImage | null;
+  /** Of each reference. */
+  readonly clipCrops: readonly (RgbImage | null)[];
 }
 
 /**
@@ -70,7 +86,7 @@ export function assemble(
       return planar(crops, TRAIN_PIXELS, size);
     }),
     clipPixelValues: where('clipPixelValues', () => {
-      const crops = examples.map(({ clipCrop }) => clipCrop);
+      const crops = examples.flatMap(({ clipCrops }) => clipCrops);
       const { pixels, cropSize } = imageProcessor;
       return planar(crops, pixels, { width: cropSize, height: cropSize });
     }),
@@ -82,6 +98,7 @@ export function assemble(
     rows: examples.map(({ row }) => row),
     captions: examples.map(({ caption }) => caption),
     flips: examples.map(({ flip }) => flip),
+    references: examples.map(referencesOf),
   };
 }
 

@@ -12,14 +12,23 @@ import { captionLines, utf8 } from './captions.js';
 import { type Dataset, ListHash, lazyRows } from './dataset.js';
 import { IMAGE_ENDINGS, isImage, isUsualImage } from './image-endings.js';
 import { PackedList } from './packed-list.js';
+import {
+  assertGroupBy,
+  type Extras,
+  groupField,
+  packExtras,
+  type RowFields,
+  unpackExtras,
+} from './row-fields.js';
 
 /**
  * Opens a folder and pairs images with their captions.
  * @param names the files of the folder, relative to it; images become rows in this order
  * @throws DatasetError that names the images without captions
  */
-export function openImageFolder(folder: string, names: readonly string[]): Dataset {
-  const packed = new PackedList<[name: string, ...captions: string[]]>();
+export function openImageFolder(folder: string, names: readonly string[], fields: RowFields = {}): Dataset {
+  assertGroupBy(fields, `${folder}, a folder of images,`, ['name']);
+  const packed = new PackedList<[name: string, ...rest: (Extras | string)[]]>();
   const hash = new ListHash();
   const captions = new CaptionFiles(names);
   const images = names.filter(isImage);
@@ -41,7 +50,11 @@ export function openImageFolder(folder: string, names: readonly string[]): Datas
         reason: 'its name is not in UTF-8: rename it (convmv -f latin1 -t utf8)',
       });
     else {
-      const row: [string, ...string[]] = [name, ...captionLines(readText(join(folder, text)))];
+      const extras = groupField(fields, name, undefined);
+      const row: [string, ...(Extras | string)[]] = [
+        name,
+        ...packExtras(extras, captionLines(readText(join(folder, text)))),
+      ];
       packed.push(row);
       hash.add(row);
     }
@@ -65,9 +78,10 @@ export function openImageFolder(folder: string, names: readonly string[]): Datas
     );
   }
   const rows = lazyRows(packed.length, (index) => {
-    const [name, ...captions] = packed.at(index);
+    const [name, ...rest] = packed.at(index);
+    const { extras, captions } = unpackExtras(rest);
     const image = fileSource(join(folder, name));
-    return { image, promptImage: image, captions };
+    return { image, promptImage: image, captions, group: extras.group };
   });
   const description = `Folder: ${counted(rows.length, 'image')} with captions in ${folder}`;
   return { rows, description, fingerprint: hash.digest(), incomplete, leftOut };

@@ -13,22 +13,34 @@ import { captionsOf, utf8 } from './captions.js';
 import { type Dataset, ListHash, lazyRows } from './dataset.js';
 import { jsonErrorPosition } from './json-position.js';
 import { PackedList } from './packed-list.js';
+import {
+  type Extras,
+  groupColumn,
+  groupField,
+  packExtras,
+  type RowFields,
+  unpackExtras,
+} from './row-fields.js';
 
 /** A JSON value that should be a row, and its place in the file. */
 type Entry = [where: string, value: unknown];
 
-/** The stored form of a row: the image, the prompt image or null, the captions. */
-type Packed = [image: string, prompt: string | null, ...captions: string[]];
+/** The stored form of a row: the image, the prompt image or null, its fields if it has any, the captions. */
+type Packed = [image: string, prompt: string | null, ...rest: (Extras | string)[]];
 
 /**
  * Opens a JSON array and checks its rows. Unknown keys are ignored.
  * @param imageRoot the folder that paths of images are relative to; default: the folder of the file
  * @throws DatasetError naming the file, and the line or the rows that are wrong
  */
-export async function openJson(file: string, imageRoot = dirname(file)): Promise<Dataset> {
+export async function openJson(
+  file: string,
+  imageRoot = dirname(file),
+  fields: RowFields = {},
+): Promise<Dataset> {
   const rows = parseArray(file);
   const entries = rows.map((row, index): Entry => [`row ${index}`, row]);
-  return collect(file, imageRoot, 'image_file', 'JSON', entries);
+  return collect(file, imageRoot, 'image_file', 'JSON', entries, fields);
 }
 
 /**
@@ -39,9 +51,10 @@ export async function openJsonLines(
   file: string,
   imageRoot = dirname(file),
   imageKey: 'image_file' | 'file_name' = 'image_file',
+  fields: RowFields = {},
 ): Promise<Dataset> {
   const kind = imageKey === 'file_name' ? 'ImageFolder' : 'JSON Lines';
-  return collect(file, imageRoot, imageKey, kind, parseLines(file));
+  return collect(file, imageRoot, imageKey, kind, parseLines(file), fields);
 }
 
 async function collect(
@@ -50,6 +63,7 @@ async function collect(
   imageKey: string,
   kind: string,
   entries: Iterable<Entry> | AsyncIterable<Entry>,
+  fields: RowFields,
 ): Promise<Dataset> {
   const root = resolve(imageRoot);
   const packed = new PackedList<Packed>();
@@ -57,17 +71,22 @@ async function collect(
   const wrong: string[] = [];
   let wrongCount = 0;
   for await (const [where, value] of entries) {
-    const row = readRow(value, imageKey);
+    const row = readRow(value, imageKey, fields, root);
     if (typeof row === 'string') {
       wrongCount++;
       if (wrong.length < 5) wrong.push(`${where}: ${row}: ${shown(value)}`);
       continue;
     }
-    const [image, prompt, ...captions] = row;
+    const [image, prompt, ...rest] = row;
     packed.push(row);
     const fromRoot = (path: string): string => relative(root, resolve(root, path));
+    const { extras, captions } = unpackExtras(rest);
     // Without a prompt image, the hash equals that of earlier versions, whose checkpoints contain it.
-    hash.add([fromRoot(image), ...(prompt === null ? [] : [{ prompt: fromRoot(prompt) }]), ...captions]);
+    hash.add([
+      fromRoot(image),
+      ...(prompt === null ? [] : [{ prompt: fromRoot(prompt) }]),
+      ...packExtras(extras, captions),
+    ]);
   }
   if (wrongCount > 0) {
     throw new DatasetError(
@@ -79,12 +98,14 @@ async function collect(
   if (!statSync(root, { throwIfNoEntry: false })?.isDirectory())
     throw new DatasetError(`Expected a folder of images at ${root} but there is none.`);
   const rows = lazyRows(packed.length, (index) => {
-    const [image, prompt, ...captions] = packed.at(index);
+    const [image, prompt, ...rest] = packed.at(index);
+    const { extras, captions } = unpackExtras(rest);
     const source = fileSource(resolve(root, image));
     return {
       image: source,
       promptImage: prompt === null ? source : fileSource(resolve(root, prompt)),
       captions,
+      group: extras.group,
     };
   });
   const description = `${kind}: ${counted(rows.length, 'row')} in ${file}`;
@@ -92,9 +113,10 @@ async function collect(
 }
 
 /** Returns the stored form of a row, or what is wrong with it. */
-function readRow(row: unknown, imageKey: string): Packed | string {
+function readRow(row: unknown, imageKey: string, fields: RowFields, root: string): Packed | string {
   if (typeof row !== 'object' || row === null || Array.isArray(row)) return 'not an object';
-  const { [imageKey]: image, text, prompt_image_file: prompt } = row as Record<string, unknown>;
+  const record = row as Record<string, unknown>;
+  const { [imageKey]: image, text, prompt_image_file: prompt } = record;
   if (image === undefined) return `"${imageKey}" is missing`;
   if (typeof image !== 'string' || image === '') return `"${imageKey}" is not a path`;
   if (prompt !== undefined && (typeof prompt !== 'string' || prompt === ''))
@@ -104,7 +126,14 @@ function readRow(row: unknown, imageKey: string): Packed | string {
   if (text === undefined) return '"text" is missing';
   const captions = captionsOf(text);
   if (captions === null) return '"text" is not a string or an array of strings';
-  return [image, prompt ?? null, ...captions];
+  let extras: Extras;
+  try {
+    const column = groupColumn(fields);
+    extras = groupField(fields, relative(root, resolve(root, image)), column && record[column]);
+  } catch (error) {
+    return (error as Error).message;
+  }
+  return [image, prompt ?? null, ...packExtras(extras, captions)];
 }
 
 function parseArray(file: string): unknown[] {

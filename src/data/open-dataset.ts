@@ -4,16 +4,22 @@ import { dirname, join, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ConfigError, DatasetError } from '../base/errors.js';
 import type { BadRow } from '../base/listing.js';
-import { type Dataset, joinDatasets } from './dataset.js';
+import { type Dataset, type DatasetRow, joinDatasets, ListHash, lazyRows } from './dataset.js';
 import { filesIn } from './folder-files.js';
+import { forEachDataset } from './for-each-dataset.js';
 import { isImage, isUsualImage } from './image-endings.js';
 import { addressesIn, httpAddress, isRemote } from './remote-names.js';
+import type { RowFields } from './row-fields.js';
 
 export interface DatasetOptions {
   /** One or more datasets, whose rows are joined in this order. */
   dataset: string | readonly string[];
   /** The folder that paths in a JSON file are relative to; default: the folder of the file. */
   datasetRoot?: string | undefined;
+  /** What rows of a group share, see `RowFields`: for all datasets, or for each. Default: rows have no groups. */
+  groupBy?: readonly string[] | undefined;
+  /** Text before every caption, for all datasets or for each; '' is none. */
+  captionPrefix?: readonly string[] | undefined;
   /** The size of the cache of shards behind addresses, in GB (10⁹ bytes). Default: 100. */
   shardCacheSize?: number | undefined;
 }
@@ -31,7 +37,7 @@ export interface OpenHooks {
   stdin?: Readable;
 }
 
-type Opening = OpenHooks & Pick<DatasetOptions, 'shardCacheSize'>;
+type Opening = OpenHooks & Pick<DatasetOptions, 'shardCacheSize'> & { fields: RowFields };
 
 const FORMATS = 'a JSON, JSONL, Parquet or tar file, a folder of images with captions, or of such files';
 
@@ -40,13 +46,33 @@ const FORMATS = 'a JSON, JSONL, Parquet or tar file, a folder of images with cap
  * @throws ConfigError where the options contradict each other; DatasetError with the file and what is wrong in it
  */
 export async function openDataset(
-  { dataset, datasetRoot, shardCacheSize }: DatasetOptions,
+  { dataset, datasetRoot, groupBy, captionPrefix, shardCacheSize }: DatasetOptions,
   hooks: OpenHooks = {},
 ): Promise<Dataset> {
+  const names = [dataset].flat();
+  const groupsOf = forEachDataset('--group-by (groupBy)', groupBy, names.length);
+  const prefixOf = forEachDataset('--caption-prefix (captionPrefix)', captionPrefix, names.length);
   const opened: Dataset[] = [];
-  for (const name of [dataset].flat())
-    opened.push(await openOne(name, datasetRoot, { ...hooks, shardCacheSize }));
+  for (const [i, name] of names.entries()) {
+    const group = groupsOf(i);
+    const fields = { groupBy: group === 'none' ? undefined : group };
+    const one = await openOne(name, datasetRoot, { ...hooks, shardCacheSize, fields });
+    opened.push(withPrefix(one, prefixOf(i)));
+  }
   return opened.length === 1 ? (opened[0] as Dataset) : joinDatasets(opened);
+}
+
+/** Returns a dataset whose captions have a text before them (kohya-ss/sd-scripts `caption_prefix`). */
+function withPrefix(dataset: Dataset, prefix = ''): Dataset {
+  if (prefix === '') return dataset;
+  const { rows, fingerprint } = dataset;
+  const hash = new ListHash();
+  for (const value of [fingerprint, prefix]) hash.add(value);
+  const rowAt = (index: number): DatasetRow => {
+    const row = rows.at(index) as DatasetRow;
+    return { ...row, captions: row.captions.map((caption) => `${prefix} ${caption}`.trim()) };
+  };
+  return { ...dataset, rows: lazyRows(rows.length, rowAt), fingerprint: hash.digest() };
 }
 
 async function openOne(path: string, datasetRoot: string | undefined, hooks: Opening): Promise<Dataset> {
@@ -55,7 +81,7 @@ async function openOne(path: string, datasetRoot: string | undefined, hooks: Ope
     throw new ConfigError(
       `--dataset-root (datasetRoot) is ${datasetRoot}, but --dataset ${path} is not a JSON file; leave it out`,
     );
-  const opened = isJson ? await openJsonFile(path, datasetRoot) : await openFiles(path, hooks);
+  const opened = isJson ? await openJsonFile(path, datasetRoot, hooks.fields) : await openFiles(path, hooks);
   hooks.onMessage?.(opened.description);
   reportRows(opened.incomplete, 'Skipped', hooks);
   reportRows(opened.leftOut, 'Left out', hooks);
@@ -73,17 +99,23 @@ function reportRows(rows: readonly BadRow[], what: string, { onMessage }: OpenHo
 
 // Each reader is imported on first use: WebAssembly for Parquet, for example, reserves gigabytes of virtual memory.
 
-async function openJsonFile(file: string, imageRoot: string | undefined): Promise<Dataset> {
+async function openJsonFile(
+  file: string,
+  imageRoot: string | undefined,
+  fields: RowFields,
+): Promise<Dataset> {
   const { openJson, openJsonLines } = await import('./json-dataset.js');
-  return (/\.(jsonl|ndjson)$/i.test(file) ? openJsonLines : openJson)(file, imageRoot);
+  return /\.(jsonl|ndjson)$/i.test(file)
+    ? openJsonLines(file, imageRoot, 'image_file', fields)
+    : openJson(file, imageRoot, fields);
 }
 
 async function openTars(files: readonly string[], hooks: Opening): Promise<Dataset> {
   return (await import('./webdataset.js')).openWebDataset(files, hooks);
 }
 
-async function openParquetFiles(files: readonly string[], { signal }: OpenHooks): Promise<Dataset> {
-  return (await import('./parquet.js')).openParquet(files, signal);
+async function openParquetFiles(files: readonly string[], { signal, fields }: Opening): Promise<Dataset> {
+  return (await import('./parquet.js')).openParquet(files, signal, undefined, fields);
 }
 
 async function openFiles(path: string, hooks: Opening): Promise<Dataset> {
@@ -120,10 +152,10 @@ async function openRemote(addresses: readonly string[], hooks: Opening): Promise
     throw new DatasetError(
       `Expected the address of a tar, such as https://host/{000..099}.tar, but received ${other}; download other formats first.`,
     );
-  const { shardCacheSize: gigabytes, openShards, signal, onMessage } = hooks;
+  const { shardCacheSize: gigabytes, openShards, fields, signal, onMessage } = hooks;
   return (await import('./webdataset.js')).openRemoteWebDataset(addresses.map(httpAddress), {
     limit: gigabytes === undefined ? undefined : gigabytes * 1e9,
-    ...{ openShards, signal, onMessage },
+    ...{ openShards, fields, signal, onMessage },
   });
 }
 
@@ -160,6 +192,7 @@ async function openNames(folder: string, names: readonly string[], hooks: Openin
       join(folder, 'metadata.jsonl'),
       folder,
       'file_name',
+      hooks.fields,
     );
   if (names.includes('metadata.csv'))
     throw new DatasetError(
@@ -188,7 +221,7 @@ async function openNames(folder: string, names: readonly string[], hooks: Openin
   const files = (byKind.get(kind) ?? []).map((name) => join(folder, name));
   if (kind === 'tar') return openTars(files, hooks);
   if (kind === 'Parquet') return openParquetFiles(files, hooks);
-  return (await import('./image-folder.js')).openImageFolder(folder, names);
+  return (await import('./image-folder.js')).openImageFolder(folder, names, hooks.fields);
 }
 
 /** Returns the kind of a file by its extension; null for others. @throws DatasetError for a compressed tar */

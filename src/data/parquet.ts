@@ -1,6 +1,6 @@
 /**
  * @file Parquet files as Hugging Face's `datasets` writes them: a column `image` of {bytes, path}, a column `text` of a
- * string or a list of strings, and optionally a column `prompt_image` like `image`.
+ * string or a list of strings, and optionally a column `prompt_image` like `image`, and one that groups rows.
  *
  * Only whole row groups can be decoded. Since rows are shuffled, one image may cost the decoding of its group: groups of a
  * few hundred rows, the default of `datasets`, work well.
@@ -25,6 +25,15 @@ import { captionsOf } from './captions.js';
 import { type Dataset, ListHash, lazyRows } from './dataset.js';
 import { PackedList } from './packed-list.js';
 import { assertPages, type ColumnChunk, MAX_VALUES } from './parquet-pages.js';
+import {
+  assertGroupBy,
+  type Extras,
+  groupColumn,
+  groupField,
+  packExtras,
+  type RowFields,
+  unpackExtras,
+} from './row-fields.js';
 
 interface ParquetFile {
   readonly path: string;
@@ -37,42 +46,48 @@ interface ParquetFile {
   readonly imageColumns: readonly string[];
 }
 
-/** The place of a row, and its captions. */
-type Packed = [file: number, group: number, rowInGroup: number, ...captions: string[]];
+/** The place of a row, its group if it has one, and its captions. */
+type Packed = [file: number, group: number, rowInGroup: number, ...rest: (Extras | string)[]];
 
 /**
  * Opens files, in their order, and reads their captions.
  * @param signal is checked between two row groups; its reason is thrown
  * @param cachedBytes the memory for decoded row groups; one of them is kept in any case
+ * @param fields what is read of rows besides images and captions
  * @throws DatasetError where a file is not a Parquet file, a column is missing, or too many rows have no caption
  */
 export async function openParquet(
   paths: readonly string[],
   signal?: AbortSignal,
   cachedBytes = 256 * 2 ** 20,
+  fields: RowFields = {},
 ): Promise<Dataset> {
+  assertGroupBy(fields, 'a Parquet file', ['column']);
+  const column = groupColumn(fields);
+  const read = column === undefined ? ['text'] : ['text', column];
   const files: ParquetFile[] = [];
   const packed = new PackedList<Packed>();
   const hash = new ListHash();
   const incomplete: BadRow[] = [];
   for (const [number, path] of paths.entries()) {
-    const file = await openFile(path);
+    const file = await openFile(path, fields);
     files.push(file);
     hash.add([basename(path), file.buffer.byteLength]);
     let rowInFile = 0;
     for (const group of file.metadata.row_groups.keys()) {
       signal?.throwIfAborted();
-      const rows = await readGroup(file, group, ['text']);
-      for (const [rowInGroup, { text }] of rows.entries()) {
-        const captions = captionsOf(text);
+      const rows = await readGroup(file, group, read);
+      for (const [rowInGroup, row] of rows.entries()) {
+        const captions = captionsOf(row.text);
         if (captions === null)
           incomplete.push({
             file: `${path}/${rowInFile}`,
             reason: 'its "text" is not a string or a list of strings',
           });
         else {
-          packed.push([number, group, rowInGroup, ...captions]);
-          hash.add(captions);
+          const rest = packExtras(groupOf(row, `${path}/${rowInFile}`, fields), captions);
+          packed.push([number, group, rowInGroup, ...rest]);
+          hash.add(rest);
         }
         rowInFile++;
       }
@@ -93,7 +108,8 @@ export async function openParquet(
   }
   const groups = new RowGroups(cachedBytes);
   const rows = lazyRows(packed.length, (index) => {
-    const [number, group, rowInGroup, ...captions] = packed.at(index);
+    const [number, group, rowInGroup, ...rest] = packed.at(index);
+    const { extras, captions } = unpackExtras(rest);
     const file = files[number] as ParquetFile;
     const sourceOf = (column: string): ImageSource => ({
       name: `${file.path}/${(file.starts[group] as number) + rowInGroup}/${column}`,
@@ -107,14 +123,29 @@ export async function openParquet(
       },
     });
     const image = sourceOf('image');
-    const hasPrompt = file.imageColumns.includes('prompt_image');
-    return { image, promptImage: hasPrompt ? sourceOf('prompt_image') : image, captions };
+    const has = (column: string): boolean => file.imageColumns.includes(column);
+    return {
+      image,
+      promptImage: has('prompt_image') ? sourceOf('prompt_image') : image,
+      captions,
+      group: extras.group,
+    };
   });
   const description = `Parquet: ${counted(files.length, 'file')}, ${counted(rows.length, 'row')}`;
   return { rows, description, fingerprint: hash.digest(), incomplete, leftOut: [] };
 }
 
-async function openFile(path: string): Promise<ParquetFile> {
+/** @param name of the row, for the error @throws DatasetError where the value of its group is neither text nor a number */
+function groupOf(row: Row, name: string, fields: RowFields): { group?: string } {
+  const column = groupColumn(fields);
+  try {
+    return groupField(fields, '', column && row[column]);
+  } catch (cause) {
+    throw new DatasetError(`Expected a group in ${name} but ${(cause as Error).message}.`, { cause });
+  }
+}
+
+async function openFile(path: string, fields: RowFields): Promise<ParquetFile> {
   let buffer: AsyncBuffer;
   let metadata: FileMetaData;
   try {
@@ -132,6 +163,11 @@ async function openFile(path: string): Promise<ParquetFile> {
   if (missing.length > 0)
     throw new DatasetError(
       `Expected columns "image" and "text" in ${path} but its columns are ${columns.join(', ')}; rename them, with rename_column of Hugging Face's datasets.`,
+    );
+  const column = groupColumn(fields);
+  if (column !== undefined && !columns.includes(column))
+    throw new DatasetError(
+      `Expected the column ${column}, of --group-by, in ${path} but its columns are ${columns.join(', ')}.`,
     );
   const imageColumns = ['image', 'prompt_image'].filter((column) => columns.includes(column));
   const starts = [0];

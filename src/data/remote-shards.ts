@@ -30,11 +30,14 @@ import { downloadBlob } from '../hub/blob.js';
 import { type HttpFile, probe, readFrom } from '../hub/http-file.js';
 import { type ImageSource, readSlice, SourceFailure } from '../images/image-source.js';
 import { PackedList } from './packed-list.js';
+import type { RowFields } from './row-fields.js';
 import { listShard, type PackedRow, type ShardListing } from './shard-listing.js';
 
 export interface RemoteOptions {
   /** The size of all shards in the cache, in bytes. */
   limit?: number | undefined;
+  /** What is read of samples besides images and captions. */
+  fields?: RowFields;
   signal?: AbortSignal | undefined;
   onMessage?: ((message: string) => void) | undefined;
   /** Pause before a retry; doubled after each. */
@@ -123,7 +126,7 @@ export class RemoteShards {
 
   /** Returns a shard's rows, which `list` has found before. */
   listAgain(shard: number): ShardListing {
-    return listingOf(readSaved(this.#path(shard, 'rows.json')));
+    return listingOf(readSaved(this.#rowsPath(shard)));
   }
 
   /** Returns the source of a part of a shard. */
@@ -147,15 +150,25 @@ export class RemoteShards {
     return { name: `${this.#files[shard]!.url}/${name}`, read };
   }
 
+  /** Returns the file of a shard's rows, which depend on what is read of them. */
+  #rowsPath(shard: number): string {
+    const { groupBy } = this.#options.fields ?? {};
+    return this.#path(shard, groupBy === undefined ? 'rows.json' : `rows-${digest(groupBy)}.json`);
+  }
+
   async #savedRows(shard: number): Promise<SavedListing> {
-    const path = this.#path(shard, 'rows.json');
+    const path = this.#rowsPath(shard);
     if (existsSync(path)) return readSaved(path);
     let file = await this.#local(shard);
     // Another process may have removed it for a shard of its own.
     while (!existsSync(file)) file = await this.#local(shard);
     const rows: PackedRow[] = [];
     const { url } = this.#files[shard]!;
-    const { incomplete, leftOut, isComplete } = listShard(file, (row) => rows.push(row), url);
+    const { incomplete, leftOut, isComplete } = listShard(file, {
+      fields: this.#options.fields ?? {},
+      onRow: (row) => rows.push(row),
+      name: url,
+    });
     const saved = { rows, incomplete, leftOut, isComplete };
     writeWhole(path, JSON.stringify(saved));
     return saved;
@@ -257,7 +270,7 @@ export class RemoteShards {
     if (before !== now || !existsSync(path)) writeWhole(path, now);
   }
 
-  #path(shard: number, extension: 'tar' | 'rows.json'): string {
+  #path(shard: number, extension: 'tar' | 'rows.json' | `rows-${string}.json`): string {
     const { url, version, size } = this.#files[shard]!;
     return join(this.#folder, `${digest(`${url}\n${version}\n${size}`)}.${extension}`);
   }

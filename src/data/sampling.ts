@@ -14,10 +14,15 @@ export interface Drop {
   readonly dropText: boolean;
 }
 
-/** The shares of rows that drop the image only, the text only, or both, as in the original's `MyDataset`. */
-const IMAGE_DROP_RATE = 0.05;
-const TEXT_DROP_RATE = 0.05;
-const BOTH_DROP_RATE = 0.05;
+/** The shares of rows that drop the image only, the text only, or both; their sum is at most 1. */
+export interface DropRates {
+  readonly image: number;
+  readonly text: number;
+  readonly both: number;
+}
+
+/** As in the original's `MyDataset`. */
+const defaultDropRates: DropRates = { image: 0.05, text: 0.05, both: 0.05 };
 
 const ORDER_STREAM = 1;
 const DROP_STREAM = 2;
@@ -26,6 +31,8 @@ const BATCH_ORDER_STREAM = 4;
 const FLIP_STREAM = 5;
 const SHARD_ORDER_STREAM = 6;
 const SHARD_ROWS_STREAM = 7;
+const REFERENCE_STREAM = 8;
+const PART_STREAM = 9;
 
 /**
  * Returns the order of the rows 0 … n-1 in one epoch: a uniform random permutation (Fisher–Yates).
@@ -50,6 +57,11 @@ export function shuffledShardRows(seed: number, epoch: number, shard: number, n:
   return permutation([SHARD_ROWS_STREAM, seed, epoch, shard], n);
 }
 
+/** Returns the order in which rows 0 … n-1 of a dataset, of several, are taken once more in one epoch: as `shuffledIndices`. */
+export function shuffledPart(seed: number, epoch: number, dataset: number, n: number): Uint32Array {
+  return permutation([PART_STREAM, seed, epoch, dataset], n);
+}
+
 /** Returns whether row `index` is mirrored in `epoch`, with probability 1/2. */
 export function flipFor(seed: number, epoch: number, index: number): boolean {
   return hash([FLIP_STREAM, seed, epoch, index]) < 2 ** 31;
@@ -69,17 +81,45 @@ function permutation(keys: readonly number[], n: number): Uint32Array {
 }
 
 /** Returns what row `index` drops in `epoch`, by one uniform number as in the original: < 0.05 image, < 0.10 text, < 0.15 both. */
-export function dropFor(seed: number, epoch: number, index: number): Drop {
+export function dropFor(
+  seed: number,
+  epoch: number,
+  index: number,
+  { image, text, both: bothRate }: DropRates = defaultDropRates,
+): Drop {
   const u = hash([DROP_STREAM, seed, epoch, index]) / 2 ** 32;
-  if (u < IMAGE_DROP_RATE) return { dropImage: true, dropText: false };
-  if (u < IMAGE_DROP_RATE + TEXT_DROP_RATE) return { dropImage: false, dropText: true };
-  const both = u < IMAGE_DROP_RATE + TEXT_DROP_RATE + BOTH_DROP_RATE;
+  if (u < image) return { dropImage: true, dropText: false };
+  if (u < image + text) return { dropImage: false, dropText: true };
+  const both = u < image + text + bothRate;
   return { dropImage: both, dropText: both };
 }
 
 /** Returns which of its `count` captions row `index` uses in `epoch`: 0 … count - 1, uniformly distributed. */
 export function captionFor(seed: number, epoch: number, index: number, count: number): number {
   return Math.floor((hash([CAPTION_STREAM, seed, epoch, index]) / 2 ** 32) * count);
+}
+
+/**
+ * Returns which of `available` other rows row `index` takes as references in `epoch`: `count` of them, distinct as far as
+ * there are enough, then the same again. The beginning of a uniform random permutation (Fisher–Yates).
+ * @param available 1 or more
+ */
+export function referencesFor(
+  seed: number,
+  epoch: number,
+  index: number,
+  { available, count }: { available: number; count: number },
+): number[] {
+  const next = xoshiro128(hash([REFERENCE_STREAM, seed, epoch, index]));
+  /** The places whose value is not their own number: a group may be large, and few of it are drawn. */
+  const moved = new Map<number, number>();
+  const drawn: number[] = [];
+  for (let i = 0; i < Math.min(count, available); i++) {
+    const j = i + below(next, available - i);
+    drawn.push(moved.get(j) ?? j);
+    moved.set(j, moved.get(i) ?? i);
+  }
+  return Array.from({ length: count }, (_, i) => drawn[i % drawn.length]!);
 }
 
 /** Returns a whole number in [0, 2^32) that depends on every bit of every key; keys are whole numbers in [0, 2^53). */

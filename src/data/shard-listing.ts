@@ -7,20 +7,21 @@
  *     000123.json         {"text": …} or {"caption": …}, a string or an array of strings, where there is no .txt
  *     000123.prompt.jpg   the reference image for the adapter, if it is not the image itself
  *
- * Members of other kinds are ignored.
+ * A column that groups the samples is in the .json, also where there is a .txt. Members of other kinds are ignored.
  */
 import type { BadRow } from '../base/listing.js';
 import { captionLines, captionsOf, utf8 } from './captions.js';
 import { isAddedByMacOs } from './folder-files.js';
 import { IMAGE_ENDINGS, isImage, isUsualImage } from './image-endings.js';
 import { PackedList } from './packed-list.js';
+import { type Extras, groupColumn, groupField, packExtras, type RowFields } from './row-fields.js';
 import { type TarMember, visitTar } from './tar.js';
 
 /** The place of a member in its shard. */
 export type Place = [name: string, offset: number, size: number];
 
-/** A complete sample. */
-export type PackedRow = [image: Place, prompt: Place | null, ...captions: string[]];
+/** A complete sample: its images, its fields if it has any, its captions. */
+export type PackedRow = [image: Place, prompt: Place | null, ...rest: (Extras | string)[]];
 
 /** What the headers of a shard say. */
 export interface ShardListing {
@@ -41,6 +42,8 @@ interface Draft {
   unused?: string;
   image?: Place;
   prompt?: Place;
+  /** The value of the column that groups samples. */
+  group?: unknown;
   text?: string[];
   json?: string[];
   /** Why a caption file could not be used. */
@@ -49,18 +52,27 @@ interface Draft {
 
 /**
  * Lists the samples of a shard.
+ * @param fields what is read of samples besides images and captions
  * @param onRow is called with each complete sample
  * @param name the name of the shard for messages; default: its path
  * @throws DatasetError where the file is not a tar
  */
-export function listShard(file: string, onRow?: (row: PackedRow) => void, shard = file): ShardListing {
+export function listShard(
+  file: string,
+  {
+    fields = {},
+    onRow,
+    name: shard = file,
+  }: { fields?: RowFields; onRow?: (row: PackedRow) => void; name?: string } = {},
+): ShardListing {
   const rows = new PackedList<PackedRow>();
   const incomplete: BadRow[] = [];
   const leftOut: BadRow[] = [];
   const add = (draft: Draft, isCut: boolean): void => {
     const captions = draft.text ?? draft.json;
-    if (draft.image !== undefined && captions !== undefined) {
-      const row: PackedRow = [draft.image, draft.prompt ?? null, ...captions];
+    const extras = extrasOf(draft, fields);
+    if (draft.image !== undefined && captions !== undefined && extras !== null) {
+      const row: PackedRow = [draft.image, draft.prompt ?? null, ...packExtras(extras, captions)];
       rows.push(row);
       onRow?.(row);
       if (draft.unused !== undefined)
@@ -76,12 +88,26 @@ export function listShard(file: string, onRow?: (row: PackedRow) => void, shard 
         : (draft.fault ?? 'it has no caption (.txt, or .json with "text" or "caption")');
     incomplete.push({ file: `${shard}/${draft.key}`, reason: isCut ? 'the shard is cut in it' : missing });
   };
-  const isComplete = visitSamples(file, add);
+  const isComplete = visitSamples(file, groupColumn(fields), add);
   return { rows, incomplete, leftOut, isComplete };
 }
 
-/** Calls `add` for each sample of a shard. @returns whether the shard is complete */
-function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void): boolean {
+/** Returns the fields of a sample; null, with the fault in the draft, where one is wrong. */
+function extrasOf(draft: Draft, fields: RowFields): Extras | null {
+  try {
+    return groupField(fields, draft.key, draft.group);
+  } catch (error) {
+    draft.fault = `in its .json, ${(error as Error).message}`;
+    return null;
+  }
+}
+
+/** Calls `add` for each sample of a shard. @param column what to read of .json files @returns whether the shard is complete */
+function visitSamples(
+  shard: string,
+  column: string | undefined,
+  add: (draft: Draft, isCut: boolean) => void,
+): boolean {
   let draft: Draft | null = null;
   /** Members of the newest key that are neither images nor captions. */
   let notRead: { key: string; endings: string[] } = { key: '', endings: [] };
@@ -102,7 +128,7 @@ function visitSamples(shard: string, add: (draft: Draft, isCut: boolean) => void
       draft = { key, extensions: new Set(), notRead: endingsOf(key) };
     }
     draft.extensions.add(extension);
-    put(draft, extension, member);
+    put(draft, extension, member, column);
   });
   const last = draft as Draft | null;
   const cutKey = cutIn ? split(cutIn)[0] : undefined;
@@ -122,13 +148,17 @@ function isCaption(extension: string): boolean {
   return extension === 'txt' || extension === 'json';
 }
 
-function put(draft: Draft, extension: string, member: TarMember): void {
+function put(draft: Draft, extension: string, member: TarMember, column: string | undefined): void {
   const place: Place = [member.name, member.offset, member.size];
   if (isCaption(extension)) {
     try {
       const text = utf8(member.read());
       if (extension === 'txt') draft.text = captionLines(text);
-      else draft.json = captionsOfJson(text);
+      else {
+        const record = Object(JSON.parse(text)) as Record<string, unknown>;
+        if (column !== undefined) draft.group = record[column];
+        draft.json = captionsOfJson(record);
+      }
     } catch (error) {
       draft.fault = `its .${extension} gives no caption: ${(error as Error).message}`;
     }
@@ -146,8 +176,7 @@ function putImage(draft: Draft, place: Place): void {
 }
 
 /** Returns the captions in a JSON member. @throws Error where there are none */
-function captionsOfJson(text: string): string[] {
-  const { text: first, caption } = Object(JSON.parse(text)) as Record<string, unknown>;
+function captionsOfJson({ text: first, caption }: Record<string, unknown>): string[] {
   const captions = captionsOf(first ?? caption);
   if (captions === null) throw new Error('"text" or "caption" is not a string or an array of strings');
   return captions;

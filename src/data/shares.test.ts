@@ -83,6 +83,7 @@ function joined(ranks: readonly (readonly Batch[])[]): Batch[] {
       ...{ rows: all(({ rows }) => rows), places: all(({ places }) => places) },
       ...{ drops: all(({ drops }) => drops), flips: all(({ flips }) => flips) },
       captions: all(({ captions }) => captions),
+      references: all(({ references }) => references),
     };
   });
 }

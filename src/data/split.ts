@@ -3,17 +3,21 @@ import { createHash } from 'node:crypto';
 import { sep } from 'node:path';
 import { DatasetError } from '../base/errors.js';
 import { type Dataset, type DatasetRow, ListHash, lazyRows, type Rows } from './dataset.js';
+import type { Groups } from './groups.js';
 
 /**
  * Holds out rows: those whose names have the smallest hashes with the seed. So the same rows are held out whatever their
  * order, wherever the folder is, and most of them also if rows are added.
+ * A held-out row with a group has a reference of its group that stays the same, and then no group.
  * @param count rows to hold out, 1 or more
+ * @param groups of the dataset
  * @throws DatasetError where nothing would be left to train on
  */
 export function splitDataset(
   dataset: Dataset,
   count: number,
   seed: number,
+  groups?: Groups,
 ): { train: Dataset; heldOut: Rows } {
   const { rows } = dataset;
   if (count >= rows.length)
@@ -31,10 +35,21 @@ export function splitDataset(
       ...dataset,
       rows: selected(rows, trained),
       shards: dataset.shards && shardsOf(dataset.shards, trained),
+      parts: dataset.parts && shardsOf(dataset.parts, trained),
       fingerprint: hash.digest(),
     },
-    heldOut: selected(rows, Uint32Array.from(heldOut)),
+    heldOut: selected(withReferences(rows, seed, groups), Uint32Array.from(heldOut)),
   };
+}
+
+/** Returns rows that have the image of another one of their group as their reference, the same in all epochs. */
+export function withReferences(rows: Rows, seed: number, groups: Groups | undefined): Rows {
+  if (groups === undefined) return rows;
+  return lazyRows(rows.length, (row) => {
+    const [reference = row] = groups.referencesOf(row, { seed, epoch: 0, draw: row, count: 1 });
+    const { promptImage } = rows.at(reference) as DatasetRow;
+    return { ...(rows.at(row) as DatasetRow), promptImage, group: undefined };
+  });
 }
 
 function selected(rows: Rows, indices: Uint32Array): Rows {

@@ -11,6 +11,7 @@ import { type ImageSource, sliceSource } from '../images/image-source.js';
 import { maxBadRows } from './bad-rows.js';
 import { type Dataset, ListHash, lazyRows } from './dataset.js';
 import { type RemoteOptions, RemoteShards } from './remote-shards.js';
+import { type RowFields, unpackExtras } from './row-fields.js';
 import { ShardIndex } from './shard-index.js';
 import { listShard, type PackedRow, type Place, type ShardListing } from './shard-listing.js';
 
@@ -18,21 +19,26 @@ import { listShard, type PackedRow, type Place, type ShardListing } from './shar
  * Indexes shards, in their order.
  * @param openShards the number of shards that the rows are read from at a time. Where the index of all shards is large, only
  * as many are kept in memory, and a shard is listed again when it is opened. Default: all are kept
+ * @param fields what is read of samples besides images and captions
  * @param signal is checked between two shards; its reason is thrown
  * @throws DatasetError where a file is not a tar, or too many samples have no image or no caption
  */
 export async function openWebDataset(
   shards: readonly string[],
-  { openShards = 0, signal }: { openShards?: number | undefined; signal?: AbortSignal | undefined } = {},
+  {
+    openShards = 0,
+    fields = {},
+    signal,
+  }: { openShards?: number | undefined; fields?: RowFields; signal?: AbortSignal | undefined } = {},
 ): Promise<Dataset> {
   return indexShards(shards, openShards, {
     sizeOf: (shard) => statSync(shards[shard]!).size,
     async list(shard, onRow) {
       await setImmediate();
       signal?.throwIfAborted();
-      return listShard(shards[shard]!, onRow);
+      return listShard(shards[shard]!, { fields, onRow });
     },
-    listAgain: (shard) => listShard(shards[shard]!),
+    listAgain: (shard) => listShard(shards[shard]!, { fields }),
     source: (shard, name, offset, size) =>
       sliceSource(`${shards[shard]}/${name}`, shards[shard]!, offset, size),
   });
@@ -92,10 +98,12 @@ async function indexShards(
   }
   const rows = lazyRows(length, (number) => {
     const { shard, row } = index.at(number);
-    const [image, prompt, ...captions] = row;
+    const [image, prompt, ...rest] = row;
+    const { extras, captions } = unpackExtras(rest);
     const sourceOf = ([name, offset, size]: Place): ImageSource => access.source(shard, name, offset, size);
     const source = sourceOf(image);
-    return { image: source, promptImage: prompt === null ? source : sourceOf(prompt), captions };
+    const promptImage = prompt === null ? source : sourceOf(prompt);
+    return { image: source, promptImage, captions, group: extras.group };
   });
   const cut = withoutEnd === 0 ? '' : `; cut, or without an end mark: ${counted(withoutEnd, 'shard')}`;
   return {

@@ -75,6 +75,7 @@ describe('checkDataset', () => {
         { width: 64, height: 64, rows: 5, batches: 3, partial: 1 },
         { width: 64, height: 32, rows: 1, batches: 1, partial: 1 },
       ],
+      groups: null,
       stepsPerEpoch: 5,
       partialBatches: 3,
     });

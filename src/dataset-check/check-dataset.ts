@@ -7,7 +7,9 @@ import type { Size } from '../base/rgb-image.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
 import { bucketSizes, countByBucket, nearestBucket } from '../data/buckets.js';
 import type { DatasetRow } from '../data/dataset.js';
+import type { Groups } from '../data/groups.js';
 import { openDataset } from '../data/open-dataset.js';
+import { trainRows } from '../data/train-rows.js';
 import { openModelParts } from '../diffusion/model-parts.js';
 import { ImageError, readImage, useImage } from '../images/image.js';
 import { checkOptionsSchema } from '../options/check-options.js';
@@ -15,7 +17,13 @@ import { resolveOptions } from '../options/options.js';
 import type { CheckOptions } from '../options/train-types.js';
 import { CaptionTally } from './caption-tally.js';
 import { ImageTally } from './image-tally.js';
-import type { BadImage, BucketReport, DatasetReport } from './report.js';
+import {
+  type BadImage,
+  type BucketReport,
+  type DatasetReport,
+  type GroupsReport,
+  spreadOf,
+} from './report.js';
 
 /** The number of images that are read at the same time, in libuv's threads. */
 const READ_AT_ONCE = 8;
@@ -32,7 +40,8 @@ async function check(options: CheckOptions, context: GuardedContext): Promise<Da
   const config = resolveOptions(checkOptionsSchema, options);
   const { model } = config;
   const tokenizer = model === undefined ? null : openModelParts(model).tokenizer();
-  const { rows, description, incomplete, leftOut } = await openDataset(config, context);
+  const dataset = trainRows(await openDataset(config, context), config);
+  const { rows, description, incomplete, leftOut, groups, mixture } = dataset;
   const square = { width: config.resolution, height: config.resolution };
   const sizes = config.buckets ? bucketSizes(config.resolution) : [square];
   const images = new ImageTally();
@@ -61,6 +70,7 @@ async function check(options: CheckOptions, context: GuardedContext): Promise<Da
 
   const readSeconds = (performance.now() - start) / 1000;
   const buckets = bucketReports(sizes, targets, config.batchSize);
+  const batches = buckets.reduce((sum, { batches }) => sum + batches, 0);
   return {
     dataset: description,
     rows: rows.length,
@@ -69,12 +79,18 @@ async function check(options: CheckOptions, context: GuardedContext): Promise<Da
     leftOut: [...leftOut],
     images: images.report(),
     captions: captions.report(),
+    groups: groups === undefined ? null : groupsReport(groups),
     buckets,
-    stepsPerEpoch: buckets.reduce((sum, { batches }) => sum + batches, 0),
+    stepsPerEpoch: mixture === undefined ? batches : Math.ceil(mixture.length / config.batchSize),
     partialBatches: buckets.filter(({ partial }) => partial > 0).length,
     readSeconds,
     rowsPerSecond: rows.length / readSeconds,
   };
+}
+
+function groupsReport({ sizes, alone, ungrouped }: Groups): GroupsReport {
+  const rows = sizes.reduce((sum, size) => sum + size, 0);
+  return { count: sizes.length, rows, size: spreadOf(sizes), alone, ungrouped };
 }
 
 function bucketReports(sizes: readonly Size[], targets: readonly Size[], batchSize: number): BucketReport[] {

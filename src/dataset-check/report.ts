@@ -14,6 +14,8 @@ export interface DatasetReport {
   /** Facts about the images that can be read. */
   images: ImagesReport;
   captions: CaptionsReport;
+  /** With `groupBy`; otherwise null. */
+  groups: GroupsReport | null;
   /** The training sizes and their rows; without buckets only the square. */
   buckets: BucketReport[];
   /** The number of batches in an epoch, without the bad rows. */
@@ -53,6 +55,19 @@ export interface CaptionsReport {
   empty: number;
   /** The number of tokens of a caption, with BOS and EOS; null without a tokenizer. */
   tokens: (Spread & { limit: number; truncated: number }) | null;
+}
+
+export interface GroupsReport {
+  /** The number of groups of several rows. */
+  count: number;
+  /** The number of their rows, whose references are other rows of the group. */
+  rows: number;
+  /** The number of rows of a group. */
+  size: Spread | null;
+  /** The number of rows that are alone in a group. Each is its own reference. */
+  alone: number;
+  /** The number of rows without a group. Each is its own reference. */
+  ungrouped: number;
 }
 
 export interface Spread {

@@ -8,6 +8,10 @@ export const checkOptionsSchema = trainOptionsSchema
     datasetRoot: true,
     resolution: true,
     buckets: true,
+    groupBy: true,
+    captionPrefix: true,
+    datasetRepeats: true,
+    datasetWeights: true,
     batchSize: true,
   })
   .extend({

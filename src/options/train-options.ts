@@ -15,6 +15,7 @@ import {
   targetOptions,
   whole,
 } from './options.js';
+import { pairOptions } from './pair-options.js';
 
 /** Numbers without an upper limit: a value that is too large shows as a loss that is not finite. */
 const positive = z.number('must be a number above 0').positive('must be above 0');
@@ -57,6 +58,7 @@ export const trainOptionsSchema = z.strictObject({
     .optional()
     .describe('image tokens; default: 16 for plus, 4 for base, or those of --adapter'),
   ...datasetOptions,
+  ...pairOptions,
   openShards: whole(0)
     .optional()
     .describe(
@@ -277,6 +279,7 @@ const isLogitNormal: HasEffect = ({ timestepSampling }) => timestepSampling === 
 
 /** Whether an option that depends on others has an effect. */
 const conditional: Readonly<Partial<Record<keyof ResolvedTrainOptions, HasEffect>>> = {
+  referencesPerRow: ({ groupBy }) => groupBy !== undefined,
   lrWarmupSteps: warmsUp,
   lrNumCycles: ({ lrScheduler }) => lrScheduler === 'cosine_with_restarts',
   lrPower: ({ lrScheduler }) => lrScheduler === 'polynomial',

@@ -18,6 +18,22 @@ export interface TrainOptions {
   datasetRoot?: string | undefined;
   /** GB of remote shards to keep on disk, in the cache that all runs share; default: 100. */
   shardCacheSize?: number | undefined;
+  /** Train with other images of the same thing as references: what the rows of a thing share: folder (the folder of the image), prefix (its name up to the last - or _), or a column such as group; one for all datasets, or one for each; none: no groups; default: the image itself is the reference. */
+  groupBy?: string | string[] | undefined;
+  /** Text before every caption, with a space between; one for all datasets, or one for each. */
+  captionPrefix?: string | string[] | undefined;
+  /** How often an epoch has the rows of a dataset, one for all datasets or one for each; default: 1. */
+  datasetRepeats?: number | number[] | undefined;
+  /** Share of each dataset in an epoch, in any unit: 1 3 trains three rows of the second for one of the first; an epoch is as long as without. */
+  datasetWeights?: number[] | undefined;
+  /** Reference images of a row with `groupBy`, others in each epoch; their tokens are appended. @default 1 */
+  referencesPerRow?: number | undefined;
+  /** Share of the rows that drop their image prompt only in an epoch, 0 to 1; one for all datasets, or one for each. @default 0.05 */
+  dropImage?: number | number[] | undefined;
+  /** Share of the rows that drop their text only in an epoch, 0 to 1; one for all datasets, or one for each. @default 0.05 */
+  dropText?: number | number[] | undefined;
+  /** Share of the rows that drop both in an epoch, 0 to 1; one for all datasets, or one for each. @default 0.05 */
+  dropBoth?: number | number[] | undefined;
   /** Shards of a WebDataset that are read at a time, a batch taking rows from each in turn; 0: shuffle all rows; default: 64, or as the checkpoint. */
   openShards?: number | undefined;
   /** Folder for checkpoints, metrics and validation images. @default "sd-ip_adapter" */
@@ -170,6 +186,14 @@ export interface CheckOptions {
   resolution?: number | undefined;
   /** Train on images in their own aspect ratio, at most resolution × resolution pixels in area, instead of square crops. @default false */
   buckets?: boolean | undefined;
+  /** Train with other images of the same thing as references: what the rows of a thing share: folder (the folder of the image), prefix (its name up to the last - or _), or a column such as group; one for all datasets, or one for each; none: no groups; default: the image itself is the reference. */
+  groupBy?: string | string[] | undefined;
+  /** Text before every caption, with a space between; one for all datasets, or one for each. */
+  captionPrefix?: string | string[] | undefined;
+  /** How often an epoch has the rows of a dataset, one for all datasets or one for each; default: 1. */
+  datasetRepeats?: number | number[] | undefined;
+  /** Share of each dataset in an epoch, in any unit: 1 3 trains three rows of the second for one of the first; an epoch is as long as without. */
+  datasetWeights?: number[] | undefined;
   /** Rows in a batch, per process. @default 8 */
   batchSize?: number | undefined;
   /** Stable Diffusion whose tokenizer counts the tokens of captions; default: no count. */

@@ -4,8 +4,9 @@ import type { GuardedContext } from '../base/run-context.js';
 import type { DataLoader } from '../data/data-loader.js';
 import type { Dataset, Rows } from '../data/dataset.js';
 import type { Examples, Sample } from '../data/examples.js';
+import { Groups } from '../data/groups.js';
 import { openDataset } from '../data/open-dataset.js';
-import { splitDataset } from '../data/split.js';
+import { splitDataset, withReferences } from '../data/split.js';
 import type { RandomSource } from '../diffusion/objective.js';
 import { type Part, parts, type ResolvedTrainOptions } from '../options/train-options.js';
 import { cat, randn, type Tensor, tensorsOf, tidy, trimMemory, zipTensors } from '../torch/index.js';
@@ -28,25 +29,33 @@ const MOST_ROWS = 64;
  */
 export async function holdOut(
   whole: Dataset,
-  { validationSplit, validationDataset, shardCacheSize, seed }: ResolvedTrainOptions,
+  config: ResolvedTrainOptions,
   { signal, onMessage }: GuardedContext,
-): Promise<{ dataset: Dataset; heldOut: Rows | undefined }> {
+): Promise<{ train: Dataset; heldOut: Rows | undefined }> {
+  const { validationSplit, validationDataset, shardCacheSize, groupBy, openShards, seed } = config;
+  const groupsOf = (dataset: Dataset): Groups | undefined =>
+    groupBy?.some((by) => by !== 'none') ? new Groups(dataset, openShards) : undefined;
   if (validationSplit !== undefined && validationDataset !== undefined)
     throw new ConfigError(
       '--validation-split (validationSplit) and --validation-dataset (validationDataset) both say what to measure on; give one of them',
     );
   if (validationSplit !== undefined) {
-    const { train, heldOut } = splitDataset(whole, validationSplit, seed);
-    return { dataset: train, heldOut };
+    return splitDataset(whole, validationSplit, seed, groupsOf(whole));
   }
-  if (validationDataset === undefined) return { dataset: whole, heldOut: undefined };
-  const other = await openDataset({ dataset: validationDataset, shardCacheSize }, { signal });
+  if (validationDataset === undefined) return { train: whole, heldOut: undefined };
+  const ownGroups = groupBy?.length === 1 ? groupBy : undefined;
+  const other = await openDataset(
+    { dataset: validationDataset, groupBy: ownGroups, shardCacheSize },
+    { signal },
+  );
   const names = validationDataset.join(', ');
   if (other.rows.length < 2)
     throw new DatasetError(`Expected 2 rows or more in ${names} but there is ${other.rows.length}`);
-  if (other.rows.length <= MOST_ROWS) return { dataset: whole, heldOut: other.rows };
+  const groups = groupsOf(other);
+  if (other.rows.length <= MOST_ROWS)
+    return { train: whole, heldOut: withReferences(other.rows, seed, groups) };
   onMessage(`Measuring on ${MOST_ROWS} of the ${other.rows.length} rows of ${names}, chosen by --seed`);
-  return { dataset: whole, heldOut: splitDataset(other, MOST_ROWS, seed).heldOut };
+  return { train: whole, heldOut: splitDataset(other, MOST_ROWS, seed, groups).heldOut };
 }
 
 type Models = BatchModels & { encoders: EncoderSources };

@@ -17,6 +17,8 @@ export interface StepInputs extends EncodedBatch, Noise {}
 export interface LossOptions {
   /** γ of the Min-SNR weights (Hang et al., arXiv 2303.09556); unset: equal weights. */
   snrGamma?: number | undefined;
+  /** The references of a row, whose tokens are appended. Default: 1. */
+  referencesPerRow?: number | undefined;
   /** Measures the adapter's addition. */
   gauge?: Gauge | undefined;
 }
@@ -41,11 +43,11 @@ export function trainingLoss(
   { backbone, objective }: LossModels,
   adapter: IPAdapter | null,
   { latents, noise, timesteps, conditioning, imageFeatures }: StepInputs,
-  { snrGamma, gauge }: LossOptions = {},
+  { snrGamma, referencesPerRow, gauge }: LossOptions = {},
 ): TrainingLoss {
   const { dtype } = conditioning.text;
   const noisy = objective.noisy(latents, noise, timesteps).to(dtype);
-  const addition = adapter?.addition(adapter.call(imageFeatures).to(dtype));
+  const addition = adapter?.addition(imageTokens(adapter, imageFeatures, referencesPerRow).to(dtype));
   const additions = addition === undefined ? [] : [gauge?.observe(addition) ?? addition];
   const prediction = backbone.predict(noisy, timesteps, conditioning, { additions }).to('float32');
   const target = objective.target(latents, noise, timesteps);
@@ -55,4 +57,16 @@ export function trainingLoss(
       ? mseLoss(prediction, target)
       : perRow.mul(objective.minSnrWeights(timesteps, snrGamma)).mean();
   return { loss, rowLosses: perRow.detach() };
+}
+
+/**
+ * Returns the image tokens of each row. Those of several references are appended, so that one softmax chooses among them
+ * (huggingface/diffusers `models/embeddings.py`, `MultiIPAdapterImageProjection`).
+ */
+function imageTokens(adapter: IPAdapter, features: Tensor, references = 1): Tensor {
+  if (references === 1) return adapter.call(features);
+  const [rows = 0, , ...feature] = features.shape;
+  const tokens = adapter.call(features.reshape(rows * references, ...feature));
+  const [, count = 0, width = 0] = tokens.shape;
+  return tokens.reshape(rows, references * count, width);
 }

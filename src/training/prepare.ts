@@ -12,6 +12,7 @@ import { type Dataset, type DatasetRow, lazyRows, type Rows } from '../data/data
 import { openDataset } from '../data/open-dataset.js';
 import { rowBuckets } from '../data/row-buckets.js';
 import { readRowSizes } from '../data/row-sizes.js';
+import { type TrainRows, trainRows } from '../data/train-rows.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import type { ProcessGroup } from '../distributed/process-group.js';
 import { alone, onMain, type Processes, sharedOut } from '../distributed/processes.js';
@@ -50,7 +51,7 @@ export interface PreparedRun {
   training: Omit<Training, 'encoders'> & { models: TrainingModels };
   /** Device of the run, and dtype of its frozen models. */
   placement: { device: Device; dtype: DType };
-  dataset: Dataset;
+  dataset: TrainRows;
   loader: DataLoader;
   /** The size of each row's training image, with `--buckets`. */
   buckets: Size[] | undefined;
@@ -104,7 +105,8 @@ export async function withPreparedRun<T>(
   config.requests = inheritedRequests(config, saved?.state);
   const { outputDir, openShards } = config;
   const whole = await openDataset(config, { ...context, outputDir, openShards });
-  const { dataset, heldOut } = await holdOut(whole, config, context);
+  const { train, heldOut } = await holdOut(whole, config, context);
+  const dataset = trainRows(train, config, context.onMessage);
   const { rows } = dataset;
   const state = initialState(config, dataset, device, processes);
   if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...context });

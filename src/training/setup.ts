@@ -11,6 +11,7 @@ import type { Size } from '../base/rgb-image.js';
 import type { Share } from '../data/batch-plan.js';
 import { DataLoader } from '../data/data-loader.js';
 import type { Dataset } from '../data/dataset.js';
+import type { TrainRows } from '../data/train-rows.js';
 import type { Backbone, DiffusionModel, PartOptions, PromptTokenizer } from '../diffusion/model.js';
 import { openDiffusionModel } from '../diffusion/open-model.js';
 import { parts, type ResolvedTrainOptions } from '../options/train-options.js';
@@ -154,7 +155,7 @@ function openedAdapter(
 export function createLoader(
   { tokenizer, imageProcessor, encoders }: Pick<TrainingModels, 'tokenizer' | 'imageProcessor' | 'encoders'>,
   config: ResolvedTrainOptions,
-  { rows, shards }: Pick<Dataset, 'rows' | 'shards'>,
+  { rows, shards, groups, mixture, dropRatesOf }: Omit<TrainRows, Exclude<keyof Dataset, 'rows' | 'shards'>>,
   buckets: Size[] | undefined,
   { rank, worldSize }: Share = { rank: 0, worldSize: 1 },
 ): DataLoader {
@@ -163,13 +164,14 @@ export function createLoader(
     resolution,
     randomFlip,
     reducedDecode,
+    referencesPerRow,
     batchSize,
     gradientAccumulationSteps,
     seed,
     cache = [],
   } = config;
   return new DataLoader({
-    ...{ rows, shards, openShards },
+    ...{ rows, shards, openShards, groups, referencesPerRow, mixture, dropRatesOf },
     tokenizer,
     imageProcessor,
     resolution,

@@ -220,7 +220,8 @@ function accumulateGradients(training: Training, inputs: StepInputs, rows: numbe
 }
 
 interface ForwardBackwardParts extends Pick<Training, 'adapter' | 'measure'> {
-  config: Pick<ResolvedTrainOptions, 'gradientCheckpointing' | 'snrGamma'>;
+  config: Pick<ResolvedTrainOptions, 'gradientCheckpointing' | 'snrGamma'> &
+    Partial<Pick<ResolvedTrainOptions, 'referencesPerRow'>>;
   models: LossModels;
 }
 

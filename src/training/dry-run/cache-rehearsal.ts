@@ -56,13 +56,10 @@ export function rehearseCaches(
     const last = batches.at(-1) as Examples;
     const bytes = tensorsOf(encodings.at(-1)).reduce((sum, tensor) => sum + tensor.bytes, 0);
     const measured = measuresOf(encoderNames[part], meter.phase(part), weights);
-    const rowSeconds = (measured.seconds as number) / last.rows.length;
-    const { entries, diskBytes } = sizeOnDisk(
-      part,
-      bytes / last.rows.length,
-      last.rows[0] as number,
-      options,
-    );
+    const encoded =
+      part === 'image' ? last.references.reduce((sum, { length }) => sum + length, 0) : last.rows.length;
+    const rowSeconds = (measured.seconds as number) / encoded;
+    const { entries, diskBytes } = sizeOnDisk(part, bytes / encoded, last.rows[0] as number, options);
     const folder = cacheFolder(part, models, options);
     rehearsal.measures.push({
       ...measured,
@@ -96,7 +93,7 @@ function sizeOnDisk(
   let diskBytes = 0;
   for (const drop of cachedDrops)
     for (const sample of samplesFor(part, rows, drop, randomFlip)) {
-      const key = keyOf(sample);
+      const [key = ''] = keyOf(sample);
       if (keys.has(key)) continue;
       keys.add(key);
       diskBytes += part === 'latents' ? (rowBytes * areaOf(sample.row)) / areaOf(row) : rowBytes;

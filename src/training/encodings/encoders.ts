@@ -79,7 +79,7 @@ export async function openEncoders(models: CachedModels, options: EncoderOptions
       const store = await fill(part, models, keys, options);
       owned.add(() => store[Symbol.dispose]());
       encode[part] = (examples) => {
-        const wanted = samplesOf(examples).map(keys[part]);
+        const wanted = samplesOf(examples).flatMap(keys[part]);
         return tidy(() => mapTensors(store.get(wanted), (tensor) => tensor.upload(placement.device)));
       };
     }
@@ -90,9 +90,10 @@ export async function openEncoders(models: CachedModels, options: EncoderOptions
   return { ...(encode as Record<Part, Encode>), [Symbol.dispose]: () => owned[Symbol.dispose]() };
 }
 
-function samplesOf({ rows, drops, captions, flips }: Examples): Sample[] {
+function samplesOf({ rows, references, drops, captions, flips }: Examples): Sample[] {
   return rows.map((row, i) => ({
     row,
+    references: references[i],
     drop: drops[i] as Drop,
     caption: captions[i] as string,
     flip: flips[i] as boolean,
@@ -119,7 +120,8 @@ async function fill(
   const missing = (drop: Drop, isOwn: (row: number) => boolean): Sample[] => {
     const samples = new Map<string, Sample>();
     for (const sample of samplesFor(part, rows, drop, randomFlip)) {
-      const key = keys[part](sample);
+      // Of the one reference that each of these samples has.
+      const [key = ''] = keys[part](sample);
       if (!loader.badRows.has(sample.row) && !samples.has(key)) samples.set(key, sample);
     }
     return [...samples].flatMap(([key, sample]) => (!store.has(key) && isOwn(sample.row) ? [sample] : []));
@@ -130,7 +132,7 @@ async function fill(
       await setImmediate();
       signal?.throwIfAborted();
       encoder ??= source.load();
-      store.add(samplesOf(examples).map(keys[part]), encoder.encode(examples));
+      store.add(samplesOf(examples).flatMap(keys[part]), encoder.encode(examples));
       encoded += examples.rows.length;
       if (throttle.isDue()) onMessage?.(`Cache of ${part}: ${encoded} encoded`);
     }
@@ -233,7 +235,7 @@ export const cachedDrops: readonly Drop[] = [
 
 /**
  * Yields every sample that a part encodes of the rows with this drop: for text each caption, for images also the mirrored
- * one. Several samples may share an entry of the cache.
+ * one. With groups, too, every reference is the image of some row. Several samples may share an entry of the cache.
  */
 export function* samplesFor(part: Part, rows: Rows, drop: Drop, randomFlip: boolean): Generator<Sample> {
   const flips = part !== 'text' && randomFlip ? [false, true] : [false];

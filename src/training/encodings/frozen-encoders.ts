@@ -141,7 +141,7 @@ export interface EncodedBatch {
   /** Sampled from the VAE's distribution and scaled, float32 [b, channels, height / 8, width / 8]. */
   latents: Tensor;
   conditioning: Conditioning;
-  /** The features that the adapter's kind reads, float32 [b, n, width] or [b, width]. */
+  /** The features that the adapter's kind reads, float32 [b, n, width] or [b, width]; of several references [b, references, …]. */
   imageFeatures: Tensor;
 }
 
@@ -171,13 +171,19 @@ export function encodeBatch(
     const latents = sampleLatents({ mean, std }, draw(mean)).to('float32').mul(scale);
     const { rows: text, pooled } = encode.text(batch);
     const conditioning = { text, ...(pooled && { pooled }), ...sizes?.(batch) };
-    const image = encode.image(batch).rows.to('float32');
+    const image = byRow(encode.image(batch).rows.to('float32'), batch);
     return {
       latents,
       conditioning,
       imageFeatures: nullImage === 'zero-feature' ? withoutDropped(image, batch) : image,
     };
   });
+}
+
+/** Returns the features of the references with those of a row together, where a row has several. */
+function byRow(features: Tensor, { references }: Examples): Tensor {
+  const count = references[0]?.length ?? 1;
+  return count === 1 ? features : features.view(-1, count, ...features.shape.slice(1));
 }
 
 /** Returns the features with zeros in the rows that drop their image. */

@@ -8,7 +8,7 @@ import { basename, join } from 'node:path';
 import { forEachConcurrently } from '../../base/concurrently.js';
 import type { Size } from '../../base/rgb-image.js';
 import { type DatasetRow, lazyRows, type Rows } from '../../data/dataset.js';
-import type { Sample } from '../../data/examples.js';
+import { referencesOf, type Sample } from '../../data/examples.js';
 import { type Processes, sharedOut } from '../../distributed/processes.js';
 import { type ImageSource, SourceFailure } from '../../images/image-source.js';
 import type { Part } from '../../options/train-options.js';
@@ -133,8 +133,8 @@ async function imageKey(source: ImageSource): Promise<string> {
 /** The key of the image encodings where the image is dropped; no hash is like that. */
 const NO_IMAGE = 'none';
 
-/** The key of a sample's encoding by each encoder. */
-export type EntryKeys = Record<Part, (sample: Sample) => string>;
+/** The keys of a sample's encodings by each encoder: one, and for the images one of each reference. */
+export type EntryKeys = Record<Part, (sample: Sample) => string[]>;
 
 /** @param buckets the size of each row's training image, where rows differ in that */
 export function entryKeys(
@@ -147,8 +147,11 @@ export function entryKeys(
   };
   const flipped = ({ flip }: Sample): string => (flip ? '-flipped' : '');
   return {
-    latents: (sample) => images[sample.row] + sizeOf(sample.row) + flipped(sample),
-    image: (sample) => (sample.drop.dropImage ? NO_IMAGE : promptImages[sample.row] + flipped(sample)),
-    text: ({ caption }) => digest(caption),
+    latents: (sample) => [images[sample.row] + sizeOf(sample.row) + flipped(sample)],
+    image: (sample) =>
+      referencesOf(sample).map(({ row }) =>
+        sample.drop.dropImage ? NO_IMAGE : promptImages[row] + flipped(sample),
+      ),
+    text: ({ caption }) => [digest(caption)],
   };
 }
