@@ -7,13 +7,9 @@
  */
 import { DatasetError } from '../base/errors.js';
 import { type BadRow, listed } from '../base/listing.js';
-import type { RgbImage, Size } from '../base/rgb-image.js';
+import type { Size } from '../base/rgb-image.js';
 import { poolThreads } from '../base/thread-pool.js';
-import { ImageError } from '../images/image.js';
 import type { ImageProcessor } from '../images/image-processor.js';
-import { mirror } from '../images/mirror.js';
-import { type CropPlanner, readCrops } from '../images/read-crops.js';
-import { trainResizing } from '../images/train-transform.js';
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import { maxBadRows } from './bad-rows.js';
 import { cutBatches, type Share, shareOf } from './batch-plan.js';
@@ -32,6 +28,7 @@ import {
 import type { Groups } from './groups.js';
 import type { MixedRow, Mixture } from './mixture.js';
 import { readAhead } from './read-ahead.js';
+import { readExample, Unreadable } from './read-example.js';
 import { captionFor, type DropRates, dropFor, flipFor } from './sampling.js';
 
 export interface DataLoaderOptions {
@@ -101,23 +98,6 @@ interface PlannedBatch {
   readonly samples: readonly Sample[];
   /** The size of the batch's training images. */
   readonly size: Size;
-}
-
-/** A row whose image cannot be read. */
-class Unreadable {
-  constructor(
-    readonly row: number,
-    readonly error: ImageError,
-  ) {}
-}
-
-/** Names the row of an image that cannot be read: a reference may be another row's. */
-async function ofRow<T>(row: number, reading: Promise<T>): Promise<T> {
-  try {
-    return await reading;
-  } catch (error) {
-    throw error instanceof ImageError ? new Unreadable(row, error) : error;
-  }
 }
 
 export class DataLoader {
@@ -270,46 +250,10 @@ export class DataLoader {
     }
   }
 
-  /**
-   * Reads and crops the images of one row that an input needs. Returns null for a row that is known to be bad, or whose
-   * reference is: it is skipped in this epoch.
-   * A dropped image is read as well, so that it does not depend on the epoch whether a row is bad.
-   */
+  /** Returns null for a row that is known to be bad, or whose reference is: it is skipped in this epoch. */
   async #load(sample: Sample, size: Size, inputs: readonly Input[]): Promise<Example | Unreadable | null> {
-    const references = referencesOf(sample);
-    if ([sample, ...references].some(({ row }) => this.badRows.has(row))) return null;
-    const { rows, imageProcessor, reducedDecode: reduced } = this.#options;
-    const { image } = rows.at(sample.row)!;
-    const target: CropPlanner = (decoded) => ({ resizing: trainResizing(decoded, size) });
-    const prompts: CropPlanner[] = sample.drop.dropImage ? [] : [(decoded) => imageProcessor.plan(decoded)];
-    const [wantsTarget, wantsPrompt] = [inputs.includes('pixelValues'), inputs.includes('clipPixelValues')];
-    const promptImages = references.map(({ row }) => rows.at(row)!.promptImage);
-    try {
-      let crop: RgbImage | undefined;
-      let clipCrops: (RgbImage | undefined)[] = [];
-      if (wantsTarget && wantsPrompt && promptImages.length === 1 && promptImages[0]!.name === image.name) {
-        const [own, clipCrop] = await readCrops(image, [target, ...prompts], { reduced });
-        [crop, clipCrops] = [own, [clipCrop]];
-      } else {
-        const reading = wantsTarget ? readCrops(image, [target], { reduced }) : [];
-        const readingPrompts = (wantsPrompt ? references : []).map(async ({ row }, i) => {
-          const [clipCrop] = await ofRow(row, readCrops(promptImages[i]!, prompts, { reduced }));
-          return clipCrop;
-        });
-        // If several fail, the error of the training image is reported, whichever fails first.
-        const allPrompts = Promise.all(readingPrompts);
-        allPrompts.catch(() => {});
-        [crop] = await reading;
-        clipCrops = await allPrompts;
-      }
-      const flipped = (crop: RgbImage | undefined) =>
-        crop !== undefined && sample.flip ? mirror(crop) : (crop ?? null);
-      return { ...sample, crop: flipped(crop), clipCrops: clipCrops.map(flipped) };
-    } catch (error) {
-      if (error instanceof Unreadable) return error;
-      if (error instanceof ImageError) return new Unreadable(sample.row, error);
-      throw error;
-    }
+    const isBad = [sample, ...referencesOf(sample)].some(({ row }) => this.badRows.has(row));
+    return isBad ? null : readExample(sample, size, inputs, this.#options);
   }
 
   #tooManyBad(limit: string): DatasetError {
