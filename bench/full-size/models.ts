@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import { writeAdapter } from '../../src/adapters/adapter-file.js';
 import { openImageEncoder } from '../../src/adapters/image-encoder.js';
 import { makeFolder } from '../../src/base/make-folder.js';
-import { writeSafetensors } from '../../src/formats/index.js';
 import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip/clip-text-model.js';
 import {
   CLIPVisionModelWithProjection,
@@ -16,13 +15,11 @@ import {
 import { UNet2DConditionModel } from '../../src/models/unet/unet-2d-condition.js';
 import { parseUNetConfig } from '../../src/models/unet/unet-config.js';
 import { AutoencoderKL, parseVAEConfig } from '../../src/models/vae/autoencoder-kl.js';
-import { initParameters } from '../../src/nn/init.js';
-import type { Module } from '../../src/nn/module.js';
-import { Generator, noGrad } from '../../src/torch/index.js';
 import { type AdapterModels, createAdapter } from '../../src/training/setup.js';
 import { loadUNet } from '../../src/weights/load.js';
 import { sd15 } from '../../src/weights/sd15.js';
 import { vitH } from '../../test/published-image-encoder.js';
+import { type WritePart, writeRandom } from './write-part.js';
 
 const scheduler = {
   _class_name: 'PNDMScheduler',
@@ -38,13 +35,18 @@ const scheduler = {
 /** Writes `root/model`, `root/image_encoder` and `root/ip_adapter.safetensors`, unless they exist. */
 export function writeFullSizeModels(root: string): void {
   writeStableDiffusion(root);
+  writeImageEncoder(root);
+  writeAdapterFor(root, openImageEncoder(join(root, 'image_encoder')));
+}
+
+/** Writes CLIP ViT-H/14 as `root/image_encoder`, unless it exists. */
+export function writeImageEncoder(root: string, write: WritePart = writeRandom): void {
   write(
     join(root, 'image_encoder'),
     'model.safetensors',
     vitH,
     () => new CLIPVisionModelWithProjection(parseCLIPVisionConfig(vitH, 'bench')),
   );
-  writeAdapterFor(root, openImageEncoder(join(root, 'image_encoder')));
 }
 
 /** Writes a new Plus adapter for `root/model` as `root/ip_adapter.safetensors`, unless there is one. */
@@ -59,20 +61,8 @@ export function writeAdapterFor(root: string, imageEncoder: AdapterModels['image
   writeAdapter(adapterFile, adapter.namedParameters());
 }
 
-/** Writes the parts of a model as `folder/file` with a config.json, unless they exist. */
-function write(folder: string, file: string, config: object, create: () => Module<never[], unknown>): void {
-  if (existsSync(join(folder, file))) return;
-  makeFolder(folder);
-  writeJson(join(folder, 'config.json'), config);
-  const model = create();
-  initParameters(model, new Generator('cpu', 0));
-  using _ = noGrad();
-  writeSafetensors(join(folder, file), model.namedParameters(), { format: 'pt' });
-  for (const parameter of model.parameters()) parameter.dispose();
-}
-
 /** Writes Stable Diffusion 1.5 as `root/model`, without a tokenizer. */
-export function writeStableDiffusion(root: string): void {
+export function writeStableDiffusion(root: string, write: WritePart = writeRandom): void {
   const diffusers = 'diffusion_pytorch_model.safetensors';
   const unet = { _class_name: 'UNet2DConditionModel', ...sd15.unet };
   write(

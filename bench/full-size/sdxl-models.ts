@@ -1,8 +1,7 @@
 /** @file SDXL and CLIP ViT-H/14 in their published sizes and folder layout, with random float32 weights (17 GB on disk). */
-import { cpSync, existsSync, writeFileSync } from 'node:fs';
+import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeFolder } from '../../src/base/make-folder.js';
-import { writeSafetensors } from '../../src/formats/index.js';
 import { CLIPTextModel, parseCLIPTextConfig } from '../../src/models/clip/clip-text-model.js';
 import { CLIPTextModelWithProjection } from '../../src/models/clip/clip-text-model-with-projection.js';
 import {
@@ -12,12 +11,10 @@ import {
 import { UNet2DConditionModel } from '../../src/models/unet/unet-2d-condition.js';
 import { parseUNetConfig } from '../../src/models/unet/unet-config.js';
 import { AutoencoderKL, parseVAEConfig } from '../../src/models/vae/autoencoder-kl.js';
-import { initParameters } from '../../src/nn/init.js';
-import type { Module } from '../../src/nn/module.js';
-import { Generator, noGrad } from '../../src/torch/index.js';
 import { sd15 } from '../../src/weights/sd15.js';
 import { vitH } from '../../test/published-image-encoder.js';
 import { sdxl } from '../../test/published-unets.js';
+import { type WritePart, writeRandom } from './write-part.js';
 
 const scheduler = {
   _class_name: 'EulerDiscreteScheduler',
@@ -42,7 +39,7 @@ const bigG = {
 const vae = { _class_name: 'AutoencoderKL', ...sd15.vae, sample_size: 1024, scaling_factor: 0.13025 };
 
 /** Writes what is not there yet: `root/model` and `root/image_encoder`. */
-export function writeFullSizeSDXL(root: string): void {
+export function writeFullSizeSDXL(root: string, write: WritePart = writeRandom): void {
   const at = (...names: string[]): string => join(root, ...names);
   const diffusers = 'diffusion_pytorch_model.safetensors';
   const unet = { ...sdxl, sample_size: 128 };
@@ -72,15 +69,4 @@ export function writeFullSizeSDXL(root: string): void {
   // Any tokenizer whose ids the text encoders have serves.
   for (const name of ['tokenizer', 'tokenizer_2'])
     cpSync(join(import.meta.dirname, '../../demo/models/tokenizer'), at('model', name), { recursive: true });
-}
-
-function write(folder: string, file: string, config: object, make: () => Module<never[], unknown>): void {
-  const path = join(folder, file);
-  if (existsSync(path)) return;
-  makeFolder(folder);
-  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
-  using model = make();
-  initParameters(model, new Generator('cpu', 0));
-  using _ = noGrad();
-  writeSafetensors(path, model.namedParameters(), { format: 'pt' });
 }

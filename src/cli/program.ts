@@ -12,6 +12,7 @@ import { evaluateCommand } from './evaluate.js';
 import { exportCommand } from './export.js';
 import { generateCommand } from './generate.js';
 import { inspectCommand } from './inspect.js';
+import { publishCommand } from './publish.js';
 import { reportCommand } from './report.js';
 import { steerCommand } from './steer.js';
 import { trainCommand } from './train.js';
@@ -40,6 +41,7 @@ const program = new Command('ip-adapter')
   .addCommand(reportCommand())
   .addCommand(exportCommand())
   .addCommand(inspectCommand())
+  .addCommand(publishCommand())
   .addCommand(dataCommand())
   .addCommand(buildCommand())
   .addCommand(doctorCommand());

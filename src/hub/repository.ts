@@ -113,6 +113,11 @@ function tokenFile(): string {
   return process.env.HF_TOKEN_PATH || join(hubHome(), 'token');
 }
 
+/** Returns where the token is read, for messages. */
+export function tokenPlaces(): string {
+  return `HF_TOKEN or ${tokenFile()}`;
+}
+
 /** Reads the user's token, if there is one. @throws ConfigError where it is not a token of the Hub */
 export function readToken(): string | undefined {
   const file = tokenFile();

@@ -56,6 +56,19 @@ export function readRun(folder: string): RunRecord {
   return record;
 }
 
+/** Returns what a run has measured after a step, if it has. */
+export function measuredAt(
+  folder: string,
+  step: number,
+): { gain: GainEvent | undefined; scores: ScoresEvent | undefined } {
+  const file = join(folder, metricsFile);
+  const events = existsSync(file) ? [...readMetrics(file)].filter((event) => event.step === step) : [];
+  return {
+    gain: events.findLast((event) => event.type === 'gain'),
+    scores: events.findLast((event) => event.type === 'scores'),
+  };
+}
+
 function optionsOf(folder: string): Record<string, unknown> {
   const file = join(folder, 'config.yaml');
   return existsSync(file) ? (parse(readFileSync(file, 'utf8')) as Record<string, unknown>) : {};

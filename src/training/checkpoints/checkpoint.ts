@@ -124,15 +124,7 @@ export function checkpointSizes({ state, adapter, ema, optimizer, generator }: C
  * @throws CheckpointError if a file is missing or has other content
  */
 export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter' | 'ema'> {
-  let state: TrainingState;
-  try {
-    state = stateSchema.parse(JSON.parse(readFileSync(regularFile(join(path, stateFile)), 'utf8')));
-  } catch (cause) {
-    throw new CheckpointError(
-      `${join(path, stateFile)} is not of this version of ip-adapter: ${(cause as Error).message}`,
-      { cause },
-    );
-  }
+  const state = readTrainingState(path);
   const optimizer = readSafetensors(join(path, optimizerFile)).tensors;
   const generator = optimizer.get(generatorKey);
   if (generator === undefined)
@@ -141,6 +133,18 @@ export function loadCheckpoint(path: string): Omit<Checkpoint, 'adapter' | 'ema'
   const generatorState = generator.toBytes();
   generator.dispose();
   return { state, optimizer, generator: generatorState };
+}
+
+/** Reads what a checkpoint says of its run. @throws CheckpointError where it is missing or of another version */
+export function readTrainingState(path: string): TrainingState {
+  try {
+    return stateSchema.parse(JSON.parse(readFileSync(regularFile(join(path, stateFile)), 'utf8')));
+  } catch (cause) {
+    throw new CheckpointError(
+      `${join(path, stateFile)} is not of this version of ip-adapter: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
 }
 
 /**
