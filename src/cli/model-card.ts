@@ -86,7 +86,7 @@ ${metadata.join('\n')}
 # ${repo.split('/')[1]}
 
 An IP-Adapter (${kind.title}${family === undefined ? '' : `, for ${family}`}): a diffusion model takes an image as its prompt.
-Trained with [ip-adapter](https://www.npmjs.com/package/ip-adapter).
+Trained with \`ip-adapter\`.
 
 ${samples.map((path) => `![sample](${path})\n\n`).join('')}| | |
 | --- | --- |

@@ -5,6 +5,7 @@ import { isSystemError, TorchError, UserError } from '../base/errors.js';
 import { LOST_OTHERS } from '../distributed/launch.js';
 import { ProcessGroupError } from '../distributed/process-group-error.js';
 import { buildCommand } from './build.js';
+import { cacheCommand } from './cache.js';
 import { dataCommand } from './data-check.js';
 import { doctorCommand } from './doctor.js';
 import { embedCommand } from './embed.js';
@@ -42,6 +43,7 @@ const program = new Command('ip-adapter')
   .addCommand(exportCommand())
   .addCommand(inspectCommand())
   .addCommand(publishCommand())
+  .addCommand(cacheCommand())
   .addCommand(dataCommand())
   .addCommand(buildCommand())
   .addCommand(doctorCommand());

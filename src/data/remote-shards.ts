@@ -20,13 +20,13 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { forEachConcurrently } from '../base/concurrently.js';
 import { CheckpointError, DatasetError, isSystemError } from '../base/errors.js';
 import { makeFolder } from '../base/make-folder.js';
 import { Throttle } from '../base/throttle.js';
 import { downloadBlob } from '../hub/blob.js';
+import { shardCache } from '../hub/cache-entries.js';
 import { type HttpFile, probe, readFrom } from '../hub/http-file.js';
 import { type ImageSource, readSlice, SourceFailure } from '../images/image-source.js';
 import { PackedList } from './packed-list.js';
@@ -49,12 +49,6 @@ const PROBED_AT_ONCE = 8;
 /** Shards that are downloaded at the same time to be listed. */
 const LISTED_AT_ONCE = 4;
 const TOUCH_MS = 10_000;
-
-/** Returns the folder of the cache: that of built addons, $IP_ADAPTER_CACHE or the user's cache folder, and `shards` in it. */
-function shardCache(env = process.env): string {
-  const base = env.IP_ADAPTER_CACHE ?? join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'ip-adapter');
-  return join(base, 'shards');
-}
 
 /** A shard's list on disk. */
 type SavedListing = Omit<ShardListing, 'rows'> & { readonly rows: readonly PackedRow[] };
