@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { releaseGarbage } from '../../test/collect-garbage.js';
 import {
   expectAllclose,
   golden,
@@ -19,6 +20,9 @@ import { memoryStats, noGrad, type Tensor, zeros } from '../torch/index.js';
 import { loadImageEncoder } from '../weights/image-encoders.js';
 import { loadUNet, loadVAE } from '../weights/load.js';
 import { decodeLatents, denoise, type Prompts } from './denoise.js';
+
+// What is counted must not be changed by garbage of the tests before.
+beforeEach(releaseGarbage);
 
 /** The original's run, as it was recorded in a folder. */
 function open(folder: string) {

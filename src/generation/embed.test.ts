@@ -1,11 +1,15 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { releaseGarbage } from '../../test/collect-garbage.js';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import type { RunEvent } from '../base/run-context.js';
 import { readSafetensors } from '../formats/index.js';
 import { memoryStats } from '../torch/index.js';
 import { embed } from './embed.js';
+
+// What is counted must not be changed by garbage of the tests before.
+beforeEach(releaseGarbage);
 
 let world: Adapted;
 beforeAll(async () => {

@@ -1,12 +1,16 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { releaseGarbage } from '../../test/collect-garbage.js';
 import { writeControlNet } from '../../test/controlnet.js';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import { CheckpointError } from '../base/errors.js';
 import type { PromptOptions } from '../options/generate-types.js';
 import { memoryStats } from '../torch/index.js';
 import { IPAdapterPipeline } from './pipeline.js';
+
+// What is counted must not be changed by garbage of the tests before.
+beforeEach(releaseGarbage);
 
 let world: Adapted;
 beforeAll(async () => {

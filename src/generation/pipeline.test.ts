@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { releaseGarbage } from '../../test/collect-garbage.js';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import { Recorder } from '../../test/recorder.js';
 import { readAdapter, writeAdapter } from '../adapters/adapter-file.js';
@@ -15,6 +16,9 @@ import { loadUNet } from '../weights/load.js';
 import { embed } from './embed.js';
 import { generate } from './generate.js';
 import { IPAdapterPipeline } from './pipeline.js';
+
+// What is counted must not be changed by garbage of the tests before.
+beforeEach(releaseGarbage);
 
 let world: Adapted;
 let all: PipelineOptions;

@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { releaseGarbage } from '../../test/collect-garbage.js';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import { expectAllclose } from '../../test/golden.js';
 import type { RgbImage } from '../base/rgb-image.js';
@@ -15,6 +16,9 @@ import { Generator, memoryStats, noGrad, randn, tensor, tidy } from '../torch/in
 import { loadVAE } from '../weights/load.js';
 import { IPAdapterPipeline } from './pipeline.js';
 import { denoisedLatents, fitPreview, previewOf } from './preview.js';
+
+// What is counted must not be changed by garbage of the tests before.
+beforeEach(releaseGarbage);
 
 const distance = (a: RgbImage, b: RgbImage): number =>
   Math.sqrt(a.data.reduce((sum, value, i) => sum + (value - (b.data[i] as number)) ** 2, 0) / a.data.length);

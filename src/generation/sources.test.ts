@@ -2,7 +2,8 @@
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { releaseGarbage } from '../../test/collect-garbage.js';
 import { makeInpaintingUNet, writeControlNet } from '../../test/controlnet.js';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import { readJson, writeJson } from '../../test/model-files.js';
@@ -13,6 +14,9 @@ import { memoryStats } from '../torch/index.js';
 import { generate, generateBatches } from './generate.js';
 import type { GeneratedImage } from './generated-image.js';
 import { IPAdapterPipeline } from './pipeline.js';
+
+// What is counted must not be changed by garbage of the tests before.
+beforeEach(releaseGarbage);
 
 let world: Adapted;
 let models: PipelineOptions;

@@ -1,8 +1,7 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { memoryStats } from '../../src/torch/index.js';
 import { train } from '../../src/training/train.js';
+import { collectGarbage } from '../collect-garbage.js';
 import { makeWorld, type World } from '../e2e/world.js';
 import { endsGroup } from '../recorder.js';
 
@@ -11,9 +10,6 @@ beforeAll(async () => {
   world = await makeWorld(8);
 });
 afterAll(() => world.remove());
-
-setFlagsFromString('--expose-gc');
-const collectGarbage: () => void = runInNewContext('gc');
 
 it('holds at step 200 what it held at step 20', async () => {
   const samples: { step: number; live: number; bytes: number; rss: number }[] = [];
