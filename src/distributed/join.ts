@@ -155,7 +155,7 @@ function explainJoin(message: string, place: StorePlace, rank: number): string {
   const detail = firstLine(message);
   if (/^two processes say/.test(detail)) return `${detail}: give every process a RANK of its own`;
   if (/^rank .* did not come/.test(detail))
-    return `${detail}. Look whether it runs and what it says, and that all processes have the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE; if they start slowly, give a higher --distributed-timeout`;
+    return `${detail}. Look whether it runs and what it says, and that all processes have the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE, and LibTorch ${torchVersion()} as this one; if they start slowly, give a higher --distributed-timeout`;
   const [, lost] = /rank_(\d+)/.exec(message) ?? [];
   if (lost !== undefined)
     return `rank ${lost} came and ended before it was connected (${detail}). Its messages say why`;
@@ -164,5 +164,5 @@ function explainJoin(message: string, place: StorePlace, rank: number): string {
   const where = 'port' in place ? `${place.host}:${place.port}` : place.file;
   return rank === 0 && 'port' in place && place.isServer
     ? `Rank 0 cannot serve at ${where}: ${detail}`
-    : `The processes' store at ${where} cannot be reached: ${detail}. Look whether rank 0 runs there, whether MASTER_ADDR and MASTER_PORT are its address and port, and whether a firewall is between`;
+    : `The processes' store at ${where} cannot be reached: ${detail}. Look whether rank 0 runs there, whether MASTER_ADDR and MASTER_PORT are its address and port, whether it has LibTorch ${torchVersion()} as this process, and whether a firewall is between`;
 }

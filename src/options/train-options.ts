@@ -153,6 +153,12 @@ export const trainOptionsSchema = z.strictObject({
     .enum(['no', 'fp16', 'bf16'])
     .default('no')
     .describe('precision of the frozen models; trained weights stay in fp32'),
+  reduceDtype: z
+    .enum(['fp32', 'bf16'])
+    .optional()
+    .describe(
+      'precision in which several processes add their gradients up; bf16 sends half the bytes, and the result then depends on the number of processes; default: fp32',
+    ),
   cudaGraphs: flag
     .default(false)
     .describe('record the kernels of a step as CUDA graphs, one for each shape; --dry-run does not'),

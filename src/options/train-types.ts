@@ -113,6 +113,8 @@ export interface TrainOptions {
   maxNanSteps?: number | undefined;
   /** Precision of the frozen models; trained weights stay in fp32. @default "no" */
   mixedPrecision?: 'no' | 'fp16' | 'bf16' | undefined;
+  /** Precision in which several processes add their gradients up; bf16 sends half the bytes, and the result then depends on the number of processes; default: fp32. */
+  reduceDtype?: 'fp32' | 'bf16' | undefined;
   /** Record the kernels of a step as CUDA graphs, one for each shape; `dryRun` does not. @default false */
   cudaGraphs?: boolean | undefined;
   /** Layers at the end of the text encoder to leave out, as diffusers' clip_skip. @default 0 */

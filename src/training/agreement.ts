@@ -6,7 +6,7 @@ import type { ProcessGroup } from '../distributed/process-group.js';
 import type { Processes } from '../distributed/processes.js';
 import { flagOf } from '../options/options.js';
 import type { ResolvedTrainOptions } from '../options/train-options.js';
-import { cudaDevices, type Device, type DType } from '../torch/index.js';
+import { cudaDevices, type Device, type DType, torchVersion, zeros } from '../torch/index.js';
 import { resolveTarget } from '../torch/target.js';
 import type { RunLock } from './checkpoints/run-lock.js';
 import { optimizationTensors } from './optimization.js';
@@ -37,6 +37,40 @@ export function placementOf(
       `${group.localWorldSize} processes of ${group.members[group.rank]?.host} need a GPU each, but LibTorch finds ${count} there; start as many processes as GPUs, or give --device cpu`,
     );
   return resolveTarget({ device: `cuda:${group.localRank}`, dtype });
+}
+
+/**
+ * Checks that the processes can add gradients up as asked.
+ * @throws ConfigError for `reduceDtype` with one process, or where the processes' backend does not know it
+ */
+export async function assertReducible(
+  { reduceDtype }: Pick<ResolvedTrainOptions, 'reduceDtype'>,
+  group: ProcessGroup | undefined,
+  device: Device,
+): Promise<void> {
+  const isHalved = reduceDtype === 'bf16';
+  if (group === undefined) {
+    if (!isHalved) return;
+    throw new ConfigError(
+      '--reduce-dtype (reduceDtype) is bf16, but one process adds nothing up; leave it out',
+    );
+  }
+  // Processes with other options must not meet in the probe: Gloo ends a process where the sizes differ.
+  const [isProbed] = await group.agree([Number(isHalved)]);
+  if (isProbed === 0) return;
+  const probe = zeros([1], { device, dtype: 'bfloat16' });
+  try {
+    await group.allReduce(probe);
+  } catch (cause) {
+    // Gloo of LibTorch 1.13. It refuses before it sends anything, at all ranks alike.
+    if (!/scalar type/i.test(String((cause as Error).cause ?? cause))) throw cause;
+    throw new ConfigError(
+      `--reduce-dtype (reduceDtype) is bf16, which Gloo of LibTorch ${torchVersion()} cannot add up; leave it out, or use LibTorch 2`,
+      { cause },
+    );
+  } finally {
+    probe.dispose();
+  }
 }
 
 /** Options that may differ from host to host. */

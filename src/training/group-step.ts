@@ -4,6 +4,9 @@
  *
  *     [ gradients … | loss, stopping, failed, requested | loss of each row … | whether each row came … ]
  *
+ * With `reduceDtype` the gradients are added up in bfloat16, apart from the rest, as PyTorch's `bf16_compress_hook` does
+ * (torch/distributed/algorithms/ddp_comm_hooks/default_hooks.py).
+ *
  * The sums are the same to the bit on all ranks, so all decide alike: to update, to skip a batch, to stop, to give up.
  */
 
@@ -46,6 +49,8 @@ export class GroupSteps implements Steps {
   readonly #buffer: Tensor;
   readonly #gradients: Tensor;
   readonly #tail: Tensor;
+  /** The gradients as they are sent, with `reduceDtype`. */
+  readonly #halved: Tensor | undefined;
   /** Whether a process was asked to stop before the last step. */
   isStopping = false;
   isRequested = false;
@@ -62,6 +67,8 @@ export class GroupSteps implements Steps {
     this.#buffer = zeros([length], { device: options.placement.device });
     this.#gradients = this.#buffer.slice(0, 0, numel);
     this.#tail = this.#buffer.slice(0, numel, length);
+    if (training.config.reduceDtype === 'bf16')
+      this.#halved = empty([numel], { device: options.placement.device, dtype: 'bfloat16' });
     tidy(() => {
       let start = 0;
       // Autograd adds to a gradient that exists in place, so that nothing is copied.
@@ -114,7 +121,7 @@ export class GroupSteps implements Steps {
     }
     tidy(() => void this.#tail.copy_(tensor(tail, [tail.length])));
     try {
-      const reducing = group.allReduce(this.#buffer);
+      const reducing = this.#reduce();
       onReducing();
       await reducing;
       const sums = this.#tail.toNumbers();
@@ -132,6 +139,18 @@ export class GroupSteps implements Steps {
       timesteps?.dispose();
       if (failure !== undefined || timesteps === undefined) this.#clear();
     }
+  }
+
+  /** Replaces the buffer by the sum of all processes'. */
+  async #reduce(): Promise<void> {
+    const { group } = this.#options;
+    const halved = this.#halved;
+    if (halved === undefined) return group.allReduce(this.#buffer);
+    tidy(() => void halved.copy_(this.#gradients));
+    // The tail stays exact: processes decide by it.
+    await Promise.all([group.allReduce(halved), group.allReduce(this.#tail)]);
+    using _ = noGrad();
+    tidy(() => void this.#gradients.copy_(halved));
   }
 
   /** Adds the gradients of this process's rows to the buffer. @returns the timesteps of the whole batch */
@@ -217,7 +236,7 @@ export class GroupSteps implements Steps {
 
   [Symbol.dispose](): void {
     for (const parameter of this.#training.adapter.parameters()) parameter.grad = null;
-    for (const tensor of [this.#gradients, this.#tail, this.#buffer]) tensor.dispose();
+    for (const tensor of [this.#gradients, this.#tail, this.#halved, this.#buffer]) tensor?.dispose();
   }
 }
 

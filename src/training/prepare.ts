@@ -21,7 +21,7 @@ import { type ResolvedTrainOptions, trainOptionsSchema } from '../options/train-
 import type { TrainOptions } from '../options/train-types.js';
 import { type Device, type DType, Generator, setNumThreads, type Tensor } from '../torch/index.js';
 import { assertCudaGraphs } from '../torch/target.js';
-import { assertSameOnAll, lockOfRank0, placementOf } from './agreement.js';
+import { assertReducible, assertSameOnAll, lockOfRank0, placementOf } from './agreement.js';
 import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoints/checkpoint.js';
 import { restoreReplaced } from './checkpoints/folder.js';
 import { assertSameRun, savedOpenShards } from './checkpoints/resume.js';
@@ -83,6 +83,7 @@ export async function withPreparedRun<T>(
   const placement = placementOf(config, group);
   const { device } = placement;
   if (group !== undefined && device !== 'cpu') await group.connectGpus();
+  await assertReducible(config, group, device);
   if (config.cudaGraphs) assertCudaGraphs(device);
   if (config.threads !== undefined) setNumThreads(config.threads);
 

@@ -44,16 +44,25 @@ export async function changesOf(world: World): Promise<Change[]> {
 }
 
 /** Kills the process that comes first to its n-th change. The resumed run ends as the unharmed one. */
-export async function killAt(world: World, { number, path }: Change): Promise<void> {
-  const name = `killed-at-${number}`;
-  const where = `killed at change ${number}, ${path}`;
-  const killed = await train(world, name, {
+export async function killAt(world: World, change: Change): Promise<void> {
+  const { exitCode, stderr } = await failAt(world, change, 'KILL');
+  expect(exitCode, change.path).toBe(137);
+  expect(stderr, change.path).toMatch(/rank \d \(process \d+\) was ended by SIGKILL/);
+}
+
+/**
+ * Runs with a fault at the n-th change of the process that comes to it first, and resumes, which ends as the unharmed run.
+ * @param fault KILL, or an error code such as ENOSPC
+ * @returns how the run with the fault ended
+ */
+export async function failAt(world: World, { number, path }: Change, fault: string): Promise<Ended> {
+  const name = `${fault}-at-${number}`;
+  const where = `${fault} at change ${number}, ${path}`;
+  const failed = await train(world, name, {
     FAULT_ROOT: join(world.root, name),
-    FAULT: 'KILL',
+    FAULT: fault,
     FAULT_AT: String(number),
   });
-  expect(killed.exitCode, where).toBe(137);
-  expect(killed.stderr, where).toMatch(/rank \d \(process \d+\) was ended by SIGKILL/);
   const newest = listCheckpoints(join(world.root, name)).at(-1);
   if (newest !== undefined) verifyCheckpoint(newest);
   const resumed = await train(world, name);
@@ -61,4 +70,5 @@ export async function killAt(world: World, { number, path }: Change): Promise<vo
   for (const file of ['optimizer.safetensors', 'ip_adapter.safetensors'])
     expect(bytesOf(world, name, 4, file).equals(bytesOf(world, 'unharmed', 4, file)), where).toBe(true);
   rmSync(join(world.root, name), { recursive: true });
+  return failed;
 }

@@ -63,6 +63,7 @@ const changeableOptions: ReadonlySet<Key> = new Set<Key>([
   'ipAdapterLearningRate',
   'scaleLr',
   'weightDecay',
+  'reduceDtype',
   // Cached image features are rounded to half precision.
   'cache',
   // A folder may have moved.
