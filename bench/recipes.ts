@@ -52,7 +52,9 @@ const words = [
   ...['--preset', preset, ...flags],
 ];
 console.log(words.slice(1).join(' '));
-const { status } = spawnSync(process.execPath, [command, ...words], { stdio: 'inherit' });
+const { status, signal } = spawnSync(process.execPath, [command, ...words], { stdio: 'inherit' });
+if (signal !== null)
+  console.error(`The dry run was ended by ${signal}: SIGKILL is the system's answer where memory ends`);
 process.exitCode = status ?? 1;
 
 function writeZeroAdapter(): void {

@@ -1,5 +1,5 @@
 /** @file `ip-adapter cache`: shows what the caches hold, and deletes what has not been used for long, or is too much. */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
 import { ConfigError } from '../base/errors.js';
@@ -11,6 +11,7 @@ import {
   pathsInUse,
   sharedEntries,
 } from '../hub/cache-entries.js';
+import { isLocked } from '../training/checkpoints/run-lock.js';
 
 const DAY_MS = 86_400_000;
 /** What was used so recently stays, since a process on another machine may be using it. */
@@ -96,11 +97,6 @@ function entriesOf(folders: readonly string[]): CacheEntry[] {
   for (const folder of folders.filter((one) => !own.includes(one)))
     process.stderr.write(`${folder} is left out: a training runs there\n`);
   return [...sharedEntries(), ...own.flatMap(encodingEntries)];
-}
-
-/** The lock is a link that leads nowhere: see run-lock.ts. */
-function isLocked(folder: string): boolean {
-  return readdirSync(folder).includes('.lock');
 }
 
 /** @throws ConfigError where it is not a number, at least 0 */

@@ -12,6 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { ownLockText } from '../../src/training/checkpoints/lock-owner.js';
 import { ipAdapter, runProgram } from './command.js';
 
 let root: string;
@@ -89,6 +90,14 @@ it.runIf(process.platform === 'linux')(
     expect(left()).toEqual([old, newer, encodings]);
   },
 );
+
+it('does not take the lock of a killed run for a running one', async () => {
+  fill();
+  symlinkSync(JSON.stringify({ ...JSON.parse(ownLockText()), pid: 2 ** 22 }), join(root, 'run', '.lock'));
+  const { stderr } = await cache('prune', '--older-than', '55', '--yes', 'run');
+  expect(stderr).toBe('');
+  expect(left()).toEqual([old, newer, shard]);
+});
 
 it('leaves other folders with such names, and says what it needs', async () => {
   fill();

@@ -108,6 +108,14 @@ export async function lockRun(outputDir: string, context: LockContext = {}): Pro
   };
 }
 
+/** Returns whether a run may be using the folder. It is not watched: an owner that cannot be checked from here counts as running. */
+export function isLocked(outputDir: string): boolean {
+  const text = readLock(join(outputDir, lockFile));
+  if (text === undefined) return false;
+  const owner = parseOwner(text);
+  return owner === undefined || stateOf(owner) !== 'gone';
+}
+
 function notWritable(outputDir: string, cause: Error): ConfigError {
   return new ConfigError(
     `Expected a writable folder for --output-dir (outputDir) but received ${outputDir}: ${cause.message.split(', ')[0]}`,
