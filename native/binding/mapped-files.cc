@@ -167,9 +167,40 @@ Napi::Value mapTensors(const Napi::CallbackInfo& info) {
   });
 }
 
+// Whether the bytes are in a file that is mapped here, and not in other foreign memory.
+bool isInMapping(const char* data, size_t bytes) {
+  const std::lock_guard<std::mutex> lock(placesMutex);
+  for (Place* place = places.load(); place != nullptr; place = place->next) {
+    const Mapping* mapping = place->mapping.load();
+    if (mapping != nullptr && data >= mapping->data && data + bytes <= mapping->data + mapping->size) return true;
+  }
+  return false;
+}
+
+// releasePages(handles): takes the pages of tensors in mapped files out of the process. The next access maps them again, from the
+// system's file cache. Values that were written to would be lost: such tensors are left alone.
+Napi::Value releasePages(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    const Napi::Array handles = arrayArgument(info[0], "the list of tensors");
+    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    for (uint32_t i = 0; i < handles.Length(); i++) {
+      const at::Tensor& tensor = Addon::of(info.Env()).tensor(handles.Get(i));
+      if (!tensor.has_storage() || tensor.storage().allocator() != nullptr || tensor._version() != 0) continue;
+      const auto* const data = static_cast<const char*>(tensor.storage().data());
+      const size_t bytes = tensor.storage().nbytes();
+      if (!isInMapping(data, bytes)) continue;
+      const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+      const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / page * page;
+      if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+    }
+    return info.Env().Undefined();
+  });
+}
+
 }  // namespace
 
 void exportMappedFiles(Napi::Env env, Napi::Object exports) {
   exports["mapTensors"] = Napi::Function::New(env, mapTensors);
+  exports["releasePages"] = Napi::Function::New(env, releasePages);
   exports["setFileMapping"] = Napi::Function::New(env, setFileMapping);
 }

@@ -1,9 +1,10 @@
 // A caching CPU allocator. LibTorch's allocator returns every freed large block to the kernel, and then the page faults of
-// the next step cost more than its arithmetic. This one caches freed blocks by size class, uses huge pages, and limits its
-// cache. If a control group limits the memory of the process, it returns cached blocks before a new one would exceed that
-// limit, because the kernel kills a process that does.
+// the next step cost more than its arithmetic. This one keeps freed blocks: those of less than a huge page by size class, larger
+// ones as ranges that join and split. It uses huge pages, and limits what it keeps. If a control group limits the memory of
+// the process, it returns cached blocks before a new one would exceed that limit, because the kernel kills a process that does.
 #include "binding/addon.h"
 #include "binding/arguments.h"
+#include "memory/free-ranges.h"
 #include "memory/group-usage.h"
 
 #include <c10/core/CPUAllocator.h>
@@ -23,7 +24,8 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kCached = size_t(64) << 10;   // malloc handles smaller blocks well
-constexpr size_t kHugePage = size_t(2) << 20;
+constexpr size_t kHugePage = size_t(2) << 20;  // larger blocks are parts of ranges
+constexpr size_t kRangeStep = size_t(64) << 10;
 
 // A limit above the memory of any machine, below which sizes cannot overflow.
 constexpr size_t kMaxBytes = size_t(1) << 47;
@@ -76,7 +78,7 @@ class CachingCpuAllocator final : public c10::Allocator {
 
   CpuMemory stats() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return {static_cast<int64_t>(allocated_), static_cast<int64_t>(cached_), static_cast<int64_t>(peak_)};
+    return {static_cast<int64_t>(allocated_), static_cast<int64_t>(cached()), static_cast<int64_t>(peak_)};
   }
 
   static CachingCpuAllocator& instance() {
@@ -100,29 +102,34 @@ class CachingCpuAllocator final : public c10::Allocator {
 
   void* takeLarge(size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    // Takes the smallest cached block that fits, unless much of it would be unused.
-    const auto kept = free_.lower_bound(bytes);
-    void* data;
-    size_t size;
-    if (kept != free_.end() && kept->first <= bytes + bytes / 4) {
-      size = kept->first;
-      data = kept->second;
-      free_.erase(kept);
-      cached_ -= size;
-    } else {
-      size = sizeClass(bytes);
-      makeRoom(size);
-      data = map(size);
+    size_t size = bytes < kHugePage ? sizeClass(bytes) : (bytes + kRangeStep - 1) / kRangeStep * kRangeStep;
+    void* data = size < kHugePage ? takeSmall(size) : ranges_.take(size);
+    if (data == nullptr) {
+      const size_t mapped = size < kHugePage ? size : (size + kHugePage - 1) / kHugePage * kHugePage;
+      makeRoom(mapped);
+      data = map(mapped);
       if (data == nullptr) {  // the cache may have taken the memory
         evict(0);
-        data = map(size);
+        data = map(mapped);
       }
       TORCH_CHECK(data != nullptr, "out of memory: could not allocate ", bytes, " bytes on the CPU (",
                   allocated_, " in use)");
+      if (mapped > size) ranges_.add(static_cast<char*>(data) + size, mapped - size);
     }
     used_.emplace(data, size);
     allocated_ += size;
     peak_ = std::max(peak_, allocated_);
+    return data;
+  }
+
+  // Takes the smallest cached block that fits, unless much of it would be unused; `size` becomes its size.
+  void* takeSmall(size_t& size) {
+    const auto kept = small_.lower_bound(size);
+    if (kept == small_.end() || kept->first > size + size / 4) return nullptr;
+    void* const data = kept->second;
+    size = kept->first;
+    smallBytes_ -= size;
+    small_.erase(kept);
     return data;
   }
 
@@ -134,8 +141,12 @@ class CachingCpuAllocator final : public c10::Allocator {
     const size_t size = used->second;
     used_.erase(used);
     allocated_ -= size;
-    free_.emplace(size, data);
-    cached_ += size;
+    if (size < kHugePage) {
+      small_.emplace(size, data);
+      smallBytes_ += size;
+    } else {
+      ranges_.add(static_cast<char*>(data), size);
+    }
     evict(cacheLimit_);
     return true;
   }
@@ -143,49 +154,56 @@ class CachingCpuAllocator final : public c10::Allocator {
   // Returns cached blocks to the system until `bytes` more fit in the control group's limit. New blocks count as used, although
   // the kernel counts a page only at its first write.
   void makeRoom(size_t bytes) {
-    if (group_.limit == GroupUsage::kUnlimited || cached_ == 0) return;
-    const size_t used = std::max(group_.bytesInUse(), allocated_ + cached_);
+    const size_t kept = cached();
+    if (group_.limit == GroupUsage::kUnlimited || kept == 0) return;
+    const size_t used = std::max(group_.bytesInUse(), allocated_ + kept);
     const size_t wanted = used + bytes + group_.limit / kReservePart;
-    if (wanted > group_.limit) evict(cached_ - std::min(cached_, wanted - group_.limit));
+    if (wanted > group_.limit) evict(kept - std::min(kept, wanted - group_.limit));
   }
 
-  // Largest first: those take the most memory and fit the fewest requests.
+  size_t cached() const { return smallBytes_ + ranges_.bytes(); }
+
+  // Largest first: those take the most memory.
   void evict(size_t limit) {
-    while (cached_ > limit) {
-      const auto last = std::prev(free_.end());
-      unmap(last->second, last->first);
-      cached_ -= last->first;
-      free_.erase(last);
+    if (cached() <= limit) return;
+    ranges_.remove(cached() - limit, kHugePage, [](char* data, size_t size) { munmap(data, size); });
+    while (cached() > limit && !small_.empty()) {
+      const auto last = std::prev(small_.end());
+      std::free(last->second);
+      smallBytes_ -= last->first;
+      small_.erase(last);
     }
   }
 
-  static void* map(size_t size) {
+  void* map(size_t size) {
     if (size < kHugePage) {
       void* data = nullptr;
       return posix_memalign(&data, 4096, size) == 0 ? data : nullptr;
     }
-    // Huge pages need alignment: map more than needed, and unmap both ends.
-    const size_t padded = size + kHugePage;
-    void* raw = mmap(nullptr, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (raw == MAP_FAILED) return nullptr;
-    const uintptr_t begin = reinterpret_cast<uintptr_t>(raw);
-    const uintptr_t aligned = (begin + kHugePage - 1) / kHugePage * kHugePage;
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    const uintptr_t end = aligned + (size + page - 1) / page * page;
-    if (aligned > begin) munmap(raw, aligned - begin);
-    if (begin + padded > end) munmap(reinterpret_cast<void*>(end), begin + padded - end);
+    // Asks for the place after the last mapping, so that ranges of both can join.
+    char* data = mapAnonymous(size, next_);
+    if (data == nullptr) return nullptr;
+    if (reinterpret_cast<uintptr_t>(data) % kHugePage != 0) {
+      // Huge pages need alignment: map more than needed, and unmap both ends.
+      munmap(data, size);
+      char* const raw = mapAnonymous(size + kHugePage, nullptr);
+      if (raw == nullptr) return nullptr;
+      const size_t before = kHugePage - reinterpret_cast<uintptr_t>(raw) % kHugePage;
+      data = raw + before;
+      munmap(raw, before);
+      if (before < kHugePage) munmap(data + size, kHugePage - before);
+    }
+    next_ = data + size;
 #ifdef MADV_HUGEPAGE
-    madvise(reinterpret_cast<void*>(aligned), size, MADV_HUGEPAGE);
+    madvise(data, size, MADV_HUGEPAGE);
 #endif
-    return reinterpret_cast<void*>(aligned);
+    return data;
   }
 
-  static void unmap(void* data, size_t size) {
-    if (size < kHugePage) {
-      std::free(data);
-    } else {
-      munmap(data, size);
-    }
+  // Maps memory at `place`, or where the kernel chooses if that is not free.
+  static char* mapAnonymous(size_t size, char* place) {
+    void* const data = mmap(place, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return data == MAP_FAILED ? nullptr : static_cast<char*>(data);
   }
 
   static void releaseLarge(void* data) {
@@ -198,9 +216,12 @@ class CachingCpuAllocator final : public c10::Allocator {
   }
 
   std::mutex mutex_;
-  std::multimap<size_t, void*> free_;
+  std::multimap<size_t, void*> small_;
+  FreeRanges ranges_;
+  // In the middle of the address space, far from where the kernel places others' mappings.
+  char* next_ = reinterpret_cast<char*>(uintptr_t(32) << 40);
   std::unordered_map<void*, size_t> used_;
-  size_t allocated_ = 0, cached_ = 0, peak_ = 0;
+  size_t allocated_ = 0, smallBytes_ = 0, peak_ = 0;
   GroupUsage group_;
   size_t cacheLimit_ = machineMemory() / kKeptPart;
 };

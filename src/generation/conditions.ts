@@ -8,7 +8,7 @@ import type { Size } from '../base/rgb-image.js';
 import type { Conditioning, ImageSizes } from '../diffusion/conditioning.js';
 import type { ImageFit, ResolvedJob } from '../options/generate-options.js';
 import type { ReferenceSettings } from '../options/reference-types.js';
-import { cat, mapTensors, tensor, tensorsOf, tidy, zeros, zipTensors } from '../torch/index.js';
+import { cat, mapTensors, releasePages, tensor, tensorsOf, tidy, zeros, zipTensors } from '../torch/index.js';
 import type { Prompts } from './denoise.js';
 import type { PipelineModels } from './pipeline-models.js';
 import {
@@ -96,7 +96,7 @@ export async function encodePrompts(
     models.adapters.map((_, i) => loadReferences(jobs, i, references[i] ?? {})),
   );
   using _ = { [Symbol.dispose]: () => releaseTensors(loaded.map(({ masks }) => masks)) };
-  return tidy(() => {
+  const encoded = tidy((): EncodedPrompts => {
     const { absentNegative, sizeConditioning, device } = models;
     const { negativePrompt, imageFit: fit } = settings;
     const texts = encodeTexts(
@@ -127,6 +127,9 @@ export async function encodePrompts(
       ),
     };
   });
+  // Encoders, backbone and VAE are in memory in turn.
+  releasePages(models.textEncoder, ...models.adapters.flatMap(({ imageEncoder }) => imageEncoder ?? []));
+  return encoded;
 }
 
 /**

@@ -1,7 +1,7 @@
 /** @file From prompts to images: noise from the images' seeds, the denoising loop, the VAE's decoder. */
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import type { Sampler } from '../schedulers/sampler.js';
-import { tidy, trimMemory } from '../torch/index.js';
+import { releasePages, tidy, trimMemory } from '../torch/index.js';
 import { type DenoiseHooks, type DenoiseSettings, decodeLatents, denoise, type Prompts } from './denoise.js';
 import { assertFiniteLatents } from './non-finite.js';
 import type { PipelineModels } from './pipeline-models.js';
@@ -36,9 +36,12 @@ export async function drawImages(
   const latents = await denoise(backbone, sampler, prompts, settings, noise, hooks);
   using _ = { [Symbol.dispose]: () => latents.dispose() };
   assertFiniteLatents(latents, prompts, backbone);
-  // The decoder's blocks are of other sizes: those of the backbone would stay beside them, unused.
+  // The backbone and the decoder are in memory in turn, not together.
+  releasePages(backbone, ...(prompts.controls?.nets ?? []).map(({ net }) => net));
   trimMemory();
   const pixels = tidy(() => decodeLatents(vae, latents, vaeTiling).toBytes());
+  releasePages(vae);
+  trimMemory();
   const bytes = width * height * 3;
   return seeds.map((_, i) => ({ data: pixels.slice(i * bytes, (i + 1) * bytes), width, height }));
 }

@@ -9,7 +9,7 @@ import { fileSource } from '../images/image-source.js';
 import { resizeAndCrop } from '../images/resample.js';
 import type { ResolvedDrawOptions } from '../options/generate-options.js';
 import type { sourceOptions } from '../options/source-options.js';
-import { type Device, type Tensor, tensor, tidy } from '../torch/index.js';
+import { type Device, releasePages, type Tensor, tensor, tidy } from '../torch/index.js';
 import type { Control } from './controls.js';
 import type { Prompts } from './denoise.js';
 import type { PipelineModels } from './pipeline-models.js';
@@ -166,7 +166,7 @@ export function encodeSources(
     throw new ConfigError(
       `--vae-tiling (vaeTiling) cannot cut tiles of ${vae.config.sampleSize} pixels, the sample_size of this VAE's config.json, which is too small; leave it out`,
     );
-  return tidy(() => {
+  const encoded = tidy(() => {
     const start =
       init &&
       startImage(
@@ -185,6 +185,8 @@ export function encodeSources(
       ...(nets.length > 0 && { controls: { nets, guessMode } }),
     };
   });
+  if (init !== null) releasePages(vae);
+  return encoded;
 }
 
 /** Returns an image as [1, 3, height, width] in 0 … 1, resized as diffusers does. */

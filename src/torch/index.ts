@@ -22,6 +22,7 @@ export { type FixedPointFilter, resampleBytes, resampleBytesAsync, writePlanarBy
 export {
   cudaDevices,
   memoryStats,
+  releasePages,
   resetMemoryPeak,
   setFileMapping,
   setNumThreads,

@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { locateAddon } from '../../tools/build-native.mjs';
-import { setFileMapping, Tensor } from './index.js';
+import { releasePages, setFileMapping, Tensor } from './index.js';
 import { native } from './native.js';
 
 const SIZE = 1 << 20;
@@ -28,6 +28,38 @@ describe('setFileMapping', () => {
     expect(copy.isMapped).toBe(false);
     writeFileSync(path, new Uint8Array(SIZE));
     expect(copy.toArray().every((value) => value === 1)).toBe(true);
+  });
+});
+
+describe('releasePages', () => {
+  const release = (tensor: Tensor): void => releasePages({ parameters: () => [tensor] });
+
+  /** Resident KiB of this test's file. */
+  const resident = (): number => {
+    const maps = readFileSync('/proc/self/smaps', 'utf8');
+    return Number(new RegExp(`${path}\\n(?:.*\\n)*?Rss: +(\\d+) kB`).exec(maps)?.[1]);
+  };
+
+  it('takes pages out of memory, and their values come back', () => {
+    const tensor = map();
+    expect(tensor.sum().item()).toBe(SIZE);
+    expect(resident()).toBe(SIZE / 1024);
+    release(tensor);
+    expect(resident()).toBe(0);
+    expect(tensor.sum().item()).toBe(SIZE);
+  });
+
+  it('keeps what was written to', () => {
+    const tensor = map();
+    tensor.add_(1);
+    release(tensor);
+    expect(tensor.sum().item()).toBe(2 * SIZE);
+  });
+
+  it('leaves tensors in memory alone', () => {
+    const tensor = map().add(1);
+    release(tensor);
+    expect(tensor.sum().item()).toBe(2 * SIZE);
   });
 });
 

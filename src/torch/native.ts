@@ -40,6 +40,7 @@ interface Native {
   readLater(handle: RawHandle): PendingRead;
   finishRead(pending: PendingRead): ArrayBuffer;
   mapTensors(path: string, entries: [offset: number, dtype: number, shape: readonly number[]][]): RawHandle[];
+  releasePages(handles: readonly RawHandle[]): void;
   setFileMapping(on: boolean): void;
   createGenerator(device: string, seed: number): number;
   getGeneratorState(generator: number): RawHandle;

@@ -4,7 +4,7 @@ import { ConfigError } from '../base/errors.js';
 import { zeros } from './creation.js';
 import { native } from './native.js';
 import { tidy } from './scope.js';
-import type { Device } from './tensor.js';
+import type { Device, Tensor } from './tensor.js';
 
 /** The addon's limit. */
 const MAX_THREADS = 1024;
@@ -84,6 +84,15 @@ export function resetMemoryPeak(device: Device = 'cpu'): void {
 export function synchronize(device: Device): void {
   // A GPU works in order: when the last value is known, all work before it is done.
   tidy(() => void zeros([], { device }).item());
+}
+
+/**
+ * Takes what these parameters have in mapped files out of the process's resident memory. The values stay: the next use maps
+ * them again from the system's file cache, without reading the disk where that still has them. Tensors that are copies, on
+ * a GPU, or were written to, are left alone.
+ */
+export function releasePages(...parts: readonly { parameters(): Tensor[] }[]): void {
+  native().releasePages(parts.flatMap((part) => part.parameters().map(({ handle }) => handle)));
 }
 
 /** Returns cached CPU blocks to the system. */
