@@ -9,10 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <vector>
 
 namespace {
 
@@ -167,7 +169,7 @@ Napi::Value mapTensors(const Napi::CallbackInfo& info) {
   });
 }
 
-// Whether the bytes are in a file that is mapped here, and not in other foreign memory.
+// Whether the bytes are in a file that is mapped here.
 bool isInMapping(const char* data, size_t bytes) {
   const std::lock_guard<std::mutex> lock(placesMutex);
   for (Place* place = places.load(); place != nullptr; place = place->next) {
@@ -177,21 +179,42 @@ bool isInMapping(const char* data, size_t bytes) {
   return false;
 }
 
+// The kernel's table of this process's pages. Where there is none, as on macOS, nothing is known to be clean.
+struct PageTable {
+  const int descriptor = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  ~PageTable() {
+    if (descriptor >= 0) close(descriptor);
+  }
+
+  // Whether none of these pages was written to: a written page is a copy, no longer the file's.
+  bool isClean(uintptr_t firstPage, size_t count) const {
+    constexpr uint64_t kPresent = uint64_t(1) << 63, kSwapped = uint64_t(1) << 62, kOfFile = uint64_t(1) << 61;
+    std::vector<uint64_t> entries(count);
+    const auto bytes = static_cast<ssize_t>(count * sizeof(uint64_t));
+    if (pread(descriptor, entries.data(), bytes, static_cast<off_t>(firstPage * sizeof(uint64_t))) != bytes) return false;
+    return std::all_of(entries.begin(), entries.end(),
+                       [](uint64_t entry) { return (entry & (kPresent | kSwapped)) == 0 || (entry & kOfFile) != 0; });
+  }
+};
+
 // releasePages(handles): takes the pages of tensors in mapped files out of the process. The next access maps them again, from the
-// system's file cache. Values that were written to would be lost: such tensors are left alone.
+// system's file cache. Values that were written would be lost: tensors with such pages are left alone.
 Napi::Value releasePages(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     const Napi::Array handles = arrayArgument(info[0], "the list of tensors");
     const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    const PageTable table;
     for (uint32_t i = 0; i < handles.Length(); i++) {
       const at::Tensor& tensor = Addon::of(info.Env()).tensor(handles.Get(i));
-      if (!tensor.has_storage() || tensor.storage().allocator() != nullptr || tensor._version() != 0) continue;
+      if (!tensor.has_storage()) continue;
       const auto* const data = static_cast<const char*>(tensor.storage().data());
       const size_t bytes = tensor.storage().nbytes();
       if (!isInMapping(data, bytes)) continue;
-      const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
-      const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / page * page;
-      if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+      // Whole pages: the first and the last may hold other tensors, too.
+      const uintptr_t first = (reinterpret_cast<uintptr_t>(data) + page - 1) / page;
+      const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / page;
+      if (end > first && table.isClean(first, end - first))
+        madvise(reinterpret_cast<void*>(first * page), (end - first) * page, MADV_DONTNEED);
     }
     return info.Env().Undefined();
   });

@@ -56,6 +56,16 @@ describe('releasePages', () => {
     expect(tensor.sum().item()).toBe(2 * SIZE);
   });
 
+  it('keeps what was written through another tensor of the same bytes', () => {
+    const entry: [number, number, number[]] = [0, 0, [SIZE]];
+    const [written, other] = native()
+      .mapTensors(path, [entry, entry])
+      .map((handle) => new Tensor(handle)) as [Tensor, Tensor];
+    written.add_(1);
+    release(other);
+    expect(other.sum().item()).toBe(2 * SIZE);
+  });
+
   it('leaves tensors in memory alone', () => {
     const tensor = map().add(1);
     release(tensor);
