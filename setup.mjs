@@ -9,7 +9,7 @@ import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { buildNative, progressLine, SetupError } from './tools/build-native.mjs';
 import { compileTypeScript } from './tools/compile-typescript.mjs';
-import { blasWarning, install, missingPackages, wantedPackages } from './tools/system-packages.mjs';
+import { blasWarning, install, missingBrowser, missingPackages, wantedPackages } from './tools/system-packages.mjs';
 
 const ROOT = dirname(fileURLToPath(import.meta.url));
 const say = (line) => console.log(`setup: ${line}`);
@@ -55,6 +55,19 @@ function systemPackages() {
   return true;
 }
 
+/** For tests only, which are skipped without it. */
+function browser() {
+  const missing = process.argv.includes('--browser') ? missingBrowser() : [];
+  if (missing.length === 0) return false;
+  try {
+    install(missing, say);
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    say(`without a browser, the tests of the studio's page are skipped: ${error.message.split('\n').at(-1)}`);
+  }
+  return true;
+}
+
 async function addon() {
   const { built, libtorch } = await buildNative(progressLine(process.stdout, 'setup: '));
   const warning = blasWarning(libtorch);
@@ -65,6 +78,7 @@ async function addon() {
 try {
   await timed(npmPackages);
   await timed(systemPackages);
+  await timed(browser);
   await timed(addon);
   await timed(() => compileTypeScript(ROOT, say));
 } catch (error) {

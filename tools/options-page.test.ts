@@ -10,6 +10,7 @@ import { exportCommand } from '../src/cli/export.js';
 import { generateCommand } from '../src/cli/generate.js';
 import { inspectCommand } from '../src/cli/inspect.js';
 import { steerCommand } from '../src/cli/steer.js';
+import { studioCommand } from '../src/cli/studio.js';
 import { trainCommand } from '../src/cli/train.js';
 import { optionsPage } from './options-page.js';
 
@@ -28,6 +29,7 @@ it('docs/options.md is what the commands say', async () => {
   for (const command of [
     trainCommand(),
     steerCommand(),
+    studioCommand(),
     generateCommand(),
     evaluateCommand(),
     embedCommand(),

@@ -33,6 +33,11 @@ export function wantedPackages() {
   return spawnSync('apt-get', ['--version'], { stdio: 'ignore' }).error ? [] : ['libjpeg-dev'];
 }
 
+/** Returns the package of the browser that tests of the studio's page need, if it is missing. */
+export function missingBrowser() {
+  return existsSync('/usr/bin/chromium') || MACOS ? [] : ['chromium'];
+}
+
 /**
  * Installs Debian packages as root or through sudo.
  * @param {string[]} packages

@@ -16,6 +16,7 @@ import { inspectCommand } from './inspect.js';
 import { publishCommand } from './publish.js';
 import { reportCommand } from './report.js';
 import { steerCommand } from './steer.js';
+import { studioCommand } from './studio.js';
 import { trainCommand } from './train.js';
 
 /** Replaces underscores in flags, as the original's scripts have them: `--train_batch_size=4` → `--train-batch-size=4`. */
@@ -36,6 +37,7 @@ const program = new Command('ip-adapter')
   .exitOverride()
   .addCommand(trainCommand())
   .addCommand(steerCommand())
+  .addCommand(studioCommand())
   .addCommand(generateCommand())
   .addCommand(embedCommand())
   .addCommand(evaluateCommand())

@@ -19,10 +19,15 @@ type Owner = z.infer<typeof ownerSchema>;
 
 /** Returns the text for a lock of this process. Each text is unique. */
 export function ownLockText(): string {
+  return ownerTextOf(process.pid);
+}
+
+/** Returns the text for a lock of a process of this host. */
+export function ownerTextOf(pid: number): string {
   const owner: Owner = {
-    pid: process.pid,
+    pid,
     host: hostname(),
-    ticks: startOf(process.pid),
+    ticks: startOf(pid),
     place: placeOf(),
     since: new Date().toISOString(),
   };

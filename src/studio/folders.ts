@@ -1,0 +1,32 @@
+/** @file The folders that the studio may read and write. */
+import { realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve, sep } from 'node:path';
+import { ConfigError } from '../base/errors.js';
+
+/** Returns a path without links, also of what is not there yet. */
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch (error) {
+    const parent = dirname(path);
+    if (parent === path) throw error;
+    return join(realPath(parent), basename(path));
+  }
+}
+
+/** Whether a path, with its links followed, is one of these folders or below. */
+export function isWithin(path: string, folders: readonly string[]): boolean {
+  const real = realPath(resolve(path));
+  return folders.some((folder) => {
+    const root = realPath(resolve(folder));
+    return real === root || real.startsWith(root.endsWith(sep) ? root : root + sep);
+  });
+}
+
+/** @throws ConfigError that names the option */
+export function assertWithin(name: string, path: string, folders: readonly string[], flag: string): void {
+  if (!isWithin(path, folders))
+    throw new ConfigError(
+      `${name} is ${path}, which is not in ${folders.join(', ')}: start the studio with ${flag} that has it`,
+    );
+}

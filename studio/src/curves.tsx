@@ -1,0 +1,188 @@
+/** @file The charts of a run, and of others that are laid over it. */
+import { useEffect, useMemo, useState } from 'preact/hooks';
+import { api, json } from './api.js';
+import { Chart, type ChartCurve } from './chart.js';
+import { Empty, useLoaded } from './parts.js';
+import { RunData, smooth } from './run-data.js';
+
+const colors = ['accent', 'c2', 'c3', 'c4', 'c5', 'c6'];
+
+export function Curves({ id, data, version }: { id: string; data: RunData; version: number }) {
+  const [weight, setWeight] = useState(0.9);
+  const [others, setOthers] = useState<RunData[]>([]);
+  const [names, setNames] = useState<string[]>([]);
+  const { value: runs } = useLoaded(() => json(api.runs.$get()), 'overlay');
+  useEffect(() => {
+    const abort = new AbortController();
+    const loaded = names.map((name) => new RunData(name));
+    Promise.all(loaded.map((one) => one.load(abort.signal))).then(
+      () => setOthers(loaded),
+      () => setOthers([]),
+    );
+    return () => abort.abort();
+  }, [names.join('|')]);
+
+  const charts = useMemo(() => {
+    const has = (name: string): boolean => (data.curves.get(name)?.values.length ?? 0) > 0;
+    const curve = (name: string, label: string, color: string, isSmooth = false): ChartCurve[] => {
+      const one = data.curves.get(name);
+      if (one === undefined) return [];
+      return [
+        {
+          label,
+          color,
+          steps: [...one.steps],
+          values: isSmooth ? smooth(one.values, weight) : [...one.values],
+        },
+      ];
+    };
+    /** A curve with what it is the average of, and the same of other runs. */
+    const compared = (name: string): ChartCurve[] => {
+      const raw = data.curves.get(name);
+      if (raw === undefined) return [];
+      const faint: ChartCurve[] =
+        weight === 0
+          ? []
+          : [
+              {
+                label: 'each step',
+                color: 'accent',
+                steps: [...raw.steps],
+                values: [...raw.values],
+                isFaint: true,
+              },
+            ];
+      return [
+        ...faint,
+        ...others.flatMap((other, i): ChartCurve[] => {
+          const one = other.curves.get(name);
+          if (one === undefined) return [];
+          const color = colors[(i % (colors.length - 1)) + 1] as string;
+          return [{ label: names[i] ?? '', color, steps: one.steps, values: smooth(one.values, weight) }];
+        }),
+        ...curve(name, id, 'accent', true),
+      ];
+    };
+    const group = (prefix: string): ChartCurve[] =>
+      [...data.curves.keys()]
+        .filter((name) => name.startsWith(prefix))
+        .sort()
+        .flatMap((name, i) =>
+          curve(name, name.slice(prefix.length), i === 0 ? 'accent' : `c${Math.min(6, 1 + (i % 6))}`),
+        );
+    const list: { title: string; note?: string; curves: ChartCurve[]; isLog?: boolean }[] = [
+      {
+        title: 'Loss',
+        note: 'Depends mostly on the timesteps drawn; compare by band.',
+        curves: compared('loss'),
+      },
+      { title: 'Loss by band of timesteps', curves: group('loss_by_timestep/') },
+    ];
+    if (has('gain'))
+      list.push({
+        title: 'Gain on held-out rows',
+        note: 'With its 95 % interval; above 0, the adapter uses its image.',
+        curves: [
+          ...curve('gain/low', 'low', 'c2'),
+          ...curve('gain/high', 'high', 'c2'),
+          ...curve('gain', 'gain', 'accent'),
+        ],
+      });
+    if (has('gain/specificity'))
+      list.push({
+        title: 'Specificity',
+        note: "Lower loss than with another row's image.",
+        curves: [
+          ...curve('gain/specificity/low', 'low', 'c2'),
+          ...curve('gain/specificity/high', 'high', 'c2'),
+          ...curve('gain/specificity', 'specificity', 'accent'),
+        ],
+      });
+    list.push({
+      title: 'Gradient norm',
+      note: 'Before clipping.',
+      curves: compared('grad_norm'),
+      isLog: false,
+    });
+    list.push({ title: 'Learning rate', curves: group('lr/') });
+    list.push({ title: 'Images per second', curves: curve('speed/images_per_second', 'images/s', 'accent') });
+    const memory = ['memory/rss_bytes', 'memory/gpu_allocated_bytes'].filter(has);
+    list.push({
+      title: 'Memory, GiB',
+      curves: memory.map((name, i) => {
+        const one = data.curves.get(name) as { steps: number[]; values: number[] };
+        const label = name.includes('gpu') ? 'GPU' : 'process';
+        return {
+          ...{ label, color: colors[i] as string, steps: [...one.steps] },
+          values: one.values.map((value) => value / 2 ** 30),
+        };
+      }),
+    });
+    const gauge = group('gauge/');
+    if (gauge.length > 0)
+      list.push({
+        title: 'Gauge by layer',
+        note: 'Size of the image attention beside the text’s.',
+        curves: gauge,
+      });
+    return list;
+  }, [data, version, weight, others]);
+
+  if ((data.curves.get('loss')?.values.length ?? 0) === 0)
+    return (
+      <Empty title="No steps yet">
+        <p>Curves appear with the first steps, after the models are loaded. The log says how far it is.</p>
+      </Empty>
+    );
+  const choices = (runs ?? []).map((run) => run.id).filter((one) => one !== id && !names.includes(one));
+  return (
+    <>
+      <div class="tools">
+        <label class="slider">
+          <span>Smoothing {weight.toFixed(2)}</span>
+          <input
+            type="range"
+            min={0}
+            max={0.99}
+            step={0.01}
+            value={weight}
+            onInput={(event) => setWeight(event.currentTarget.valueAsNumber)}
+          />
+        </label>
+        {choices.length > 0 && (
+          <label>
+            <span class="hidden">Lay another run over it</span>
+            <select
+              value=""
+              onChange={(event) =>
+                event.currentTarget.value && setNames([...names, event.currentTarget.value])
+              }
+            >
+              <option value="">Compare with…</option>
+              {choices.map((name) => (
+                <option key={name}>{name}</option>
+              ))}
+            </select>
+          </label>
+        )}
+        {names.map((name) => (
+          <button
+            key={name}
+            type="button"
+            class="chip"
+            aria-label={`Remove ${name}`}
+            onClick={() => setNames(names.filter((one) => one !== name))}
+          >
+            {name} ×
+          </button>
+        ))}
+        <p class="hint">Drag to zoom, Shift-drag to pan, Ctrl-wheel to zoom, double-click for all.</p>
+      </div>
+      <div class="charts">
+        {charts.map((chart) => (
+          <Chart key={chart.title} {...chart} />
+        ))}
+      </div>
+    </>
+  );
+}

@@ -1,0 +1,109 @@
+/** @file The page's frame: its address, colours, and the token. */
+import { render } from 'preact';
+import { useEffect, useState } from 'preact/hooks';
+import { setToken, takeToken } from './api.js';
+import { NewRunPage } from './new-run-page.js';
+import { Empty } from './parts.js';
+import { RunPage } from './run-page.js';
+import { RunsPage } from './runs-page.js';
+import './style.css';
+
+const themes = ['system', 'light', 'dark'] as const;
+const themeKey = 'ip-adapter-studio-theme';
+
+function useHash(): string {
+  const [hash, setHash] = useState(location.hash);
+  useEffect(() => {
+    const change = (): void => setHash(location.hash);
+    addEventListener('hashchange', change);
+    return () => removeEventListener('hashchange', change);
+  }, []);
+  return hash;
+}
+
+function ThemeSwitch() {
+  const [theme, setTheme] = useState(localStorage.getItem(themeKey) ?? 'system');
+  useEffect(() => {
+    if (theme === 'system') document.documentElement.removeAttribute('data-theme');
+    else document.documentElement.dataset.theme = theme;
+    localStorage.setItem(themeKey, theme);
+  }, [theme]);
+  return (
+    <label class="theme">
+      <span class="hidden">Colours</span>
+      <select value={theme} onChange={(event) => setTheme(event.currentTarget.value)}>
+        {themes.map((one) => (
+          <option key={one}>{one}</option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+function TokenPage() {
+  const [text, setText] = useState('');
+  return (
+    <Empty title="This page needs its token" isPage>
+      <p>
+        Open the address that <code>ip-adapter studio</code> has printed, or paste it here. A studio that is
+        started again has a new one.
+      </p>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          setToken(text);
+          location.reload();
+        }}
+      >
+        <input
+          aria-label="Address or token"
+          type="password"
+          autocomplete="off"
+          value={text}
+          onInput={(event) => setText(event.currentTarget.value)}
+        />
+        <button type="submit" class="primary">
+          Open
+        </button>
+      </form>
+    </Empty>
+  );
+}
+
+function App() {
+  const hash = useHash();
+  const [needsToken, setNeedsToken] = useState(false);
+  useEffect(() => {
+    const need = (): void => setNeedsToken(true);
+    addEventListener('token-needed', need);
+    return () => removeEventListener('token-needed', need);
+  }, []);
+  const [, run] = /^#\/run\/(.+)$/.exec(hash) ?? [];
+  return (
+    <>
+      <button type="button" class="skip" onClick={() => document.getElementById('main')?.focus()}>
+        Skip to content
+      </button>
+      <nav class="top" aria-label="Studio">
+        <a href="#/" class="brand">
+          ip-adapter <b>studio</b>
+        </a>
+        <ThemeSwitch />
+      </nav>
+      <main id="main" tabIndex={-1}>
+        {needsToken ? (
+          <TokenPage />
+        ) : run !== undefined ? (
+          <RunPage key={run} id={decodeURIComponent(run)} />
+        ) : hash === '#/new' ? (
+          <NewRunPage />
+        ) : (
+          <RunsPage />
+        )}
+      </main>
+    </>
+  );
+}
+
+takeToken();
+render(<App />, document.getElementById('app') as HTMLElement);

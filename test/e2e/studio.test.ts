@@ -1,0 +1,124 @@
+/** @file A training from the page: started, watched, steered, resumed, exported; and found without faults by axe. */
+import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { studioOptionsSchema } from '../../src/options/studio-options.js';
+import { type Studio, startStudio } from '../../src/studio/server.js';
+import { runStateOf } from '../../src/training/checkpoints/run-state.js';
+import { chromiumPath, launchChromium } from '../browser.js';
+import { ipAdapter } from './command.js';
+import { makeWorld, type World } from './world.js';
+
+vi.setConfig({ testTimeout: 110_000, hookTimeout: 60_000 });
+const axe = (await import('axe-core')).default.source;
+
+let world: World;
+let studio: Studio;
+let browser: Browser;
+let page: Page;
+const at = (...parts: string[]): string => join(world.root, ...parts);
+
+beforeAll(async () => {
+  world = await makeWorld();
+  mkdirSync(at('runs'));
+  const options = studioOptionsSchema.parse({
+    ...{ runs: at('runs'), datasets: [world.root], models: [world.root], port: 0 },
+  });
+  studio = await startStudio(options, [process.execPath, ipAdapter]);
+  if (chromiumPath === undefined) return;
+  browser = await launchChromium();
+  page = await (await browser.newContext({ acceptDownloads: true })).newPage();
+});
+afterAll(async () => {
+  await browser?.close();
+  await studio.close();
+  // Of a test that failed, the training goes on.
+  const { pid } = runStateOf(at('runs', 'from the page'));
+  if (pid !== undefined) process.kill(pid, 'SIGKILL');
+  world.remove();
+});
+
+async function assertAccessible(): Promise<void> {
+  // Not as a script element, which the page's own policy refuses.
+  await page.evaluate(axe);
+  const found = await page.evaluate(
+    'axe.run().then(({ violations }) => violations.map(({ id, nodes }) => id + ": " + nodes.map(({ html }) => html).join("; ")))',
+  );
+  expect(found).toEqual([]);
+}
+const run = async (): Promise<{ status: string; step: number; totalSteps: number }> => {
+  const response = await fetch(`${studio.url.replace(/#.*/, '')}api/runs`, {
+    headers: { Authorization: `Bearer ${studio.token}` },
+  });
+  return ((await response.json()) as never[])[0] as never;
+};
+const until = (what: () => Promise<boolean>): Promise<void> =>
+  vi.waitFor(async () => expect(await what()).toBe(true), { timeout: 60_000, interval: 200 });
+
+it.skipIf(chromiumPath === undefined)('starts, shows, steers, resumes and exports a training', async () => {
+  await page.goto(studio.url);
+  await page.getByRole('heading', { name: 'No runs yet' }).waitFor();
+  expect(page.url()).not.toContain('token');
+  await assertAccessible();
+  await page.getByRole('link', { name: 'New run' }).click();
+  const fill = (name: string, value: string): Promise<void> => page.locator(`#option-${name}`).fill(value);
+  await page.getByRole('textbox', { name: /^name/ }).fill('from the page');
+  await fill('model', at('model'));
+  await fill('imageEncoder', at('image_encoder'));
+  await fill('dataset', at('data.json'));
+  await fill('datasetRoot', at('images'));
+  await fill('batchSize', '0');
+  await fill('resolution', '64');
+  await fill('maxSteps', '100000');
+  await fill('saveSteps', '100000');
+  await fill('validationImages', at('images', '1.png'));
+  await fill('validationSteps', '100000');
+  await fill('validationSamplingSteps', '2');
+  await page.getByRole('button', { name: 'Start training' }).click();
+  await page.getByText('must be a whole number from 1').waitFor();
+  await assertAccessible();
+  await fill('batchSize', '2');
+  await page.getByRole('button', { name: 'Start training' }).click();
+
+  await page.locator('.uplot').first().waitFor({ timeout: 60_000 });
+  const steps = async (): Promise<number> =>
+    Number(
+      /at step (\d+)/.exec(
+        (await page.getByRole('img', { name: /^Loss: / }).getAttribute('aria-label')) ?? '',
+      )?.[1],
+    );
+  const first = await steps();
+  await until(async () => (await steps()) > first + 5);
+  await assertAccessible();
+
+  await page.getByRole('button', { name: 'Sample now' }).click();
+  await page.getByText('Sampling after this step').waitFor();
+  await page.getByRole('tab', { name: 'Images' }).click();
+  await page.getByRole('img', { name: /Validation images after step/ }).waitFor({ timeout: 60_000 });
+  await page.getByRole('button', { name: 'Save now' }).click();
+  await page.getByRole('tab', { name: 'Checkpoints' }).click();
+  const exports = page.getByRole('button', { name: /Export the adapter of step/ });
+  await exports.first().waitFor({ timeout: 60_000 });
+  const [download] = await Promise.all([page.waitForEvent('download'), exports.first().click()]);
+  const step = /-(\d+)\.safetensors$/.exec(download.suggestedFilename())?.[1] as string;
+  const exported = readFileSync(await download.path());
+  expect(
+    exported.equals(
+      readFileSync(at('runs', 'from the page', `checkpoint-${step}`, 'ip_adapter.safetensors')),
+    ),
+  ).toBe(true);
+  await page.getByRole('button', { name: 'Extend' }).click();
+  await until(async () => (await run()).totalSteps === 101_000);
+  await page.getByRole('button', { name: 'Stop' }).click();
+  await until(async () => (await run()).status === 'stopped');
+  const stopped = (await run()).step;
+  await page.getByRole('button', { name: 'Resume' }).click();
+  await until(async () => (await run()).step > stopped + 2);
+  await page.getByRole('tab', { name: 'Log' }).click();
+  await page.getByText(`from step ${stopped} of`).waitFor();
+  await assertAccessible();
+  await page.getByRole('button', { name: 'Stop' }).click();
+  await until(async () => (await run()).status === 'stopped');
+  expect(statSync(at('runs', '.studio')).mode & 0o777).toBe(0o700);
+});

@@ -1,0 +1,100 @@
+/**
+ * @file Screenshots of the studio's pages for docs/images/studio: light, dark, and as wide as a phone. It trains the demo's model
+ * for some hundred steps first. `npm run screenshots -- [folder of runs to show] [folder to write]`
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { writeDataset } from '../demo/world/dataset.js';
+import { studioOptionsSchema } from '../src/options/studio-options.js';
+import { startStudio } from '../src/studio/server.js';
+import { launchChromium } from '../test/browser.js';
+
+const root = join(import.meta.dirname, '..');
+const [given, out = join(root, 'docs/images/studio')] = process.argv.slice(2);
+const runs = given ?? (await trainedRuns());
+const main = join(root, 'dist/cli/main.js');
+
+async function trainedRuns(): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), 'studio-runs-'));
+  const dataset = await writeDataset(join(folder, 'datasets/scenes'), {
+    count: 400,
+    split: 'train',
+    seed: 1,
+  });
+  const images = JSON.parse(readFileSync(dataset, 'utf8'))
+    .slice(0, 3)
+    .map((row: { image_file: string }) => join(folder, 'datasets/scenes', row.image_file)) as string[];
+  for (const [name, rate] of [
+    ['scenes-5e-4', '5e-4'],
+    ['scenes-1e-3', '1e-3'],
+  ] as const)
+    spawnSync(
+      process.execPath,
+      [
+        ...[join(root, 'dist/cli/main.js'), 'train', '--model', 'demo/models'],
+        ...['--image-encoder', 'demo/models/image_encoder', '--dataset', dataset],
+        ...['--output-dir', join(folder, name), '--resolution', '64', '--batch-size', '8'],
+        ...[
+          '--learning-rate',
+          rate,
+          '--max-steps',
+          '240',
+          '--save-steps',
+          '80',
+          '--cache',
+          'latents,text,image',
+        ],
+        ...['--validation-split', '32', '--validation-images', ...images],
+        ...[
+          '--validation-steps',
+          '40',
+          '--validation-sampling-steps',
+          '10',
+          '--validation-guidance-scale',
+          '3',
+        ],
+      ],
+      { cwd: root, stdio: 'inherit' },
+    );
+  return folder;
+}
+
+const options = studioOptionsSchema.parse({
+  runs,
+  datasets: [join(resolve(runs), 'datasets')],
+  models: [join(root, 'demo/models')],
+  port: 0,
+});
+const studio = await startStudio(options, [process.execPath, main]);
+const browser = await launchChromium();
+mkdirSync(out, { recursive: true });
+const looks = {
+  light: { colorScheme: 'light', viewport: { width: 1280, height: 860 } },
+  dark: { colorScheme: 'dark', viewport: { width: 1280, height: 860 } },
+  phone: { colorScheme: 'light', viewport: { width: 390, height: 844 } },
+} as const;
+const run = 'scenes-5e-4';
+for (const [look, settings] of Object.entries(looks)) {
+  const page = await (await browser.newContext(settings)).newPage();
+  const shoot = async (name: string): Promise<void> => {
+    await page.waitForTimeout(700);
+    await page.screenshot({ path: join(out, `${name}-${look}.png`), fullPage: look === 'phone' });
+  };
+  await page.goto(studio.url);
+  await page.getByRole('heading', { name: run }).waitFor();
+  await shoot('runs');
+  await page.getByRole('heading', { name: run }).click();
+  await page.locator('.uplot').first().waitFor();
+  await shoot('run');
+  for (const tab of ['Images', 'Checkpoints', 'Options']) {
+    await page.getByRole('tab', { name: tab }).click();
+    await shoot(tab.toLowerCase());
+  }
+  await page.goto(`${studio.url.replace(/#.*/, '')}#/new`);
+  await page.getByRole('heading', { name: 'New run' }).waitFor();
+  await shoot('new');
+}
+await browser.close();
+await studio.close();
