@@ -30,6 +30,9 @@ export function Chart({ title, curves, note, isLog = false }: Props) {
   const shape = curves.map(({ label, color }) => `${label} ${color}`).join('|') + isLog;
   const last = curves.findLast(({ isFaint, values }) => !isFaint && values.length > 0);
 
+  // Of many curves, the last value of one says nothing.
+  const isGroup = curves.filter(({ isFaint }) => !isFaint).length > 3;
+
   useEffect(() => {
     const element = holder.current;
     if (element === null) return;
@@ -69,7 +72,7 @@ export function Chart({ title, curves, note, isLog = false }: Props) {
     <figure class="chart">
       <figcaption>
         <h2>{title}</h2>
-        {last !== undefined && <output>{figure(last.values.at(-1) as number)}</output>}
+        {last !== undefined && !isGroup && <output>{figure(last.values.at(-1) as number)}</output>}
         {note !== undefined && <p>{note}</p>}
       </figcaption>
       <div

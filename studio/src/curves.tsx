@@ -67,9 +67,7 @@ export function Curves({ id, data, version }: { id: string; data: RunData; versi
       [...data.curves.keys()]
         .filter((name) => name.startsWith(prefix))
         .sort()
-        .flatMap((name, i) =>
-          curve(name, name.slice(prefix.length), i === 0 ? 'accent' : `c${Math.min(6, 1 + (i % 6))}`),
-        );
+        .flatMap((name, i) => curve(name, name.slice(prefix.length), colors[i % colors.length] as string));
     const list: { title: string; note?: string; curves: ChartCurve[]; isLog?: boolean }[] = [
       {
         title: 'Loss',
