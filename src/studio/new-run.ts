@@ -15,6 +15,12 @@ export interface StudioFolders {
 
 const runName = /^[\w][\w. -]{0,99}$/;
 
+/** Options that name a model: in the folders of models, or on the Hub. */
+const modelOptions = [
+  ...(['model', 'imageEncoder', 'adapter'] as const),
+  ...(['metricEncoder', 'metricTextEncoder', 'dinoEncoder'] as const),
+];
+
 /** What is wrong with the options of a new run, by option. */
 export type FieldErrors = Record<string, string>;
 
@@ -66,7 +72,7 @@ export function checkNewRun(
   const readable = [folders.runs, ...folders.datasets, ...folders.models];
   const isHubName = (value: string): boolean =>
     /^[\w.-]+\/[\w.-]+(\/[\w./-]+)?$/.test(value) && !value.includes('..');
-  for (const key of ['model', 'imageEncoder', 'adapter'] as const) {
+  for (const key of modelOptions) {
     const value = options[key];
     // A name on the Hub looks like a path: it is one where it leads to something within.
     if (value !== undefined && !(isHubName(value) && !isWithin(value, readable)))
@@ -74,6 +80,8 @@ export function checkNewRun(
   }
   const paths = [...options.dataset, ...(options.datasetRoot ? [options.datasetRoot] : [])];
   for (const path of paths) check('dataset', path, [...folders.datasets, folders.runs], '--datasets');
+  for (const path of options.validationDataset ?? [])
+    check('validationDataset', path, [...folders.datasets, folders.runs], '--datasets');
   for (const path of options.validationImages) check('validationImages', path, readable, '--datasets');
   check('loggingDir', resolve(outputDir, options.loggingDir), [folders.runs], '--runs');
   if (options.cacheDir !== undefined) check('cacheDir', options.cacheDir, [folders.runs], '--runs');
@@ -83,6 +91,9 @@ export function checkNewRun(
     ...effectiveOptions(options),
     dataset: options.dataset.map((one) => resolve(one)),
     ...(options.datasetRoot ? { datasetRoot: resolve(options.datasetRoot) } : {}),
+    ...(options.validationDataset
+      ? { validationDataset: options.validationDataset.map((one) => resolve(one)) }
+      : {}),
     validationImages: options.validationImages.map((one) => resolve(one)),
   };
   return { options: absolute };

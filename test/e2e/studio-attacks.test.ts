@@ -159,6 +159,8 @@ it('starts no training from outside of its folders', async () => {
     dataset: '/etc/passwd',
     cacheDir: '/tmp/elsewhere',
     loggingDir: '../../elsewhere',
+    validationDataset: at('outside'),
+    dinoEncoder: at('outside'),
     validationImages: [at('secret.png')],
   };
   const { status, text } = await post({ name: 'new', options });
@@ -166,8 +168,10 @@ it('starts no training from outside of its folders', async () => {
   expect(Object.keys(JSON.parse(text).errors).sort()).toEqual([
     'cacheDir',
     'dataset',
+    'dinoEncoder',
     'loggingDir',
     'model',
+    'validationDataset',
     'validationImages',
   ]);
   for (const name of ['../new', '', '.studio', 'a/b', 'a\u0000b', 5])
