@@ -9,7 +9,13 @@ import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { buildNative, progressLine, SetupError } from './tools/build-native.mjs';
 import { compileTypeScript } from './tools/compile-typescript.mjs';
-import { blasWarning, install, missingBrowser, missingPackages, wantedPackages } from './tools/system-packages.mjs';
+import {
+  blasWarning,
+  install,
+  missingBrowser,
+  missingPackages,
+  wantedPackages,
+} from './tools/system-packages.mjs';
 
 const ROOT = dirname(fileURLToPath(import.meta.url));
 const say = (line) => console.log(`setup: ${line}`);

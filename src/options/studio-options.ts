@@ -37,7 +37,7 @@ export const studioOptionsSchema = z.strictObject({
     .string()
     .optional()
     .describe(
-      'command to run when a run ends or the verdict on it changes, with the event as JSON on its input',
+      'command to run when a run ends or a verdict on it falls, with the event as JSON on its standard input',
     ),
 });
 

@@ -147,8 +147,7 @@ function createApi({ runs, queue, folders, rules, version, streams = new EventSt
       const file = await inRun(folder, 'train.log');
       const { size } = await stat(file);
       const lines = await readLines(file, Math.max(0, size - MAX_LOG));
-      // A progress bar overwrites its line.
-      const text = (lines?.text ?? '').replace(/[^\n]*\r(?!\n)/g, '');
+      const text = (lines?.text ?? '').split('\n').map(asShown).join('\n');
       return context.json({ text });
     })
     .get('/runs/:id/samples/:step', async (context) => {
@@ -176,6 +175,11 @@ function createApi({ runs, queue, folders, rules, version, streams = new EventSt
         'Content-Disposition': `attachment; filename="${name}"`,
       });
     });
+}
+
+/** Returns what a terminal shows of a line: a progress bar returns to its start and overwrites it. */
+function asShown(line: string): string {
+  return line.slice(line.lastIndexOf('\r', line.length - 2) + 1);
 }
 
 function streamOf(file: string): ReadableStream {

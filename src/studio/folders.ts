@@ -1,7 +1,8 @@
 /** @file The folders that the studio may read and write. */
-import { realpathSync } from 'node:fs';
+import { constants, realpathSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
-import { ConfigError } from '../base/errors.js';
+import { ConfigError, isSystemError } from '../base/errors.js';
 
 /** Returns a path without links, also of what is not there yet. */
 function realPath(path: string): string {
@@ -21,6 +22,22 @@ export function isWithin(path: string, folders: readonly string[]): boolean {
     const root = realPath(resolve(folder));
     return real === root || real.startsWith(root.endsWith(sep) ? root : root + sep);
   });
+}
+
+/**
+ * Opens a regular file of a run to read. A link is not followed, since it may lead out of the run, and a named pipe is not waited for.
+ * @returns undefined where there is none
+ */
+export async function openRunFile(file: string): Promise<FileHandle | undefined> {
+  try {
+    const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    if ((await handle.stat()).isFile()) return handle;
+    await handle.close();
+    return undefined;
+  } catch (error) {
+    if (isSystemError(error)) return undefined;
+    throw error;
+  }
 }
 
 /** @throws ConfigError that names the option */

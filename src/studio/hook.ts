@@ -1,8 +1,9 @@
 /** @file `--on-event`: a command of the user's, told of what happens. */
 import { spawn } from 'node:child_process';
+import type { StudioEvent } from './watcher.js';
 
 /** Runs a command in a shell with an event as JSON on its standard input. What fails is only reported. */
-export function runHook(command: string | undefined, event: Readonly<Record<string, unknown>>): void {
+export function runHook(command: string | undefined, event: StudioEvent): void {
   if (command === undefined) return;
   const child = spawn(command, { shell: true, stdio: ['pipe', 'ignore', 'inherit'] });
   const report = (why: string): boolean => process.stderr.write(`--on-event ${command}: ${why}\n`);

@@ -2,9 +2,8 @@
  * @file Follows the `metrics.jsonl` of a run: reads what is new, and keeps its curves in bounded memory. Only positions in the file
  * are kept of it, never the file.
  */
-import { open } from 'node:fs/promises';
-import { isSystemError } from '../base/errors.js';
 import type { StepEvent } from '../base/run-context.js';
+import { openRunFile } from './folders.js';
 import { type MetricsLine, scalarsOf } from './scalars.js';
 import { Series } from './series.js';
 
@@ -32,30 +31,25 @@ export interface Lines {
  * @returns undefined where there is no file
  */
 export async function readLines(file: string, position: number, inode?: number): Promise<Lines | undefined> {
+  const handle = await openRunFile(file);
+  if (handle === undefined) return undefined;
   try {
-    const handle = await open(file, 'r');
-    try {
-      const status = await handle.stat();
-      if (!status.isFile()) return undefined;
-      const isReplaced = (inode !== undefined && inode !== status.ino) || position > status.size;
-      const start = isReplaced ? 0 : position;
-      const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, Math.max(0, status.size - start)));
-      const { bytesRead } = await handle.read(buffer, 0, buffer.length, start);
-      const end = buffer.subarray(0, bytesRead).lastIndexOf(10) + 1;
-      // A line that fills a whole piece was not written by this package.
-      const used = end === 0 && bytesRead === PIECE_BYTES ? bytesRead : end;
-      return {
-        text: end === 0 ? '' : buffer.toString('utf8', 0, end),
-        position: start + used,
-        inode: status.ino,
-        isReplaced,
-      };
-    } finally {
-      await handle.close();
-    }
-  } catch (error) {
-    if (isSystemError(error)) return undefined;
-    throw error;
+    const status = await handle.stat();
+    const isReplaced = (inode !== undefined && inode !== status.ino) || position > status.size;
+    const start = isReplaced ? 0 : position;
+    const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, Math.max(0, status.size - start)));
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, start);
+    const end = buffer.subarray(0, bytesRead).lastIndexOf(10) + 1;
+    // A line that fills a whole piece was not written by this package.
+    const used = end === 0 && bytesRead === PIECE_BYTES ? bytesRead : end;
+    return {
+      text: end === 0 ? '' : buffer.toString('utf8', 0, end),
+      position: start + used,
+      inode: status.ino,
+      isReplaced,
+    };
+  } finally {
+    await handle.close();
   }
 }
 

@@ -1,11 +1,13 @@
 /** @file Checks the options of a training that the page starts, and describes them for its form. */
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { ConfigError } from '../base/errors.js';
+import { isRemote } from '../data/remote-names.js';
 import { resolveAliases } from '../options/aliases.js';
 import { camelKeys } from '../options/options-file.js';
 import { effectiveOptions, trainOptionsSchema } from '../options/train-options.js';
-import { assertWithin, isWithin } from './folders.js';
+import { assertWithin } from './folders.js';
 
 export interface StudioFolders {
   runs: string;
@@ -74,26 +76,25 @@ export function checkNewRun(
     /^[\w.-]+\/[\w.-]+(\/[\w./-]+)?$/.test(value) && !value.includes('..');
   for (const key of modelOptions) {
     const value = options[key];
-    // A name on the Hub looks like a path: it is one where it leads to something within.
-    if (value !== undefined && !(isHubName(value) && !isWithin(value, readable)))
+    // A name on the Hub looks like a path, and is one where something is there.
+    if (value !== undefined && !(isHubName(value) && !existsSync(value)))
       check(key, value, readable, '--models');
   }
-  const paths = [...options.dataset, ...(options.datasetRoot ? [options.datasetRoot] : [])];
-  for (const path of paths) check('dataset', path, [...folders.datasets, folders.runs], '--datasets');
-  for (const path of options.validationDataset ?? [])
-    check('validationDataset', path, [...folders.datasets, folders.runs], '--datasets');
+  const datasets = [...folders.datasets, folders.runs];
+  for (const key of ['dataset', 'validationDataset'] as const)
+    for (const path of options[key] ?? []) if (!isRemote(path)) check(key, path, datasets, '--datasets');
+  if (options.datasetRoot) check('datasetRoot', options.datasetRoot, datasets, '--datasets');
   for (const path of options.validationImages) check('validationImages', path, readable, '--datasets');
   check('loggingDir', resolve(outputDir, options.loggingDir), [folders.runs], '--runs');
   if (options.cacheDir !== undefined) check('cacheDir', options.cacheDir, [folders.runs], '--runs');
   if (options.resume !== undefined) errors.resume = 'a new run does not resume';
   if (Object.keys(errors).length > 0) return { errors };
+  const absoluteOf = (path: string): string => (isRemote(path) ? path : resolve(path));
   const absolute = {
     ...effectiveOptions(options),
-    dataset: options.dataset.map((one) => resolve(one)),
+    dataset: options.dataset.map(absoluteOf),
     ...(options.datasetRoot ? { datasetRoot: resolve(options.datasetRoot) } : {}),
-    ...(options.validationDataset
-      ? { validationDataset: options.validationDataset.map((one) => resolve(one)) }
-      : {}),
+    ...(options.validationDataset ? { validationDataset: options.validationDataset.map(absoluteOf) } : {}),
     validationImages: options.validationImages.map((one) => resolve(one)),
   };
   return { options: absolute };

@@ -1,10 +1,12 @@
 /** @file The runs below a folder: every output folder of a training, whoever started it. */
 import { existsSync } from 'node:fs';
-import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { lstat, readdir, realpath, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import { parse } from 'yaml';
 import { listCheckpoints, stepOf } from '../adapters/adapter-path.js';
+import type { GainEvent } from '../base/run-context.js';
 import { runStateOf } from '../training/checkpoints/run-state.js';
+import { openRunFile } from './folders.js';
 import { RunMetrics } from './metrics.js';
 
 /** How deep runs may lie below the folder, and how many are shown. */
@@ -13,7 +15,7 @@ const MAX_RUNS = 1000;
 /** Folders of a run, and others without runs. */
 const skipped = /^(\..*|checkpoint-\d+|cache|logs|validation|control|node_modules)$/;
 /** The curves of so many runs are kept. */
-const KEPT_RUNS = 24;
+const KEPT_RUNS = 8;
 const SCAN_MS = 1000;
 
 export type RunStatus = 'queued' | 'running' | 'finished' | 'stopped' | 'failed' | 'new';
@@ -40,6 +42,15 @@ export interface RunSummary {
   owner: string | null;
 }
 
+/** What `metrics.jsonl` says of a run, and the file that said it: most runs have ended, and theirs is read once. */
+interface Digest
+  extends Pick<
+    RunSummary,
+    'step' | 'totalSteps' | 'loss' | 'stepSeconds' | 'gain' | 'bestGain' | 'verdict' | 'time'
+  > {
+  file: string;
+}
+
 export interface CheckpointInfo {
   step: number;
   bytes: number;
@@ -48,6 +59,7 @@ export interface CheckpointInfo {
 export class Runs {
   readonly folder: string;
   readonly #metrics = new Map<string, RunMetrics>();
+  readonly #digests = new Map<string, Digest>();
   #scanned: { at: number; ids: Promise<string[]> } | undefined;
 
   /** @param folder an absolute path */
@@ -109,32 +121,42 @@ export class Runs {
   /** @param queued what the queue says of it; a run that it has not started is as its files say */
   async summaryOf(id: string, queued?: 'queued' | 'running' | 'failed'): Promise<RunSummary> {
     const folder = join(this.folder, id);
-    const metrics = await this.metricsOf(id);
+    const { file: _, ...digest } = await this.#digestOf(id);
+    const { step, totalSteps, stepSeconds } = digest;
     const { isRunning, owner } = runStateOf(folder);
     const checkpoints = listCheckpoints(folder);
-    const step = metrics.last?.step ?? 0;
-    const totalSteps = metrics.last?.total_steps ?? 0;
-    const measured = metrics.events.findLast(({ type }) => type === 'gain');
-    const { gain = null, verdict = null } = (measured ?? {}) as {
-      gain?: { mean: number; low: number; high: number };
-      verdict?: string;
-    };
     const isFinished = step > 0 && step >= totalSteps && checkpoints.some((path) => stepOf(path) === step);
     const status: RunStatus = isRunning
       ? 'running'
       : (queued ?? (isFinished ? 'finished' : step > 0 || checkpoints.length > 0 ? 'stopped' : 'new'));
-    const stepSeconds = metrics.stepSeconds ?? null;
     return {
-      ...{ id, status, step, totalSteps, stepSeconds, verdict },
-      loss: metrics.series.get('loss')?.values.at(-1) ?? null,
+      ...{ id, status, ...digest },
       secondsLeft: isRunning && stepSeconds !== null ? (totalSteps - step) * stepSeconds : null,
-      gain: gain === null || measured === undefined ? null : { step: measured.step, ...gain },
-      bestGain: metrics.series.get('gain')?.largest ?? null,
       sample: (await samplesOf(folder)).at(-1) ?? null,
       checkpoints: checkpoints.length,
-      time: metrics.last?.time ?? null,
       owner: isRunning ? (owner ?? null) : null,
     };
+  }
+
+  async #digestOf(id: string): Promise<Digest> {
+    const status = await lstat(join(this.folder, id, 'metrics.jsonl')).catch(() => undefined);
+    const file = status === undefined ? '' : `${status.ino} ${status.size}`;
+    const known = this.#digests.get(id);
+    if (known?.file === file) return known;
+    const { last, series, events, stepSeconds = null } = await this.metricsOf(id);
+    const measured = events.findLast((event): event is GainEvent => event.type === 'gain');
+    const digest = {
+      ...{ file, stepSeconds },
+      step: last?.step ?? 0,
+      totalSteps: last?.total_steps ?? 0,
+      loss: last?.loss ?? null,
+      gain: measured?.gain === undefined ? null : { step: measured.step, ...measured.gain },
+      bestGain: series.get('gain')?.largest ?? null,
+      verdict: measured?.verdict ?? null,
+      time: last?.time ?? null,
+    };
+    this.#digests.set(id, digest);
+    return digest;
   }
 }
 
@@ -163,8 +185,9 @@ export async function checkpointsOf(folder: string): Promise<CheckpointInfo[]> {
 /** Returns the options that a run has recorded, in snake_case; null where it has none yet. */
 export async function recordedOptions(folder: string): Promise<Record<string, unknown> | null> {
   for (const name of ['config.yaml', 'studio-options.json']) {
-    const text = await readFile(join(folder, name), 'utf8').catch(() => undefined);
-    if (text === undefined) continue;
+    const handle = await openRunFile(join(folder, name));
+    if (handle === undefined) continue;
+    const text = await handle.readFile('utf8').finally(() => handle.close());
     try {
       const options = parse(text);
       if (typeof options === 'object' && options !== null) return options;

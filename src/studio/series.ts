@@ -1,53 +1,54 @@
 /** @file A curve in bounded memory: above so many points, neighbours are averaged. */
 
 const MAX_POINTS = 2 ** 17;
+const FIRST_POINTS = 2 ** 8;
 
 export class Series {
-  #steps: number[] = [];
-  #values: number[] = [];
+  // Eight bytes a point; the arrays grow with the run.
+  #steps = new Uint32Array(FIRST_POINTS);
+  #values = new Float32Array(FIRST_POINTS);
+  #length = 0;
   /** How many values are averaged into one point. */
   every = 1;
   #sum = 0;
   #count = 0;
+  largest: { step: number; value: number } | undefined;
 
   add(step: number, value: number): void {
+    if (this.largest === undefined || value > this.largest.value) this.largest = { step, value };
     this.#sum += value;
     if (++this.#count < this.every) return;
-    this.#steps.push(step);
-    this.#values.push(this.#sum / this.#count);
+    if (this.#length === this.#steps.length) this.#grow();
+    this.#steps[this.#length] = step;
+    this.#values[this.#length++] = this.#sum / this.#count;
     this.#sum = 0;
     this.#count = 0;
-    if (this.#steps.length >= MAX_POINTS) this.#halve();
+    if (this.#length === MAX_POINTS) this.#halve();
+  }
+
+  #grow(): void {
+    const [steps, values] = [this.#steps, this.#values];
+    this.#steps = new Uint32Array(2 * steps.length);
+    this.#values = new Float32Array(2 * values.length);
+    this.#steps.set(steps);
+    this.#values.set(values);
   }
 
   #halve(): void {
-    const half = this.#steps.length / 2;
-    for (let i = 0; i < half; i++) {
+    this.#length /= 2;
+    for (let i = 0; i < this.#length; i++) {
       this.#steps[i] = this.#steps[2 * i + 1] as number;
       this.#values[i] = ((this.#values[2 * i] as number) + (this.#values[2 * i + 1] as number)) / 2;
     }
-    this.#steps.length = half;
-    this.#values.length = half;
     this.every *= 2;
   }
 
-  get length(): number {
-    return this.#steps.length;
+  get steps(): Uint32Array<ArrayBuffer> {
+    return this.#steps.subarray(0, this.#length);
   }
 
-  get steps(): readonly number[] {
-    return this.#steps;
-  }
-
-  get values(): readonly number[] {
-    return this.#values;
-  }
-
-  get largest(): { step: number; value: number } | undefined {
-    let best: { step: number; value: number } | undefined;
-    for (const [i, value] of this.#values.entries())
-      if (best === undefined || value > best.value) best = { step: this.#steps[i] as number, value };
-    return best;
+  get values(): Float32Array<ArrayBuffer> {
+    return this.#values.subarray(0, this.#length);
   }
 }
 
@@ -59,14 +60,14 @@ export function encodeSeries(
   series: ReadonlyMap<string, Series>,
   more: Readonly<Record<string, unknown>>,
 ): Uint8Array {
-  const names = [...series].map(([name, one]) => ({ name, length: one.length, every: one.every }));
+  const names = [...series].map(([name, { steps, every }]) => ({ name, length: steps.length, every }));
   const json = JSON.stringify({ ...more, series: names });
   const header = Buffer.from(json + ' '.repeat((4 - (Buffer.byteLength(json) % 4)) % 4));
   const length = Buffer.alloc(4);
   length.writeUInt32LE(header.length);
   const parts: Uint8Array[] = [length, header];
-  for (const one of series.values())
-    for (const array of [Uint32Array.from(one.steps), Float32Array.from(one.values)])
-      parts.push(new Uint8Array(array.buffer));
+  for (const { steps, values } of series.values())
+    for (const array of [steps, values])
+      parts.push(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
   return Buffer.concat(parts);
 }

@@ -13,6 +13,7 @@ import { createApp } from './app.js';
 import { runHook } from './hook.js';
 import { TrainingQueue } from './queue.js';
 import { Runs } from './runs.js';
+import { type StudioEvent, watchRuns } from './watcher.js';
 
 const page = fileURLToPath(new URL('../../dist/studio-page/', import.meta.url));
 const MAX_CONNECTIONS = 256;
@@ -48,11 +49,15 @@ export async function startStudio(options: StudioOptions, command: readonly stri
   const { token } = options;
   const secret = token ? (process.env.IP_ADAPTER_STUDIO_TOKEN ?? newToken()) : undefined;
   const runs = new Runs(folder);
+  const tell = (event: StudioEvent): void => runHook(options.onEvent, event);
   const queue = new TrainingQueue({
     ...{ folder, command, jobs: options.jobs },
-    onEnd: (run, isFailed) =>
-      runHook(options.onEvent, { type: 'end', run, folder: join(folder, run), failed: isFailed }),
+    onEnd: (run, failed) => tell({ type: 'end', run, folder: join(folder, run), failed }),
   });
+  const watching = new AbortController();
+  const isQueued = (run: string): boolean => queue.statusOf(run) !== undefined;
+  const watched =
+    options.onEvent === undefined ? undefined : watchRuns(runs, isQueued, tell, watching.signal);
   const app = createApp(
     {
       runs,
@@ -87,6 +92,8 @@ export async function startStudio(options: StudioOptions, command: readonly stri
     token: secret,
     close: async () => {
       queue[Symbol.dispose]();
+      watching.abort();
+      await watched;
       server.closeAllConnections();
       await new Promise((done) => server.close(done));
     },

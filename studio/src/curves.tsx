@@ -1,9 +1,18 @@
 /** @file The charts of a run, and of others that are laid over it. */
 import { useEffect, useMemo, useState } from 'preact/hooks';
+import { scoreNames } from '../../src/studio/scalars.js';
 import { api, json } from './api.js';
 import { Chart, type ChartCurve } from './chart.js';
 import { Empty, useLoaded } from './parts.js';
 import { RunData, smooth } from './run-data.js';
+
+const scoreTitles: Readonly<Record<(typeof scoreNames)[number], { title: string; note: string }>> = {
+  retrieval: { title: 'Retrieval', note: 'Share of images whose own reference is the closest of all rows’.' },
+  dino: { title: 'DINO', note: 'Similarity to the reference; tells apart things of the same name.' },
+  clipI: { title: 'CLIP-I', note: 'Similarity to the reference; a copy of it has 1.' },
+  clipT: { title: 'CLIP-T', note: 'Similarity to the caption.' },
+  copies: { title: 'Copies', note: 'Share of images that copy their reference.' },
+};
 
 const colors = ['accent', 'c2', 'c3', 'c4', 'c5', 'c6'];
 
@@ -96,6 +105,20 @@ export function Curves({ id, data, version }: { id: string; data: RunData; versi
           ...curve('gain/specificity', 'specificity', 'accent'),
         ],
       });
+    const constant = (name: string): ChartCurve[] =>
+      name === 'retrieval' ? curve('scores/chance', 'chance', 'c4') : [];
+    for (const name of scoreNames)
+      if (has(`scores/${name}`))
+        list.push({
+          title: scoreTitles[name].title,
+          note: scoreTitles[name].note,
+          curves: [
+            ...constant(name),
+            ...curve(`scores/${name}/no_adapter`, 'no adapter', 'c3'),
+            ...curve(`scores/${name}/shuffled`, 'another reference', 'c2'),
+            ...curve(`scores/${name}`, 'adapter', 'accent'),
+          ],
+        });
     list.push({
       title: 'Gradient norm',
       note: 'Before clipping.',

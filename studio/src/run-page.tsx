@@ -1,5 +1,6 @@
 /** @file A run's page: curves, images, checkpoints, options and log, and the buttons that steer it. */
 import { useEffect, useMemo, useState } from 'preact/hooks';
+import type { VerdictEvent } from '../../src/base/run-context.js';
 import type { CheckpointInfo, RunSummary } from '../../src/studio/runs.js';
 import type { MetricsLine } from '../../src/studio/scalars.js';
 import { api, download, json, runPath } from './api.js';
@@ -69,6 +70,7 @@ export function RunPage({ id }: { id: string }) {
       <Progress step={summary.step} total={summary.totalSteps} />
       <ErrorNote error={isLost ? new TypeError() : error} />
       <Verdict events={detail.events} />
+      <OtherVerdicts events={detail.events} />
       <div class="tabs" role="tablist" aria-label="About the run">
         {tabs.map((name) => (
           <button
@@ -185,6 +187,25 @@ const statements: Readonly<Record<string, [tone: string, text: string]>> = {
   'ignores the image': ['bad', 'The adapter has learnt, but the same from every image.'],
   unclear: ['', 'It is not clear yet whether the adapter uses its image.'],
 };
+
+/** Verdicts that are not of the gain, the newest of each kind. */
+function OtherVerdicts({ events }: { events: readonly MetricsLine[] }) {
+  const said = events.filter(
+    (event): event is VerdictEvent =>
+      event.type === 'verdict' && !((event as VerdictEvent).kind in statements),
+  );
+  const newest = [...new Map(said.map((event) => [event.kind, event])).values()];
+  return (
+    <>
+      {newest.map(({ kind, step, text }) => (
+        <p key={kind} class={`verdict-line ${kind.endsWith('drifts') ? 'bad' : ''}`}>
+          <strong>{`${kind[0]?.toUpperCase()}${kind.slice(1)}.`}</strong> Step {count(step)}:{' '}
+          {text.replace(/^Step \d+: /, '')}
+        </p>
+      ))}
+    </>
+  );
+}
 
 function Verdict({ events }: { events: readonly MetricsLine[] }) {
   const last = events.findLast(({ type }) => type === 'gain') as

@@ -22,7 +22,11 @@ beforeAll(async () => {
   mkdirSync(at('runs', 'one', 'checkpoint-1'));
   writeFileSync(at('secret.png'), 'secret');
   mkdirSync(at('outside'));
-  writeFileSync(at('outside', 'metrics.jsonl'), 'secret');
+  writeFileSync(at('outside', 'metrics.jsonl'), `${JSON.stringify({ ...stepLine(1), note: 'secret' })}\n`);
+  writeFileSync(at('outside', 'config.yaml'), 'note: secret\n');
+  mkdirSync(at('runs', 'two'));
+  for (const name of ['metrics.jsonl', 'config.yaml'])
+    symlinkSync(at('outside', name), at('runs', 'two', name));
   const lines = Array.from({ length: 3 }, (_, i) => JSON.stringify(stepLine(i + 1)));
   writeFileSync(at('runs', 'one', 'metrics.jsonl'), `${lines.join('\n')}\n`);
   symlinkSync(at('outside'), at('runs', 'linked'));
@@ -89,7 +93,10 @@ it('answers with the token only, and serves the page without', async () => {
   expect((await ask('/api/unknown')).status).toBe(401);
   const runs = await ask('/api/runs', auth());
   expect(runs.status).toBe(200);
-  expect(JSON.parse(runs.text)).toMatchObject([{ id: 'one', step: 3, totalSteps: 9, status: 'stopped' }]);
+  expect(JSON.parse(runs.text)).toMatchObject([
+    { id: 'one', step: 3, totalSteps: 9, status: 'stopped' },
+    { id: 'two', step: 0 },
+  ]);
   const page = await ask('/');
   expect(page.status).toBe(200);
   expect(page.text).not.toContain(studio.token);
@@ -141,6 +148,9 @@ it('leaves the folder of runs by no path and no link', async () => {
     expect(status, path).toBe(404);
     expect(text).not.toContain('secret');
   }
+  const linked = JSON.parse((await ask('/api/runs/two', auth())).text);
+  expect(linked).toMatchObject({ options: null, events: [], summary: { step: 0, time: null } });
+  expect((await ask('/api/runs/two/series', auth())).text).not.toContain('loss');
   for (const path of [
     '/../package.json',
     '/assets/..%2f..%2f..%2fpackage.json',
@@ -161,13 +171,18 @@ it('starts no training from outside of its folders', async () => {
     loggingDir: '../../elsewhere',
     validationDataset: at('outside'),
     dinoEncoder: at('outside'),
+    // It looks like a name on the Hub, and is a folder here.
+    adapter: 'src/studio',
+    datasetRoot: at('outside'),
     validationImages: [at('secret.png')],
   };
   const { status, text } = await post({ name: 'new', options });
   expect(status).toBe(422);
   expect(Object.keys(JSON.parse(text).errors).sort()).toEqual([
+    'adapter',
     'cacheDir',
     'dataset',
+    'datasetRoot',
     'dinoEncoder',
     'loggingDir',
     'model',
@@ -204,7 +219,7 @@ it('takes no large body, and decodes no bomb', async () => {
   expect((await ask('/api/runs', headers, 'POST', '{')).status).toBe(400);
 });
 
-it('opens a bounded number of streams, drops a client that never reads, and stays small', async () => {
+it('opens a bounded number of streams, serves others meanwhile, and stays small', async () => {
   const before = process.memoryUsage.rss();
   const sockets = Array.from({ length: 200 }, () => {
     const socket = connect(port, '127.0.0.1');
