@@ -3,7 +3,7 @@
  * for some hundred steps first. `npm run screenshots -- [folder of runs to show] [folder to write]`
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { writeDataset } from '../demo/world/dataset.js';
@@ -13,8 +13,9 @@ import { launchChromium } from '../test/browser.js';
 
 const root = join(import.meta.dirname, '..');
 const [given, out = join(root, 'docs/images/studio')] = process.argv.slice(2);
-const runs = given ?? (await trainedRuns());
 const main = join(root, 'dist/cli/main.js');
+const models = join(root, 'demo/models');
+const runs = given ?? (await trainedRuns());
 
 async function trainedRuns(): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'studio-runs-'));
@@ -26,45 +27,26 @@ async function trainedRuns(): Promise<string> {
   const images = JSON.parse(readFileSync(dataset, 'utf8'))
     .slice(0, 3)
     .map((row: { image_file: string }) => join(folder, 'datasets/scenes', row.image_file)) as string[];
-  for (const [name, rate] of [
-    ['scenes-5e-4', '5e-4'],
-    ['scenes-1e-3', '1e-3'],
-  ] as const)
-    spawnSync(
-      process.execPath,
-      [
-        ...[join(root, 'dist/cli/main.js'), 'train', '--model', 'demo/models'],
-        ...['--image-encoder', 'demo/models/image_encoder', '--dataset', dataset],
-        ...['--output-dir', join(folder, name), '--resolution', '64', '--batch-size', '8'],
-        ...[
-          '--learning-rate',
-          rate,
-          '--max-steps',
-          '240',
-          '--save-steps',
-          '80',
-          '--cache',
-          'latents,text,image',
-        ],
-        ...['--validation-split', '32', '--validation-images', ...images],
-        ...[
-          '--validation-steps',
-          '40',
-          '--validation-sampling-steps',
-          '10',
-          '--validation-guidance-scale',
-          '3',
-        ],
-      ],
-      { cwd: root, stdio: 'inherit' },
-    );
+  for (const learningRate of [5e-4, 1e-3]) {
+    const outputDir = join(folder, `scenes-${learningRate.toExponential()}`);
+    const options = {
+      ...{ model: models, imageEncoder: join(models, 'image_encoder'), dataset, outputDir },
+      ...{ resolution: 64, batchSize: 8, learningRate, maxSteps: 240, saveSteps: 80 },
+      ...{ cache: ['latents', 'text', 'image'], validationSplit: 32, validationScores: 16 },
+      ...{ validationImages: images, validationScales: [0.5, 1], validationSteps: 40 },
+      ...{ validationSamplingSteps: 10, validationGuidanceScale: 3 },
+    };
+    const config = join(folder, 'options.json');
+    writeFileSync(config, JSON.stringify(options));
+    spawnSync(process.execPath, [main, 'train', '--config', config], { stdio: 'inherit' });
+  }
   return folder;
 }
 
 const options = studioOptionsSchema.parse({
   runs,
   datasets: [join(resolve(runs), 'datasets')],
-  models: [join(root, 'demo/models')],
+  models: [models],
   port: 0,
 });
 const studio = await startStudio(options, [process.execPath, main]);

@@ -4,6 +4,7 @@ import { flag, path, whole } from './options.js';
 
 const loopback = /^(localhost|127(\.\d+){3}|::1)$/;
 
+/** Whether an address or name reaches this machine alone. */
 export function isLoopback(host: string): boolean {
   return loopback.test(host);
 }

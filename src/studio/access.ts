@@ -8,6 +8,7 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { MiddlewareHandler } from 'hono';
+import { isLoopback } from '../options/studio-options.js';
 
 export interface AccessRules {
   /** Undefined: none is asked for. */
@@ -28,7 +29,9 @@ export function checkHost(rules: AccessRules): MiddlewareHandler {
     const host = context.req.header('host');
     if (host === undefined || !isAllowedHost(host, rules))
       return context.json(
-        { error: `This host is not called ${host ?? 'that'} here; name it with --allowed-host` },
+        {
+          error: `This host is not known as ${host ?? 'nothing'}: start the studio with --allowed-host and its name`,
+        },
         421,
       );
     const origin = context.req.header('origin');
@@ -66,7 +69,7 @@ function areEqual(one: string, other: string): boolean {
 function isAllowedHost(host: string, { allowedHosts, isPublic }: AccessRules): boolean {
   const name = hostnameOf(`http://${host}`);
   if (name === undefined) return false;
-  if (/^(localhost|127(\.\d+){3}|::1)$/.test(name) || allowedHosts.includes(name)) return true;
+  if (isLoopback(name) || allowedHosts.includes(name)) return true;
   // An address cannot be rebound.
   return isPublic && isIP(name) !== 0;
 }

@@ -19,15 +19,14 @@ interface Props {
   curves: readonly ChartCurve[];
   /** Below the title. */
   note?: string | undefined;
-  isLog?: boolean;
 }
 
 const HEIGHT = 220;
 
-export function Chart({ title, curves, note, isLog = false }: Props) {
+export function Chart({ title, curves, note }: Props) {
   const holder = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>();
-  const shape = curves.map(({ label, color }) => `${label} ${color}`).join('|') + isLog;
+  const shape = curves.map(({ label, color }) => `${label} ${color}`).join('|');
   const last = curves.findLast(({ isFaint, values }) => !isFaint && values.length > 0);
 
   // Of many curves, the last value of one says nothing.
@@ -38,7 +37,7 @@ export function Chart({ title, curves, note, isLog = false }: Props) {
     if (element === null) return;
     const create = (): void => {
       plot.current?.destroy();
-      plot.current = new uPlot(optionsOf(element, curves, isLog), joined(curves), element);
+      plot.current = new uPlot(optionsOf(element, curves), joined(curves), element);
     };
     create();
     const resize = new ResizeObserver(() =>
@@ -114,7 +113,7 @@ function joined(curves: readonly ChartCurve[]): uPlot.AlignedData {
   return uPlot.join(curves.map(({ steps, values }) => [steps as number[], values as number[]]));
 }
 
-function optionsOf(element: HTMLElement, curves: readonly ChartCurve[], isLog: boolean): uPlot.Options {
+function optionsOf(element: HTMLElement, curves: readonly ChartCurve[]): uPlot.Options {
   const style = getComputedStyle(element);
   const color = (name: string): string => style.getPropertyValue(`--${name}`).trim();
   const axis: uPlot.Axis = {
@@ -127,7 +126,7 @@ function optionsOf(element: HTMLElement, curves: readonly ChartCurve[], isLog: b
     width: Math.max(120, element.clientWidth),
     height: HEIGHT,
     legend: { show: false },
-    scales: { x: { time: false }, y: isLog ? { distr: 3 } : {} },
+    scales: { x: { time: false } },
     axes: [
       { ...axis, space: 70 },
       { ...axis, size: 58, values: (_, splits) => splits.map((one) => (one === null ? '' : figure(one))) },

@@ -77,7 +77,7 @@ export function Curves({ id, data, version }: { id: string; data: RunData; versi
         .filter((name) => name.startsWith(prefix))
         .sort()
         .flatMap((name, i) => curve(name, name.slice(prefix.length), colors[i % colors.length] as string));
-    const list: { title: string; note?: string; curves: ChartCurve[]; isLog?: boolean }[] = [
+    const list: { title: string; note?: string; curves: ChartCurve[] }[] = [
       {
         title: 'Loss',
         note: 'Depends mostly on the timesteps drawn; compare by band.',
@@ -119,12 +119,7 @@ export function Curves({ id, data, version }: { id: string; data: RunData; versi
             ...curve(`scores/${name}`, 'adapter', 'accent'),
           ],
         });
-    list.push({
-      title: 'Gradient norm',
-      note: 'Before clipping.',
-      curves: compared('grad_norm'),
-      isLog: false,
-    });
+    list.push({ title: 'Gradient norm', note: 'Before clipping.', curves: compared('grad_norm') });
     list.push({ title: 'Learning rate', curves: group('lr/') });
     list.push({ title: 'Images per second', curves: curve('speed/images_per_second', 'images/s', 'accent') });
     const memory = ['memory/rss_bytes', 'memory/gpu_allocated_bytes'].filter(has);

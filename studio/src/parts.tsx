@@ -4,17 +4,8 @@ import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import type { RunStatus } from '../../src/studio/runs.js';
 import { ApiError, fetchApi } from './api.js';
 
-const words: Readonly<Record<RunStatus, string>> = {
-  new: 'new',
-  queued: 'queued',
-  running: 'running',
-  finished: 'finished',
-  stopped: 'stopped',
-  failed: 'failed',
-};
-
 export function Status({ status }: { status: RunStatus }) {
-  return <span class={`status ${status}`}>{words[status]}</span>;
+  return <span class={`status ${status}`}>{status}</span>;
 }
 
 export function Progress({ step, total }: { step: number; total: number }) {

@@ -1,14 +1,17 @@
 /** @file A run's page: curves, images, checkpoints, options and log, and the buttons that steer it. */
 import { useEffect, useMemo, useState } from 'preact/hooks';
-import type { VerdictEvent } from '../../src/base/run-context.js';
 import type { CheckpointInfo, RunSummary } from '../../src/studio/runs.js';
 import type { MetricsLine } from '../../src/studio/scalars.js';
-import { api, download, json, runPath } from './api.js';
+import { api, json } from './api.js';
+import { Checkpoints } from './checkpoints.js';
 import { Curves } from './curves.js';
-import { bytes, count, duration, figure } from './format.js';
+import { count, duration, figure } from './format.js';
 import { OptionsTable } from './options-table.js';
-import { ApiImage, Empty, ErrorNote, Progress, Status, useLoaded, useTitle } from './parts.js';
+import { Empty, ErrorNote, Progress, Status, useLoaded, useTitle } from './parts.js';
 import { RunData } from './run-data.js';
+import { Samples } from './samples.js';
+import { Steering } from './steering.js';
+import { GainVerdict, OtherVerdicts } from './verdicts.js';
 
 const EVERY_MS = 2000;
 const tabs = ['Curves', 'Images', 'Checkpoints', 'Options', 'Log'] as const;
@@ -69,7 +72,7 @@ export function RunPage({ id }: { id: string }) {
       </header>
       <Progress step={summary.step} total={summary.totalSteps} />
       <ErrorNote error={isLost ? new TypeError() : error} />
-      <Verdict events={detail.events} />
+      <GainVerdict events={detail.events} />
       <OtherVerdicts events={detail.events} />
       <div class="tabs" role="tablist" aria-label="About the run">
         {tabs.map((name) => (
@@ -101,204 +104,6 @@ export function RunPage({ id }: { id: string }) {
         {tab === 'Options' && <OptionsTable id={id} options={detail.options} folder={detail.folder} />}
         {tab === 'Log' && <Log id={id} />}
       </div>
-    </>
-  );
-}
-
-function Steering({ id, status, onDone }: { id: string; status: string; onDone: () => void }) {
-  const [error, setError] = useState<unknown>();
-  const [said, setSaid] = useState('');
-  const [steps, setSteps] = useState(1000);
-  const param = { param: { id: encodeURIComponent(id) } };
-  const act = async (what: string, work: () => Promise<unknown>): Promise<void> => {
-    setError(undefined);
-    try {
-      await work();
-      setSaid(what);
-    } catch (fault) {
-      setError(fault);
-    }
-    onDone();
-  };
-  const ask = (request: string, what: string, more: object = {}) =>
-    act(what, () =>
-      json(api.runs[':id'].requests.$post({ ...param, json: { request, ...more } } as typeof param)),
-    );
-  return (
-    <div class="steering">
-      {status === 'running' && (
-        <>
-          <button type="button" onClick={() => ask('sample', 'Sampling after this step')}>
-            Sample now
-          </button>
-          <button type="button" onClick={() => ask('save', 'Saving after this step')}>
-            Save now
-          </button>
-          <form
-            onSubmit={(event) => {
-              event.preventDefault();
-              void ask('extend', `Extended by ${count(steps)} steps`, { steps });
-            }}
-          >
-            <label>
-              <span class="hidden">Steps to extend by</span>
-              <input
-                type="number"
-                min={1}
-                value={steps}
-                onInput={(event) => setSteps(event.currentTarget.valueAsNumber)}
-              />
-            </label>
-            <button type="submit">Extend</button>
-          </form>
-          <button type="button" class="danger" onClick={() => ask('stop', 'Stopping after this step')}>
-            Stop
-          </button>
-        </>
-      )}
-      {(status === 'stopped' || status === 'failed') && (
-        <button
-          type="button"
-          class="primary"
-          onClick={() => act('Resuming', () => json(api.runs[':id'].resume.$post(param)))}
-        >
-          Resume
-        </button>
-      )}
-      {status === 'queued' && (
-        <button
-          type="button"
-          onClick={() => act('Taken out of the queue', () => json(api.runs[':id'].queue.$delete(param)))}
-        >
-          Take out of the queue
-        </button>
-      )}
-      <p role="status" class="said">
-        {said}
-      </p>
-      <ErrorNote error={error} />
-    </div>
-  );
-}
-
-const statements: Readonly<Record<string, [tone: string, text: string]>> = {
-  'uses the image': ['good', 'The adapter uses its image.'],
-  harms: ['bad', 'With the adapter, predictions are worse than without it.'],
-  'ignores the image': ['bad', 'The adapter has learnt, but the same from every image.'],
-  unclear: ['', 'It is not clear yet whether the adapter uses its image.'],
-};
-
-/** Verdicts that are not of the gain, the newest of each kind. */
-function OtherVerdicts({ events }: { events: readonly MetricsLine[] }) {
-  const said = events.filter(
-    (event): event is VerdictEvent =>
-      event.type === 'verdict' && !((event as VerdictEvent).kind in statements),
-  );
-  const newest = [...new Map(said.map((event) => [event.kind, event])).values()];
-  return (
-    <>
-      {newest.map(({ kind, step, text }) => (
-        <p key={kind} class={`verdict-line ${kind.endsWith('drifts') ? 'bad' : ''}`}>
-          <strong>{`${kind[0]?.toUpperCase()}${kind.slice(1)}.`}</strong> Step {count(step)}:{' '}
-          {text.replace(/^Step \d+: /, '')}
-        </p>
-      ))}
-    </>
-  );
-}
-
-function Verdict({ events }: { events: readonly MetricsLine[] }) {
-  const last = events.findLast(({ type }) => type === 'gain') as
-    | {
-        step: number;
-        verdict: string;
-        rows: number;
-        specificity: { mean: number; low: number; high: number };
-      }
-    | undefined;
-  if (last === undefined) return null;
-  const [tone, text] = statements[last.verdict] ?? ['', last.verdict];
-  const { mean, low, high } = last.specificity;
-  return (
-    <p class={`verdict-line ${tone}`}>
-      <strong>{text}</strong> On {last.rows} held-out rows after step {count(last.step)}, the right image
-      lowers the loss by {figure(mean)} ({figure(low)} … {figure(high)}) against another row's.
-    </p>
-  );
-}
-
-function Samples({ id, steps }: { id: string; steps: readonly number[] }) {
-  const [chosen, setChosen] = useState<number>();
-  if (steps.length === 0)
-    return (
-      <Empty title="No images yet">
-        <p>
-          A run draws them if it has validation images. <em>Sample now</em> draws a sheet at once.
-        </p>
-      </Empty>
-    );
-  const index = chosen === undefined ? steps.length - 1 : Math.max(0, steps.indexOf(chosen));
-  const step = steps[index] as number;
-  return (
-    <section class="samples">
-      <label class="slider">
-        <span>Step {count(step)}</span>
-        <input
-          type="range"
-          min={0}
-          max={steps.length - 1}
-          value={index}
-          disabled={steps.length === 1}
-          aria-valuetext={`Step ${step}`}
-          onInput={(event) => setChosen(steps[event.currentTarget.valueAsNumber])}
-        />
-      </label>
-      <div class="sheet">
-        <ApiImage path={runPath(id, `samples/${step}`)} alt={`Validation images after step ${step}`} />
-      </div>
-    </section>
-  );
-}
-
-function Checkpoints({ id, checkpoints }: { id: string; checkpoints: readonly CheckpointInfo[] }) {
-  const [error, setError] = useState<unknown>();
-  if (checkpoints.length === 0)
-    return (
-      <Empty title="No checkpoints yet">
-        <p>One is written at the end, and whenever you press Save now.</p>
-      </Empty>
-    );
-  return (
-    <>
-      <ErrorNote error={error} />
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Step</th>
-            <th scope="col">Size</th>
-            <th scope="col">
-              <span class="hidden">Actions</span>
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {[...checkpoints].reverse().map(({ step, bytes: size }) => (
-            <tr key={step}>
-              <td>{count(step)}</td>
-              <td>{bytes(size)}</td>
-              <td>
-                <button
-                  type="button"
-                  aria-label={`Export the adapter of step ${step}`}
-                  onClick={() => download(runPath(id, `checkpoints/${step}/adapter`)).catch(setError)}
-                >
-                  Export
-                </button>
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
     </>
   );
 }
