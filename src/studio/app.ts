@@ -19,8 +19,9 @@ import { isWithin } from './folders.js';
 import { readLines } from './metrics.js';
 import { checkNewRun, checkRunName, type StudioFolders, trainFields } from './new-run.js';
 import type { TrainingQueue } from './queue.js';
-import { checkpointsOf, type Runs, recordedOptions, samplesOf } from './runs.js';
+import { checkpointsOf, type Runs, recordedOptions } from './runs.js';
 import { encodeSeries } from './series.js';
+import { sheetsOf } from './sheets.js';
 
 const MAX_BODY = 2 ** 20;
 /** Of a log, the end. */
@@ -100,7 +101,7 @@ function createApi({ runs, queue, folders, rules, version, streams = new EventSt
         folder,
         options: await recordedOptions(folder),
         checkpoints: await checkpointsOf(folder),
-        samples: await samplesOf(folder),
+        sheets: await sheetsOf(folder, metrics.sheets),
         events: metrics.events.slice(-200),
       });
     })

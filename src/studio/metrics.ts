@@ -72,8 +72,10 @@ export class RunMetrics {
   #inode: number | undefined;
   #reading: Promise<void> | undefined;
   readonly series = new Map<string, Series>();
-  /** Everything but steps, the latest ones. */
+  /** Everything but steps and sheets, the latest ones. */
   events: MetricsLine[] = [];
+  /** Sheets of validation images by step, the latest ones. */
+  readonly sheets = new Map<number, MetricsLine>();
   /** The last step, with the speed of the last group. */
   last: StepEvent | undefined;
   stepSeconds: number | undefined;
@@ -114,6 +116,7 @@ export class RunMetrics {
   #clear(): void {
     this.series.clear();
     this.events = [];
+    this.sheets.clear();
     this.last = undefined;
     this.stepSeconds = undefined;
     this.#position = 0;
@@ -126,6 +129,9 @@ export class RunMetrics {
       this.last = step;
       const seconds = step['speed/step_seconds'];
       if (seconds !== undefined) this.stepSeconds = seconds + (step['speed/data_seconds'] ?? 0);
+    } else if (event.type === 'sheet') {
+      this.sheets.set(event.step, event);
+      if (this.sheets.size > MAX_EVENTS) this.sheets.delete(this.sheets.keys().next().value as number);
     } else {
       this.events.push(event);
       if (this.events.length > MAX_EVENTS) this.events.shift();

@@ -8,6 +8,7 @@ import type { GainEvent } from '../base/run-context.js';
 import { runStateOf } from '../training/checkpoints/run-state.js';
 import { openRunFile } from './folders.js';
 import { RunMetrics } from './metrics.js';
+import { samplesOf } from './sheets.js';
 
 /** How deep runs may lie below the folder, and how many are shown. */
 const MAX_DEPTH = 3;
@@ -158,15 +159,6 @@ export class Runs {
     this.#digests.set(id, digest);
     return digest;
   }
-}
-
-/** Returns the steps that a run has drawn validation images of. */
-export async function samplesOf(folder: string): Promise<number[]> {
-  const names = await readdir(join(folder, 'validation')).catch(() => []);
-  return names
-    .flatMap((name) => /^step-(\d+)\.png$/.exec(name)?.[1] ?? [])
-    .map(Number)
-    .sort((a, b) => a - b);
 }
 
 export async function checkpointsOf(folder: string): Promise<CheckpointInfo[]> {

@@ -24,27 +24,33 @@ export function Progress({ step, total }: { step: number; total: number }) {
   );
 }
 
-/** An image below /api. It is fetched with the token, and kept as a blob. */
-export function ApiImage({ path, alt, class: className }: { path: string; alt: string; class?: string }) {
-  const [url, setUrl] = useState<string>();
-  const [isMissing, setMissing] = useState(false);
+/**
+ * Fetches an image below /api with the token, and keeps it as a blob. While the next one is fetched, the last one stays.
+ * @param path undefined: none yet
+ */
+export function useApiImage(path: string | undefined): { url: string | undefined; isMissing: boolean } {
+  const [image, setImage] = useState<{ url?: string; isMissing: boolean }>({ isMissing: false });
+  const last = useRef<string>();
+  const keep = (url: string | undefined): void => {
+    if (last.current !== undefined) URL.revokeObjectURL(last.current);
+    last.current = url;
+    setImage(url === undefined ? { isMissing: true } : { url, isMissing: false });
+  };
   useEffect(() => {
+    if (path === undefined) return;
     const abort = new AbortController();
-    let created: string | undefined;
-    setMissing(false);
     fetchApi(path, abort.signal)
       .then((response) => response.blob())
-      .then((blob) => {
-        if (abort.signal.aborted) return;
-        created = URL.createObjectURL(blob);
-        setUrl(created);
-      })
-      .catch(() => !abort.signal.aborted && setMissing(true));
-    return () => {
-      abort.abort();
-      if (created !== undefined) URL.revokeObjectURL(created);
-    };
+      .then((blob) => !abort.signal.aborted && keep(URL.createObjectURL(blob)))
+      .catch(() => !abort.signal.aborted && keep(undefined));
+    return () => abort.abort();
   }, [path]);
+  useEffect(() => () => last.current && URL.revokeObjectURL(last.current), []);
+  return { url: image.url, isMissing: image.isMissing };
+}
+
+export function ApiImage({ path, alt, class: className }: { path: string; alt: string; class?: string }) {
+  const { url, isMissing } = useApiImage(path);
   if (isMissing) return <p class="empty">The image could not be loaded.</p>;
   return url === undefined ? (
     <div class={`placeholder ${className ?? ''}`} />

@@ -2,6 +2,7 @@
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import type { CheckpointInfo, RunSummary } from '../../src/studio/runs.js';
 import type { MetricsLine } from '../../src/studio/scalars.js';
+import type { Sheet } from '../../src/studio/sheets.js';
 import { api, json } from './api.js';
 import { Checkpoints } from './checkpoints.js';
 import { Curves } from './curves.js';
@@ -9,7 +10,7 @@ import { count, duration, figure } from './format.js';
 import { OptionsTable } from './options-table.js';
 import { Empty, ErrorNote, Progress, Status, useLoaded, useTitle } from './parts.js';
 import { RunData } from './run-data.js';
-import { Samples } from './samples.js';
+import { SampleGrid } from './sample-grid.js';
 import { Steering } from './steering.js';
 import { GainVerdict, OtherVerdicts } from './verdicts.js';
 
@@ -21,7 +22,7 @@ interface Detail {
   folder: string;
   options: Record<string, unknown> | null;
   checkpoints: CheckpointInfo[];
-  samples: number[];
+  sheets: Sheet[];
   events: MetricsLine[];
 }
 
@@ -99,7 +100,7 @@ export function RunPage({ id }: { id: string }) {
       </div>
       <div role="tabpanel" id="panel" aria-labelledby={`tab-${tab}`}>
         {tab === 'Curves' && <Curves id={id} data={data} version={version} />}
-        {tab === 'Images' && <Samples id={id} steps={detail.samples} />}
+        {tab === 'Images' && <SampleGrid id={id} sheets={detail.sheets} curves={data.curves} />}
         {tab === 'Checkpoints' && <Checkpoints id={id} checkpoints={detail.checkpoints} />}
         {tab === 'Options' && <OptionsTable id={id} options={detail.options} folder={detail.folder} />}
         {tab === 'Log' && <Log id={id} />}
