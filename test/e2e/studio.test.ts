@@ -1,7 +1,8 @@
 /** @file A training from the page: started, watched, steered, resumed, exported; and found without faults by axe. */
 import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Browser, Page } from 'playwright-core';
+import type { Browser, Locator, Page } from 'playwright-core';
+import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { studioOptionsSchema } from '../../src/options/studio-options.js';
 import { type Studio, startStudio } from '../../src/studio/server.js';
@@ -46,6 +47,23 @@ async function assertAccessible(): Promise<void> {
     'axe.run().then(({ violations }) => violations.map(({ id, nodes }) => id + ": " + nodes.map(({ html }) => html).join("; ")))',
   );
   expect(found).toEqual([]);
+}
+/** The image in a cell is a reference, as the image encoder sees it: its place in the sheet is right. */
+async function assertShows(cell: Locator, file: string): Promise<void> {
+  const width = 64;
+  const expected = await sharp(file).resize(width, width).removeAlpha().raw().toBuffer();
+  await vi.waitFor(
+    async () => {
+      const shown = await sharp(await cell.screenshot())
+        .resize(width, width)
+        .removeAlpha()
+        .raw()
+        .toBuffer();
+      const distance = expected.reduce((sum, one, i) => sum + Math.abs(one - (shown[i] as number)), 0);
+      expect(distance / expected.length).toBeLessThan(10);
+    },
+    { timeout: 20_000, interval: 200 },
+  );
 }
 const run = async (): Promise<{ status: string; step: number; totalSteps: number }> => {
   const response = await fetch(`${studio.url.replace(/#.*/, '')}api/runs`, {
@@ -95,7 +113,16 @@ it.skipIf(chromiumPath === undefined)('starts, shows, steers, resumes and export
   await page.getByRole('button', { name: 'Sample now' }).click();
   await page.getByText('Sampling after this step').waitFor();
   await page.getByRole('tab', { name: 'Images' }).click();
-  await page.getByRole('img', { name: /Validation images after step/ }).waitFor({ timeout: 60_000 });
+  const cell = page.getByRole('button', { name: /^1\.png: no text, image prompt, step \d+$/ });
+  await cell.waitFor({ timeout: 60_000 });
+  await assertShows(cell, at('images', '1.png'));
+  await assertAccessible();
+  await cell.click();
+  const enlarged = page.getByRole('dialog', { name: 'Validation image' });
+  await enlarged.getByText('Loss').waitFor();
+  await page.keyboard.press('ArrowRight');
+  await enlarged.getByText(/^scale 0, step \d+$/).waitFor();
+  await page.keyboard.press('Escape');
   await page.getByRole('button', { name: 'Save now' }).click();
   await page.getByRole('tab', { name: 'Checkpoints' }).click();
   const exports = page.getByRole('button', { name: /Export the adapter of step/ });
