@@ -6,6 +6,8 @@ const places = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/goog
 
 /** The program; undefined where there is none. */
 export const chromiumPath = process.env.CHROMIUM ?? places.find((path) => existsSync(path));
+if (chromiumPath === undefined)
+  process.stderr.write(`No Chromium in ${places.join(', ')}: tests of the studio's page are skipped\n`);
 
 export function launchChromium(): Promise<Browser> {
   return chromium.launch({

@@ -40,6 +40,7 @@ async function trainedRuns(): Promise<string> {
     writeFileSync(config, JSON.stringify(options));
     spawnSync(process.execPath, [main, 'train', '--config', config], { stdio: 'inherit' });
   }
+  process.stdout.write(`The runs are in ${folder}\n`);
   return folder;
 }
 
