@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import sharp from 'sharp';
 import { writeDataset } from '../demo/world/dataset.js';
 import { studioOptionsSchema } from '../src/options/studio-options.js';
 import { startStudio } from '../src/studio/server.js';
@@ -63,7 +64,11 @@ for (const [look, settings] of Object.entries(looks)) {
   const page = await (await browser.newContext(settings)).newPage();
   const shoot = async (name: string): Promise<void> => {
     await page.waitForTimeout(700);
-    await page.screenshot({ path: join(out, `${name}-${look}.png`), fullPage: look === 'phone' });
+    await page.waitForFunction("document.querySelector('.placeholder, .loading') === null");
+    const png = await page.screenshot({ fullPage: look === 'phone' });
+    await sharp(png)
+      .webp({ quality: 85 })
+      .toFile(join(out, `${name}-${look}.webp`));
   };
   await page.goto(studio.url);
   await page.getByRole('heading', { name: run }).waitFor();

@@ -8,7 +8,7 @@ export interface ChartCurve {
   label: string;
   steps: readonly number[];
   values: readonly number[];
-  /** The name of a colour of style.css. */
+  /** The name of a colour of style.css, or a colour. */
   color: string;
   /** Drawn thin and pale, behind the others. */
   isFaint?: boolean;
@@ -21,7 +21,7 @@ interface Props {
   note?: string | undefined;
 }
 
-const HEIGHT = 220;
+const HEIGHT = 200;
 
 export function Chart({ title, curves, note }: Props) {
   const holder = useRef<HTMLDivElement>(null);
@@ -85,7 +85,7 @@ export function Chart({ title, curves, note }: Props) {
             .filter(({ isFaint }) => !isFaint)
             .map(({ label, color }) => (
               <li key={label}>
-                <i style={{ background: `var(--${color})` }} />
+                <i style={{ background: color.includes('(') ? color : `var(--${color})` }} />
                 {label}
               </li>
             ))}
@@ -115,7 +115,8 @@ function joined(curves: readonly ChartCurve[]): uPlot.AlignedData {
 
 function optionsOf(element: HTMLElement, curves: readonly ChartCurve[]): uPlot.Options {
   const style = getComputedStyle(element);
-  const color = (name: string): string => style.getPropertyValue(`--${name}`).trim();
+  const color = (name: string): string =>
+    name.includes('(') ? name : style.getPropertyValue(`--${name}`).trim();
   const axis: uPlot.Axis = {
     stroke: color('muted'),
     grid: { stroke: color('line'), width: 1 },
@@ -128,7 +129,7 @@ function optionsOf(element: HTMLElement, curves: readonly ChartCurve[]): uPlot.O
     legend: { show: false },
     scales: { x: { time: false } },
     axes: [
-      { ...axis, space: 70 },
+      { ...axis, space: 70, size: 26 },
       { ...axis, size: 58, values: (_, splits) => splits.map((one) => (one === null ? '' : figure(one))) },
     ],
     cursor: { y: false, points: { size: 6 }, drag: { x: true, y: false } },

@@ -31,7 +31,7 @@ export function Checkpoints({ id, checkpoints }: { id: string; checkpoints: read
             <tr key={step}>
               <td>{count(step)}</td>
               <td>{bytes(size)}</td>
-              <td>
+              <td class="actions">
                 <button
                   type="button"
                   aria-label={`Export the adapter of step ${step}`}

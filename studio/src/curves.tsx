@@ -14,7 +14,13 @@ const scoreTitles: Readonly<Record<(typeof scoreNames)[number], { title: string;
   copies: { title: 'Copies', note: 'Share of images that copy their reference.' },
 };
 
+/** Of style.css, for the light and the dark page. */
 const colors = ['accent', 'c2', 'c3', 'c4', 'c5', 'c6'];
+
+/** Returns the colour of one of several curves: from blue to red where they are many, and so in an order. */
+function colorOf(i: number, count: number): string {
+  return count <= colors.length ? (colors[i] as string) : `hsl(${230 - (230 * i) / (count - 1)} 60% 50%)`;
+}
 
 export function Curves({ id, data, version }: { id: string; data: RunData; version: number }) {
   const [weight, setWeight] = useState(0.9);
@@ -76,7 +82,13 @@ export function Curves({ id, data, version }: { id: string; data: RunData; versi
       [...data.curves.keys()]
         .filter((name) => name.startsWith(prefix))
         .sort()
-        .flatMap((name, i) => curve(name, name.slice(prefix.length), colors[i % colors.length] as string));
+        .flatMap((name, i, all) =>
+          curve(
+            name,
+            name.slice(prefix.length).replace(/\.transformer_blocks|\.attn2$/g, ''),
+            colorOf(i, all.length),
+          ),
+        );
     const list: { title: string; note?: string; curves: ChartCurve[] }[] = [
       {
         title: 'Loss',
@@ -192,7 +204,7 @@ export function Curves({ id, data, version }: { id: string; data: RunData; versi
             {name} ×
           </button>
         ))}
-        <p class="hint">Drag to zoom, Shift-drag to pan, Ctrl-wheel to zoom, double-click for all.</p>
+        <p class="hint pointer">Drag to zoom, Shift-drag to pan, Ctrl-wheel to zoom, double-click for all.</p>
       </div>
       <div class="charts">
         {charts.map((chart) => (

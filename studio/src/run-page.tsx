@@ -12,7 +12,7 @@ import { Empty, ErrorNote, Progress, Status, useLoaded, useTitle } from './parts
 import { RunData } from './run-data.js';
 import { SampleGrid } from './sample-grid.js';
 import { Steering } from './steering.js';
-import { GainVerdict, OtherVerdicts } from './verdicts.js';
+import { Verdicts } from './verdicts.js';
 
 const EVERY_MS = 2000;
 const tabs = ['Curves', 'Images', 'Checkpoints', 'Options', 'Log'] as const;
@@ -73,8 +73,7 @@ export function RunPage({ id }: { id: string }) {
       </header>
       <Progress step={summary.step} total={summary.totalSteps} />
       <ErrorNote error={isLost ? new TypeError() : error} />
-      <GainVerdict events={detail.events} />
-      <OtherVerdicts events={detail.events} />
+      <Verdicts events={detail.events} />
       <div class="tabs" role="tablist" aria-label="About the run">
         {tabs.map((name) => (
           <button

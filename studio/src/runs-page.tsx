@@ -100,10 +100,10 @@ function RunRow({ run }: { run: RunSummary }) {
             </dd>
           </div>
           <div>
-            <dt>Left</dt>
+            <dt>{secondsLeft === null ? 'Speed' : 'Left'}</dt>
             <dd>
-              {secondsLeft === null ? '–' : duration(secondsLeft)}{' '}
-              {stepSeconds !== null && <small>{figure(stepSeconds)} s/step</small>}
+              {secondsLeft !== null && `${duration(secondsLeft)} `}
+              {stepSeconds === null ? '–' : <small>{figure(stepSeconds)} s/step</small>}
             </dd>
           </div>
           <div>

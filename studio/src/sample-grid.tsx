@@ -164,7 +164,9 @@ function GridRow({
   const element = useRef<HTMLTableRowElement>(null);
   useEffect(() => {
     // A long run has many sheets, and few of them are on the screen.
-    const observer = new IntersectionObserver(([entry]) => entry?.isIntersecting && setSeen(true));
+    const observer = new IntersectionObserver(([entry]) => entry?.isIntersecting && setSeen(true), {
+      rootMargin: '300px',
+    });
     observer.observe(element.current as HTMLTableRowElement);
     return () => observer.disconnect();
   }, []);
