@@ -50,6 +50,10 @@ export async function sharedOut<T>(
   const count = Math.max(0, Math.ceil((length - rank) / worldSize));
   const own = await processes.together(() => work(count, (i) => rank + i * worldSize));
   if (worldSize === 1) return own;
-  const parts = await processes.gatherJson(own);
-  return Array.from({ length }, (_, i) => parts[i % worldSize]?.[Math.floor(i / worldSize)] as T);
+  return inOrder(await processes.gatherJson(own), length);
+}
+
+/** Returns the values of the indices below `length`, from the lists of all processes, the i-th of which has `rank + i · worldSize`. */
+export function inOrder<T>(parts: readonly (readonly T[])[], length: number): T[] {
+  return Array.from({ length }, (_, i) => parts[i % parts.length]?.[Math.floor(i / parts.length)] as T);
 }

@@ -3,7 +3,7 @@ import { CheckpointError, DatasetError, UserError } from '../base/errors.js';
 import type { RgbImage } from '../base/rgb-image.js';
 import type { GuardedContext, ScoreSet, ScoresEvent } from '../base/run-context.js';
 import type { DatasetRow, Rows } from '../data/dataset.js';
-import { type Processes, sharedOut } from '../distributed/processes.js';
+import { inOrder, type Processes } from '../distributed/processes.js';
 import {
   downloadMetrics,
   embedRows,
@@ -100,6 +100,9 @@ interface Parts {
   context: Pick<GuardedContext, 'signal' | 'onMessage'>;
 }
 
+/** Why there are no scores; '' for a signal. */
+class Unscored extends Error {}
+
 /** Scores of one step. */
 export type ScoreReport = Pick<ScoresEvent, 'rows' | 'adapter' | 'shuffled' | 'noAdapter'>;
 
@@ -127,10 +130,8 @@ export class ScoreCheck implements Disposable {
       ]);
       return { rows, adapter: scoresOf(own), shuffled: scoresOf(others), noAdapter: this.#noAdapter };
     } catch (error) {
-      if (context.signal.aborted) return undefined;
-      // No score is worth a run, whose own guard looks for NaN.
-      if (!(error instanceof CheckpointError)) throw error;
-      context.onMessage(`No scores after step ${step}: ${error.message}`);
+      if (!(error instanceof Unscored)) throw error;
+      if (error.message !== '') context.onMessage(`No scores after step ${step}: ${error.message}`);
       return undefined;
     } finally {
       // The largest blocks are the VAE's, and training has no use for them.
@@ -138,14 +139,34 @@ export class ScoreCheck implements Disposable {
     }
   }
 
-  /** Generates the images of all processes, and returns what `work` makes of their embeddings. */
+  /**
+   * Generates the images of all processes, and returns what `work` makes of their embeddings.
+   * @throws Unscored on all processes, where one of them did not draw its images
+   */
   async #values<T>(batches: readonly PromptBatch[], work: (drawn: ImageEmbeddings) => T): Promise<T> {
-    const { drawing, embed, rows, scale, processes, context } = this.#parts;
-    const lists = await sharedOut(processes, rows, async () => {
-      const images = await drawing.draw(batches, scale, context.signal);
-      return tidy(() => rowsOf(embed(images)));
-    });
+    const { rows, processes } = this.#parts;
+    const drawn = await processes.gatherJson(await processes.together(() => this.#drawn(batches)));
+    const fault = drawn.find(({ fault }) => fault !== undefined)?.fault;
+    if (fault !== undefined) throw new Unscored(fault);
+    const lists = inOrder(
+      drawn.map(({ lists }) => lists),
+      rows,
+    );
     return tidy(() => work(embeddingsOf(lists)));
+  }
+
+  /** Generates this process's images. @returns their embeddings, or why there are none: '' for a signal */
+  async #drawn(batches: readonly PromptBatch[]): Promise<{ lists: Lists[]; fault?: string }> {
+    const { drawing, embed, scale, context } = this.#parts;
+    try {
+      const images = await drawing.draw(batches, scale, context.signal);
+      return { lists: tidy(() => rowsOf(embed(images))) };
+    } catch (error) {
+      if (context.signal.aborted) return { lists: [], fault: '' };
+      // No score is worth a run, whose own guard looks for NaN.
+      if (error instanceof CheckpointError) return { lists: [], fault: error.message };
+      throw error;
+    }
   }
 
   [Symbol.dispose](): void {

@@ -100,6 +100,27 @@ it('a signal to one rank stops all after the same step, with a checkpoint', asyn
   expect(stepsOf(world, 'stopped').at(-1)?.step).toBe(Number(step));
 });
 
+it('a signal to one rank while images are scored stops all, with a checkpoint', async () => {
+  const scoring = {
+    validation_split: 4,
+    validation_scores: 4,
+    validation_steps: 1,
+    validation_sampling_steps: 300,
+  };
+  const { exitCode, stderr, seconds } = await disturbed(
+    'stopped-scoring',
+    { ...scoring, save_steps: 1 },
+    (_, ranks) => process.kill(ranks[1] as number, 'SIGTERM'),
+    1,
+  );
+  expect(exitCode, stderr).toBe(143);
+  expect(stderr).not.toMatch(/failed with|held-out references: retrieval/);
+  expect(seconds).toBeLessThan(15);
+  expect(wholeCheckpoint('stopped-scoring')).toBe(
+    Number(/Stopped after step (\d+)\. To resume/.exec(stderr)?.[1]),
+  );
+});
+
 it('Ctrl-C to the launcher stops all, with a checkpoint', async () => {
   const { exitCode, stderr } = await disturbed('interrupted', {}, (launcher) => launcher.kill('SIGINT'));
   expect(exitCode, stderr).toBe(130);
