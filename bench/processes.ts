@@ -1,7 +1,8 @@
 /**
  * @file Benchmarks training in two processes, one thread each, on the demo's models (64 px, encoders cached, 24 rows a
  * process): beside two trainings that know nothing of each other, and beside PyTorch's DistributedDataParallel on Gloo with
- * the same model. All take turns within one run; ratios are medians of the rounds.
+ * the same model, which is held against two independent ones of PyTorch too. All take turns within one run; ratios are
+ * medians of the rounds.
  *
  *     npx tsx bench/processes.ts [--rounds 5] [--steps 16] [--python python3]
  */
@@ -94,29 +95,30 @@ async function train(name: string, rowsOfStep: number, ...more: string[]): Promi
   };
 }
 
-/** Takes the same steps with DistributedDataParallel, its inputs in memory. @returns images a second */
-async function trainByPyTorch(): Promise<number> {
+/** Takes the same steps with PyTorch, its inputs in memory: by DistributedDataParallel, or twice by itself. @returns images a second of both */
+async function trainByPyTorch(isTogether: boolean): Promise<number> {
+  const rates = await Promise.all(
+    (isTogether ? [await freePort()] : [await freePort(), await freePort()]).flatMap((port) =>
+      (isTogether ? [0, 1] : [0]).map(async (rank) => {
+        const env = {
+          ...{ RANK: `${rank}`, WORLD_SIZE: isTogether ? '2' : '1' },
+          ...{ MASTER_ADDR: '127.0.0.1', MASTER_PORT: `${port}` },
+        };
+        const words = ['bench/reference/ddp_step.py', join(models, 'unet'), ...files];
+        const numbers = [String(steps - WARM_UP), String(WARM_UP)];
+        return ROWS / Number(await success(start(python as string, [...words, ...numbers], env)));
+      }),
+    ),
+  );
+  return rates.reduce((sum, rate) => sum + rate, 0);
+}
+
+async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as { port: number };
   server.close();
-  const ranks = [0, 1].map((rank) =>
-    success(
-      start(
-        python as string,
-        [
-          'bench/reference/ddp_step.py',
-          join(models, 'unet'),
-          ...files,
-          String(steps - WARM_UP),
-          String(WARM_UP),
-        ],
-        { RANK: String(rank), WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(port) },
-      ),
-    ),
-  );
-  const [seconds] = (await Promise.all(ranks)) as [string, string];
-  return (2 * ROWS) / Number(seconds);
+  return port;
 }
 
 /** Writes the weights and inputs that PyTorch starts from. */
@@ -149,20 +151,28 @@ try {
   console.log(`LibTorch ${torchVersion()}, ${cpus().length} × ${cpus()[0]?.model.trim()}, images a second`);
   const ratios: number[] = [];
   const ddpRatios: number[] = [];
+  const ratiosOfPyTorch: number[] = [];
   for (let round = 0; round < Number(values.rounds); round++) {
     const independent = await Promise.all([train('one', ROWS), train('other', ROWS)]);
     const together = await train('together', 2 * ROWS, '--num-processes', '2');
-    const ddp = python === undefined ? undefined : await trainByPyTorch();
+    const ddp = python === undefined ? undefined : await trainByPyTorch(true);
+    const independentOfPyTorch = python === undefined ? undefined : await trainByPyTorch(false);
     const sum = independent.reduce((total, { rate }) => total + rate, 0);
     ratios.push(together.rate / sum);
-    if (ddp !== undefined) ddpRatios.push(together.rate / ddp);
+    if (ddp !== undefined) {
+      ddpRatios.push(together.rate / ddp);
+      ratiosOfPyTorch.push(ddp / (independentOfPyTorch as number));
+    }
     const gib = ({ resident }: Measured): string => `${(resident / 2 ** 30).toFixed(2)} GiB`;
     console.log(
-      `two independent ${sum.toFixed(1)} (${gib(independent[0])} each), two processes ${together.rate.toFixed(1)} (rank 0: ${gib(together)}), PyTorch's DDP ${ddp?.toFixed(1) ?? 'no torch'}`,
+      `two independent ${sum.toFixed(1)} (${gib(independent[0])} each), two processes ${together.rate.toFixed(1)} (rank 0: ${gib(together)}), PyTorch's DDP ${ddp?.toFixed(1) ?? 'no torch'}, two independent of PyTorch ${independentOfPyTorch?.toFixed(1) ?? 'no torch'}`,
     );
   }
   console.log(`two processes / two independent: ${median(ratios).toFixed(2)}`);
-  if (ddpRatios.length > 0) console.log(`two processes / PyTorch's DDP: ${median(ddpRatios).toFixed(2)}`);
+  if (ddpRatios.length > 0) {
+    console.log(`two processes / PyTorch's DDP: ${median(ddpRatios).toFixed(2)}`);
+    console.log(`PyTorch's DDP / two independent of PyTorch: ${median(ratiosOfPyTorch).toFixed(2)}`);
+  }
 } finally {
   rmSync(work, { recursive: true });
 }
