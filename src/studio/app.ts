@@ -1,25 +1,22 @@
 /** @file The REST API of the studio. Its type is that of the page's client (`hono/client`). */
-import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { HTTPException } from 'hono/http-exception';
-import sharp from 'sharp';
 import { adapterFile } from '../adapters/adapter-path.js';
 import { isSystemError, UserError } from '../base/errors.js';
 import { requestSchema, writeRequest } from '../base/steering.js';
-import { useImage } from '../images/image.js';
-import { fileSource } from '../images/image-source.js';
 import { runStateOf } from '../training/checkpoints/run-state.js';
 import { type AccessRules, checkHost, checkToken } from './access.js';
 import { EventStreams } from './event-stream.js';
 import { isWithin } from './folders.js';
 import { readLines } from './metrics.js';
-import { checkNewRun, checkRunName, type StudioFolders, trainFields } from './new-run.js';
+import { checkNewRun, checkRunName, trainFields } from './new-run.js';
+import { type PlaygroundParts, playgroundApi } from './playground-api.js';
 import type { TrainingQueue } from './queue.js';
-import { checkpointsOf, type Runs, recordedOptions } from './runs.js';
+import { checkpointsOf, recordedOptions } from './runs.js';
+import { streamOf, thumbnailOf, widthOf } from './send-image.js';
 import { encodeSeries } from './series.js';
 import { sheetsOf } from './sheets.js';
 
@@ -27,10 +24,8 @@ const MAX_BODY = 2 ** 20;
 /** Of a log, the end. */
 const MAX_LOG = 64 * 1024;
 
-export interface StudioParts {
-  runs: Runs;
+export interface StudioParts extends PlaygroundParts {
   queue: TrainingQueue;
-  folders: StudioFolders;
   rules: AccessRules;
   version: string;
   streams?: EventStreams;
@@ -48,7 +43,8 @@ const securityHeaders = {
 };
 
 /** Returns the routes below /api. */
-function createApi({ runs, queue, folders, rules, version, streams = new EventStreams() }: StudioParts) {
+function createApi(parts: StudioParts) {
+  const { runs, queue, folders, rules, version, streams = new EventStreams() } = parts;
   const runOf = async (context: Context): Promise<{ id: string; folder: string }> => {
     const id = context.req.param('id') ?? '';
     const folder = await runs.pathOf(id);
@@ -68,14 +64,17 @@ function createApi({ runs, queue, folders, rules, version, streams = new EventSt
     return step;
   };
 
+  const limit = bodyLimit({
+    maxSize: MAX_BODY,
+    onError: (context) => context.json({ error: `At most ${MAX_BODY} bytes are taken` }, 413),
+  });
+
   return new Hono()
     .use(checkToken(rules))
-    .use(
-      bodyLimit({
-        maxSize: MAX_BODY,
-        onError: (context) => context.json({ error: `At most ${MAX_BODY} bytes are taken` }, 413),
-      }),
+    .use((context, next) =>
+      context.req.path.endsWith('/playground/uploads') ? next() : limit(context, next),
     )
+    .route('/playground', playgroundApi(parts))
     .get('/about', (context) => context.json({ version, ...folders }))
     .get('/runs', async (context) => {
       const ids = await runs.ids();
@@ -154,16 +153,10 @@ function createApi({ runs, queue, folders, rules, version, streams = new EventSt
     .get('/runs/:id/samples/:step', async (context) => {
       const { folder } = await runOf(context);
       const file = await inRun(folder, 'validation', `step-${stepParam(context)}.png`);
-      const width = Number(context.req.query('width'));
-      if (!(width >= 16 && width <= 2048))
-        return context.body(streamOf(file), 200, { 'Content-Type': 'image/png' });
-      const small = await useImage(fileSource(file), ({ data, width: w, height }) =>
-        sharp(data, { raw: { width: w, height, channels: 3 } })
-          .resize({ width: Math.round(width), withoutEnlargement: true })
-          .webp({ quality: 82 })
-          .toBuffer(),
-      );
-      return context.body(new Uint8Array(small), 200, { 'Content-Type': 'image/webp' });
+      const width = widthOf(context.req.query('width'));
+      if (width === undefined) return context.body(streamOf(file), 200, { 'Content-Type': 'image/png' });
+      const small = new Uint8Array(await thumbnailOf(file, width));
+      return context.body(small, 200, { 'Content-Type': 'image/webp' });
     })
     .get('/runs/:id/checkpoints/:step/adapter', async (context) => {
       const { id, folder } = await runOf(context);
@@ -181,10 +174,6 @@ function createApi({ runs, queue, folders, rules, version, streams = new EventSt
 /** Returns what a terminal shows of a line: a progress bar returns to its start and overwrites it. */
 function asShown(line: string): string {
   return line.slice(line.lastIndexOf('\r', line.length - 2) + 1);
-}
-
-function streamOf(file: string): ReadableStream {
-  return Readable.toWeb(createReadStream(file)) as ReadableStream;
 }
 
 /** Returns the whole application: the API below `basePath`/api, and the page, which `shell` serves. */

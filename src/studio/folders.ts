@@ -1,8 +1,8 @@
 /** @file The folders that the studio may read and write. */
-import { constants, realpathSync } from 'node:fs';
+import { constants, existsSync, realpathSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
-import { ConfigError, isSystemError } from '../base/errors.js';
+import { isSystemError } from '../base/errors.js';
 
 /** Returns a path without links, also of what is not there yet. */
 function realPath(path: string): string {
@@ -40,10 +40,32 @@ export async function openRunFile(file: string): Promise<FileHandle | undefined>
   }
 }
 
-/** @throws ConfigError that names the option */
-export function assertWithin(name: string, path: string, folders: readonly string[], flag: string): void {
-  if (!isWithin(path, folders))
-    throw new ConfigError(
-      `${name} is ${path}, which is not in ${folders.join(', ')}: start the studio with ${flag} that has it`,
-    );
+/** The folders of the studio's options, absolute. */
+export interface StudioFolders {
+  runs: string;
+  datasets: readonly string[];
+  models: readonly string[];
+}
+
+/** Returns what is wrong with a path that must be in one of these folders; undefined where nothing is. */
+export function folderFault(
+  name: string,
+  path: string,
+  folders: readonly string[],
+  flag: string,
+): string | undefined {
+  if (isWithin(path, folders)) return undefined;
+  return `${name} is ${path}, which is not in ${folders.join(', ')}: start the studio with ${flag} that has it`;
+}
+
+/** Returns what is wrong with the name of a model, which is in a folder of the studio's or on the Hub; undefined where nothing is. */
+export function modelFault(
+  name: string,
+  value: string,
+  { runs, datasets, models }: StudioFolders,
+): string | undefined {
+  const isHubName = /^[\w.-]+\/[\w.-]+(\/[\w./-]+)?$/.test(value) && !value.includes('..');
+  // A name on the Hub looks like a path, and is one where something is there.
+  if (isHubName && !existsSync(value)) return undefined;
+  return folderFault(name, value, [runs, ...datasets, ...models], '--models');
 }

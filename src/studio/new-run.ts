@@ -1,5 +1,4 @@
 /** @file Checks the options of a training that the page starts, and describes them for its form. */
-import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { ConfigError } from '../base/errors.js';
@@ -7,13 +6,7 @@ import { isRemote } from '../data/remote-names.js';
 import { resolveAliases } from '../options/aliases.js';
 import { camelKeys } from '../options/options-file.js';
 import { effectiveOptions, trainOptionsSchema } from '../options/train-options.js';
-import { assertWithin } from './folders.js';
-
-export interface StudioFolders {
-  runs: string;
-  datasets: readonly string[];
-  models: readonly string[];
-}
+import { folderFault, modelFault, type StudioFolders } from './folders.js';
 
 const runName = /^[\w][\w. -]{0,99}$/;
 
@@ -63,28 +56,21 @@ export function checkNewRun(
   }
   const options = parsed.data;
   const errors: FieldErrors = {};
-  const check = (key: string, path: string, roots: readonly string[], flag: string): void => {
-    try {
-      assertWithin(key, path, roots, flag);
-    } catch (error) {
-      if (!(error instanceof ConfigError)) throw error;
-      errors[key] = error.message;
-    }
+  const note = (key: string, fault: string | undefined): void => {
+    if (fault !== undefined) errors[key] = fault;
   };
-  const readable = [folders.runs, ...folders.datasets, ...folders.models];
-  const isHubName = (value: string): boolean =>
-    /^[\w.-]+\/[\w.-]+(\/[\w./-]+)?$/.test(value) && !value.includes('..');
+  const check = (key: string, path: string, roots: readonly string[], flag: string): void =>
+    note(key, folderFault(key, path, roots, flag));
   for (const key of modelOptions) {
     const value = options[key];
-    // A name on the Hub looks like a path, and is one where something is there.
-    if (value !== undefined && !(isHubName(value) && !existsSync(value)))
-      check(key, value, readable, '--models');
+    if (value !== undefined) note(key, modelFault(key, value, folders));
   }
   const datasets = [...folders.datasets, folders.runs];
   for (const key of ['dataset', 'validationDataset'] as const)
     for (const path of options[key] ?? []) if (!isRemote(path)) check(key, path, datasets, '--datasets');
   if (options.datasetRoot) check('datasetRoot', options.datasetRoot, datasets, '--datasets');
-  for (const path of options.validationImages) check('validationImages', path, readable, '--datasets');
+  for (const path of options.validationImages)
+    check('validationImages', path, [...datasets, ...folders.models], '--datasets');
   check('loggingDir', resolve(outputDir, options.loggingDir), [folders.runs], '--runs');
   if (options.cacheDir !== undefined) check('cacheDir', options.cacheDir, [folders.runs], '--runs');
   if (options.resume !== undefined) errors.resume = 'a new run does not resume';

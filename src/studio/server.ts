@@ -10,7 +10,9 @@ import { ConfigError } from '../base/errors.js';
 import { isLoopback, type StudioOptions } from '../options/studio-options.js';
 import { newToken } from './access.js';
 import { createApp } from './app.js';
+import { Gallery } from './gallery.js';
 import { runHook } from './hook.js';
+import { Playground } from './playground.js';
 import { TrainingQueue } from './queue.js';
 import { Runs } from './runs.js';
 import { type StudioEvent, watchRuns } from './watcher.js';
@@ -58,8 +60,11 @@ export async function startStudio(options: StudioOptions, command: readonly stri
   const isQueued = (run: string): boolean => queue.statusOf(run) !== undefined;
   const watched =
     options.onEvent === undefined ? undefined : watchRuns(runs, isQueued, tell, watching.signal);
+  const gallery = new Gallery(folder);
+  const playground = new Playground(gallery);
   const app = createApp(
     {
+      ...{ playground, gallery },
       runs,
       queue,
       folders: {
@@ -92,6 +97,7 @@ export async function startStudio(options: StudioOptions, command: readonly stri
     token: secret,
     close: async () => {
       queue[Symbol.dispose]();
+      playground[Symbol.dispose]();
       watching.abort();
       await watched;
       server.closeAllConnections();

@@ -46,7 +46,7 @@ async function check(response: { ok: boolean; status: number; json(): Promise<un
 
 type Json<R> =
   R extends ClientResponse<infer T, infer S, string>
-    ? S extends 401 | 404 | 409 | 413 | 422
+    ? S extends 401 | 404 | 409 | 413 | 422 | 503
       ? never
       : T
     : never;
@@ -63,6 +63,17 @@ export async function fetchApi(path: string, signal?: AbortSignal): Promise<Resp
   const response = await fetch(`${apiBase}/${path}`, { headers: headers(), signal: signal ?? null });
   await check(response);
   return response;
+}
+
+/** Gives an image to the playground. @returns its name there */
+export async function uploadImage(image: Blob): Promise<string> {
+  const response = await fetch(`${apiBase}/playground/uploads`, {
+    method: 'POST',
+    headers: headers(),
+    body: image,
+  });
+  await check(response);
+  return ((await response.json()) as { name: string }).name;
 }
 
 export function runPath(id: string, rest: string): string {
@@ -96,12 +107,12 @@ export async function* serverEvents(path: string, signal: AbortSignal): AsyncGen
 }
 
 /** Downloads a file, which a link could not: it has no token. */
-export async function download(path: string): Promise<void> {
+export async function download(path: string, fallbackName = 'download'): Promise<void> {
   const response = await fetchApi(path);
   const name = /filename="([^"]+)"/.exec(response.headers.get('content-disposition') ?? '')?.[1];
   const link = document.createElement('a');
   link.href = URL.createObjectURL(await response.blob());
-  link.download = name ?? 'download';
+  link.download = name ?? fallbackName;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }

@@ -4,6 +4,7 @@ import { useEffect, useState } from 'preact/hooks';
 import { setToken, takeToken } from './api.js';
 import { NewRunPage } from './new-run-page.js';
 import { Empty } from './parts.js';
+import { PlaygroundPage } from './playground/playground-page.js';
 import { RunPage } from './run-page.js';
 import { RunsPage } from './runs-page.js';
 import './style.css';
@@ -78,6 +79,7 @@ function App() {
     addEventListener('token-needed', need);
     return () => removeEventListener('token-needed', need);
   }, []);
+  const isPlayground = hash === '#/playground';
   const [, run] = /^#\/run\/(.+)$/.exec(hash) ?? [];
   return (
     <>
@@ -88,6 +90,12 @@ function App() {
         <a href="#/" class="brand">
           ip-adapter <b>studio</b>
         </a>
+        <a href="#/" aria-current={run === undefined && !isPlayground ? 'page' : undefined}>
+          Runs
+        </a>
+        <a href="#/playground" aria-current={isPlayground ? 'page' : undefined}>
+          Playground
+        </a>
         <ThemeSwitch />
       </nav>
       <main id="main" tabIndex={-1}>
@@ -97,6 +105,8 @@ function App() {
           <RunPage key={run} id={decodeURIComponent(run)} />
         ) : hash === '#/new' ? (
           <NewRunPage />
+        ) : isPlayground ? (
+          <PlaygroundPage />
         ) : (
           <RunsPage />
         )}

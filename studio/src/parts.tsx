@@ -49,9 +49,20 @@ export function useApiImage(path: string | undefined): { url: string | undefined
   return { url: image.url, isMissing: image.isMissing };
 }
 
-export function ApiImage({ path, alt, class: className }: { path: string; alt: string; class?: string }) {
+/** @param isQuiet whether nothing is shown where there is none */
+export function ApiImage({
+  path,
+  alt,
+  class: className,
+  isQuiet = false,
+}: {
+  path: string;
+  alt: string;
+  class?: string;
+  isQuiet?: boolean;
+}) {
   const { url, isMissing } = useApiImage(path);
-  if (isMissing) return <p class="empty">The image could not be loaded.</p>;
+  if (isMissing) return isQuiet ? null : <p class="empty">The image could not be loaded.</p>;
   return url === undefined ? (
     <div class={`placeholder ${className ?? ''}`} />
   ) : (

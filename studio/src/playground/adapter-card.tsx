@@ -1,0 +1,111 @@
+/** @file One adapter of the playground: which, its references, and how much they count. */
+import { useId } from 'preact/hooks';
+import type { PlaygroundChoices } from '../../../src/studio/playground-choices.js';
+import { type AdapterState, chosen, presets, type Reference } from './form.js';
+import { References } from './references.js';
+
+export function AdapterCard({
+  state,
+  choices,
+  aspect,
+  errorOf,
+  onChange,
+  onRemove,
+  onError,
+}: {
+  state: AdapterState;
+  choices: PlaygroundChoices;
+  aspect: number;
+  errorOf: (name: string) => string | undefined;
+  onChange: (state: AdapterState, model?: string) => void;
+  onRemove?: (() => void) | undefined;
+  onError: (error: unknown) => void;
+}) {
+  const id = useId();
+  const groups = [...new Set(choices.adapters.map(({ group }) => group))];
+  const isKnown = choices.adapters.some(({ path }) => path === state.adapter);
+  const isPreset = presets.some(([type]) => type === state.weightType);
+  return (
+    <fieldset class="adapter">
+      <legend class="hidden">Adapter</legend>
+      <div class="row">
+        <label class="hidden" for={`${id}-adapter`}>
+          Adapter
+        </label>
+        <select
+          id={`${id}-adapter`}
+          value={state.adapter}
+          onChange={({ currentTarget: { value } }) => {
+            const choice = choices.adapters.find(({ path }) => path === value);
+            onChange(chosen(state, value, choice), choice?.model);
+          }}
+        >
+          <option value="">No adapter: the text alone</option>
+          {state.adapter !== '' && !isKnown && <option value={state.adapter}>{state.adapter}</option>}
+          {groups.map((group) => (
+            <optgroup key={group} label={group}>
+              {choices.adapters
+                .filter((choice) => choice.group === group)
+                .map(({ path, name }) => (
+                  <option key={path} value={path}>
+                    {`${group.split('/').at(-1)}, ${name}`}
+                  </option>
+                ))}
+            </optgroup>
+          ))}
+        </select>
+        {onRemove !== undefined && (
+          <button type="button" aria-label="Remove this adapter" onClick={onRemove}>
+            ×
+          </button>
+        )}
+      </div>
+      <Fault text={errorOf('adapter') ?? errorOf('imageEncoder') ?? errorOf('images') ?? errorOf('masks')} />
+      {state.adapter !== '' && (
+        <>
+          <References
+            references={state.references}
+            aspect={aspect}
+            onChange={(references: Reference[]) => onChange({ ...state, references })}
+            onError={onError}
+          />
+          <label class="slider">
+            <span>Strength {state.scale.toFixed(2)}</span>
+            <input
+              type="range"
+              min={0}
+              max={1.5}
+              step={0.05}
+              value={state.scale}
+              onInput={({ currentTarget }) => onChange({ ...state, scale: currentTarget.valueAsNumber })}
+            />
+          </label>
+          <Fault text={errorOf('scale')} />
+          <fieldset class="presets">
+            <legend>Take from the images</legend>
+            {presets.map(([type, title]) => (
+              <label key={type}>
+                <input
+                  type="radio"
+                  name={`${id}-preset`}
+                  checked={state.weightType === type}
+                  onChange={() => onChange({ ...state, weightType: type })}
+                />{' '}
+                {title}
+              </label>
+            ))}
+            {!isPreset && <span class="hint">{state.weightType}</span>}
+          </fieldset>
+        </>
+      )}
+    </fieldset>
+  );
+}
+
+export function Fault({ text }: { text: string | undefined }) {
+  return text === undefined ? null : (
+    <p class="error" role="alert">
+      {text}
+    </p>
+  );
+}
