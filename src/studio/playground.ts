@@ -45,10 +45,6 @@ export class Playground implements Disposable {
     return this.#entries.map(({ job }) => job);
   }
 
-  get enginePid(): number | undefined {
-    return this.#engine.pid;
-  }
-
   /** Returns the newest preview of a job while it runs. */
   previewOf(id: string): Uint8Array | undefined {
     return this.#preview?.job === id ? this.#preview.png : undefined;

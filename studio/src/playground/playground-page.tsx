@@ -120,6 +120,7 @@ export function PlaygroundPage() {
   return (
     <div class="playground">
       <form
+        noValidate
         onSubmit={(event) => {
           event.preventDefault();
           void start(state);

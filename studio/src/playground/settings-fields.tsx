@@ -1,7 +1,40 @@
 /** @file The playground's text, seed and number of images, and the settings that are folded away. */
+import type { ComponentChildren } from 'preact';
 import type { PlaygroundChoices } from '../../../src/studio/playground-choices.js';
 import { Fault } from './adapter-card.js';
 import type { FormState } from './form.js';
+
+interface About {
+  id: string;
+  'aria-invalid': boolean;
+  'aria-describedby': string;
+}
+
+/** A field with its name above and what is wrong with it below. */
+function Labelled({
+  name,
+  title,
+  error,
+  children,
+}: {
+  name: string;
+  title: string;
+  error: string | undefined;
+  children: (about: About) => ComponentChildren;
+}) {
+  const id = `playground-${name}`;
+  return (
+    <div class="field">
+      <label class="name" for={id}>
+        {title}
+      </label>
+      {children({ id, 'aria-invalid': error !== undefined, 'aria-describedby': `${id}-fault` })}
+      <div id={`${id}-fault`}>
+        <Fault text={error} />
+      </div>
+    </div>
+  );
+}
 
 interface Props {
   state: FormState;
@@ -10,71 +43,74 @@ interface Props {
   onChange: (change: Partial<FormState>) => void;
 }
 
+const folded = ['model', 'width', 'height', 'steps', 'guidanceScale', 'scheduler'];
+
 export function SettingsFields({ state, choices, errors, onChange }: Props) {
   const number = (name: 'seed' | 'numImages' | 'steps' | 'guidanceScale', title: string, step = 1) => (
-    <label class="field">
-      <span class="name">{title}</span>
-      <input
-        type="number"
-        min={name === 'seed' ? 0 : 1}
-        step={step}
-        value={state[name]}
-        aria-invalid={errors[name] !== undefined}
-        onInput={({ currentTarget: { valueAsNumber } }) =>
-          Number.isNaN(valueAsNumber) || onChange({ [name]: valueAsNumber })
-        }
-      />
-      <Fault text={errors[name]} />
-    </label>
+    <Labelled name={name} title={title} error={errors[name]}>
+      {(about) => (
+        <input
+          {...about}
+          type="number"
+          step={step}
+          value={state[name]}
+          onInput={({ currentTarget: { valueAsNumber } }) =>
+            Number.isNaN(valueAsNumber) || onChange({ [name]: valueAsNumber })
+          }
+        />
+      )}
+    </Labelled>
   );
-  const text = (name: 'model' | 'width' | 'height', title: string, placeholder: string, list?: string) => (
-    <label class="field">
-      <span class="name">{title}</span>
-      <input
-        value={state[name]}
-        placeholder={placeholder}
-        list={list}
-        aria-invalid={errors[name] !== undefined}
-        onInput={({ currentTarget: { value } }) => onChange({ [name]: value })}
-      />
-      <Fault text={errors[name]} />
-    </label>
+  const text = (
+    name: 'model' | 'negativePrompt' | 'width' | 'height',
+    title: string,
+    more: { placeholder?: string; list?: string } = {},
+  ) => (
+    <Labelled name={name} title={title} error={errors[name]}>
+      {(about) => (
+        <input
+          {...about}
+          {...more}
+          value={state[name]}
+          onInput={({ currentTarget: { value } }) => onChange({ [name]: value })}
+        />
+      )}
+    </Labelled>
   );
   const encoder = (i: number) => (
-    <label key={i} class="field">
-      <span class="name">
-        {state.adapters.length === 1 ? 'Image encoder' : `Image encoder of adapter ${i + 1}`}
-      </span>
-      <input
-        value={state.adapters[i]?.imageEncoder}
-        list="image-encoders"
-        onInput={({ currentTarget: { value } }) =>
-          onChange({
-            adapters: state.adapters.map((one, k) => (k === i ? { ...one, imageEncoder: value } : one)),
-          })
-        }
-      />
-    </label>
+    <Labelled
+      key={i}
+      name={`imageEncoder${i}`}
+      title={state.adapters.length === 1 ? 'Image encoder' : `Image encoder of adapter ${i + 1}`}
+      error={undefined}
+    >
+      {(about) => (
+        <input
+          {...about}
+          value={state.adapters[i]?.imageEncoder}
+          list="image-encoders"
+          onInput={({ currentTarget: { value } }) =>
+            onChange({
+              adapters: state.adapters.map((one, k) => (k === i ? { ...one, imageEncoder: value } : one)),
+            })
+          }
+        />
+      )}
+    </Labelled>
   );
   return (
     <>
-      <label class="field">
-        <span class="name">Prompt</span>
-        <textarea
-          rows={3}
-          value={state.prompt}
-          onInput={(event) => onChange({ prompt: event.currentTarget.value })}
-        />
-        <Fault text={errors.prompt} />
-      </label>
-      <label class="field">
-        <span class="name">Negative prompt</span>
-        <input
-          value={state.negativePrompt}
-          onInput={(event) => onChange({ negativePrompt: event.currentTarget.value })}
-        />
-        <Fault text={errors.negativePrompt} />
-      </label>
+      <Labelled name="prompt" title="Prompt" error={errors.prompt}>
+        {(about) => (
+          <textarea
+            {...about}
+            rows={3}
+            value={state.prompt}
+            onInput={(event) => onChange({ prompt: event.currentTarget.value })}
+          />
+        )}
+      </Labelled>
+      {text('negativePrompt', 'Negative prompt')}
       <div class="pair-of-fields">
         {number('seed', 'Seed')}
         {number('numImages', 'Images')}
@@ -86,9 +122,9 @@ export function SettingsFields({ state, choices, errors, onChange }: Props) {
       >
         Another seed
       </button>
-      <details open={errors.model !== undefined}>
+      <details open={folded.some((name) => errors[name] !== undefined)}>
         <summary>Model, size and sampler</summary>
-        {text('model', 'Model', 'folder, file or name on the Hub', 'models')}
+        {text('model', 'Model', { placeholder: 'folder, file or name on the Hub', list: 'models' })}
         <datalist id="models">
           {choices.models.map((one) => (
             <option key={one} value={one} />
@@ -101,24 +137,25 @@ export function SettingsFields({ state, choices, errors, onChange }: Props) {
           ))}
         </datalist>
         <div class="pair-of-fields">
-          {text('width', 'Width', 'the model’s own')}
-          {text('height', 'Height', 'the model’s own')}
+          {text('width', 'Width', { placeholder: 'the model’s own' })}
+          {text('height', 'Height', { placeholder: 'the model’s own' })}
           {number('steps', 'Steps')}
           {number('guidanceScale', 'Guidance', 0.1)}
         </div>
-        <label class="field">
-          <span class="name">Sampler</span>
-          <select
-            value={state.scheduler}
-            onChange={(event) => onChange({ scheduler: event.currentTarget.value })}
-          >
-            <option value="">the model’s own</option>
-            {choices.samplers.map((one) => (
-              <option key={one}>{one}</option>
-            ))}
-          </select>
-          <Fault text={errors.scheduler} />
-        </label>
+        <Labelled name="scheduler" title="Sampler" error={errors.scheduler}>
+          {(about) => (
+            <select
+              {...about}
+              value={state.scheduler}
+              onChange={(event) => onChange({ scheduler: event.currentTarget.value })}
+            >
+              <option value="">the model’s own</option>
+              {choices.samplers.map((one) => (
+                <option key={one}>{one}</option>
+              ))}
+            </select>
+          )}
+        </Labelled>
       </details>
     </>
   );
