@@ -1,11 +1,12 @@
 /** @file What the studio must not do, whoever asks. */
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { studioOptionsSchema } from '../../src/options/studio-options.js';
 import { type Studio, startStudio } from '../../src/studio/server.js';
@@ -67,7 +68,7 @@ function ask(
   path: string,
   headers: Record<string, string> = {},
   method = 'GET',
-  body?: string,
+  body?: string | Buffer,
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const sent = request({ port, path, method, headers }, (response) => {
@@ -217,6 +218,82 @@ it('takes no large body, and decodes no bomb', async () => {
   expect([413, -1]).toContain(claimed);
   expect((await ask('/api/runs/one/samples/2?width=100', auth())).status).toBe(422);
   expect((await ask('/api/runs', headers, 'POST', '{')).status).toBe(400);
+});
+
+it('keeps the playground to its folders, and uploads to images of a bounded size', async () => {
+  const upload = (body: Buffer | string, headers: Record<string, string> = auth()) =>
+    ask('/api/playground/uploads', headers, 'POST', body);
+  expect((await upload('x', {})).status).toBe(401);
+  expect((await upload('secret')).status).toBe(422);
+  expect((await upload(bomb())).status).toBe(422);
+  expect((await upload('<svg xmlns="http://www.w3.org/2000/svg"/>')).status).toBe(422);
+  const claimed = await new Promise<number>((resolve) => {
+    const headers = { ...auth(), 'Content-Length': 2 * 2 ** 30 };
+    const sent = request(
+      { port, path: '/api/playground/uploads', method: 'POST', headers },
+      ({ statusCode }) => resolve(statusCode as number),
+    );
+    sent.on('error', () => resolve(-1));
+    sent.write('x');
+  });
+  expect([413, -1]).toContain(claimed);
+  // Without a length, it is cut off when it is too long.
+  const before = process.memoryUsage.rss();
+  const streamed = await new Promise<number>((resolve) => {
+    const sent = request(
+      { port, path: '/api/playground/uploads', method: 'POST', headers: auth() },
+      ({ statusCode }) => resolve(statusCode as number),
+    );
+    sent.on('error', () => resolve(-1));
+    const piece = Buffer.alloc(2 ** 20);
+    let written = 0;
+    const more = (): void => {
+      while (written++ < 200) if (!sent.write(piece)) return void sent.once('drain', more);
+      sent.end();
+    };
+    more();
+  });
+  expect([413, -1]).toContain(streamed);
+  expect(process.memoryUsage.rss() - before).toBeLessThan(400 * 2 ** 20);
+  expect(readdirSync(at('runs/.studio/uploads'))).toEqual([]);
+
+  const png = await sharp({ create: { width: 9, height: 9, channels: 3, background: 'red' } })
+    .png()
+    .toBuffer();
+  const { status, text } = await upload(png);
+  expect(status).toBe(201);
+  const { name } = JSON.parse(text);
+  expect((await ask(`/api/playground/images/${name}`, auth())).headers['content-type']).toBe('image/png');
+  // Only what was generated can be removed.
+  expect((await ask(`/api/playground/images/${name}`, auth(), 'DELETE')).status).toBe(404);
+  for (const wrong of [
+    '..',
+    '..%2f..%2fsecret.png',
+    '%2e%2e%2fqueue.json',
+    'queue.json',
+    `..%2fuploads%2f${name}`,
+  ])
+    for (const rest of ['', '?width=64', '/settings']) {
+      const answer = await ask(`/api/playground/images/${wrong}${rest}`, auth());
+      expect([400, 404], wrong).toContain(answer.status);
+    }
+  const outside = {
+    model: '/etc',
+    adapters: [{ adapter: at('secret.png'), imageEncoder: at('outside'), images: ['../../secret.png'] }],
+  };
+  const json = { ...auth(), 'Content-Type': 'application/json' };
+  const job = await ask('/api/playground/jobs', json, 'POST', JSON.stringify(outside));
+  expect(job.status).toBe(422);
+  expect(Object.keys(JSON.parse(job.text).errors).sort()).toEqual([
+    'adapters[0].adapter',
+    'adapters[0].imageEncoder',
+    'adapters[0].images',
+    'model',
+  ]);
+  const many = { model: 'org/name', prompt: 'x', numImages: 1000, initImage: '/etc/passwd' };
+  const refused = await ask('/api/playground/jobs', json, 'POST', JSON.stringify(many));
+  expect(refused.status).toBe(422);
+  expect(statSync(at('runs/.studio/uploads')).mode & 0o777).toBe(0o700);
 });
 
 it('opens a bounded number of streams, serves others meanwhile, and stays small', async () => {

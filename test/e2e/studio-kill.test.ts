@@ -87,7 +87,21 @@ it('has no LibTorch, and when it is killed the training and the queue go on', as
     expect(readFileSync(`/proc/${first.child.pid}/maps`, 'utf8')).not.toMatch(/libtorch|libc10/);
     expect(readFileSync(`/proc/${runStateOf(at('runs', 'one')).pid}/maps`, 'utf8')).toMatch(/libtorch/);
   }
+  // The playground's engine is a child, and has nobody to work for without the studio.
+  const engine = await first.ask('playground/jobs', 'POST', { model: at('model'), steps: 1000 });
+  expect(engine.status).toBe(201);
+  const childrenOf = (pid: number | undefined): number[] =>
+    existsSync('/proc')
+      ? readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
+      : [];
+  const engines = childrenOf(first.child.pid).filter((pid) =>
+    readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('studio/engine.js'),
+  );
+  if (existsSync('/proc')) expect(engines.length).toBe(1);
   first.child.kill('SIGKILL');
+  await vi.waitFor(() => expect(engines.filter((pid) => existsSync(`/proc/${pid}`))).toEqual([]), {
+    timeout: 30_000,
+  });
   const before = stepsOf('one').length;
   await vi.waitFor(() => expect(stepsOf('one').length).toBeGreaterThan(before + 3), { timeout: 60_000 });
 
