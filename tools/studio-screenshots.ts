@@ -3,9 +3,10 @@
  * for some hundred steps first. `npm run screenshots -- [folder of runs to show] [folder to write]`
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { Page } from 'playwright-core';
 import sharp from 'sharp';
 import { writeDataset } from '../demo/world/dataset.js';
 import { studioOptionsSchema } from '../src/options/studio-options.js';
@@ -45,6 +46,39 @@ async function trainedRuns(): Promise<string> {
   return folder;
 }
 
+/** Generates three images, or looks at those that are there. */
+async function showPlayground(page: Page, isFirst: boolean): Promise<void> {
+  const fill = (label: string, value: string): Promise<void> =>
+    page.getByLabel(label, { exact: true }).fill(value);
+  const press = (name: string): Promise<void> => page.getByRole('button', { name, exact: true }).click();
+  if (isFirst) {
+    const scenes = join(resolve(runs), 'datasets/scenes');
+    const references = readdirSync(scenes, { recursive: true, encoding: 'utf8' }).filter((name) =>
+      name.endsWith('.png'),
+    );
+    await page.getByLabel('Adapter', { exact: true }).selectOption({ label: `${run}, step 240` });
+    const files = references.slice(0, 2).map((name) => join(scenes, name));
+    await page.locator('input[type=file]').setInputFiles(files);
+    await page.getByText('Model, size and sampler').click();
+    for (const [label, value] of Object.entries({ Width: '64', Height: '64', Steps: '20', Guidance: '3' }))
+      await fill(label, value);
+    await page.getByText('Model, size and sampler').click();
+    for (const seed of [1, 2, 3]) {
+      await fill('Seed', String(seed));
+      await press('Generate');
+      await page
+        .getByRole('button', { name: `Image with seed ${seed}: no text` })
+        .waitFor({ timeout: 60_000 });
+    }
+  } else {
+    await page.locator('.tile').first().click();
+    await press('Restore its settings');
+  }
+  await page.getByRole('img', { name: 'Generated image' }).waitFor();
+  await press('Compare from here');
+  await page.locator('.tile').nth(1).click();
+}
+
 const options = studioOptionsSchema.parse({
   runs,
   datasets: [join(resolve(runs), 'datasets')],
@@ -63,6 +97,7 @@ const run = 'scenes-5e-4';
 for (const [look, settings] of Object.entries(looks)) {
   const page = await (await browser.newContext(settings)).newPage();
   const shoot = async (name: string): Promise<void> => {
+    await page.evaluate('scrollTo(0, 0)');
     await page.waitForTimeout(700);
     await page.waitForFunction("document.querySelector('.placeholder, .loading') === null");
     const png = await page.screenshot({ fullPage: look === 'phone' });
@@ -83,6 +118,9 @@ for (const [look, settings] of Object.entries(looks)) {
   await page.goto(`${studio.url.replace(/#.*/, '')}#/new`);
   await page.getByRole('heading', { name: 'New run' }).waitFor();
   await shoot('new');
+  await page.goto(`${studio.url.replace(/#.*/, '')}#/playground`);
+  await showPlayground(page, look === 'light');
+  await shoot('playground');
 }
 await browser.close();
 await studio.close();

@@ -88,7 +88,8 @@ function App() {
       </button>
       <nav class="top" aria-label="Studio">
         <a href="#/" class="brand">
-          ip-adapter <b>studio</b>
+          <span>ip-adapter </span>
+          <b>studio</b>
         </a>
         <a href="#/" aria-current={run === undefined && !isPlayground ? 'page' : undefined}>
           Runs
