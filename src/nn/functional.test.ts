@@ -16,8 +16,10 @@ import {
   attention,
   geglu,
   gelu,
+  groupNorm,
   interpolateNearest,
   isGegluFused,
+  layerNorm,
   mseLoss,
   mseLossPerRow,
   pad,
@@ -308,5 +310,32 @@ describe('functions', () => {
 
   it('pad adds zeros left, right, above, below', () => {
     expect(pad(full([1, 1, 1, 1], 5), [1, 0, 0, 2]).toNumbers()).toEqual([0, 5, 0, 0, 0, 0]);
+  });
+
+  const ofHalf = { dtype: 'bfloat16' } as const;
+  it.each([
+    ['groupNorm', [2, 64, 8, 8], (x: Tensor, w: Tensor, b: Tensor) => groupNorm(x, 32, w, b, 1e-5)],
+    ['layerNorm', [16, 640], (x: Tensor, w: Tensor, b: Tensor) => layerNorm(x, w, b, 1e-5)],
+  ] as const)('%s rounds to bfloat16 only what it returns', (_, shape, norm) => {
+    const channels = shape[1];
+    const values = [random(...shape).add(10), random(channels), random(channels)].map((one) =>
+      one.to(ofHalf),
+    );
+    const output = random(...shape).to(ofHalf);
+    const [half, single] = (['bfloat16', 'float32'] as const).map((dtype) => {
+      const [x, weight, bias] = values.map((value) => value.to({ dtype }).detach()) as [
+        Tensor,
+        Tensor,
+        Tensor,
+      ];
+      x.requiresGrad = true;
+      const result = norm(x, weight, bias);
+      backward(result.mul(output.to({ dtype })).sum());
+      return [result, x.grad as Tensor];
+    }) as [Tensor[], Tensor[]];
+    for (const [i, one] of half.entries()) {
+      expect(one.dtype).toBe('bfloat16');
+      expectAllclose(one, single[i] as Tensor, 2 ** -8);
+    }
   });
 });

@@ -1,5 +1,5 @@
 /** @file Stateless functions of tensors, named as in torch.nn.functional. */
-import { full, op, type Tensor, tidy } from '../torch/index.js';
+import { full, op, type Tensor, tidy, torchVersion } from '../torch/index.js';
 
 const aten = {
   linear: op('aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor'),
@@ -55,12 +55,24 @@ export function conv2d(
 
 /** Normalises x [batch, channels, ...] over each group of channels and all later dimensions. */
 export function groupNorm(x: Tensor, groups: number, weight: Tensor, bias: Tensor, eps: number): Tensor {
-  return aten.groupNorm(x, groups, weight, bias, eps);
+  return exactly([x, weight, bias], (x, weight, bias) => aten.groupNorm(x, groups, weight, bias, eps));
 }
 
 /** Normalises x [..., dim] over its last dimension. */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
-  return aten.layerNorm(x, weight.shape, weight, bias, eps);
+  return exactly([x, weight, bias], (x, weight, bias) => aten.layerNorm(x, weight.shape, weight, bias, eps));
+}
+
+type Three = [x: Tensor, weight: Tensor, bias: Tensor];
+
+/**
+ * Normalises in float32 where the engine rounds means and deviations to bfloat16: LibTorch 1.x on the CPU, whose result is
+ * wrong by 3 % where the mean is ten deviations, and takes longer.
+ */
+function exactly(args: Three, norm: (...args: Three) => Tensor): Tensor {
+  const [{ dtype, device }] = args;
+  if (dtype !== 'bfloat16' || device !== 'cpu' || !torchVersion().startsWith('1.')) return norm(...args);
+  return tidy(() => norm(...(args.map((one) => one.to({ dtype: 'float32' })) as Three)).to({ dtype }));
 }
 
 /** Looks up rows of weight [count, dim]: integers [...] → [..., dim] */
