@@ -8,7 +8,6 @@ export interface BuildProgress {
 }
 
 export class SetupError extends Error {}
-export function cacheFolder(env?: NodeJS.ProcessEnv): string;
 export function locateAddon(): { path: string; isBuilt: boolean; libtorch: LibTorch };
 export function buildNative(
   report: (progress: BuildProgress) => void,

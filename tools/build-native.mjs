@@ -20,10 +20,11 @@ import {
   utimesSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
-import { availableParallelism, homedir } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
+import { cacheFolder } from './cache-folder.mjs';
 import { findLibTorch, notFoundMessage, TRIPLET } from './find-libtorch.mjs';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -33,13 +34,6 @@ const KEEP_OBJECTS_DAYS = 30;
 
 /** An error that the user can fix: shown without a stack trace. */
 export class SetupError extends Error {}
-
-/** Returns the folder of built addons: $IP_ADAPTER_CACHE, else the user's cache folder. */
-export function cacheFolder(env = process.env) {
-  if (env.IP_ADAPTER_CACHE) return env.IP_ADAPTER_CACHE;
-  if (MACOS) return join(homedir(), 'Library/Caches/ip-adapter');
-  return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'ip-adapter');
-}
 
 /**
  * Finds the addon for this machine's LibTorch. Does not build it.

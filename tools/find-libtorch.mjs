@@ -5,6 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
+import { libTorchFolder } from './cache-folder.mjs';
 
 const OLDEST = [1, 13];
 const SUFFIX = process.platform === 'darwin' ? 'dylib' : 'so';
@@ -26,7 +27,7 @@ export const TRIPLET = `${{ x64: 'x86_64', arm64: 'aarch64' }[process.arch] ?? p
  */
 
 /**
- * Finds the LibTorch of this machine: env LIBTORCH, else python3's torch, else Homebrew's, else the system's.
+ * Finds the LibTorch of this machine: env LIBTORCH, else that of `ip-adapter install-torch`, else python3's torch, else Homebrew's, else the system's.
  * @returns {{ libtorch: LibTorch | null, tried: { place: string, why: string }[] }}
  */
 export function findLibTorch(env = process.env) {
@@ -53,6 +54,7 @@ export function notFoundMessage(tried) {
     '  Debian, Ubuntu   sudo apt-get install libtorch-dev libopenblas0-openmp',
     '  macOS            brew install pytorch',
     '  pip              python3 -m pip install torch',
+    '  without root     npx ip-adapter install-torch cpu',
     '  by hand          LIBTORCH=<folder with include/ and lib/>, unpacked from pytorch.org',
   ].join('\n');
 }
@@ -61,9 +63,20 @@ export function notFoundMessage(tried) {
 function* places(env) {
   if (env.LIBTORCH) yield { place: 'env LIBTORCH', prefixes: [env.LIBTORCH], final: true };
   else yield { place: 'env LIBTORCH', prefixes: [], why: 'not set' };
+  yield { place: 'ip-adapter install-torch', ...installed(env) };
   yield { place: "python3's torch", ...pythonTorch() };
   yield { place: 'Homebrew', ...homebrew() };
   yield { place: 'the system', prefixes: ['/usr', '/usr/local'] };
+}
+
+/** Returns the folder of the LibTorch that was installed last: one from a wheel, or from pytorch.org's archive. */
+function installed(env) {
+  const folder = libTorchFolder(env);
+  const current = join(folder, 'current');
+  if (!existsSync(current)) return { prefixes: [], why: `nothing is installed in ${folder}` };
+  const root = join(folder, readFileSync(current, 'utf8').trim());
+  const prefixes = ['torch', 'libtorch'].map((name) => join(root, name)).filter((path) => existsSync(path));
+  return prefixes.length > 0 ? { prefixes } : { prefixes, why: `${root} has been deleted` };
 }
 
 /** Returns the folder of python3's torch, by asking Python where the import would come from. */

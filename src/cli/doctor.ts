@@ -4,10 +4,12 @@ import { existsSync, realpathSync, statfsSync } from 'node:fs';
 import { availableParallelism, totalmem } from 'node:os';
 import { dirname } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
-import { cacheFolder as addonCache, compiler, locateAddon } from '../../tools/build-native.mjs';
+import { compiler, locateAddon } from '../../tools/build-native.mjs';
+import { cacheFolder as addonCache } from '../../tools/cache-folder.mjs';
 import { findLibTorch, TRIPLET } from '../../tools/find-libtorch.mjs';
 import { blasWarning } from '../../tools/system-packages.mjs';
 import { poolThreads } from '../base/thread-pool.js';
+import { proposedTorch } from '../hub/torch-archives.js';
 
 interface Finding {
   name: string;
@@ -92,12 +94,22 @@ function libTorchMissing(tried: { place: string; why: string }[]): Finding {
     state: 'missing',
     fix: process.env.LIBTORCH
       ? 'unset LIBTORCH   # or set it to a folder with include/ and lib/'
-      : process.platform === 'darwin'
-        ? 'brew install pytorch'
-        : existsSync('/usr/bin/apt-get')
-          ? 'sudo apt-get install libtorch-dev libopenblas0-openmp'
-          : 'python3 -m pip install torch',
+      : installTorch(hasGpu()),
   };
+}
+
+/** Returns the command that installs a LibTorch. */
+export function installTorch(
+  withCuda: boolean,
+  platform: string = process.platform,
+  arch: string = process.arch,
+): string {
+  const backend = proposedTorch(withCuda, platform, arch);
+  return backend === undefined ? 'python3 -m pip install torch' : `ip-adapter install-torch ${backend}`;
+}
+
+function hasGpu(): boolean {
+  return spawnSync('nvidia-smi', ['-L'], { stdio: 'ignore' }).status === 0;
 }
 
 function engine(libtorch: NonNullable<ReturnType<typeof findLibTorch>['libtorch']>): Finding[] {
@@ -154,13 +166,12 @@ async function addon(isBuilt: boolean, hasCuda: boolean): Promise<Finding[]> {
 
 function cuda(hasCuda: boolean, devices: number, hasGraphs: boolean): Finding {
   const name = 'CUDA';
-  const hasGpu = spawnSync('nvidia-smi', ['-L'], { stdio: 'ignore' }).status === 0;
-  if (!hasCuda && hasGpu)
+  if (!hasCuda && hasGpu())
     return {
       name,
       found: 'there is a GPU, but this LibTorch has no CUDA',
       state: 'warning',
-      fix: 'python3 -m pip install torch',
+      fix: installTorch(true),
     };
   if (!hasCuda) return { name, found: 'none: this LibTorch and this machine are for the CPU', state: 'ok' };
   if (devices === 0)

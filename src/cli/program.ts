@@ -13,6 +13,7 @@ import { evaluateCommand } from './evaluate.js';
 import { exportCommand } from './export.js';
 import { generateCommand } from './generate.js';
 import { inspectCommand } from './inspect.js';
+import { installTorchCommand } from './install-torch.js';
 import { publishCommand } from './publish.js';
 import { reportCommand } from './report.js';
 import { steerCommand } from './steer.js';
@@ -47,6 +48,7 @@ const program = new Command('ip-adapter')
   .addCommand(publishCommand())
   .addCommand(cacheCommand())
   .addCommand(dataCommand())
+  .addCommand(installTorchCommand())
   .addCommand(buildCommand())
   .addCommand(doctorCommand());
 for (const command of program.commands.flatMap((one) => [one, ...one.commands]))

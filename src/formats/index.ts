@@ -2,3 +2,4 @@
 export { Unread } from './pickle.js';
 export { readSafetensors, safetensorsSize, writeSafetensors } from './safetensors.js';
 export { readTorchZip, writeTorchZip } from './torch-zip.js';
+export { unzip } from './unzip.js';

@@ -1,5 +1,6 @@
 /**
- * @file Reads zip archives as torch writes them, with uncompressed entries (PKWARE APPNOTE 6.3, sections 4.3–4.5, with Zip64).
+ * @file Reads the directory of zip archives, and entries as torch writes them, uncompressed (PKWARE APPNOTE 6.3, sections
+ * 4.3–4.5, with Zip64). unzip.ts unpacks compressed ones.
  * Each offset and size is checked against the file's size before it is used, so that a malformed file cannot cause large
  * allocations.
  */
@@ -18,6 +19,8 @@ const IN_ZIP64 = 0xffffffff;
 /** Enough for about a million entries; an adapter has some hundred. */
 const MAX_DIRECTORY = 64 << 20;
 const CHUNK = 1 << 18;
+const STORED = 0;
+const DEFLATED = 8;
 
 export interface ZipEntry {
   name: string;
@@ -25,24 +28,34 @@ export interface ZipEntry {
   offset: number;
   /** Bytes. */
   size: number;
+  /** Bytes in the archive; differs from `size` only where the entry is deflated. */
+  storedSize: number;
+  isDeflated: boolean;
   crc: number;
+  /** Type and permissions as in Unix's `st_mode`; 0 where the archive does not say them. */
+  mode: number;
 }
 
 export class ZipReader {
   readonly path: string;
+  readonly #kind: string;
   readonly #file: number;
   readonly #size: number;
   /** Reused for all checksums: allocating memory for each chunk makes verifying a checkpoint six times slower. */
   readonly #chunk = Buffer.allocUnsafe(CHUNK);
 
-  /** @throws {CheckpointError} the file cannot be opened */
-  constructor(path: string) {
+  /**
+   * @param kind what the file is to be, for messages
+   * @throws {CheckpointError} the file cannot be opened
+   */
+  constructor(path: string, kind = 'torch file') {
     this.path = path;
+    this.#kind = kind;
     try {
       this.#file = openSync(regularFile(path), 'r');
     } catch (cause) {
       const reason = (cause as Error).message;
-      throw new CheckpointError(`Expected a torch file at ${path} but it cannot be opened: ${reason}`, {
+      throw new CheckpointError(`Expected a ${kind} at ${path} but it cannot be opened: ${reason}`, {
         cause,
       });
     }
@@ -56,7 +69,7 @@ export class ZipReader {
   /** Throws an error that says what is wrong with the file, and what to do. */
   fail(what: string): never {
     throw new CheckpointError(
-      `${this.path} is not a usable torch file: ${what}. Get or export the file again.`,
+      `${this.path} is not a usable ${this.#kind}: ${what}. Get or export the file again.`,
     );
   }
 
@@ -66,11 +79,12 @@ export class ZipReader {
 
   /**
    * Reads the entries of the archive's directory, by name.
+   * @param mayBeDeflated whether compressed entries are returned too
    * @throws {CheckpointError} where the directory or an entry reaches past the file or is compressed
    */
-  entries(): Map<string, ZipEntry> {
+  entries(mayBeDeflated = false): Map<string, ZipEntry> {
     const { count, offset, size } = this.#findDirectory();
-    if (size > MAX_DIRECTORY) this.fail(`its directory takes ${size} bytes, more than in any torch file`);
+    if (size > MAX_DIRECTORY) this.fail(`its directory takes ${size} bytes, more than in any ${this.#kind}`);
     const directory = this.read(offset, size, 'its directory');
     const entries = new Map<string, ZipEntry>();
     let total = 0;
@@ -82,9 +96,11 @@ export class ZipReader {
       const next = at + 46 + nameLength + extraLength + directory.readUInt16LE(at + 32);
       if (next > size) this.fail(`its directory ends within entry ${i}`);
       const entry = this.#readEntry(directory.subarray(at, next), nameLength, extraLength, offset);
+      if (entry.isDeflated && !mayBeDeflated)
+        this.fail(`its entry ${entry.name} is compressed, which torch files never are`);
       if (entries.has(entry.name)) this.fail(`it holds ${entry.name} twice`);
       entries.set(entry.name, entry);
-      total += entry.size;
+      total += entry.storedSize;
       // A small file could otherwise contain any amount of data, if all entries share the same bytes.
       if (total > this.#size) this.fail('its entries overlap');
       at = next;
@@ -176,16 +192,18 @@ export class ZipReader {
       return value === IN_ZIP64 ? (zip64.shift() ?? this.fail(`its entry ${name} has no Zip64 size`)) : value;
     };
     // In the order of the Zip64 field: size, compressed size, offset.
-    const [size, compressedSize, headerOffset] = [field(24), field(20), field(42)];
+    const [size, storedSize, headerOffset] = [field(24), field(20), field(42)];
     if (record.readUInt16LE(8) & 1) this.fail(`its entry ${name} is encrypted`);
-    if (record.readUInt16LE(10) !== 0 || size !== compressedSize) {
-      this.fail(`its entry ${name} is compressed, which torch files never are`);
-    }
+    const method = record.readUInt16LE(10);
+    const isDeflated = method === DEFLATED;
+    if (!isDeflated && (method !== STORED || size !== storedSize))
+      this.fail(`its entry ${name} is compressed by method ${method}, which is not supported`);
     const header = this.read(headerOffset, 30, `the header of ${name}`);
     if (header.readUInt32LE(0) !== LOCAL) this.fail(`its entry ${name} is not where its directory says`);
     const offset = headerOffset + 30 + header.readUInt16LE(26) + header.readUInt16LE(28);
-    if (offset + size > directoryOffset) this.fail(`its entry ${name} reaches into the directory`);
-    return { name, offset, size, crc: record.readUInt32LE(16) };
+    if (offset + storedSize > directoryOffset) this.fail(`its entry ${name} reaches into the directory`);
+    const crc = record.readUInt32LE(16);
+    return { name, offset, size, storedSize, isDeflated, crc, mode: record.readUInt16LE(40) };
   }
 
   #zip64Fields(extra: Buffer): number[] {

@@ -24,7 +24,7 @@ export class DownloadProgress {
   }
 
   /** @param bytes of the file so far @param received bytes since the last call */
-  update(file: HubFile, bytes: number, received: number): void {
+  update(file: Pick<HubFile, 'path' | 'size'>, bytes: number, received: number): void {
     this.#received += received;
     this.#sinceReport += received;
     if (!this.#throttle.isOver) return;
