@@ -69,8 +69,16 @@ it.each([
 ])('refuses the archive for the name %j, wanted or not, before anything is written', async (name) => {
   for (const isWanted of [() => true, (one: string) => one === 'lib/good.so'])
     await expect(
-      unpack([{ name: 'lib/good.so', data: 'x' }, { name, data: 'evil' }], { isWanted }),
-    ).rejects.toThrow(/a\.zip is not a usable zip archive: its entry .* would be written outside of its folder/);
+      unpack(
+        [
+          { name: 'lib/good.so', data: 'x' },
+          { name, data: 'evil' },
+        ],
+        { isWanted },
+      ),
+    ).rejects.toThrow(
+      /a\.zip is not a usable zip archive: its entry .* would be written outside of its folder/,
+    );
   expect(readdirSync(root)).toEqual(['a.zip']);
 });
 
@@ -89,7 +97,9 @@ it('writes no more than it may: the sum of the sizes, and what an entry says of 
     /it unpacks to 5000000 bytes, more than the 4999999 that are allowed/,
   );
   // The directory says less than there is: as a small entry, and as one that is read in a stream.
-  await expect(unpack([{ name: 'b', data: zeros, size: 1000 }])).rejects.toThrow(/"b" does not match its size/);
+  await expect(unpack([{ name: 'b', data: zeros, size: 1000 }])).rejects.toThrow(
+    /"b" does not match its size/,
+  );
   await expect(unpack([{ name: 'c', data: zeros, size: 2_000_000 }])).rejects.toThrow(/"c" does not match/);
   expect(statSync(join(folder(), 'c')).size).toBeLessThanOrEqual(2_000_000);
   // More than deflate can hold.
@@ -106,7 +116,9 @@ it('refuses damaged entries, and two of one name', async () => {
   writeFileSync(join(root, 'bad.zip'), bytes);
   const all = { isWanted: () => true, maxBytes: 1e9 };
   await expect(unzip(join(root, 'bad.zip'), folder(), all)).rejects.toThrow(/"c" does not match/);
-  await expect(unpack(Array.from({ length: 2 }, () => ({ name: 'same', data: 'x' })))).rejects.toThrow(/twice/);
+  await expect(unpack(Array.from({ length: 2 }, () => ({ name: 'same', data: 'x' })))).rejects.toThrow(
+    /twice/,
+  );
 });
 
 it('overwrites nothing, and stops when it is aborted', async () => {
@@ -114,6 +126,8 @@ it('overwrites nothing, and stops when it is aborted', async () => {
   await expect(unpack([{ name: 'a', data: 'second' }])).rejects.toThrow(/EEXIST/);
   expect(readFileSync(join(folder(), 'a'), 'utf8')).toBe('first');
   const reason = new Error('stop');
-  await expect(unpack([{ name: 'b', data: large }], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  await expect(unpack([{ name: 'b', data: large }], { signal: AbortSignal.abort(reason) })).rejects.toBe(
+    reason,
+  );
   expect(existsSync(join(folder(), 'b'))).toBe(false);
 });

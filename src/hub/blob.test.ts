@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -55,5 +56,33 @@ describe('downloadBlob', () => {
     expect(seen.map(([there]) => there)).toEqual(Array.from({ length: 15 }, (_, i) => 2 * (i + 1)));
     expect(readFileSync(join(root, etag)).equals(bytes)).toBe(true);
     expect(readdirSync(root)).toEqual([etag]);
+  });
+
+  it('says at once that the disk is full, and keeps what there was room for', async (context) => {
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=4k', 'tmpfs', root]).status !== 0)
+      return context.skip('no right to mount');
+    try {
+      let connections = 0;
+      const ended = downloadBlob(
+        join(root, 'large'),
+        { path: 'large.bin', source: 'the Hub', size: 8192, digest: null },
+        {
+          read: async (from) => {
+            connections++;
+            return (async function* () {
+              for (let at = from; at < 8192; at += 1024) yield Buffer.alloc(1024);
+            })();
+          },
+          onBytes: () => {},
+          onWait: () => {},
+          pauseMs: 0,
+        },
+      );
+      await expect(ended).rejects.toThrow(/large\..*could not be written: ENOSPC.*make room on its disk/);
+      expect(connections).toBe(1);
+      expect(readdirSync(root)).toEqual(['large.incomplete']);
+    } finally {
+      spawnSync('umount', [root]);
+    }
   });
 });

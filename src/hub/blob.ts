@@ -137,7 +137,7 @@ async function fill(
       try {
         for await (const chunk of await read(from)) {
           signal?.throwIfAborted();
-          await handle.appendFile(chunk);
+          await handle.appendFile(chunk).catch((cause: Error) => failToWrite(partial, cause));
           from += chunk.length;
           onBytes(from, chunk.length);
         }
@@ -157,6 +157,14 @@ async function fill(
   } finally {
     await handle.close();
   }
+}
+
+/** Another try to connect does not help here. */
+function failToWrite(partial: string, cause: Error): never {
+  throw new CheckpointError(
+    `${partial} could not be written: ${cause.message}; make room on its disk, and start again to continue from there`,
+    { cause },
+  );
 }
 
 /** Returns the message of the innermost cause; fetch's own message says only that it failed. */
