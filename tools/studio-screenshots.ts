@@ -99,7 +99,7 @@ for (const [look, settings] of Object.entries(looks)) {
   const shoot = async (name: string): Promise<void> => {
     await page.evaluate('scrollTo(0, 0)');
     await page.waitForTimeout(700);
-    await page.waitForFunction("document.querySelector('.placeholder, .loading') === null");
+    while ((await page.locator('.placeholder, .loading').count()) > 0) await page.waitForTimeout(100);
     const png = await page.screenshot({ fullPage: look === 'phone' });
     await sharp(png)
       .webp({ quality: 85 })
