@@ -9,6 +9,7 @@ import { isSystemError, UserError } from '../base/errors.js';
 import { requestSchema, writeRequest } from '../base/steering.js';
 import { runStateOf } from '../training/checkpoints/run-state.js';
 import { type AccessRules, checkHost, checkToken } from './access.js';
+import { type DatasetsParts, datasetsApi } from './datasets-api.js';
 import { EventStreams } from './event-stream.js';
 import { isWithin } from './folders.js';
 import { readLines } from './metrics.js';
@@ -24,7 +25,7 @@ const MAX_BODY = 2 ** 20;
 /** Of a log, the end. */
 const MAX_LOG = 64 * 1024;
 
-export interface StudioParts extends PlaygroundParts {
+export interface StudioParts extends PlaygroundParts, DatasetsParts {
   queue: TrainingQueue;
   rules: AccessRules;
   version: string;
@@ -75,6 +76,7 @@ function createApi(parts: StudioParts) {
       context.req.path.endsWith('/playground/uploads') ? next() : limit(context, next),
     )
     .route('/playground', playgroundApi(parts))
+    .route('/datasets', datasetsApi(parts))
     .get('/about', (context) => context.json({ version, ...folders }))
     .get('/runs', async (context) => {
       const ids = await runs.ids();

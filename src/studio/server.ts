@@ -10,6 +10,7 @@ import { ConfigError } from '../base/errors.js';
 import { isLoopback, type StudioOptions } from '../options/studio-options.js';
 import { newToken } from './access.js';
 import { createApp } from './app.js';
+import { DatasetProcess } from './dataset-process.js';
 import { Gallery } from './gallery.js';
 import { runHook } from './hook.js';
 import { Playground } from './playground.js';
@@ -62,9 +63,10 @@ export async function startStudio(options: StudioOptions, command: readonly stri
     options.onEvent === undefined ? undefined : watchRuns(runs, isQueued, tell, watching.signal);
   const gallery = new Gallery(folder);
   const playground = new Playground(gallery);
+  const datasets = new DatasetProcess();
   const app = createApp(
     {
-      ...{ playground, gallery },
+      ...{ playground, gallery, datasets },
       runs,
       queue,
       folders: {
@@ -98,6 +100,7 @@ export async function startStudio(options: StudioOptions, command: readonly stri
     close: async () => {
       queue[Symbol.dispose]();
       playground[Symbol.dispose]();
+      datasets[Symbol.dispose]();
       watching.abort();
       await watched;
       server.closeAllConnections();

@@ -2,6 +2,7 @@
 import { render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { setToken, takeToken } from './api.js';
+import { DatasetsPage } from './datasets-page.js';
 import { NewRunPage } from './new-run-page.js';
 import { Empty } from './parts.js';
 import { PlaygroundPage } from './playground/playground-page.js';
@@ -11,6 +12,13 @@ import './style.css';
 
 const themes = ['system', 'light', 'dark'] as const;
 const themeKey = 'ip-adapter-studio-theme';
+
+/** A run's page and that of a new one are below the first. */
+const pages = [
+  ['#/', 'Runs'],
+  ['#/playground', 'Playground'],
+  ['#/datasets', 'Datasets'],
+] as const;
 
 function useHash(): string {
   const [hash, setHash] = useState(location.hash);
@@ -79,7 +87,7 @@ function App() {
     addEventListener('token-needed', need);
     return () => removeEventListener('token-needed', need);
   }, []);
-  const isPlayground = hash === '#/playground';
+  const page = pages.findLast(([address]) => hash.startsWith(address))?.[0] ?? '#/';
   const [, run] = /^#\/run\/(.+)$/.exec(hash) ?? [];
   return (
     <>
@@ -91,12 +99,11 @@ function App() {
           <span>ip-adapter </span>
           <b>studio</b>
         </a>
-        <a href="#/" aria-current={run === undefined && !isPlayground ? 'page' : undefined}>
-          Runs
-        </a>
-        <a href="#/playground" aria-current={isPlayground ? 'page' : undefined}>
-          Playground
-        </a>
+        {pages.map(([address, title]) => (
+          <a key={address} href={address} aria-current={page === address ? 'page' : undefined}>
+            {title}
+          </a>
+        ))}
         <ThemeSwitch />
       </nav>
       <main id="main" tabIndex={-1}>
@@ -106,8 +113,10 @@ function App() {
           <RunPage key={run} id={decodeURIComponent(run)} />
         ) : hash === '#/new' ? (
           <NewRunPage />
-        ) : isPlayground ? (
+        ) : hash === '#/playground' ? (
           <PlaygroundPage />
+        ) : hash === '#/datasets' ? (
+          <DatasetsPage />
         ) : (
           <RunsPage />
         )}

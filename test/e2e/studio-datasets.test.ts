@@ -1,0 +1,130 @@
+/** @file The dataset browser: rows, filters and images, of the studio's folders only, also of long lists. */
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Browser } from 'playwright-core';
+import sharp from 'sharp';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { studioOptionsSchema } from '../../src/options/studio-options.js';
+import { type Studio, startStudio } from '../../src/studio/server.js';
+import { chromiumPath, launchChromium } from '../browser.js';
+import { makeWorld, type World } from './world.js';
+
+vi.setConfig({ testTimeout: 110_000, hookTimeout: 60_000 });
+const axe = (await import('axe-core')).default.source;
+const MANY = 200_000;
+
+let world: World;
+let outside: string;
+let studio: Studio;
+let browser: Browser | undefined;
+const at = (...parts: string[]): string => join(world.root, 'datasets', ...parts);
+
+beforeAll(async () => {
+  world = await makeWorld();
+  outside = mkdtempSync(join(tmpdir(), 'outside-'));
+  copyFileSync(join(world.root, 'images/0.png'), join(outside, 'secret.png'));
+  for (const folder of ['small', 'many', 'linked', 'outside']) mkdirSync(at(folder), { recursive: true });
+  for (let i = 0; i < 8; i++) copyFileSync(join(world.root, `images/${i}.png`), at('small', `${i}.png`));
+  const rows = Array.from({ length: 8 }, (_, i) => ({
+    image_file: `${i}.png`,
+    text: i === 2 ? ' ' : `a picture ${'abcdefgh'[i]}`,
+    ...(i === 5 ? { prompt_image_file: '6.png' } : {}),
+  }));
+  writeFileSync(at('small/data.json'), JSON.stringify(rows));
+  copyFileSync(at('small/0.png'), at('many/0.png'));
+  const line = (i: number): string =>
+    JSON.stringify({ image_file: '0.png', text: i % 1000 === 7 ? `seven ${i}` : 'a row' });
+  writeFileSync(at('many/rows.jsonl'), `${Array.from({ length: MANY }, (_, i) => line(i)).join('\n')}\n`);
+  writeFileSync(
+    at('outside/data.json'),
+    JSON.stringify([{ image_file: join(outside, 'secret.png'), text: 'x' }]),
+  );
+  symlinkSync(join(outside, 'secret.png'), at('linked/0.png'));
+  writeFileSync(at('linked/data.json'), JSON.stringify([{ image_file: '0.png', text: 'x' }]));
+  const options = { runs: join(world.root, 'runs'), datasets: [at()], port: 0 };
+  studio = await startStudio(studioOptionsSchema.parse(options), ['false']);
+  if (chromiumPath !== undefined) browser = await launchChromium();
+});
+afterAll(async () => {
+  await browser?.close();
+  await studio.close();
+  world.remove();
+  rmSync(outside, { recursive: true });
+});
+
+function ask(address: string, query: Record<string, string | number> = {}): Promise<Response> {
+  const search = new URLSearchParams(Object.entries(query).map(([key, value]) => [key, String(value)]));
+  return fetch(`${studio.url.replace(/#.*/, '')}api/datasets${address}?${search}`, {
+    headers: { Authorization: `Bearer ${studio.token}` },
+  });
+}
+const rowsOf = async (
+  query: Record<string, string | number>,
+): Promise<{ matches: number; rows: { index: number }[] }> =>
+  (await (await ask('/rows', query)).json()) as never;
+
+it('finds the rows of a long list by filter and text, and answers others meanwhile', async () => {
+  const path = at('many/rows.jsonl');
+  const first = rowsOf({ path, count: 2 });
+  expect((await ask('')).status).toBe(200);
+  expect(await first).toMatchObject({ total: MANY, matches: MANY, rows: [{ index: 0 }, { index: 1 }] });
+  expect(await rowsOf({ path, from: MANY - 1, count: 60 })).toMatchObject({ rows: [{ index: MANY - 1 }] });
+  const sevens = await rowsOf({ path, text: 'SEVEN', from: 3, count: 2 });
+  expect(sevens).toMatchObject({ matches: MANY / 1000, rows: [{ index: 3007 }, { index: 4007 }] });
+  expect(await rowsOf({ path, filter: 'no caption' })).toMatchObject({ matches: 0, rows: [] });
+});
+
+it('shows no file outside of its folders', async () => {
+  for (const path of [
+    outside,
+    join(outside, 'secret.png'),
+    '/etc',
+    at('..', '..'),
+    'https://host.example/x.tar',
+  ])
+    expect((await ask('/rows', { path })).status, path).toBe(422);
+  expect((await ask('/image', { path: at('small/data.json'), index: 0 })).status).toBe(200);
+  // A list within the folders, and images that are not.
+  for (const name of ['outside', 'linked']) {
+    const path = at(name, 'data.json');
+    expect(await rowsOf({ path })).toMatchObject({ matches: 1 });
+    const image = await ask('/image', { path, index: 0 });
+    expect([image.status, await image.json()]).toEqual([
+      422,
+      { error: expect.stringContaining("is not in the folders of the studio's datasets") },
+    ]);
+  }
+  expect((await ask('/image', { path: at('small/data.json'), index: 8 })).status).toBe(422);
+  expect((await ask('/rows', { path: at('small/0.png') })).status).toBe(422);
+});
+
+it.skipIf(chromiumPath === undefined)('shows rows in the page', async () => {
+  const page = await (browser as Browser).newPage();
+  await page.goto(studio.url);
+  await page.getByRole('link', { name: 'Datasets' }).click();
+  await page.getByLabel('Dataset', { exact: true }).fill(at('small/data.json'));
+  await page.keyboard.press('Tab');
+  await page.getByText('8 rows', { exact: true }).waitFor();
+  await page.getByRole('img', { name: 'Reference of row 6' }).waitFor();
+  const image = page.getByRole('img', { name: 'Image of row 4', exact: true });
+  await image.waitFor();
+  const [shown] = (await sharp(await image.screenshot()).stats()).channels;
+  const [drawn] = (await sharp(at('small/3.png')).extract({ left: 8, top: 0, width: 64, height: 64 }).stats())
+    .channels;
+  expect(Math.abs((shown?.mean ?? 0) - (drawn?.mean ?? 999))).toBeLessThan(8);
+  await page.evaluate(axe);
+  expect(
+    await page.evaluate(
+      'axe.run().then(({ violations }) => violations.map(({ id, nodes }) => id + ": " + nodes.map(({ html }) => html).join("; ")))',
+    ),
+  ).toEqual([]);
+  await page.getByLabel('Show', { exact: true }).selectOption('no caption');
+  await page.getByText('1 of 8 rows').waitFor();
+  await page.getByRole('img', { name: 'Image of row 3' }).waitFor();
+  await page.getByLabel('Show', { exact: true }).selectOption('all');
+  await page.getByLabel('Find in captions and names').fill('picture h');
+  await page.keyboard.press('Enter');
+  await page.getByRole('img', { name: 'Image of row 8' }).waitFor();
+  expect(await page.locator('.data-row').count()).toBe(1);
+});
