@@ -1,18 +1,17 @@
 /** @file A training from the page: started, watched, steered, resumed, exported; and found without faults by axe. */
 import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Browser, Locator, Page } from 'playwright-core';
-import sharp from 'sharp';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { studioOptionsSchema } from '../../src/options/studio-options.js';
 import { type Studio, startStudio } from '../../src/studio/server.js';
 import { runStateOf } from '../../src/training/checkpoints/run-state.js';
 import { chromiumPath, launchChromium } from '../browser.js';
+import { assertAccessible, assertShows } from '../page-assertions.js';
 import { ipAdapter } from './command.js';
 import { makeWorld, type World } from './world.js';
 
 vi.setConfig({ testTimeout: 110_000, hookTimeout: 60_000 });
-const axe = (await import('axe-core')).default.source;
 
 let world: World;
 let studio: Studio;
@@ -40,31 +39,6 @@ afterAll(async () => {
   world.remove();
 });
 
-async function assertAccessible(): Promise<void> {
-  // Not as a script element, which the page's own policy refuses.
-  await page.evaluate(axe);
-  const found = await page.evaluate(
-    'axe.run().then(({ violations }) => violations.map(({ id, nodes }) => id + ": " + nodes.map(({ html }) => html).join("; ")))',
-  );
-  expect(found).toEqual([]);
-}
-/** The image in a cell is a reference, as the image encoder sees it: its place in the sheet is right. */
-async function assertShows(cell: Locator, file: string): Promise<void> {
-  const width = 64;
-  const expected = await sharp(file).resize(width, width).removeAlpha().raw().toBuffer();
-  await vi.waitFor(
-    async () => {
-      const shown = await sharp(await cell.screenshot())
-        .resize(width, width)
-        .removeAlpha()
-        .raw()
-        .toBuffer();
-      const distance = expected.reduce((sum, one, i) => sum + Math.abs(one - (shown[i] as number)), 0);
-      expect(distance / expected.length).toBeLessThan(10);
-    },
-    { timeout: 20_000, interval: 200 },
-  );
-}
 const run = async (): Promise<{ status: string; step: number; totalSteps: number }> => {
   const response = await fetch(`${studio.url.replace(/#.*/, '')}api/runs`, {
     headers: { Authorization: `Bearer ${studio.token}` },
@@ -78,7 +52,7 @@ it.skipIf(chromiumPath === undefined)('starts, shows, steers, resumes and export
   await page.goto(studio.url);
   await page.getByRole('heading', { name: 'No runs yet' }).waitFor();
   expect(page.url()).not.toContain('token');
-  await assertAccessible();
+  await assertAccessible(page);
   await page.getByRole('link', { name: 'New run' }).click();
   const fill = (name: string, value: string): Promise<void> => page.locator(`#option-${name}`).fill(value);
   await page.getByRole('textbox', { name: /^name/ }).fill('from the page');
@@ -95,7 +69,7 @@ it.skipIf(chromiumPath === undefined)('starts, shows, steers, resumes and export
   await fill('validationSamplingSteps', '2');
   await page.getByRole('button', { name: 'Start training' }).click();
   await page.getByText('must be a whole number from 1').waitFor();
-  await assertAccessible();
+  await assertAccessible(page);
   await fill('batchSize', '2');
   await page.getByRole('button', { name: 'Start training' }).click();
 
@@ -108,15 +82,15 @@ it.skipIf(chromiumPath === undefined)('starts, shows, steers, resumes and export
     );
   const first = await steps();
   await until(async () => (await steps()) > first + 5);
-  await assertAccessible();
+  await assertAccessible(page);
 
   await page.getByRole('button', { name: 'Sample now' }).click();
   await page.getByText('Sampling after this step').waitFor();
   await page.getByRole('tab', { name: 'Images' }).click();
   const cell = page.getByRole('button', { name: /^1\.png: no text, image prompt, step \d+$/ });
   await cell.waitFor({ timeout: 60_000 });
-  await assertShows(cell, at('images', '1.png'));
-  await assertAccessible();
+  await assertShows(cell, at('images', '1.png'), true);
+  await assertAccessible(page);
   await cell.click();
   const enlarged = page.getByRole('dialog', { name: 'Validation image' });
   await enlarged.getByText('Loss').waitFor();
@@ -144,7 +118,7 @@ it.skipIf(chromiumPath === undefined)('starts, shows, steers, resumes and export
   await until(async () => (await run()).step > stopped + 2);
   await page.getByRole('tab', { name: 'Log' }).click();
   await page.getByText(`from step ${stopped} of`).waitFor();
-  await assertAccessible();
+  await assertAccessible(page);
   await page.getByRole('button', { name: 'Stop' }).click();
   await until(async () => (await run()).status === 'stopped');
   expect(statSync(at('runs', '.studio')).mode & 0o777).toBe(0o700);
