@@ -121,6 +121,9 @@ for (const [look, settings] of Object.entries(looks)) {
   await page.goto(`${studio.url.replace(/#.*/, '')}#/playground`);
   await showPlayground(page, look === 'light');
   await shoot('playground');
+  await page.goto(`${studio.url.replace(/#.*/, '')}#/datasets`);
+  await page.locator('.data-row').first().waitFor();
+  await shoot('datasets');
 }
 await browser.close();
 await studio.close();

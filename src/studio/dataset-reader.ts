@@ -31,9 +31,7 @@ interface Opened {
 const opened = new Map<string, Promise<Opened>>();
 
 function open(path: string): Promise<Opened> {
-  const known =
-    opened.get(path) ??
-    openDataset({ dataset: path }).then((dataset) => ({ dataset }));
+  const known = opened.get(path) ?? openDataset({ dataset: path }).then((dataset) => ({ dataset }));
   opened.delete(path);
   opened.set(path, known);
   known.catch(() => opened.delete(path));

@@ -68,16 +68,13 @@ function Rows({ path }: { path: string }) {
     <section aria-label="Rows" aria-busy={page === undefined}>
       <p class="hint">{description}</p>
       <div class="tools">
-        <label>
-          <span class="hidden">Show</span>
-          <select value={filter} onChange={(event) => setFilter(event.currentTarget.value)}>
-            {rowFilters.map((one) => (
-              <option key={one} value={one}>
-                {one === 'all' ? 'every row' : one}
-              </option>
-            ))}
-          </select>
-        </label>
+        <select aria-label="Show" value={filter} onChange={(event) => setFilter(event.currentTarget.value)}>
+          {rowFilters.map((one) => (
+            <option key={one} value={one}>
+              {one === 'all' ? 'every row' : one}
+            </option>
+          ))}
+        </select>
         <input
           type="search"
           placeholder="Find in captions and names"

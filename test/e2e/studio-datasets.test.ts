@@ -11,7 +11,7 @@ import { assertAccessible, assertShows } from '../page-assertions.js';
 import { makeWorld, type World } from './world.js';
 
 vi.setConfig({ testTimeout: 110_000, hookTimeout: 60_000 });
-const MANY = 200_000;
+const MANY = 50_000;
 
 let world: World;
 let outside: string;

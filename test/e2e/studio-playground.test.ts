@@ -104,6 +104,7 @@ it.skipIf(chromiumPath === undefined)(
       ['Seed', '5'],
     ] as const)
       await field(name).fill(value);
+    await field('Sampler').selectOption('ddim');
     await assertAccessible(page);
 
     const first = await generated();
