@@ -40,3 +40,20 @@ it('gives a Stable Diffusion that is one file a tokenizer, unless it is beside i
   expect(hub.served).toEqual(['merges.txt', 'v1-5.safetensors', 'vocab.json']);
   expect(cachedSnapshot(clip)).not.toBeNull();
 });
+
+it('names the option of a model that is not there', async () => {
+  const file = join(root, 'none.safetensors');
+  for (const [kind, option] of Object.entries({
+    stableDiffusion: '--model',
+    adapter: '--adapter',
+    imageEncoder: '--image-encoder',
+    lora: '--lora',
+    controlnet: '--controlnet',
+  }))
+    for (const name of [file, 'org/unknown'])
+      await expect(downloadModels({ [kind]: name }, {})).rejects.toThrow(
+        new RegExp(`^${option} \\(\\w+\\): Expected a model at ${name} but`),
+      );
+  const dino = { imageEncoder: '--dino-encoder (dinoEncoder)' };
+  await expect(downloadModels({ imageEncoder: file }, {}, dino)).rejects.toThrow(/^--dino-encoder/);
+});

@@ -105,9 +105,9 @@ async function runEvaluation(options: EvaluateOptions, context: GuardedContext):
     );
   const rows = Array.from({ length: rowCount }, (_, i) => dataset.rows.at(i) as DatasetRow);
   const metricEncoder = config.metricEncoder ?? imageEncoder;
-  const sources = await downloadMetrics({ ...config, metricEncoder }, context);
-  const target = resolveTarget(config);
   const option = config.metricEncoder === undefined ? undefined : '--metric-encoder (metricEncoder)';
+  const sources = await downloadMetrics({ ...config, metricEncoder }, context, option);
+  const target = resolveTarget(config);
   using metrics = Metrics.load(sources, target, option);
 
   const wanted = await embedRows(rows, metrics, context.signal);

@@ -82,13 +82,23 @@ export class Metrics implements Disposable {
 
 export type MetricSources = MetricOptions & { metricEncoder: string };
 
-/** Returns the folders of the encoders, which are downloaded where they are names on the Hub. */
+/**
+ * Returns the folders of the encoders, which are downloaded where they are names on the Hub.
+ * @param option that named the metric encoder, for errors
+ */
 export async function downloadMetrics(
   { metricEncoder, metricTextEncoder, dinoEncoder }: MetricSources,
   context: Parameters<typeof downloadModels>[1],
+  option?: string,
 ): Promise<MetricSources> {
-  const clip = await downloadModels({ imageEncoder: metricEncoder, textEncoder: metricTextEncoder }, context);
-  const dino = await downloadModels({ imageEncoder: dinoEncoder }, context);
+  const clip = await downloadModels(
+    { imageEncoder: metricEncoder, textEncoder: metricTextEncoder },
+    context,
+    option === undefined ? {} : { imageEncoder: option },
+  );
+  const dino = await downloadModels({ imageEncoder: dinoEncoder }, context, {
+    imageEncoder: '--dino-encoder (dinoEncoder)',
+  });
   return {
     metricEncoder: clip.get('imageEncoder') as string,
     metricTextEncoder: clip.get('textEncoder'),

@@ -35,10 +35,11 @@ export async function openScoreCheck(
   if (validationScores === undefined || drawing === undefined || heldOut === undefined) return undefined;
   const named = { ...config, metricEncoder: config.metricEncoder ?? imageEncoder };
   sameEncoderWarnings(imageEncoder, named).forEach(context.onMessage);
-  const sources = await processes.together(() => downloadMetrics(named, context));
+  const option = config.metricEncoder === undefined ? undefined : '--metric-encoder (metricEncoder)';
+  const sources = await processes.together(() => downloadMetrics(named, context, option));
   const target = { device: placement.device, dtype: 'float32' as const };
   const rows = await readableRows(heldOut.rows, validationScores, context);
-  using metrics = Metrics.load(sources, target);
+  using metrics = Metrics.load(sources, target, option);
   const wanted = await embedRows(rows, metrics, context.signal);
   const { rank, worldSize } = processes;
   const own = rows.flatMap((row, i) => (i % worldSize === rank ? [{ row, seed: SEED + i }] : []));
@@ -55,7 +56,7 @@ export async function openScoreCheck(
     return encoded;
   });
   const embed = (images: readonly RgbImage[]): ImageEmbeddings => {
-    using loaded = Metrics.load(sources, target);
+    using loaded = Metrics.load(sources, target, option);
     return loaded.embedImages(images);
   };
   // The last one: the strength that a user looks for.
