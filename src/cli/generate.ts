@@ -125,9 +125,11 @@ async function readOptions(flags: Record<string, unknown>): Promise<{
   let batch: StoredSettings['batch'] | undefined;
   let warnings: string[] = [];
   if (from !== undefined) {
-    const { compareFiles, readStoredSettings } = await import('../generation/stored-settings.js');
+    const { compareFiles, locatedOptions, readStoredSettings } = await import(
+      '../generation/stored-settings.js'
+    );
     const stored = await readStoredSettings(path.parse(from));
-    ({ options: merged, shownAs } = mergeFlags(schema, flags, stored.options));
+    ({ options: merged, shownAs } = mergeFlags(schema, flags, locatedOptions(stored)));
     warnings = compareFiles(stored, merged, (place) => place.replace(/^[a-zA-Z]+/, flagOf));
     const isAnother = ['seed', 'numImages', 'batchSize', 'promptsFrom'].some((key) => key in given.options);
     if (!isAnother) batch = stored.batch;

@@ -6,6 +6,7 @@ import type { ResolvedDrawOptions, ResolvedJob, WeightedImage } from '../options
 import { referenceSettings } from '../options/reference-options.js';
 import type { ReferenceSettings } from '../options/reference-types.js';
 import type { ResolvedPipelineOptions } from './pipeline-models.js';
+import { shownPath } from './shown-path.js';
 import { sourceParameters } from './source-parameters.js';
 import { webUiSampler } from './web-ui-names.js';
 
@@ -39,7 +40,7 @@ export class GeneratedImage implements RgbImage {
 
 /**
  * Returns the settings of an image as text in AUTOMATIC1111's layout: prompt, negative prompt, then one line `Name: value, …`,
- * in which a value with commas, colons, quotes or line breaks stands in quotes.
+ * in which a value with commas, colons, quotes or line breaks stands in quotes. Of files elsewhere it has the names alone.
  */
 export function parametersOf(
   { prompt, imagePrompts, seed }: ResolvedJob,
@@ -64,17 +65,22 @@ export function parametersOf(
     // The web UIs count the layer that is taken, from 1.
     ...(draw.clipSkip === 0 ? [] : [['Clip skip', draw.clipSkip + 1] as [string, number]]),
     ...sizeSettings(draw),
-    ['Model', model],
+    ['Model', shownPath(model)],
     ...sourceParameters(draw, controlnet),
     ...(loras.length === 0
       ? []
-      : [['LoRA', loras.map(({ path, scale }) => `${path}:${scale}`).join('; ')] as [string, string]]),
+      : [
+          ['LoRA', loras.map(({ path, scale }) => `${shownPath(path)}:${scale}`).join('; ')] as [
+            string,
+            string,
+          ],
+        ]),
     ...used.flatMap(
       ({ list, adapter, settings: { scale, range = [0, 1], ...others } }, i): typeof settings => {
         const [start, end] = range;
         const number = used.length === 1 ? '' : ` ${i + 1}`;
         return [
-          [`IP-Adapter${number}`, adapter],
+          [`IP-Adapter${number}`, shownPath(adapter)],
           [`Image prompts${number}`, list.map(nameOf).join('; ')],
           [`Image fit${number}`, draw.imageFit],
           ...(others.influence === undefined
@@ -133,13 +139,16 @@ function referenceParameters(settings: ReferenceSettings): [string, string][] {
 }
 
 function shownSetting(value: NonNullable<ReferenceSettings[keyof ReferenceSettings]>): string {
+  if (typeof value === 'string') return shownPath(value);
   if (typeof value !== 'object') return String(value);
   if (Array.isArray(value)) return value.map(shownSetting).join('; ');
-  return 'data' in value ? 'an image in memory' : JSON.stringify(value);
+  return 'data' in value
+    ? 'an image in memory'
+    : JSON.stringify(value, (_, one) => (typeof one === 'string' ? shownPath(one) : one));
 }
 
 function nameOf({ image, weight }: WeightedImage): string {
-  const name = typeof image === 'string' ? image : 'an image in memory';
+  const name = typeof image === 'string' ? shownPath(image) : 'an image in memory';
   return weight === 1 ? name : `${name} (weight ${weight})`;
 }
 

@@ -1,6 +1,7 @@
 /** @file The settings of an image that was made from others, for its text. */
 import type { RgbImage } from '../base/rgb-image.js';
 import type { ResolvedDrawOptions } from '../options/generate-options.js';
+import { shownPath } from './shown-path.js';
 import { controlSettings, strengthOf } from './sources.js';
 
 /** Returns names and values; none for an image that was made of text and reference images alone. */
@@ -22,7 +23,7 @@ export function sourceParameters(
       const number = controlnets.length === 1 ? '' : ` ${i + 1}`;
       const { scale, range } = controlSettings(draw, i);
       return [
-        [`ControlNet${number}`, controlnet],
+        [`ControlNet${number}`, shownPath(controlnet)],
         [`Control image${number}`, nameOf(controlImage[i] as string | RgbImage)],
         [`ControlNet${number} scale`, scale],
         [`ControlNet${number} start`, range[0]],
@@ -35,5 +36,5 @@ export function sourceParameters(
 }
 
 function nameOf(image: string | RgbImage): string {
-  return typeof image === 'string' ? image : 'an image in memory';
+  return typeof image === 'string' ? shownPath(image) : 'an image in memory';
 }

@@ -1,13 +1,15 @@
 /**
  * @file The settings of a generated image as JSON in its file, with all that repeats it bit for bit: the options, the image's
- * place in its batch, and fingerprints of the files that the options name.
+ * place in its batch, and fingerprints of the files that the options name. Others may read it: it has no absolute path.
  */
 import { statSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
+import { isAbsolute } from 'node:path';
 import { z } from 'zod';
 import type { OpenedAdapter } from '../adapters/open-adapter.js';
 import { ConfigError } from '../base/errors.js';
 import { isJsonObject, type JsonObject } from '../base/json.js';
+import { knownPlace, rememberPlaces } from '../diffusion/known-places.js';
 import { fingerprintOfNamed } from '../diffusion/named-fingerprint.js';
 import { readSettingsText } from '../images/generated-file.js';
 import {
@@ -20,13 +22,17 @@ import {
 import type { ReferenceSettings } from '../options/reference-types.js';
 import { torchVersion } from '../torch/index.js';
 import type { ResolvedPipelineOptions } from './pipeline-models.js';
+import { shownPath } from './shown-path.js';
 import { without } from './without.js';
 
 /** What the file of an image stores. */
 export interface StoredSettings {
   /** The version of this form. */
   version: 1;
-  /** Options of `generate` for this image alone. An image that was in memory is `{ inMemory: '640x480' }`. */
+  /**
+   * Options of `generate` for this image alone. An image that was in memory is `{ inMemory: '640x480' }`, and a file that was
+   * given by an absolute path is `{ elsewhere: 'cat.png' }`.
+   */
   options: JsonObject;
   /** The image's row in its batch, and the batch's size: products of another size are rounded differently. */
   batch: [row: number, size: number];
@@ -67,20 +73,33 @@ export function optionsOf(
   };
 }
 
-/** Returns the settings of an image as JSON, in ASCII. */
+/** Returns the settings of an image as JSON, in ASCII. Remembers where files are whose folders it does not tell. */
 export function storedSettings(
   options: object,
   batch: [row: number, size: number],
   { device, dtype }: { device: string; dtype: string },
 ): string {
   const plain = sorted(JSON.parse(JSON.stringify(options, withoutBytes))) as JsonObject;
-  const files = pathsIn(plain).flatMap(([place, path]): [string, string][] => {
-    const found = fingerprintOfNamed(path);
-    return found === undefined ? [] : [[place, found]];
-  });
+  const paths = pathsIn(plain);
+  const files = new Map(
+    paths.flatMap(([place, path]): [string, string][] => {
+      const found = fingerprintOfNamed(path);
+      return found === undefined ? [] : [[place, found]];
+    }),
+  );
+  const absolute = new Map(paths.filter(([, path]) => isAbsolute(path)));
+  rememberPlaces(
+    new Map(
+      Array.from(files).flatMap(([place, print]) =>
+        absolute.has(place) ? [[print, absolute.get(place) as string]] : [],
+      ),
+    ),
+  );
   const stored: StoredSettings = {
     version: 1,
-    options: plain,
+    options: replaced(plain, (place, value) =>
+      absolute.has(place) ? { elsewhere: shownPath(absolute.get(place) as string) } : value,
+    ) as JsonObject,
     batch,
     files: Object.fromEntries(files),
     environment: environmentOf({ device, dtype, threads: plain.threads }),
@@ -131,6 +150,13 @@ function parse(text: string): unknown {
   }
 }
 
+/** Returns the options, with the paths of files elsewhere that are known on this machine. */
+export function locatedOptions({ options, files }: StoredSettings): JsonObject {
+  return replaced(options, (place, value) =>
+    isElsewhere(value) ? (knownPlace(files[place] ?? '') ?? value) : value,
+  ) as JsonObject;
+}
+
 /**
  * Compares the files that options name with those that made an image, and the machine with that one.
  * @param options the stored ones, with changes
@@ -155,14 +181,23 @@ export function compareFiles(
     else if (path === before.get(place) && !fingerprint.startsWith('hub:'))
       missing.push(`${nameOf(place)} (${path})`);
   }
+  const unknown = (placesIn(options, isElsewhere) as [string, { elsewhere: string }][]).map(
+    ([place, { elsewhere }]) => `${nameOf(place)} (${elsewhere})`,
+  );
   const inMemory = placesIn(options, (value) => isJsonObject(value) && 'inMemory' in value);
   if (inMemory.length > 0)
     throw new ConfigError(
       `The image was made with images in memory, which it does not contain; give ${inMemory.map(([place]) => nameOf(place)).join(', ')}`,
     );
-  if (missing.length > 0)
+  const faults = [
+    ...(missing.length === 0 ? [] : [`files that are not there any more: ${missing.join(', ')}`]),
+    ...(unknown.length === 0
+      ? []
+      : [`files that were elsewhere, and this machine does not know where: ${unknown.join(', ')}`]),
+  ];
+  if (faults.length > 0)
     throw new ConfigError(
-      `The image was made with files that are not there any more: ${missing.join(', ')}; give their new places by the same options`,
+      `The image was made with ${faults.join('; with ')}; give their new places by the same options`,
     );
   const now = environmentOf({ ...environment, threads: options.threads ?? environment.threads });
   const others = Object.entries(environment).filter(([key, value]) => now[key] !== value);
@@ -201,6 +236,24 @@ function sorted(value: unknown): unknown {
     Object.entries(value)
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([key, one]) => [key, sorted(one)]),
+  );
+}
+
+function isElsewhere(value: unknown): value is { elsewhere: string } {
+  return isJsonObject(value) && typeof value.elsewhere === 'string';
+}
+
+/** Returns the value with everything in it that `replace` replaces, from the outside in. */
+function replaced(value: unknown, replace: (place: string, value: unknown) => unknown, place = ''): unknown {
+  const other = replace(place, value);
+  if (other !== value) return other;
+  if (Array.isArray(value)) return value.map((item, i) => replaced(item, replace, `${place}[${i}]`));
+  if (!isJsonObject(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [
+      key,
+      replaced(item, replace, place === '' ? key : `${place}.${key}`),
+    ]),
   );
 }
 

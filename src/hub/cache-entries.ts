@@ -25,10 +25,14 @@ export interface CacheEntry {
   lastUsed: number;
 }
 
-/** Returns the folder of remote shards: that of built addons, $IP_ADAPTER_CACHE or the user's cache folder, and `shards` in it. */
+/** Returns the folder that built addons are in, too: $IP_ADAPTER_CACHE, or `ip-adapter` in the user's cache folder. */
+export function cacheHome(env = process.env): string {
+  return env.IP_ADAPTER_CACHE ?? join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'ip-adapter');
+}
+
+/** Returns the folder of remote shards. */
 export function shardCache(env = process.env): string {
-  const base = env.IP_ADAPTER_CACHE ?? join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'ip-adapter');
-  return join(base, 'shards');
+  return join(cacheHome(env), 'shards');
 }
 
 /** Returns the models of the Hub's cache, and the remote shards with their lists. */

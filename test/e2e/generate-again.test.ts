@@ -34,6 +34,7 @@ describe('generate --from', () => {
     expect(stdout).toBe(`again.${ending}`);
     expect(stderr).not.toMatch(/differ/);
     expect(bytes(`again.${ending}`)).toEqual(bytes(`one.${ending}`));
+    expect(bytes(`one.${ending}`).includes(world.root)).toBe(false);
     expect((await sharp(at(`one.${ending}`)).metadata()).format).toBe(ending === 'jpg' ? 'jpeg' : ending);
   });
 
