@@ -8,22 +8,20 @@ import sharp from 'sharp';
 import { IPAdapterPipeline } from '../../src/generation/pipeline.js';
 import type { PromptOptions } from '../../src/options/generate-types.js';
 import type { SamplerName } from '../../src/schedulers/config.js';
+import { diffusersScheduler } from './samplers.js';
 
-/** diffusers' class and options of each sampler here; each with noise draws from the seed's generator, in the same order. */
-const schedulers: Partial<Record<SamplerName, [className: string, options: object]>> = {
-  ddim: ['DDIMScheduler', {}],
-  'euler-a': ['EulerAncestralDiscreteScheduler', {}],
-  heun: ['HeunDiscreteScheduler', {}],
-  'dpm2-a': ['KDPM2AncestralDiscreteScheduler', {}],
-  'dpmpp-2m-karras': [
-    'DPMSolverMultistepScheduler',
-    { algorithm_type: 'dpmsolver++', solver_order: 2, use_karras_sigmas: true },
-  ],
-  'dpmpp-2m-sde': ['DPMSolverMultistepScheduler', { algorithm_type: 'sde-dpmsolver++', solver_order: 2 }],
-  'dpmpp-singlestep': ['DPMSolverSinglestepScheduler', { algorithm_type: 'dpmsolver++', solver_order: 2 }],
-  deis: ['DEISMultistepScheduler', { algorithm_type: 'deis' }],
-  unipc: ['UniPCMultistepScheduler', {}],
-};
+/** Each draws its noise, if any, from the seed's generator, in diffusers in the same order. */
+const samplers = [
+  'ddim',
+  'euler-a',
+  'heun',
+  'dpm2-a',
+  'dpmpp-2m-karras',
+  'dpmpp-2m-sde',
+  'dpmpp-singlestep',
+  'deis',
+  'unipc',
+] as const satisfies SamplerName[];
 
 /** What both draw; `arguments` are diffusers' own names. */
 interface Request {
@@ -96,12 +94,7 @@ const tiled: Given = { tiling: true, options: { vaeTiling: true } };
 
 const cases: Record<string, Given> = {
   img2img: img2img(0.6),
-  ...Object.fromEntries(
-    (Object.keys(schedulers) as SamplerName[]).map((sampler) => [
-      `img2img ${sampler}`,
-      { ...img2img(0.6), sampler },
-    ]),
-  ),
+  ...Object.fromEntries(samplers.map((sampler) => [`img2img ${sampler}`, { ...img2img(0.6), sampler }])),
   'img2img, strength 1': img2img(1),
   'img2img in tiles': both(img2img(0.6), tiled),
   'text in tiles': both(
@@ -181,7 +174,7 @@ export async function drawPipelines(work: string, families: readonly Request['fa
   );
   const described = requests.map(({ options, sampler, ...request }) => ({
     ...{ ...common, ...request },
-    ...(sampler && { scheduler: schedulers[sampler] }),
+    ...(sampler && { scheduler: diffusersScheduler(sampler) }),
   }));
   writeFileSync(join(work, 'pipelines.json'), JSON.stringify(described));
   for (const {
