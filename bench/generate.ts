@@ -7,7 +7,8 @@
  *
  * PYTHON has torch, diffusers and transformers (tools/interop/requirements.txt); without it only our side is measured. The
  * models take 4.4 GB in the folder, and each process about as much memory. Printed are medians over the rounds, after a first
- * image that warms up, the peak resident memory of each process, and how far the last images are apart.
+ * image that warms up (of an image also the time of the processors, which other work on the machine changes less), the peak
+ * resident memory of each process, and how far the last images are apart.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -61,24 +62,26 @@ for (const { child } of sides) child.stdin?.end();
 console.log(
   `${threads} × ${cpus()[0]?.model.trim()}; ${request.size} px, ${request.steps} steps, median of ${values.rounds}`,
 );
-printRow(['', 'version', 'UNet call', 'image', 'peak memory']);
+printRow(['', 'version', 'UNet call', 'image', 'of processors', 'peak memory']);
 const summary = sides.map(({ name, version, results }) => {
   const call = median(results.flatMap(({ calls }) => calls));
   const image = median(results.map(({ image }) => image));
+  const processor = median(results.map(({ processor }) => processor));
   const peak = Math.max(...results.map(({ peak }) => peak));
   printRow([
     name,
     version,
     `${call.toFixed(2)} s`,
     `${image.toFixed(2)} s`,
+    `${processor.toFixed(2)} s`,
     `${(peak / 2 ** 30).toFixed(2)} GiB`,
   ]);
-  return { call, image, peak };
+  return { call, image, processor, peak };
 });
 const [ours, theirs] = summary;
 if (ours !== undefined && theirs !== undefined) {
   const ratio = (key: keyof typeof ours): string => (ours[key] / theirs[key]).toFixed(2);
-  printRow(['ours / diffusers', '', ratio('call'), ratio('image'), ratio('peak')]);
+  printRow(['ours / diffusers', '', ratio('call'), ratio('image'), ratio('processor'), ratio('peak')]);
   const { mean, max } = await imageDifference(join(root, 'ours.png'), join(root, 'diffusers.png'));
   console.log(`The images differ by ${mean.toFixed(3)} of 255 in the mean, at most ${max}`);
 }

@@ -22,6 +22,8 @@ export interface GeneratedOnce {
   calls: number[];
   /** Seconds of the whole image. */
   image: number;
+  /** The same in seconds of all processors, which other processes change less. */
+  processor: number;
   /** Peak resident bytes of the process so far. */
   peak: number;
 }
@@ -38,6 +40,7 @@ for await (const line of createInterface(process.stdin)) {
   const { size, steps, inTurn } = JSON.parse(line) as GenerationRequest;
   const times: number[] = [];
   const begin = performance.now();
+  const usage = process.cpuUsage();
   const [image] = await pipeline.generate(
     {
       prompt: 'a red circle',
@@ -51,8 +54,13 @@ for await (const line of createInterface(process.stdin)) {
   const result: GeneratedOnce = {
     calls: times.slice(1).map((time, i) => (time - (times[i] as number)) / 1000),
     image: (performance.now() - begin) / 1000,
+    processor: secondsOf(process.cpuUsage(usage)),
     peak: process.resourceUsage().maxRSS * 1024,
   };
   await image?.save(join(models, 'ours.png'));
   process.stdout.write(`${JSON.stringify(result)}\n`);
+}
+
+function secondsOf({ user, system }: NodeJS.CpuUsage): number {
+  return (user + system) / 1e6;
 }
