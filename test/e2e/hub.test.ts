@@ -134,7 +134,9 @@ describe('models by name', { timeout: 240_000 }, () => {
 
   it('are named where the Hub has them not, before anything is written', async () => {
     const { exitCode, stderr } = await run(train('nothing', { ...names, model: 'org/unknown' }));
-    expect(stderr).toMatch(/^CheckpointError: --model \(model\): Expected a model at org\/unknown .* HTTP 401: .*HF_TOKEN/m);
+    expect(stderr).toMatch(
+      /^CheckpointError: --model \(model\): Expected a model at org\/unknown .* HTTP 401: .*HF_TOKEN/m,
+    );
     expect(stderr).not.toMatch(/\n {4}at /);
     expect(exitCode).toBe(2);
     expect(existsSync(join(world.root, 'nothing'))).toBe(false);
