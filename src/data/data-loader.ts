@@ -29,6 +29,7 @@ import type { Groups } from './groups.js';
 import type { MixedRow, Mixture } from './mixture.js';
 import { readAhead } from './read-ahead.js';
 import { readExample, Unreadable } from './read-example.js';
+import { type ReferenceOptions, variantOf } from './reference-options.js';
 import { captionFor, type DropRates, dropFor, flipFor } from './sampling.js';
 
 export interface DataLoaderOptions {
@@ -49,6 +50,8 @@ export interface DataLoaderOptions {
   readonly groups?: Groups | undefined;
   /** The references of a row, with groups. Default: 1. */
   readonly referencesPerRow?: number | undefined;
+  /** What is done to references. Default: nothing. */
+  readonly references?: ReferenceOptions | undefined;
   /** The share of each dataset in an epoch. Default: every row once. */
   readonly mixture?: Mixture | undefined;
   /** Returns how often a row drops its conditions. Default: as in the original. */
@@ -221,10 +224,12 @@ export class DataLoader {
   }
 
   #references(epoch: number, row: number, draw: number): Reference[] {
-    const { seed, groups, referencesPerRow: count = 1 } = this.#options;
-    return groups === undefined
-      ? [{ row }]
-      : groups.referencesOf(row, { seed, epoch, draw, count }).map((row) => ({ row }));
+    const { seed, groups, references, referencesPerRow: count = 1 } = this.#options;
+    const rows = groups === undefined ? [row] : groups.referencesOf(row, { seed, epoch, draw, count });
+    return rows.map((row, place) => {
+      const variant = references && variantOf(references, { seed, epoch, row, draw, place });
+      return variant === undefined ? { row } : { row, variant };
+    });
   }
 
   /** Reads the planned batches ahead. Yields them with their rows, and null for each row that cannot be read. */

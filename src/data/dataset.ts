@@ -13,6 +13,15 @@ export interface DatasetRow {
   readonly captions: readonly string[];
   /** What the row shows: rows of one group are references of each other. Undefined: it is its own reference. */
   readonly group?: string | undefined;
+  /** An image of the size of `image`, white where that counts. Undefined: all of it counts. */
+  readonly mask?: ImageSource | undefined;
+  /** As `mask`, of a prompt image that is another row's. */
+  readonly promptMask?: ImageSource | undefined;
+}
+
+/** Returns the mask of a row's prompt image. A prompt image of its own has none. */
+export function promptMaskOf({ image, promptImage, mask, promptMask }: DatasetRow): ImageSource | undefined {
+  return promptImage === image ? mask : promptMask;
 }
 
 /** Rows by their index: an array, or an object that makes each row on demand. */

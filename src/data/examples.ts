@@ -6,8 +6,8 @@ import { TRAIN_PIXELS } from '../images/train-transform.js';
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import type { Drop } from './sampling.js';
 
-/** The inputs of the encoders: the image for the VAE, the prompt image for CLIP, the caption. */
-export type Input = 'pixelValues' | 'clipPixelValues' | 'inputIds';
+/** The inputs of the encoders: the image for the VAE, the prompt image for CLIP, the caption; and the masks of the loss. */
+export type Input = 'pixelValues' | 'clipPixelValues' | 'inputIds' | 'lossMasks';
 
 /** Values in row-major order and their shape, the arguments of `tensor(data, shape)`. */
 interface Values<T> {
@@ -23,6 +23,8 @@ export interface Examples {
   readonly clipPixelValues: Values<Float32Array> | null;
   /** [b, …tokenizer.shape], for one text encoder [b, 77]; the tokens of the empty caption where the text is dropped. */
   readonly inputIds: Values<BigInt64Array> | null;
+  /** [b, 1, height, width], 0 … 1: where the loss of each row counts, as large as its training image. */
+  readonly lossMasks: Values<Float32Array> | null;
   /** The conditions that each row of the batch drops. */
   readonly drops: readonly Drop[];
   /** Indices into the dataset, by row of the batch. */
@@ -39,6 +41,8 @@ export interface Examples {
 export interface Reference {
   /** Index into the dataset. */
   readonly row: number;
+  /** Decides how it is varied at random. Undefined: it is not. */
+  readonly variant?: number | undefined;
 }
 
 /** One use of a row of the dataset. */
@@ -64,6 +68,8 @@ export interface Example extends Sample {
   readonly crop: RgbImage | null;
   /** Of each reference. */
   readonly clipCrops: readonly (RgbImage | null)[];
+  /** The greys of the row's mask, as large as the crop; null: everything counts, or it was not requested. */
+  readonly mask: Uint8Array | null;
 }
 
 /**
@@ -94,12 +100,27 @@ export function assemble(
       const ids = examples.flatMap(({ caption }) => tokenizer.encode(caption));
       return { data: BigInt64Array.from(ids, BigInt), shape: [examples.length, ...tokenizer.shape] };
     }),
+    lossMasks: where('lossMasks', () => {
+      const masks = examples.map(({ mask }) => mask);
+      return lossMasks(masks, size);
+    }),
     drops: examples.map(({ drop }) => drop),
     rows: examples.map(({ row }) => row),
     captions: examples.map(({ caption }) => caption),
     flips: examples.map(({ flip }) => flip),
     references: examples.map(referencesOf),
   };
+}
+
+/** Returns masks of one size as [b, 1, height, width]; ones in place of null. */
+function lossMasks(masks: readonly (Uint8Array | null)[], { width, height }: Size): Values<Float32Array> {
+  const data = new Float32Array(masks.length * width * height).fill(1);
+  masks.forEach((mask, i) => {
+    mask?.forEach((grey, at) => {
+      data[i * width * height + at] = grey / 255;
+    });
+  });
+  return { data, shape: [masks.length, 1, height, width] };
 }
 
 /** Returns images of one size as [b, 3, height, width]; zeros in place of null. */

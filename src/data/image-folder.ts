@@ -28,10 +28,12 @@ import {
  */
 export function openImageFolder(folder: string, names: readonly string[], fields: RowFields = {}): Dataset {
   assertGroupBy(fields, `${folder}, a folder of images,`, ['name']);
-  const packed = new PackedList<[name: string, ...rest: (Extras | string)[]]>();
+  const packed = new PackedList<[name: string, ...rest: (Extras<string> | string)[]]>();
   const hash = new ListHash();
   const captions = new CaptionFiles(names);
-  const images = names.filter(isImage);
+  const masks = fields.masks ? masksOf(names) : new Map<string, string>();
+  const areMasks = new Set(masks.values());
+  const images = names.filter((name) => isImage(name) && !areMasks.has(name));
   const usualImages = new Map(images.filter(isUsualImage).map((name) => [stemOf(name), name]));
   const withoutCaption: string[] = [];
   const incomplete: BadRow[] = [];
@@ -50,8 +52,9 @@ export function openImageFolder(folder: string, names: readonly string[], fields
         reason: 'its name is not in UTF-8: rename it (convmv -f latin1 -t utf8)',
       });
     else {
-      const extras = groupField(fields, name, undefined);
-      const row: [string, ...(Extras | string)[]] = [
+      const mask = masks.get(stemOf(name));
+      const extras = { ...groupField(fields, name, undefined), ...(mask !== undefined && { mask }) };
+      const row: [string, ...(Extras<string> | string)[]] = [
         name,
         ...packExtras(extras, captionLines(readText(join(folder, text)))),
       ];
@@ -81,7 +84,8 @@ export function openImageFolder(folder: string, names: readonly string[], fields
     const [name, ...rest] = packed.at(index);
     const { extras, captions } = unpackExtras(rest);
     const image = fileSource(join(folder, name));
-    return { image, promptImage: image, captions, group: extras.group };
+    const mask = extras.mask === undefined ? undefined : fileSource(join(folder, extras.mask));
+    return { image, promptImage: image, captions, group: extras.group, mask };
   });
   const description = `Folder: ${counted(rows.length, 'image')} with captions in ${folder}`;
   return { rows, description, fingerprint: hash.digest(), incomplete, leftOut };
@@ -91,6 +95,14 @@ export function openImageFolder(folder: string, names: readonly string[], fields
 function stemOf(name: string): string {
   const { dir, name: stem } = parse(name);
   return join(dir, stem).normalize();
+}
+
+/** Returns the masks by the stems of their images: `dog.mask.png` is the mask of `dog.jpg`. */
+function masksOf(names: readonly string[]): Map<string, string> {
+  const stems = new Set(names.filter(isImage).map(stemOf));
+  const masks = names.filter((name) => isImage(name) && /\.mask$/i.test(parse(name).name));
+  const pairs = masks.map((name) => [stemOf(stemOf(name)), name] as const);
+  return new Map(pairs.filter(([stem]) => stems.has(stem)));
 }
 
 /** The caption files of a folder, and the other files of the same names. */

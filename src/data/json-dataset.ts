@@ -26,7 +26,7 @@ import {
 type Entry = [where: string, value: unknown];
 
 /** The stored form of a row: the image, the prompt image or null, its fields if it has any, the captions. */
-type Packed = [image: string, prompt: string | null, ...rest: (Extras | string)[]];
+type Packed = [image: string, prompt: string | null, ...rest: (Extras<string> | string)[]];
 
 /**
  * Opens a JSON array and checks its rows. Unknown keys are ignored.
@@ -81,6 +81,7 @@ async function collect(
     packed.push(row);
     const fromRoot = (path: string): string => relative(root, resolve(root, path));
     const { extras, captions } = unpackExtras(rest);
+    if (extras.mask !== undefined) extras.mask = fromRoot(extras.mask);
     // Without a prompt image, the hash equals that of earlier versions, whose checkpoints contain it.
     hash.add([
       fromRoot(image),
@@ -106,6 +107,7 @@ async function collect(
       promptImage: prompt === null ? source : fileSource(resolve(root, prompt)),
       captions,
       group: extras.group,
+      mask: extras.mask === undefined ? undefined : fileSource(resolve(root, extras.mask)),
     };
   });
   const description = `${kind}: ${counted(rows.length, 'row')} in ${file}`;
@@ -117,22 +119,25 @@ function readRow(row: unknown, imageKey: string, fields: RowFields, root: string
   if (typeof row !== 'object' || row === null || Array.isArray(row)) return 'not an object';
   const record = row as Record<string, unknown>;
   const { [imageKey]: image, text, prompt_image_file: prompt } = record;
+  const mask = fields.masks ? (record.mask_file ?? undefined) : undefined;
   if (image === undefined) return `"${imageKey}" is missing`;
   if (typeof image !== 'string' || image === '') return `"${imageKey}" is not a path`;
   if (prompt !== undefined && (typeof prompt !== 'string' || prompt === ''))
     return '"prompt_image_file" is not a path';
-  if ([image, prompt].some((path) => typeof path === 'string' && /^[a-z][a-z0-9+.-]+:\/\//i.test(path)))
+  if (mask !== undefined && (typeof mask !== 'string' || mask === '')) return '"mask_file" is not a path';
+  if ([image, prompt, mask].some((path) => typeof path === 'string' && /^[a-z][a-z0-9+.-]+:\/\//i.test(path)))
     return 'images are not downloaded: download them first (img2dataset makes a WebDataset of such a list)';
   if (text === undefined) return '"text" is missing';
   const captions = captionsOf(text);
   if (captions === null) return '"text" is not a string or an array of strings';
-  let extras: Extras;
+  let extras: Extras<string>;
   try {
     const column = groupColumn(fields);
     extras = groupField(fields, relative(root, resolve(root, image)), column && record[column]);
   } catch (error) {
     return (error as Error).message;
   }
+  if (mask !== undefined) extras.mask = mask;
   return [image, prompt ?? null, ...packExtras(extras, captions)];
 }
 

@@ -18,6 +18,8 @@ export interface DatasetOptions {
   datasetRoot?: string | undefined;
   /** What rows of a group share, see `RowFields`: for all datasets, or for each. Default: rows have no groups. */
   groupBy?: readonly string[] | undefined;
+  /** Whether masks are used. Default: false. */
+  readMasks?: boolean | undefined;
   /** Text before every caption, for all datasets or for each; '' is none. */
   captionPrefix?: readonly string[] | undefined;
   /** The size of the cache of shards behind addresses, in GB (10⁹ bytes). Default: 100. */
@@ -46,7 +48,7 @@ const FORMATS = 'a JSON, JSONL, Parquet or tar file, a folder of images with cap
  * @throws ConfigError where the options contradict each other; DatasetError with the file and what is wrong in it
  */
 export async function openDataset(
-  { dataset, datasetRoot, groupBy, captionPrefix, shardCacheSize }: DatasetOptions,
+  { dataset, datasetRoot, groupBy, readMasks, captionPrefix, shardCacheSize }: DatasetOptions,
   hooks: OpenHooks = {},
 ): Promise<Dataset> {
   const names = [dataset].flat();
@@ -55,7 +57,7 @@ export async function openDataset(
   const opened: Dataset[] = [];
   for (const [i, name] of names.entries()) {
     const group = groupsOf(i);
-    const fields = { groupBy: group === 'none' ? undefined : group };
+    const fields = { groupBy: group === 'none' ? undefined : group, masks: readMasks };
     const one = await openOne(name, datasetRoot, { ...hooks, shardCacheSize, fields });
     opened.push(withPrefix(one, prefixOf(i)));
   }

@@ -1,6 +1,6 @@
 /**
  * @file Parquet files as Hugging Face's `datasets` writes them: a column `image` of {bytes, path}, a column `text` of a
- * string or a list of strings, and optionally a column `prompt_image` like `image`, and one that groups rows.
+ * string or a list of strings, and optionally columns `prompt_image` and `mask` like `image`, and one that groups rows.
  *
  * Only whole row groups can be decoded. Since rows are shuffled, one image may cost the decoding of its group: groups of a
  * few hundred rows, the default of `datasets`, work well.
@@ -47,7 +47,7 @@ interface ParquetFile {
 }
 
 /** The place of a row, its group if it has one, and its captions. */
-type Packed = [file: number, group: number, rowInGroup: number, ...rest: (Extras | string)[]];
+type Packed = [file: number, group: number, rowInGroup: number, ...rest: (Extras<unknown> | string)[]];
 
 /**
  * Opens files, in their order, and reads their captions.
@@ -119,6 +119,7 @@ export async function openParquet(
         });
         const row = rows[rowInGroup] ?? {};
         // A row without a prompt image uses its image.
+        if (column === 'mask' && isNone(row.mask)) throw new Error('it is null: every row needs a mask here');
         return bytesOf(column === 'prompt_image' && isNone(row[column]) ? row.image : row[column]);
       },
     });
@@ -129,6 +130,7 @@ export async function openParquet(
       promptImage: has('prompt_image') ? sourceOf('prompt_image') : image,
       captions,
       group: extras.group,
+      mask: has('mask') ? sourceOf('mask') : undefined,
     };
   });
   const description = `Parquet: ${counted(files.length, 'file')}, ${counted(rows.length, 'row')}`;
@@ -169,7 +171,9 @@ async function openFile(path: string, fields: RowFields): Promise<ParquetFile> {
     throw new DatasetError(
       `Expected the column ${column}, of --group-by, in ${path} but its columns are ${columns.join(', ')}.`,
     );
-  const imageColumns = ['image', 'prompt_image'].filter((column) => columns.includes(column));
+  const imageColumns = ['image', 'prompt_image', ...(fields.masks ? ['mask'] : [])].filter((column) =>
+    columns.includes(column),
+  );
   const starts = [0];
   for (const { num_rows } of metadata.row_groups) starts.push((starts.at(-1) as number) + Number(num_rows));
   return { path, buffer, metadata, compressors: await compressorsFor(path, metadata), starts, imageColumns };
@@ -205,7 +209,7 @@ async function compressorsFor(path: string, metadata: FileMetaData): Promise<Com
  */
 function assertFooter(metadata: FileMetaData): void {
   for (const [group, { num_rows }] of metadata.row_groups.entries()) {
-    const chunks = chunksOf(metadata, group, ['image', 'prompt_image', 'text']);
+    const chunks = chunksOf(metadata, group, ['image', 'prompt_image', 'mask', 'text']);
     for (const { meta } of chunks)
       if (!(num_rows >= 0 && num_rows <= meta.num_values))
         throw new Error(`it has ${meta.num_values} values in the ${num_rows} rows of row group ${group}`);

@@ -146,8 +146,9 @@ export class RemoteShards {
 
   /** Returns the file of a shard's rows, which depend on what is read of them. */
   #rowsPath(shard: number): string {
-    const { groupBy } = this.#options.fields ?? {};
-    return this.#path(shard, groupBy === undefined ? 'rows.json' : `rows-${digest(groupBy)}.json`);
+    const { groupBy, masks } = this.#options.fields ?? {};
+    const read = [...(groupBy === undefined ? [] : [digest(groupBy)]), ...(masks ? ['masks'] : [])];
+    return this.#path(shard, read.length === 0 ? 'rows.json' : `rows-${read.join('-')}.json`);
   }
 
   async #savedRows(shard: number): Promise<SavedListing> {

@@ -1,6 +1,6 @@
 /**
- * @file What a row has besides its images and captions, where a run asks for it: its group, the thing that it shows. Every
- * reader of datasets takes it from here.
+ * @file What a row has besides its image and captions, where a run asks for it: its group, the thing that it shows, and its
+ * mask. Every reader of datasets takes them from here.
  */
 import { posix, sep } from 'node:path';
 import { ConfigError } from '../base/errors.js';
@@ -9,11 +9,14 @@ import { ConfigError } from '../base/errors.js';
 export interface RowFields {
   /** What rows of a group share: `folder`, `prefix`, or the name of a column. Default: rows have no groups. */
   readonly groupBy?: string | undefined;
+  /** Whether masks are used. Default: false. */
+  readonly masks?: boolean | undefined;
 }
 
 /** The fields of a row as its dataset keeps them. An absent field has no key, so that it is in no fingerprint. */
-export interface Extras {
+export interface Extras<Mask> {
   group?: string;
+  mask?: Mask;
 }
 
 /** Ways to group rows by the names of their images. */
@@ -34,7 +37,7 @@ export function groupColumn({ groupBy }: RowFields): string | undefined {
  * @param value the value of the column that groups rows
  * @throws Error where the value is neither text nor a whole number
  */
-export function groupField({ groupBy }: RowFields, name: string, value: unknown): Extras {
+export function groupField({ groupBy }: RowFields, name: string, value: unknown): { group?: string } {
   if (groupBy === undefined) return {};
   const ofName = byName[groupBy];
   if (ofName !== undefined) return { group: ofName(name.split(sep).join('/')) };
@@ -66,13 +69,16 @@ export function assertGroupBy(
 }
 
 /** Returns what a dataset keeps of a row: its fields, if it has any, then its captions. */
-export function packExtras(extras: Extras, captions: readonly string[]): (Extras | string)[] {
+export function packExtras<Mask>(
+  extras: Extras<Mask>,
+  captions: readonly string[],
+): (Extras<Mask> | string)[] {
   return Object.keys(extras).length === 0 ? [...captions] : [extras, ...captions];
 }
 
 /** Returns the fields and the captions of `packExtras`. */
-export function unpackExtras(packed: readonly (Extras | string)[]): {
-  extras: Extras;
+export function unpackExtras<Mask>(packed: readonly (Extras<Mask> | string)[]): {
+  extras: Extras<Mask>;
   captions: string[];
 } {
   const [first] = packed;

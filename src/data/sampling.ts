@@ -33,6 +33,8 @@ const SHARD_ORDER_STREAM = 6;
 const SHARD_ROWS_STREAM = 7;
 const REFERENCE_STREAM = 8;
 const PART_STREAM = 9;
+const VARIANT_STREAM = 10;
+const CACHED_VARIANT_STREAM = 11;
 
 /**
  * Returns the order of the rows 0 … n-1 in one epoch: a uniform random permutation (Fisher–Yates).
@@ -120,6 +122,26 @@ export function referencesFor(
     moved.set(j, moved.get(i) ?? i);
   }
   return Array.from({ length: count }, (_, i) => drawn[i % drawn.length]!);
+}
+
+/**
+ * Returns the number that decides how a reference is varied, see `uniform`.
+ * @param index the number that the row is drawn by
+ * @param place of the reference among those of the row
+ */
+export function variantFor(seed: number, epoch: number, index: number, place: number): number {
+  return hash([VARIANT_STREAM, seed, epoch, index, place]);
+}
+
+/** Returns the number of the variants that a cache has of a row's reference, see `variantFor`. It depends on no seed. */
+export function cachedVariant(row: number, variant: number): number {
+  return hash([CACHED_VARIANT_STREAM, row, variant]);
+}
+
+/** Returns a generator of uniform numbers in [0, 1). @param from 0 … 2^32 - 1 */
+export function uniform(from: number): () => number {
+  const next = xoshiro128(from);
+  return () => next() / 2 ** 32;
 }
 
 /** Returns a whole number in [0, 2^32) that depends on every bit of every key; keys are whole numbers in [0, 2^53). */

@@ -6,6 +6,7 @@
  *     000123.txt          captions, one per line; or
  *     000123.json         {"text": …} or {"caption": …}, a string or an array of strings, where there is no .txt
  *     000123.prompt.jpg   the reference image for the adapter, if it is not the image itself
+ *     000123.mask.png     the mask of the image, where masks are used
  *
  * A column that groups the samples is in the .json, also where there is a .txt. Members of other kinds are ignored.
  */
@@ -21,7 +22,7 @@ import { type TarMember, visitTar } from './tar.js';
 export type Place = [name: string, offset: number, size: number];
 
 /** A complete sample: its images, its fields if it has any, its captions. */
-export type PackedRow = [image: Place, prompt: Place | null, ...rest: (Extras | string)[]];
+export type PackedRow = [image: Place, prompt: Place | null, ...rest: (Extras<Place> | string)[]];
 
 /** What the headers of a shard say. */
 export interface ShardListing {
@@ -42,6 +43,7 @@ interface Draft {
   unused?: string;
   image?: Place;
   prompt?: Place;
+  mask?: Place;
   /** The value of the column that groups samples. */
   group?: unknown;
   text?: string[];
@@ -93,9 +95,11 @@ export function listShard(
 }
 
 /** Returns the fields of a sample; null, with the fault in the draft, where one is wrong. */
-function extrasOf(draft: Draft, fields: RowFields): Extras | null {
+function extrasOf(draft: Draft, fields: RowFields): Extras<Place> | null {
   try {
-    return groupField(fields, draft.key, draft.group);
+    const extras: Extras<Place> = groupField(fields, draft.key, draft.group);
+    if (fields.masks && draft.mask !== undefined) extras.mask = draft.mask;
+    return extras;
   } catch (error) {
     draft.fault = `in its .json, ${(error as Error).message}`;
     return null;
@@ -163,6 +167,7 @@ function put(draft: Draft, extension: string, member: TarMember, column: string 
       draft.fault = `its .${extension} gives no caption: ${(error as Error).message}`;
     }
   } else if (extension.startsWith('prompt.')) draft.prompt = place;
+  else if (extension.startsWith('mask.')) draft.mask = place;
   else if (!extension.includes('.')) putImage(draft, place);
 }
 

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { sep } from 'node:path';
 import { DatasetError } from '../base/errors.js';
-import { type Dataset, type DatasetRow, ListHash, lazyRows, type Rows } from './dataset.js';
+import { type Dataset, type DatasetRow, ListHash, lazyRows, promptMaskOf, type Rows } from './dataset.js';
 import type { Groups } from './groups.js';
 
 /**
@@ -47,8 +47,9 @@ export function withReferences(rows: Rows, seed: number, groups: Groups | undefi
   if (groups === undefined) return rows;
   return lazyRows(rows.length, (row) => {
     const [reference = row] = groups.referencesOf(row, { seed, epoch: 0, draw: row, count: 1 });
-    const { promptImage } = rows.at(reference) as DatasetRow;
-    return { ...(rows.at(row) as DatasetRow), promptImage, group: undefined };
+    const referenceRow = rows.at(reference) as DatasetRow;
+    const [{ promptImage }, promptMask] = [referenceRow, promptMaskOf(referenceRow)];
+    return { ...(rows.at(row) as DatasetRow), promptImage, promptMask, group: undefined };
   });
 }
 

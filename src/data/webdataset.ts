@@ -103,7 +103,10 @@ async function indexShards(
     const sourceOf = ([name, offset, size]: Place): ImageSource => access.source(shard, name, offset, size);
     const source = sourceOf(image);
     const promptImage = prompt === null ? source : sourceOf(prompt);
-    return { image: source, promptImage, captions, group: extras.group };
+    return {
+      ...{ image: source, promptImage, captions, group: extras.group },
+      mask: extras.mask && sourceOf(extras.mask),
+    };
   });
   const cut = withoutEnd === 0 ? '' : `; cut, or without an end mark: ${counted(withoutEnd, 'shard')}`;
   return {

@@ -76,12 +76,12 @@ async function readJpeg(
   );
 }
 
-/** Returns the largest factor that leaves every plan GAP times the size that it needs. */
+/** Returns the largest factor that leaves every plan GAP times the size that it needs; 1 for a part of the image. */
 function shrinkFor(image: Size, plans: readonly CropPlan[]): JpegShrink {
   const fits = (shrink: number): boolean =>
     plans.every(
-      ({ resizing: { width, height } }) =>
-        image.width >= GAP * shrink * width && image.height >= GAP * shrink * height,
+      ({ resizing: { width, height, box } }) =>
+        box === undefined && image.width >= GAP * shrink * width && image.height >= GAP * shrink * height,
     );
   return ([8, 4, 2] as const).find(fits) ?? 1;
 }

@@ -109,6 +109,8 @@ function identity(start: number, count: number): FixedPointFilter {
 
 /** A new size, and the part of the resized image to keep. */
 export interface Resizing extends Size {
+  /** The part of the image that gets this size, as Pillow's `crop` cuts it out before. Default: all of it. */
+  readonly box?: Rectangle | undefined;
   /** The part to keep, which must lie inside the new size. */
   readonly crop: Rectangle;
   readonly filter: ResampleFilter;
@@ -140,14 +142,20 @@ function passes(image: RgbImage, resizing: Resizing): Parameters<typeof resample
  */
 export function filters(
   image: Size,
-  { width, height, crop, filter }: Resizing,
+  { width, height, crop, filter, box }: Resizing,
   shrink = 1,
 ): { columns: FixedPointFilter; rows: FixedPointFilter } {
   const kernel = KERNELS[filter];
   const along = (size: number, outSize: number, start: number, count: number): FixedPointFilter =>
     coefficients(Math.ceil(size / shrink), size / shrink, outSize, start, count, kernel);
+  const { width: inWidth, height: inHeight } = box ?? image;
   return {
-    columns: along(image.width, width, crop.left, crop.width),
-    rows: along(image.height, height, crop.top, crop.height),
+    columns: from(box?.left ?? 0, along(inWidth, width, crop.left, crop.width)),
+    rows: from(box?.top ?? 0, along(inHeight, height, crop.top, crop.height)),
   };
+}
+
+/** Returns the coefficients of an image that begins at a sample. */
+function from(start: number, filter: FixedPointFilter): FixedPointFilter {
+  return start === 0 ? filter : { ...filter, first: filter.first.map((first) => first + start) };
 }

@@ -29,6 +29,7 @@ const aten = {
   upsampleBicubic2d: op(
     'aten::upsample_bicubic2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor',
   ),
+  adaptiveAvgPool2d: op('aten::adaptive_avg_pool2d(Tensor self, SymInt[2] output_size) -> Tensor'),
   constantPadNd: op('aten::constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor'),
   triu: op('aten::triu(Tensor self, int diagonal=0) -> Tensor'),
   attention: op('ip_adapter::attention(Tensor q, Tensor k, Tensor v, float scale) -> Tensor'),
@@ -110,6 +111,11 @@ export function geglu(x: Tensor): Tensor {
 /** x σ(1.702 x), OpenAI CLIP's approximation of GELU (openai/CLIP `clip/model.py`) */
 export function quickGelu(x: Tensor): Tensor {
   return x.mul(x.mul(1.702).sigmoid());
+}
+
+/** Returns x [batch, channels, h, w] in another size by area: each value is the mean of those that it covers. */
+export function adaptiveAvgPool2d(x: Tensor, size: [height: number, width: number]): Tensor {
+  return aten.adaptiveAvgPool2d(x, size);
 }
 
 /** Returns the mean of the squared differences, a scalar. */

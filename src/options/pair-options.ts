@@ -1,6 +1,6 @@
 /** @file The options of what a row's reference is, and of several datasets in one run. */
 import { z } from 'zod';
-import { count, number, whole } from './options.js';
+import { count, flag, number, whole } from './options.js';
 
 /** A value for all datasets, or a list with one for each. */
 function forEachDataset<T extends z.ZodType>(value: T) {
@@ -45,4 +45,53 @@ export const pairOptions = {
   dropImage: dropRate('their image prompt only', 0.05),
   dropText: dropRate('their text only', 0.05),
   dropBoth: dropRate('both', 0.05),
+  referenceFlip: number(0, 1)
+    .optional()
+    .describe(
+      'share of the references that are mirrored, without their training image, 0 to 1 (RandomHorizontalFlip); default: none',
+    ),
+  referenceCrop: z
+    .number('must be a number above 0, up to 1')
+    .gt(0, 'must be above 0')
+    .max(1, 'must be 1 at most')
+    .optional()
+    .describe(
+      'take a random part of each reference, of this share of its area at least (RandomResizedCrop); default: all of it',
+    ),
+  referenceColorJitter: z
+    .union(
+      [
+        number(0, 10).transform((one) => [one]),
+        z.array(number(0, 10)).min(1, 'must have one value at least').max(4, 'must have four values at most'),
+      ],
+      { error: 'must be one to four numbers' },
+    )
+    .refine(([, , , hue = 0]) => hue <= 0.5, 'must have a hue of 0.5 at most')
+    .optional()
+    .describe(
+      'the most by which brightness, contrast, saturation and hue of references change at random: 0.2 0.2 0.2 0.05 (ColorJitter); default: not at all',
+    ),
+  referenceRotation: number(0, 180)
+    .optional()
+    .describe(
+      'turn references at random by at most as many degrees to either side (RandomRotation); default: not at all',
+    ),
+  imageVariants: whole(1, 1000)
+    .optional()
+    .describe(
+      'variations that each reference has, which --cache image keeps; default: others in every epoch, which cannot be cached',
+    ),
+  maskedLoss: flag
+    .default(false)
+    .describe(
+      "count the loss where each row's mask is white: dog.mask.png beside dog.jpg, mask_file in JSON, KEY.mask.png in a tar, a column mask",
+    ),
+  referenceMaskCrop: flag.default(false).describe('cut references to what their mask shows'),
+  referenceBackground: z
+    .string()
+    .regex(/^#[0-9a-f]{6}$/i, "must be a colour such as '#ffffff'")
+    .optional()
+    .describe(
+      "colour in place of what the mask of a reference does not show, such as '#ffffff'; default: the image",
+    ),
 };

@@ -34,6 +34,22 @@ export interface TrainOptions {
   dropText?: number | number[] | undefined;
   /** Share of the rows that drop both in an epoch, 0 to 1; one for all datasets, or one for each. @default 0.05 */
   dropBoth?: number | number[] | undefined;
+  /** Share of the references that are mirrored, without their training image, 0 to 1 (RandomHorizontalFlip); default: none. */
+  referenceFlip?: number | undefined;
+  /** Take a random part of each reference, of this share of its area at least (RandomResizedCrop); default: all of it. */
+  referenceCrop?: number | undefined;
+  /** The most by which brightness, contrast, saturation and hue of references change at random: 0.2 0.2 0.2 0.05 (ColorJitter); default: not at all. */
+  referenceColorJitter?: number | number[] | undefined;
+  /** Turn references at random by at most as many degrees to either side (RandomRotation); default: not at all. */
+  referenceRotation?: number | undefined;
+  /** Variations that each reference has, which `cache` image keeps; default: others in every epoch, which cannot be cached. */
+  imageVariants?: number | undefined;
+  /** Count the loss where each row's mask is white: dog.mask.png beside dog.jpg, mask_file in JSON, KEY.mask.png in a tar, a column mask. @default false */
+  maskedLoss?: boolean | undefined;
+  /** Cut references to what their mask shows. @default false */
+  referenceMaskCrop?: boolean | undefined;
+  /** Colour in place of what the mask of a reference does not show, such as '#ffffff'; default: the image. */
+  referenceBackground?: string | undefined;
   /** Shards of a WebDataset that are read at a time, a batch taking rows from each in turn; 0: shuffle all rows; default: 64, or as the checkpoint. */
   openShards?: number | undefined;
   /** Folder for checkpoints, metrics and validation images. @default "sd-ip_adapter" */

@@ -5,7 +5,7 @@ import type { Encode } from './encodings/frozen-encoders.js';
 import { GainMeter } from './gain.js';
 import { encodeHeldOut } from './held-out.js';
 import type { PreparedRun } from './prepare.js';
-import { createLoader } from './setup.js';
+import { createLoader, lossInputs } from './setup.js';
 
 /** Not the run's: the same rows are measured alike in all runs, whose figures can be compared. */
 const SEED = 17;
@@ -27,6 +27,13 @@ export async function openGainMeter(
   const loaded = Object.fromEntries(
     parts.filter((part) => !config.cache?.includes(part)).map((part) => [part, encoders[part]]),
   );
-  const rows = await encodeHeldOut({ ...models, sizes: heldOut.sizes }, loaded, loader, heldOut.rows, source);
+  const rows = await encodeHeldOut(
+    { ...models, sizes: heldOut.sizes },
+    loaded,
+    loader,
+    heldOut.rows,
+    source,
+    lossInputs(config),
+  );
   return new GainMeter(models, rows, config.batchSize, source);
 }

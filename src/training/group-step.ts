@@ -2,7 +2,7 @@
  * @file Training steps of several processes, which together do what one process does. Each computes the gradients of its rows
  * of the global batch, and one all-reduce adds them up:
  *
- *     [ gradients … | loss, stopping, failed, requested | loss of each row … | whether each row came … ]
+ *     [ gradients … | loss, stopping, failed, requested | loss of each row … | weight of each row that came … ]
  *
  * With `reduceDtype` the gradients are added up in bfloat16, apart from the rest, as PyTorch's `bf16_compress_hook` does
  * (torch/distributed/algorithms/ddp_comm_hooks/default_hooks.py).
@@ -157,12 +157,12 @@ export class GroupSteps implements Steps {
   #computeGradients(batch: Batch, tail: Float32Array): Tensor {
     const { rowsPerStep } = this.#options;
     if (batch.rows.length === 0) return drawForOthers(this.#training, batch, this.#emptyLatents(batch));
-    const { loss, rowLosses, drawn } = computeGradients(this.#training, batch, batch.planned);
+    const { loss, rowLosses, rowWeights, drawn } = computeGradients(this.#training, batch, batch.planned);
     tail[LOSS] = loss.item();
     for (const [i, rowLoss] of rowLosses.toNumbers().entries()) {
       const place = batch.places[i] as number;
       tail[TAIL + place] = rowLoss;
-      tail[TAIL + rowsPerStep + place] = 1;
+      tail[TAIL + rowsPerStep + place] = rowWeights[i] as number;
     }
     return drawn;
   }
@@ -184,8 +184,10 @@ export class GroupSteps implements Steps {
   ): StepMetrics | null {
     if (came.length === 0) return null;
     const { device } = this.#options.placement;
-    // The sums are for all planned rows; the mean is over those that came.
-    const share = batch.planned / came.length;
+    // The sums are divided by all planned rows; the mean is over those that came, as much as their masks show of them.
+    const { rowsPerStep } = this.#options;
+    const weights = came.map((place) => sums[TAIL + rowsPerStep + place] as number);
+    const share = batch.planned / weights.reduce((sum, weight) => sum + weight, 0);
     if (share !== 1) {
       using _ = noGrad();
       this.#gradients.mul_(share);

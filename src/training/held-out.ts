@@ -3,9 +3,10 @@ import { ConfigError, DatasetError } from '../base/errors.js';
 import type { GuardedContext } from '../base/run-context.js';
 import type { DataLoader } from '../data/data-loader.js';
 import type { Dataset, Rows } from '../data/dataset.js';
-import type { Examples, Sample } from '../data/examples.js';
+import type { Examples, Input, Sample } from '../data/examples.js';
 import { Groups } from '../data/groups.js';
 import { openDataset } from '../data/open-dataset.js';
+import { usesMasks } from '../data/reference-options.js';
 import { splitDataset, withReferences } from '../data/split.js';
 import type { RandomSource } from '../diffusion/objective.js';
 import { type Part, parts, type ResolvedTrainOptions } from '../options/train-options.js';
@@ -45,7 +46,7 @@ export async function holdOut(
   if (validationDataset === undefined) return { train: whole, heldOut: undefined };
   const ownGroups = groupBy?.length === 1 ? groupBy : undefined;
   const other = await openDataset(
-    { dataset: validationDataset, groupBy: ownGroups, shardCacheSize },
+    { dataset: validationDataset, groupBy: ownGroups, shardCacheSize, readMasks: usesMasks(config) },
     { signal },
   );
   const names = validationDataset.join(', ');
@@ -65,6 +66,7 @@ type Models = BatchModels & { encoders: EncoderSources };
  * @param loaded the encoders that are in memory anyway
  * @param loader of these rows, all of one size
  * @param source draws the samples of the VAE's distribution
+ * @param others what the loss takes besides the inputs of encoders
  * @throws DatasetError as the loader does
  */
 export async function encodeHeldOut(
@@ -73,6 +75,7 @@ export async function encodeHeldOut(
   loader: DataLoader,
   rows: Rows,
   source: RandomSource,
+  others: readonly Input[] = [],
 ): Promise<HeldOutRows> {
   const all = Array.from(rows, ({ captions: [caption = ''] }, row): Sample => {
     return { row, drop: { dropImage: false, dropText: false }, caption, flip: false };
@@ -84,7 +87,7 @@ export async function encodeHeldOut(
     const dropped = kept.slice(0, 1).map((sample) => {
       return { ...sample, drop: { dropImage: true, dropText: true }, caption: '' };
     });
-    const batches = await encodeParts(models, loaded, loader, [kept, dropped]);
+    const batches = await encodeParts(models, loaded, loader, [kept, dropped], others);
     try {
       // A row that one part could read and another could not has shifted the batches.
       if (loader.badRows.size === unreadable) return joined(models, batches, source);
@@ -106,6 +109,7 @@ async function encodeParts(
   loaded: Partial<Record<Part, Encode>>,
   loader: DataLoader,
   lists: readonly Sample[][],
+  others: readonly Input[],
 ): Promise<EncodedParts> {
   const encodings: EncodedParts['encodings'] = { latents: [], image: [], text: [] };
   let examples: Examples[] = [];
@@ -114,7 +118,7 @@ async function encodeParts(
     const encode = (loaded[part] ?? encoder?.encode) as Encode;
     examples = [];
     for (const samples of lists)
-      for await (const batch of loader.read(samples, [encoders[part].input])) {
+      for await (const batch of loader.read(samples, [encoders[part].input, ...others])) {
         encodings[part].push(encode(batch));
         // The pixels are not needed any more.
         examples.push({ ...batch, pixelValues: null, clipPixelValues: null });

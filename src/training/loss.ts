@@ -24,9 +24,9 @@ export interface LossOptions {
 }
 
 export interface TrainingLoss {
-  /** The weighted mean over the rows, a float32 scalar. */
+  /** The weighted mean over the rows, a float32 scalar; with masks it is not divided by the part that they show. */
   loss: Tensor;
-  /** The loss of each row without its weight, float32 [b], detached: for reports. */
+  /** The loss of each row without its weight, in its mask, float32 [b], detached: for reports. */
   rowLosses: Tensor;
 }
 
@@ -42,21 +42,25 @@ export interface LossModels {
 export function trainingLoss(
   { backbone, objective }: LossModels,
   adapter: IPAdapter | null,
-  { latents, noise, timesteps, conditioning, imageFeatures }: StepInputs,
+  { latents, noise, timesteps, conditioning, imageFeatures, lossMask }: StepInputs,
   { snrGamma, referencesPerRow, gauge }: LossOptions = {},
 ): TrainingLoss {
   const { dtype } = conditioning.text;
   const noisy = objective.noisy(latents, noise, timesteps).to(dtype);
   const addition = adapter?.addition(imageTokens(adapter, imageFeatures, referencesPerRow).to(dtype));
   const additions = addition === undefined ? [] : [gauge?.observe(addition) ?? addition];
-  const prediction = backbone.predict(noisy, timesteps, conditioning, { additions }).to('float32');
-  const target = objective.target(latents, noise, timesteps);
+  // The square of a product with the root is the square, weighted.
+  const weighted = (values: Tensor): Tensor =>
+    lossMask === undefined ? values : values.mul(lossMask.sqrt());
+  const prediction = weighted(backbone.predict(noisy, timesteps, conditioning, { additions }).to('float32'));
+  const target = weighted(objective.target(latents, noise, timesteps));
   const perRow = mseLossPerRow(prediction, target);
   const loss =
     snrGamma === undefined
       ? mseLoss(prediction, target)
       : perRow.mul(objective.minSnrWeights(timesteps, snrGamma)).mean();
-  return { loss, rowLosses: perRow.detach() };
+  const rowLosses = lossMask === undefined ? perRow : perRow.div(lossMask.mean([1, 2, 3]));
+  return { loss, rowLosses: rowLosses.detach() };
 }
 
 /**

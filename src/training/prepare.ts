@@ -10,6 +10,7 @@ import type { GuardedContext } from '../base/run-context.js';
 import type { Batch, DataLoader } from '../data/data-loader.js';
 import { type Dataset, type DatasetRow, lazyRows, type Rows } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
+import { usesMasks } from '../data/reference-options.js';
 import { rowBuckets } from '../data/row-buckets.js';
 import { readRowSizes } from '../data/row-sizes.js';
 import { type TrainRows, trainRows } from '../data/train-rows.js';
@@ -105,7 +106,8 @@ export async function withPreparedRun<T>(
   config.openShards ??= savedOpenShards(saved?.state) ?? DEFAULT_OPEN_SHARDS;
   config.requests = inheritedRequests(config, saved?.state);
   const { outputDir, openShards } = config;
-  const whole = await openDataset(config, { ...context, outputDir, openShards });
+  const readMasks = usesMasks(config);
+  const whole = await openDataset({ ...config, readMasks }, { ...context, outputDir, openShards });
   const { train, heldOut } = await holdOut(whole, config, context);
   const dataset = trainRows(train, config, context.onMessage);
   const { rows } = dataset;

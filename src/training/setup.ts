@@ -11,6 +11,8 @@ import type { Size } from '../base/rgb-image.js';
 import type { Share } from '../data/batch-plan.js';
 import { DataLoader } from '../data/data-loader.js';
 import type { Dataset } from '../data/dataset.js';
+import type { Input } from '../data/examples.js';
+import { referenceOptions } from '../data/reference-options.js';
 import type { TrainRows } from '../data/train-rows.js';
 import type { Backbone, DiffusionModel, PartOptions, PromptTokenizer } from '../diffusion/model.js';
 import { openDiffusionModel } from '../diffusion/open-model.js';
@@ -172,6 +174,7 @@ export function createLoader(
   } = config;
   return new DataLoader({
     ...{ rows, shards, openShards, groups, referencesPerRow, mixture, dropRatesOf },
+    references: referenceOptions(config),
     tokenizer,
     imageProcessor,
     resolution,
@@ -184,6 +187,14 @@ export function createLoader(
     prefetch: config.dataloaderNumWorkers || 3,
     seed,
     // A cached part reads nothing of the rows.
-    inputs: parts.filter((part) => !cache.includes(part)).map((part) => encoders[part].input),
+    inputs: [
+      ...parts.filter((part) => !cache.includes(part)).map((part) => encoders[part].input),
+      ...lossInputs(config),
+    ],
   });
+}
+
+/** Returns the inputs that the loss takes besides those of the encoders. */
+export function lossInputs({ maskedLoss }: Pick<ResolvedTrainOptions, 'maskedLoss'>): Input[] {
+  return maskedLoss ? ['lossMasks'] : [];
 }

@@ -100,7 +100,7 @@ export function stepOrRestore(training: Training, batch: StepBatch, step: number
  */
 export function trainStep(training: Training, batch: StepBatch, step: number): StepMetrics | null {
   return tidy(() => {
-    const results = computeGradients(training, batch, batch.rows.length);
+    const results = computeGradients(training, batch);
     return updateWeights(training, results, { step, rows: batch.rows });
   });
 }
@@ -115,15 +115,16 @@ export interface StepResults extends TrainingLoss {
 }
 
 /**
- * Adds the gradients of a batch's rows to the parameters' `grad`: those of the sum of the rows' losses / `rowsOfStep`.
- * @param rowsOfStep the rows of all processes
- * @returns the sum of the losses / `rowsOfStep`, and the timesteps of all rows of the global batch as `drawn`
+ * Adds the gradients of a batch's rows to the parameters' `grad`: those of the sum of the rows' losses / `divisor`, each
+ * weighted by how much of the row its mask shows.
+ * @param divisor default: the sum of these weights; they are 1 without masks
+ * @returns the sum of the losses / `divisor`, the weights, and the timesteps of all rows of the global batch as `drawn`
  */
 export function computeGradients(
   training: Training,
   batch: StepBatch,
-  rowsOfStep: number,
-): StepResults & { drawn: Tensor } {
+  divisor?: number,
+): StepResults & { drawn: Tensor; rowWeights: number[] } {
   const { config, models, generator } = training;
   const { planned = batch.rows.length, places } = batch;
   const own = (drawn: Tensor): Tensor => rowsAt(drawn, places);
@@ -133,8 +134,10 @@ export function computeGradients(
   const { shape, device } = encoded.latents;
   const drawn = drawNoise([planned, ...shape.slice(1)], models.objective, config, { generator, device });
   const [noise, timesteps] = [own(drawn.noise), own(drawn.timesteps)];
-  const losses = accumulateGradients(training, { ...encoded, noise, timesteps }, rowsOfStep);
-  return { ...losses, timesteps, drawn: drawn.timesteps };
+  const rowWeights = encoded.lossMask?.mean([1, 2, 3]).toNumbers() ?? batch.rows.map(() => 1);
+  const divisorOfStep = divisor ?? rowWeights.reduce((sum, weight) => sum + weight, 0);
+  const losses = accumulateGradients(training, { ...encoded, noise, timesteps }, divisorOfStep);
+  return { ...losses, timesteps, drawn: drawn.timesteps, rowWeights };
 }
 
 /**
@@ -203,12 +206,12 @@ function clearGradients({ optimizer, keepsGradients = false }: Training): void {
   optimizer.zeroGrad({ setToNone: !keepsGradients });
 }
 
-/** Runs forward and backward of each micro-batch, weighted by its share of the step's rows. */
-function accumulateGradients(training: Training, inputs: StepInputs, rows: number): TrainingLoss {
+/** Runs forward and backward of each micro-batch, weighted by its rows / `divisor`. */
+function accumulateGradients(training: Training, inputs: StepInputs, divisor: number): TrainingLoss {
   const { config, scaler, forwardBackward = createForwardBackward(training) } = training;
   const { device } = inputs.latents;
   const losses = microBatches(inputs, config.batchSize).map((micro) => {
-    const share = (micro.latents.shape[0] ?? 0) / rows;
+    const share = (micro.latents.shape[0] ?? 0) / divisor;
     const weight = full([], share, { device }).mul(scaler?.scale ?? 1);
     const { loss, rowLosses } = forwardBackward({ rows: micro, weight });
     return { loss: loss.mul(share), rowLosses };

@@ -15,6 +15,7 @@ import { type BadRow, counted } from '../base/listing.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
 import { hasRequests } from '../base/steering.js';
 import type { Batch } from '../data/data-loader.js';
+import { referenceOptions } from '../data/reference-options.js';
 import type { ProcessGroup } from '../distributed/process-group.js';
 import type { TrainOptions } from '../options/train-types.js';
 import { graphed, torchVersion } from '../torch/index.js';
@@ -206,6 +207,7 @@ function encoderOptionsOf(
   } = config;
   return {
     ...{ cached: cache, cacheDir, resolution, randomFlip, reducedDecode },
+    references: referenceOptions(config),
     ...{ rows: dataset.rows, loader, buckets, placement, processes },
     ...context,
   };

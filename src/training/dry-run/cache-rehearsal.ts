@@ -84,15 +84,16 @@ function sizeOnDisk(
   part: Part,
   rowBytes: number,
   row: number,
-  { rows, buckets, randomFlip = false }: RehearsalOptions,
+  options: RehearsalOptions,
 ): { entries: number; diskBytes: number } {
+  const { rows, buckets } = options;
   // A cache identifies images by their content. It is not read here; file names stand for it.
   const keyOf = entryKeys(fileNames(rows), buckets)[part];
   const areaOf = (index: number): number => area(buckets?.[index]);
   const keys = new Set<string>();
   let diskBytes = 0;
   for (const drop of cachedDrops)
-    for (const sample of samplesFor(part, rows, drop, randomFlip)) {
+    for (const sample of samplesFor(part, options, drop)) {
       const [key = ''] = keyOf(sample);
       if (keys.has(key)) continue;
       keys.add(key);

@@ -8,6 +8,7 @@ import { setImmediate } from 'node:timers/promises';
 import { ConfigError } from '../../base/errors.js';
 import { type GuardedContext, type RunContext, withContext } from '../../base/run-context.js';
 import type { Examples } from '../../data/examples.js';
+import { referenceOptions } from '../../data/reference-options.js';
 import { resolveOptions } from '../../options/options.js';
 import { type Part, parts, trainOptionsSchema } from '../../options/train-options.js';
 import type { TrainOptions } from '../../options/train-types.js';
@@ -16,7 +17,7 @@ import { diskNeeds, planCheckpoints } from '../checkpoints/disk-space.js';
 import type { Encode, FrozenEncoder } from '../encodings/frozen-encoders.js';
 import { type PreparedRun, withPreparedRun } from '../prepare.js';
 import { checkpointOf } from '../run-saver.js';
-import { createLoader } from '../setup.js';
+import { createLoader, lossInputs } from '../setup.js';
 import { trainStep } from '../step.js';
 import { type CacheRehearsal, rehearseCaches } from './cache-rehearsal.js';
 import { type DryRunReport, encoderNames, part, type StepMeasures, weightsOf } from './dry-run-report.js';
@@ -105,7 +106,10 @@ async function rehearseSteps(
   signal: AbortSignal,
 ): Promise<RehearsedStep[]> {
   const { training, state, loader, placement } = run;
-  const inputs = [...loaded.keys()].map((name) => training.models.encoders[name].input);
+  const inputs = [
+    ...[...loaded.keys()].map((name) => training.models.encoders[name].input),
+    ...lossInputs(training.config),
+  ];
   const steps: RehearsedStep[] = [];
   let start = performance.now();
   for await (const batch of rehearsedBatches(run, loader, inputs)) {
@@ -149,6 +153,7 @@ async function rehearseCachesOf(run: PreparedRun, signal: AbortSignal): Promise<
     resolution: config.resolution,
     randomFlip: config.randomFlip,
     reducedDecode: config.reducedDecode,
+    references: referenceOptions(config),
     ...{ buckets, rows: dataset.rows, placement },
   });
 }

@@ -10,6 +10,7 @@ import { Throttle } from '../../base/throttle.js';
 import type { DataLoader } from '../../data/data-loader.js';
 import type { DatasetRow, Rows } from '../../data/dataset.js';
 import type { Examples, Sample } from '../../data/examples.js';
+import { masks, type ReferenceOptions, variantsOf } from '../../data/reference-options.js';
 import type { Drop } from '../../data/sampling.js';
 import type { PromptTokenizer } from '../../diffusion/model.js';
 import { alone, type Processes } from '../../distributed/processes.js';
@@ -32,6 +33,8 @@ export interface EncoderOptions {
   reducedDecode?: boolean;
   /** Whether the cache needs mirrored images, too. */
   randomFlip?: boolean;
+  /** What the loader does to references. Default: nothing. */
+  references?: ReferenceOptions | undefined;
   /** Reads the rows that are not in the cache; it records those whose image cannot be read. */
   loader: DataLoader;
   /** Device and dtype of the encoders. */
@@ -71,7 +74,7 @@ export async function openEncoders(models: CachedModels, options: EncoderOptions
     let images: ImageKeys = { images: [], promptImages: [] };
     if (cached.some((part) => part !== 'text')) {
       onMessage?.(`Cache: reading ${rows.length} images, to recognize them by their content`);
-      images = await imageKeys(rows, signal, processes);
+      images = await imageKeys(rows, signal, processes, masks(options.references));
     }
     const keys = entryKeys(images, buckets);
     for (const part of parts) {
@@ -107,7 +110,7 @@ async function fill(
   keys: EntryKeys,
   options: EncoderOptions,
 ): Promise<EncodingStore> {
-  const { randomFlip = false, loader, rows, placement, onMessage, signal, processes = alone } = options;
+  const { loader, placement, onMessage, signal, processes = alone } = options;
   const source = models.encoders[part];
   const folder = cacheFolder(part, models, options);
   const store = new EncodingStore(folder, storedDtype(part, placement.dtype), onMessage);
@@ -119,7 +122,7 @@ async function fill(
   /** Returns one sample for each missing entry. @param isOwn whether this process encodes the entry of a row */
   const missing = (drop: Drop, isOwn: (row: number) => boolean): Sample[] => {
     const samples = new Map<string, Sample>();
-    for (const sample of samplesFor(part, rows, drop, randomFlip)) {
+    for (const sample of samplesFor(part, options, drop)) {
       // Of the one reference that each of these samples has.
       const [key = ''] = keys[part](sample);
       if (!loader.badRows.has(sample.row) && !samples.has(key)) samples.set(key, sample);
@@ -203,7 +206,11 @@ export function cacheFolder(
     buckets,
     placement,
     reducedDecode = false,
-  }: Pick<EncoderOptions, 'cacheDir' | 'resolution' | 'buckets' | 'placement' | 'reducedDecode'>,
+    references,
+  }: Pick<
+    EncoderOptions,
+    'cacheDir' | 'resolution' | 'buckets' | 'placement' | 'reducedDecode' | 'references'
+  >,
 ): string {
   // With buckets, the key of an entry contains the size.
   const size = buckets === undefined ? resolution : 'buckets';
@@ -217,6 +224,8 @@ export function cacheFolder(
     placement.dtype,
     output === undefined ? preprocessing : [preprocessing, output],
     ...(reducedDecode && part !== 'text' ? ['reduced'] : []),
+    // How many variations there are does not change them.
+    ...(references && part === 'image' ? [{ ...references, variants: undefined }] : []),
   ];
   return join(cacheDir, folderName(part, encoders[part].paths, settings));
 }
@@ -235,12 +244,24 @@ export const cachedDrops: readonly Drop[] = [
 
 /**
  * Yields every sample that a part encodes of the rows with this drop: for text each caption, for images also the mirrored
- * one. With groups, too, every reference is the image of some row. Several samples may share an entry of the cache.
+ * one, and each of its variations. With groups, too, every reference is the image of some row. Several samples may share an
+ * entry of the cache.
  */
-export function* samplesFor(part: Part, rows: Rows, drop: Drop, randomFlip: boolean): Generator<Sample> {
+export function* samplesFor(
+  part: Part,
+  {
+    rows,
+    randomFlip = false,
+    references: options,
+  }: Pick<EncoderOptions, 'rows' | 'randomFlip' | 'references'>,
+  drop: Drop,
+): Generator<Sample> {
   const flips = part !== 'text' && randomFlip ? [false, true] : [false];
   for (let row = 0; row < rows.length; row++) {
     const captions = part === 'text' && !drop.dropText ? (rows.at(row) as DatasetRow).captions : [''];
-    for (const caption of captions) for (const flip of flips) yield { row, drop, caption, flip };
+    const variants = part === 'image' && !drop.dropImage ? variantsOf(options, row) : [undefined];
+    for (const caption of captions)
+      for (const flip of flips)
+        for (const variant of variants) yield { row, references: [{ row, variant }], drop, caption, flip };
   }
 }

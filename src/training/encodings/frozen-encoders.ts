@@ -5,6 +5,7 @@ import type { Examples, Input } from '../../data/examples.js';
 import type { Conditioning } from '../../diffusion/conditioning.js';
 import type { DiffusionModel, LatentSpace, PartOptions, SizeConditioning } from '../../diffusion/model.js';
 import { sampleLatents } from '../../models/vae/autoencoder-kl.js';
+import { adaptiveAvgPool2d } from '../../nn/functional.js';
 import type { Part } from '../../options/train-options.js';
 import { cat, graphed, noGrad, stack, type Tensor, tensor, tidy, zipTensors } from '../../torch/index.js';
 
@@ -143,6 +144,8 @@ export interface EncodedBatch {
   conditioning: Conditioning;
   /** The features that the adapter's kind reads, float32 [b, n, width] or [b, width]; of several references [b, references, …]. */
   imageFeatures: Tensor;
+  /** Where the loss of each row counts, 0 … 1: float32 [b, 1, height / 8, width / 8]. Default: everywhere. */
+  lossMask?: Tensor;
 }
 
 /** The settings of the models that `encodeBatch` needs besides the encoders. */
@@ -176,8 +179,15 @@ export function encodeBatch(
       latents,
       conditioning,
       imageFeatures: nullImage === 'zero-feature' ? withoutDropped(image, batch) : image,
+      ...(batch.lossMasks && { lossMask: lossMask(batch.lossMasks, latents) }),
     };
   });
+}
+
+/** Returns masks in the size of latents, by area: a latent counts as much as the mean of its pixels. */
+function lossMask({ data, shape }: NonNullable<Examples['lossMasks']>, latents: Tensor): Tensor {
+  const [height = 0, width = 0] = latents.shape.slice(-2);
+  return adaptiveAvgPool2d(tensor(data, shape), [height, width]).to(latents.device);
 }
 
 /** Returns the features of the references with those of a row together, where a row has several. */

@@ -7,7 +7,7 @@ import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { forEachConcurrently } from '../../base/concurrently.js';
 import type { Size } from '../../base/rgb-image.js';
-import { type DatasetRow, lazyRows, type Rows } from '../../data/dataset.js';
+import { type DatasetRow, lazyRows, promptMaskOf, type Rows } from '../../data/dataset.js';
 import { referencesOf, type Sample } from '../../data/examples.js';
 import { type Processes, sharedOut } from '../../distributed/processes.js';
 import { type ImageSource, SourceFailure } from '../../images/image-source.js';
@@ -81,24 +81,31 @@ export interface ImageKeys {
 /**
  * Returns the hash of each row's images. It reads all of them, at each start, each process some: at the speed of the disk, or at about half a
  * GB/s (measured on two cores) where they are in memory.
+ * @param masksReferences whether references depend on their masks
  * @throws the signal's reason when it is aborted
  */
 export async function imageKeys(
   rows: Rows,
   signal: AbortSignal | undefined,
   processes: Processes,
+  masksReferences = false,
 ): Promise<ImageKeys> {
   const keys = await sharedOut(processes, rows.length, (count, indexOf) =>
     keysOf(
       lazyRows(count, (i) => rows.at(indexOf(i)) as DatasetRow),
       signal,
+      masksReferences,
     ),
   );
   return { images: keys.map(([key]) => key), promptImages: keys.map(([, key]) => key) };
 }
 
 /** Returns the hashes of each row's training and prompt image. */
-async function keysOf(rows: Rows, signal: AbortSignal | undefined): Promise<[string, string][]> {
+async function keysOf(
+  rows: Rows,
+  signal: AbortSignal | undefined,
+  masksReferences: boolean,
+): Promise<[string, string][]> {
   const keys: [string, string][] = [];
   /** Rows may share a file. The names of tar members are not used, since they may repeat, as in joined shards. */
   const byFile = new Map<string, Promise<string>>();
@@ -108,9 +115,12 @@ async function keysOf(rows: Rows, signal: AbortSignal | undefined): Promise<[str
     byFile.set(source.file, key);
     return key;
   };
-  const work = async ({ image, promptImage }: DatasetRow, index: number): Promise<void> => {
+  const work = async (row: DatasetRow, index: number): Promise<void> => {
+    const { image, promptImage } = row;
+    const mask = masksReferences ? promptMaskOf(row) : undefined;
+    const masked = mask === undefined ? '' : `-masked-${await keyOf(mask)}`;
     const key = await keyOf(image);
-    keys[index] = [key, promptImage === image ? key : await keyOf(promptImage)];
+    keys[index] = [key, (promptImage === image ? key : await keyOf(promptImage)) + masked];
   };
   await forEachConcurrently(rows, HASHED_AT_ONCE, work, signal);
   return keys;
@@ -146,11 +156,13 @@ export function entryKeys(
     return size === undefined ? '' : `-${size.width}x${size.height}`;
   };
   const flipped = ({ flip }: Sample): string => (flip ? '-flipped' : '');
+  const varied = (variant: number | undefined): string =>
+    variant === undefined ? '' : `-varied-${variant.toString(16)}`;
   return {
     latents: (sample) => [images[sample.row] + sizeOf(sample.row) + flipped(sample)],
     image: (sample) =>
-      referencesOf(sample).map(({ row }) =>
-        sample.drop.dropImage ? NO_IMAGE : promptImages[row] + flipped(sample),
+      referencesOf(sample).map(({ row, variant }) =>
+        sample.drop.dropImage ? NO_IMAGE : promptImages[row] + varied(variant) + flipped(sample),
       ),
     text: ({ caption }) => [digest(caption)],
   };
