@@ -1,0 +1,85 @@
+/** @file Runs with varied references, masks, groups and several datasets: bit-exact resumes, and one loss however a batch is cut. */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { makeWorld, type World } from '../../test/e2e/world.js';
+import { train } from './train.js';
+
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
+
+let world: World;
+const at = (...names: string[]): string => join(world.root, ...names);
+
+beforeAll(async () => {
+  world = await makeWorld(12);
+  const rows = JSON.parse(readFileSync(at('data.json'), 'utf8')) as { image_file: string }[];
+  const masked = await Promise.all(
+    rows.map(async (row, i) => {
+      // Every third row has no mask.
+      if (i % 3 === 2) return { ...row, group: i % 2 };
+      const { width = 0, height = 0 } = await sharp(at('images', row.image_file)).metadata();
+      const grey = Buffer.alloc(width * height);
+      // Of another size in each row, so that weights differ.
+      for (let y = 0; y < height; y++)
+        grey.fill(255, y * width + 1, y * width + Math.ceil((width * (i + 2)) / 14));
+      await sharp(grey, { raw: { width, height, channels: 1 } })
+        .png()
+        .toFile(at('images', `m${i}.png`));
+      return { ...row, mask_file: `m${i}.png`, group: i % 2 };
+    }),
+  );
+  writeFileSync(at('a.json'), JSON.stringify(masked.slice(0, 8)));
+  writeFileSync(at('b.json'), JSON.stringify(masked.slice(8)));
+});
+afterAll(() => world.remove());
+
+const options = (outputDir: string, maxSteps: number) => ({
+  ...{ model: at('model'), imageEncoder: at('image_encoder') },
+  ...{ dataset: [at('a.json'), at('b.json')], datasetRoot: at('images'), outputDir: at(outputDir) },
+  ...{ resolution: 64, batchSize: 4, maxSteps, learningRate: 1e-3, reportTo: 'none' as const },
+  ...{ groupBy: ['group', 'none'], datasetRepeats: [1, 2], dropImage: [0.3, 0.1] },
+  ...{ maskedLoss: true, referenceMaskCrop: true, referenceBackground: '#808080' },
+  ...{ referenceFlip: 0.5, referenceCrop: 0.5, referenceRotation: 20 },
+  ...{ referenceColorJitter: [0.3, 0.3, 0.3, 0.1] },
+});
+const weights = (run: string, step: number): Buffer =>
+  readFileSync(at(run, `checkpoint-${step}`, 'ip_adapter.safetensors'));
+
+describe('references', () => {
+  it.each([
+    ['uncached', {}],
+    ['cached', { cache: ['image', 'text', 'latents'] as const, imageVariants: 3, randomFlip: true }],
+  ])('resume bit-exactly, %s', async (name, cached) => {
+    const more = { ...cached, cache: 'cache' in cached ? [...cached.cache] : undefined, validationSplit: 2 };
+    await train({ ...options(`whole-${name}`, 8), ...more, cacheDir: at('cache') });
+    await train({ ...options(name, 3), ...more, cacheDir: at('cache') });
+    await train({ ...options(name, 8), ...more, cacheDir: at('cache'), resume: 'latest' });
+    expect(weights(name, 8).equals(weights(`whole-${name}`, 8))).toBe(true);
+    if (name === 'cached') expect(readdirSync(at('cache'))).toHaveLength(3);
+  });
+
+  it('has one masked loss, however a batch is accumulated', async () => {
+    await train({ ...options('at-once', 2), batchSize: 4 });
+    await train({ ...options('accumulated', 2), batchSize: 1, gradientAccumulationSteps: 4 });
+    const losses = ['at-once', 'accumulated'].map((run) =>
+      readFileSync(at(run, 'metrics.jsonl'), 'utf8')
+        .split('\n')
+        .flatMap((line) => (line.includes('"loss"') ? [JSON.parse(line).loss as number] : [])),
+    ) as [number[], number[]];
+    expect(losses[0].length).toBeGreaterThan(1);
+    losses[0].forEach((loss, i) => {
+      expect(losses[1][i]).toBeCloseTo(loss, 5);
+    });
+    const [a, b] = ['at-once', 'accumulated'].map((run) => weights(run, 2)) as [Buffer, Buffer];
+    expect(a.length).toBe(b.length);
+  });
+
+  it('refuses variations that a cache cannot have, and variants of nothing', async () => {
+    await expect(train({ ...options('no', 1), cache: ['image'] })).rejects.toThrow(/--image-variants 4/);
+    const still = { referenceFlip: 0, referenceCrop: 1, referenceRotation: 0, referenceColorJitter: [0] };
+    await expect(train({ ...options('no', 1), ...still, imageVariants: 2 })).rejects.toThrow(
+      /nothing varies/,
+    );
+  });
+});
