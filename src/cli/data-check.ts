@@ -70,6 +70,7 @@ function table(report: DatasetReport, hasBuckets: boolean): string {
     images,
     captions,
     groups,
+    masks,
     buckets,
     stepsPerEpoch,
     readSeconds,
@@ -95,6 +96,14 @@ function table(report: DatasetReport, hasBuckets: boolean): string {
         ? 'not counted: give --model, which has the tokenizer'
         : `${spread(tokens)}; truncated at ${tokens.limit}: ${count(tokens.truncated)}`,
     ],
+    ...(masks === null
+      ? []
+      : [
+          ['masks', `${count(masks.rows)} rows, % of the image: ${spread(masks.percentShown)}`] satisfies [
+            string,
+            string,
+          ],
+        ]),
     ...(groups === null ? [] : [['groups', grouped(groups)] satisfies [string, string]]),
     [
       'epoch',

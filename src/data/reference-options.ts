@@ -19,20 +19,24 @@ export interface ReferenceOptions {
   readonly background?: readonly number[] | undefined;
 }
 
-interface Config {
+export interface MaskOptions {
+  readonly referenceMaskCrop?: boolean | undefined;
+  /** #rrggbb */
+  readonly referenceBackground?: string | undefined;
+  readonly maskedLoss?: boolean | undefined;
+}
+
+interface Config extends MaskOptions {
   readonly referenceFlip?: number | undefined;
   readonly referenceCrop?: number | undefined;
   readonly referenceColorJitter?: readonly number[] | undefined;
   readonly referenceRotation?: number | undefined;
   readonly imageVariants?: number | undefined;
-  readonly referenceMaskCrop?: boolean | undefined;
-  readonly referenceBackground?: string | undefined;
-  readonly maskedLoss?: boolean | undefined;
   readonly cache?: readonly string[] | undefined;
 }
 
 /** Returns whether a run uses masks, and so whether its datasets are read with them. */
-export function usesMasks({ maskedLoss, referenceMaskCrop, referenceBackground }: Config): boolean {
+export function usesMasks({ maskedLoss, referenceMaskCrop, referenceBackground }: MaskOptions): boolean {
   return maskedLoss === true || referenceMaskCrop === true || referenceBackground !== undefined;
 }
 

@@ -4,10 +4,11 @@ import type { Dataset } from './dataset.js';
 import { forEachDataset } from './for-each-dataset.js';
 import { Groups } from './groups.js';
 import { Mixture, type Portion, portionsByWeight } from './mixture.js';
+import { type MaskOptions, usesMasks } from './reference-options.js';
 import type { DropRates } from './sampling.js';
 
 /** The options that decide what a run does with its rows; lists have one value for all datasets, or one for each. */
-export interface TrainRowOptions {
+export interface TrainRowOptions extends MaskOptions {
   readonly groupBy?: readonly string[] | undefined;
   readonly referencesPerRow?: number | undefined;
   readonly datasetRepeats?: readonly number[] | undefined;
@@ -43,12 +44,24 @@ export function trainRows(
       `--references-per-row (referencesPerRow) is ${referencesPerRow}, but a row has one reference without --group-by; give --group-by, or leave it out`,
     );
   if (groups !== undefined) onMessage?.(groups.describe());
+  if (usesMasks(options)) onMessage?.(describeMasks(dataset));
   return {
     ...dataset,
     groups,
     mixture: mixtureOf(dataset, options, onMessage),
     dropRatesOf: dropRatesOf(dataset, options),
   };
+}
+
+/** @throws DatasetError where no row has a mask */
+function describeMasks({ rows }: Dataset): string {
+  let masked = 0;
+  for (const { mask } of rows) if (mask !== undefined) masked++;
+  if (masked === 0)
+    throw new DatasetError(
+      `Expected masks, which --masked-loss, --reference-mask-crop and --reference-background use, but none of ${rows.length} rows has one. Write dog.mask.png beside dog.jpg, "mask_file" in JSON, KEY.mask.png in a tar, or a column mask in Parquet.`,
+    );
+  return `Masks: ${masked} of ${rows.length} rows have one`;
 }
 
 function partsOf({ rows, parts = [rows.length] }: Dataset): readonly number[] {

@@ -76,6 +76,7 @@ describe('checkDataset', () => {
         { width: 64, height: 32, rows: 1, batches: 1, partial: 1 },
       ],
       groups: null,
+      masks: null,
       stepsPerEpoch: 5,
       partialBatches: 3,
     });

@@ -9,9 +9,12 @@ import { bucketSizes, countByBucket, nearestBucket } from '../data/buckets.js';
 import type { DatasetRow } from '../data/dataset.js';
 import type { Groups } from '../data/groups.js';
 import { openDataset } from '../data/open-dataset.js';
+import { usesMasks } from '../data/reference-options.js';
 import { trainRows } from '../data/train-rows.js';
 import { openModelParts } from '../diffusion/model-parts.js';
 import { ImageError, readImage, useImage } from '../images/image.js';
+import type { ImageSource } from '../images/image-source.js';
+import { assertMaskFits, blackMask, boundsOf, greysOf } from '../images/mask.js';
 import { checkOptionsSchema } from '../options/check-options.js';
 import { resolveOptions } from '../options/options.js';
 import type { CheckOptions } from '../options/train-types.js';
@@ -40,12 +43,14 @@ async function check(options: CheckOptions, context: GuardedContext): Promise<Da
   const config = resolveOptions(checkOptionsSchema, options);
   const { model } = config;
   const tokenizer = model === undefined ? null : openModelParts(model).tokenizer();
-  const dataset = trainRows(await openDataset(config, context), config);
+  const opened = await openDataset({ ...config, readMasks: usesMasks(config) }, context);
+  const dataset = trainRows(opened, config);
   const { rows, description, incomplete, leftOut, groups, mixture } = dataset;
   const square = { width: config.resolution, height: config.resolution };
   const sizes = config.buckets ? bucketSizes(config.resolution) : [square];
   const images = new ImageTally();
   const captions = new CaptionTally(tokenizer);
+  const shown: number[] = [];
   const badRows: BadImage[] = [];
   /** The training sizes of the rows that can be read. */
   const targets: Size[] = [];
@@ -57,6 +62,7 @@ async function check(options: CheckOptions, context: GuardedContext): Promise<Da
     try {
       const header = await useImage(row.image, async (_, header) => header);
       if (row.promptImage !== row.image) await readImage(row.promptImage);
+      if (row.mask !== undefined) shown.push(await percentShown(row.mask, header));
       const target = nearestBucket(header, sizes);
       images.add(index, header, target, await row.image.read());
       targets.push(target);
@@ -80,12 +86,23 @@ async function check(options: CheckOptions, context: GuardedContext): Promise<Da
     images: images.report(),
     captions: captions.report(),
     groups: groups === undefined ? null : groupsReport(groups),
+    masks: usesMasks(config) ? { rows: shown.length, percentShown: spreadOf(shown) } : null,
     buckets,
     stepsPerEpoch: mixture === undefined ? batches : Math.ceil(mixture.length / config.batchSize),
     partialBatches: buckets.filter(({ partial }) => partial > 0).length,
     readSeconds,
     rowsPerSecond: rows.length / readSeconds,
   };
+}
+
+/** Returns how many per cent of an image its mask shows. @throws ImageError where the mask cannot be used */
+function percentShown(mask: ImageSource, image: Size): Promise<number> {
+  return useImage(mask, async (decoded) => {
+    assertMaskFits(mask, decoded, image);
+    if (boundsOf(decoded) === null) throw blackMask(mask);
+    const greys = greysOf(decoded);
+    return Math.round(greys.reduce((sum, grey) => sum + grey, 0) / greys.length / 2.55);
+  });
 }
 
 function groupsReport({ sizes, alone, ungrouped }: Groups): GroupsReport {

@@ -16,6 +16,8 @@ export interface DatasetReport {
   captions: CaptionsReport;
   /** With `groupBy`; otherwise null. */
   groups: GroupsReport | null;
+  /** With masks; otherwise null. */
+  masks: MasksReport | null;
   /** The training sizes and their rows; without buckets only the square. */
   buckets: BucketReport[];
   /** The number of batches in an epoch, without the bad rows. */
@@ -68,6 +70,13 @@ export interface GroupsReport {
   alone: number;
   /** The number of rows without a group. Each is its own reference. */
   ungrouped: number;
+}
+
+export interface MasksReport {
+  /** The number of rows with a mask that can be used. */
+  rows: number;
+  /** How much of its image a mask shows, %. */
+  percentShown: Spread | null;
 }
 
 export interface Spread {

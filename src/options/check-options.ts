@@ -12,6 +12,9 @@ export const checkOptionsSchema = trainOptionsSchema
     captionPrefix: true,
     datasetRepeats: true,
     datasetWeights: true,
+    maskedLoss: true,
+    referenceMaskCrop: true,
+    referenceBackground: true,
     batchSize: true,
   })
   .extend({

@@ -212,6 +212,12 @@ export interface CheckOptions {
   datasetRepeats?: number | number[] | undefined;
   /** Share of each dataset in an epoch, in any unit: 1 3 trains three rows of the second for one of the first; an epoch is as long as without. */
   datasetWeights?: number[] | undefined;
+  /** Count the loss where each row's mask is white: dog.mask.png beside dog.jpg, mask_file in JSON, KEY.mask.png in a tar, a column mask. @default false */
+  maskedLoss?: boolean | undefined;
+  /** Cut references to what their mask shows. @default false */
+  referenceMaskCrop?: boolean | undefined;
+  /** Colour in place of what the mask of a reference does not show, such as '#ffffff'; default: the image. */
+  referenceBackground?: string | undefined;
   /** Rows in a batch, per process. @default 8 */
   batchSize?: number | undefined;
   /** Stable Diffusion whose tokenizer counts the tokens of captions; default: no count. */

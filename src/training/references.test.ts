@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
+import { checkDataset } from '../dataset-check/check-dataset.js';
 import { train } from './train.js';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
@@ -73,6 +74,39 @@ describe('references', () => {
     });
     const [a, b] = ['at-once', 'accumulated'].map((run) => weights(run, 2)) as [Buffer, Buffer];
     expect(a.length).toBe(b.length);
+  });
+
+  it('says what a mask has that cannot be used, and refuses masks that are not there', async () => {
+    const { dataset, datasetRoot } = options('no', 1);
+    const checked = { dataset, datasetRoot, resolution: 64, maskedLoss: true };
+    const rows = JSON.parse(readFileSync(at('a.json'), 'utf8')) as object[];
+    const { width = 0, height = 0 } = await sharp(at('images', 'm0.png')).metadata();
+    const narrowest = Math.round((100 * (Math.ceil(width / 7) - 1)) / width);
+    expect((await checkDataset(checked)).masks).toMatchObject({ rows: 8, percentShown: { min: narrowest } });
+    const black = { create: { width, height, channels: 3, background: '#000' } } as const;
+    await sharp(black).png().toFile(at('images', 'black.png'));
+    await sharp(black)
+      .resize(width - 1)
+      .png()
+      .toFile(at('images', 'small.png'));
+    const wrong = ['black.png', 'small.png', 'absent.png'].map((mask_file, i) => ({ ...rows[i], mask_file }));
+    writeFileSync(at('wrong.json'), JSON.stringify([...wrong, ...rows.slice(3)]));
+    const { badRows } = await checkDataset({ ...checked, dataset: at('wrong.json') });
+    expect(badRows.map(({ row, file, reason }) => [row, file, reason])).toEqual([
+      [0, at('images', 'black.png'), expect.stringContaining('black where the image is used')],
+      [1, at('images', 'small.png'), expect.stringMatching(/a mask of .* pixels, and its image has/)],
+      [2, at('images', 'absent.png'), expect.any(String)],
+    ]);
+    writeFileSync(at('unmasked.json'), JSON.stringify(rows.map((row) => ({ ...row, mask_file: undefined }))));
+    await expect(
+      train({
+        ...options('no', 1),
+        dataset: at('unmasked.json'),
+        groupBy: ['group'],
+        datasetRepeats: [1],
+        dropImage: [0.1],
+      }),
+    ).rejects.toThrow(/none of 8 rows has one/);
   });
 
   it('refuses variations that a cache cannot have, and variants of nothing', async () => {
