@@ -172,6 +172,26 @@ describe('a folder of images', () => {
     );
   });
 
+  it('has masks beside images, which are no rows of their own', async () => {
+    put('dog.jpg', 'dog.txt', 'dog.mask.png', 'cat.jpg', 'cat.txt', 'cat.mask.png', 'cat.mask.txt');
+    const masks = async (readMasks: boolean) => {
+      const { rows } = await openDataset({ dataset: dir, readMasks });
+      return [...rows].map(({ image, mask }) =>
+        [image, mask].map((file) => file && relative(dir, file.name)),
+      );
+    };
+    expect(await masks(true)).toEqual([
+      ['cat.jpg', 'cat.mask.png'],
+      ['dog.jpg', 'dog.mask.png'],
+    ]);
+    // One with a caption of its own is an image, unless masks are used.
+    expect(await masks(false)).toEqual([
+      ['cat.jpg', undefined],
+      ['cat.mask.png', undefined],
+      ['dog.jpg', undefined],
+    ]);
+  });
+
   it('never waits for a named pipe', async () => {
     put('1.jpg', '1.txt', '2.txt');
     execFileSync('mkfifo', [at('2.jpg')]);

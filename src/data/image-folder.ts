@@ -31,8 +31,9 @@ export function openImageFolder(folder: string, names: readonly string[], fields
   const packed = new PackedList<[name: string, ...rest: (Extras<string> | string)[]]>();
   const hash = new ListHash();
   const captions = new CaptionFiles(names);
-  const masks = fields.masks ? masksOf(names) : new Map<string, string>();
-  const areMasks = new Set(masks.values());
+  const masks = masksOf(names);
+  // Where masks are not used, one with a caption of its own is an image of that name.
+  const areMasks = new Set([...masks.values()].filter((name) => fields.masks || !captions.has(name)));
   const images = names.filter((name) => isImage(name) && !areMasks.has(name));
   const usualImages = new Map(images.filter(isUsualImage).map((name) => [stemOf(name), name]));
   const withoutCaption: string[] = [];
@@ -52,7 +53,7 @@ export function openImageFolder(folder: string, names: readonly string[], fields
         reason: 'its name is not in UTF-8: rename it (convmv -f latin1 -t utf8)',
       });
     else {
-      const mask = masks.get(stemOf(name));
+      const mask = fields.masks ? masks.get(stemOf(name)) : undefined;
       const extras = { ...groupField(fields, name, undefined), ...(mask !== undefined && { mask }) };
       const row: [string, ...(Extras<string> | string)[]] = [
         name,
@@ -124,13 +125,21 @@ class CaptionFiles {
     }
   }
 
+  has(image: string): boolean {
+    return this.#of(image) !== undefined;
+  }
+
   /** Returns the caption file of an image and marks it as used. */
   take(image: string): string | undefined {
-    const { dir, name } = parse(image);
-    const exact = join(dir, `${name}.txt`);
-    const text = this.#texts.has(exact) ? exact : this.#byStem.get(stemOf(image));
+    const text = this.#of(image);
     if (text !== undefined) this.#taken.add(text);
     return text;
+  }
+
+  #of(image: string): string | undefined {
+    const { dir, name } = parse(image);
+    const exact = join(dir, `${name}.txt`);
+    return this.#texts.has(exact) ? exact : this.#byStem.get(stemOf(image));
   }
 
   /** Returns the caption files that belong to no image, each with the other files of its name. */

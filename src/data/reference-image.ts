@@ -4,14 +4,15 @@
  */
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import { type ColorChange, changeColors } from '../images/color-jitter.js';
-import { useImage } from '../images/image.js';
+import { readImage, useImage } from '../images/image.js';
 import type { ImageProcessor } from '../images/image-processor.js';
 import type { ImageSource } from '../images/image-source.js';
 import { assertMaskFits, blackMask, boundsOf, onBackground } from '../images/mask.js';
 import { mirror } from '../images/mirror.js';
-import { type CropPlan, type CropPlanner, padWithBlack } from '../images/read-crops.js';
+import { type CropPlan, type CropPlanner, padWithBlack, readCrops } from '../images/read-crops.js';
 import { type Rectangle, resizeAndCropAsync } from '../images/resample.js';
 import { rotate } from '../images/rotate.js';
+import { type DatasetRow, promptMaskOf } from './dataset.js';
 import { masks, type ReferenceOptions } from './reference-options.js';
 import { uniform } from './sampling.js';
 
@@ -28,7 +29,7 @@ export interface ReferenceReading {
  */
 export async function referenceReading(
   { mask, variant }: { mask: ImageSource | undefined; variant: number | undefined },
-  processor: ImageProcessor,
+  processor: Pick<ImageProcessor, 'plan'>,
   options: ReferenceOptions,
 ): Promise<ReferenceReading> {
   const { crop, maskCrop, background } = options;
@@ -53,17 +54,54 @@ export async function referenceReading(
   };
 }
 
+/**
+ * Reads a row's reference at full size, cut and cleared by its mask, without random changes.
+ * @throws ImageError as `referenceReading`
+ */
+export async function readReference(
+  row: DatasetRow,
+  options: ReferenceOptions | undefined,
+): Promise<RgbImage> {
+  const mask = promptMaskOf(row);
+  if (options === undefined || mask === undefined || !masks(options)) return readImage(row.promptImage);
+  const { planner, finish } = await referenceReading({ mask, variant: undefined }, fullSize, options);
+  const [image] = (await readCrops(row.promptImage, [planner])) as [RgbImage];
+  return finish(image);
+}
+
+const fullSize: Pick<ImageProcessor, 'plan'> = {
+  plan: ({ width, height }) => ({
+    resizing: { width, height, crop: whole({ width, height }), filter: 'bilinear' },
+  }),
+};
+
 /** Reads a mask: what it leaves of its image, and that part of itself. */
 async function maskingOf(mask: ImageSource, crops: boolean, plan: (within: Rectangle) => CropPlan) {
   return useImage(mask, async (image) => {
     const shown = boundsOf(image);
     if (shown === null) throw blackMask(mask);
-    const bounds = crops ? shown : whole(image);
+    const bounds = crops ? squareAround(shown, image) : whole(image);
     const { resizing, frame } = plan(bounds);
     const matte = padWithBlack(await resizeAndCropAsync(image, resizing), frame);
     const { width, height } = image;
     return { mask, size: { width, height }, bounds, matte };
   });
+}
+
+/**
+ * Returns the smallest square of an image that has a rectangle in its middle, as far as the image reaches: encoders read the
+ * square in the middle of what they are given.
+ */
+function squareAround({ left, top, width, height }: Rectangle, image: Size): Rectangle {
+  const side = Math.max(width, height);
+  const along = (start: number, length: number, size: number): [start: number, length: number] => {
+    const outLength = Math.min(side, size);
+    const centred = start - Math.floor((outLength - length) / 2);
+    return [Math.max(0, Math.min(size - outLength, centred)), outLength];
+  };
+  const [x, outWidth] = along(left, width, image.width);
+  const [y, outHeight] = along(top, height, image.height);
+  return { left: x, top: y, width: outWidth, height: outHeight };
 }
 
 function whole({ width, height }: Size): Rectangle {

@@ -130,18 +130,22 @@ function placeOf(nameOrPath: string): string {
   }
 }
 
-/** Returns the embeddings of rows' reference images and first captions; one image is in memory at a time. */
+/**
+ * Returns the embeddings of rows' reference images and first captions; one image is in memory at a time.
+ * @param read reads the reference image of a row
+ */
 export async function embedRows(
   rows: Iterable<DatasetRow>,
   metrics: Metrics,
   signal: AbortSignal,
+  read = (row: DatasetRow): Promise<RgbImage> => readImage(row.promptImage),
 ): Promise<Wanted> {
   const embeddings: ImageEmbeddings[] = [];
   using _ = { [Symbol.dispose]: () => releaseTensors(embeddings) };
   const texts: string[] = [];
-  for (const { promptImage, captions } of rows) {
-    embeddings.push(metrics.embedImages([await readImage(promptImage)]));
-    texts.push(captions[0] ?? '');
+  for (const row of rows) {
+    embeddings.push(metrics.embedImages([await read(row)]));
+    texts.push(row.captions[0] ?? '');
     signal.throwIfAborted();
   }
   return { references: joined(embeddings), captions: metrics.embedTexts(texts) };

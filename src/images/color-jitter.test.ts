@@ -9,7 +9,7 @@ const image = {
   height: 64,
 };
 
-// Pillow 13: ImageEnhance.Brightness, Contrast and Color, .enhance(by); for hue as torchvision's adjust_hue, the H of convert('HSV')
+// torchvision 0.28's adjust_brightness and its siblings on Pillow 13: ImageEnhance.Brightness, Contrast and Color, .enhance(by); for hue as torchvision's adjust_hue, the H of convert('HSV')
 // plus int(by · 255), back by convert('RGB'). The first 16 digits of the SHA-256 of tobytes().
 describe('changeColors, to the byte as Pillow', () => {
   it.each([

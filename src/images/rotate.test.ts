@@ -30,4 +30,20 @@ describe('rotate', () => {
     // cos 60° = 1/2: half the distance from the centre, so a quarter and three quarters of the way.
     expect([data[0], data[3]]).toEqual([25, 75]);
   });
+
+  // torch 2.13: grid_sample, bilinear, padding_mode='reflection', of the grid that torchvision 0.28's rotate makes for 33°.
+  it('equals PyTorch', () => {
+    const { data } = rotate(
+      { data: Uint8Array.from({ length: 60 }, (_, i) => (i * 37) % 256), width: 5, height: 4 },
+      33,
+    );
+    expect([...data].filter((_, i) => i % 3 === 0)).toEqual(
+      [
+        [126, 220, 103, 184, 160],
+        [66, 123, 43, 141, 33],
+        [41, 158, 88, 135, 147],
+        [72, 133, 203, 97, 191],
+      ].flat(),
+    );
+  });
 });

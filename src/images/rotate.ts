@@ -2,8 +2,9 @@
 import type { RgbImage } from '../base/rgb-image.js';
 
 /**
- * Returns an image of the same size, turned anticlockwise, with bilinear interpolation. What comes in from outside is mirrored at
- * the edges (as `padding_mode="reflection"` of PyTorch's `grid_sample`): black corners would tell the angle.
+ * Returns an image of the same size, turned anticlockwise, with bilinear interpolation (torchvision
+ * `transforms/_functional_tensor.py`, `rotate`). What comes in from outside is mirrored at the edges, as `padding_mode="reflection"`
+ * of PyTorch's `grid_sample`: black corners would tell the angle.
  */
 export function rotate({ data, width, height }: RgbImage, degrees: number): RgbImage {
   const angle = (degrees * Math.PI) / 180;

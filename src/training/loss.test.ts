@@ -6,7 +6,7 @@ import { diffusionObjective } from '../diffusion/objective.js';
 import { unetBackbone } from '../diffusion/unet-model.js';
 import { type NoiseConfig, readNoiseConfig } from '../schedulers/config.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
-import { mapTensors, type Tensor, tensor } from '../torch/index.js';
+import { backward, mapTensors, type Tensor, tensor } from '../torch/index.js';
 import { loadUNet } from '../weights/load.js';
 import { type StepInputs, trainingLoss } from './loss.js';
 
@@ -97,5 +97,47 @@ describe('trainingLoss', () => {
       trainingLoss({ backbone, objective: objectiveOf(config) }, adapter, whole).loss.item(),
     );
     expect(Math.abs((a as number) - (b as number))).toBeGreaterThan(1e-3);
+  });
+
+  it('with masks is the squared error where they are, and so are its gradients', () => {
+    const { shape } = whole.latents;
+    const [b = 0, channels = 0, h = 0, w = 0] = shape;
+    const greys = Array.from({ length: b * h * w }, (_, i) => ((i * 37) % 11) / 10);
+    const lossMask = tensor(greys, [b, 1, h, w]);
+    const objective = objectiveOf(epsilon);
+    const predict = ({ latents, noise, timesteps, conditioning, imageFeatures }: StepInputs): Tensor =>
+      backbone.predict(objective.noisy(latents, noise, timesteps), timesteps, conditioning, {
+        additions: [adapter.addition(adapter.call(imageFeatures))],
+      });
+    const errors = predict(whole).sub(whole.noise).toNumbers();
+    const size = channels * h * w;
+    const of = (row: number): number =>
+      Array.from({ length: size }, (_, i) => {
+        const error = errors[row * size + i] as number;
+        return error ** 2 * (greys[row * h * w + (i % (h * w))] as number);
+      }).reduce((sum, value) => sum + value) / size;
+    const mean = (row: number): number =>
+      greys.slice(row * h * w, (row + 1) * h * w).reduce((sum, grey) => sum + grey) / (h * w);
+    const { loss, rowLosses } = trainingLoss({ backbone, objective }, adapter, { ...whole, lossMask });
+    const places = Array.from({ length: b }, (_, row) => row);
+    expect(loss.item()).toBeCloseTo(places.map(of).reduce((sum, value) => sum + value) / b, 5);
+    rowLosses.toNumbers().forEach((value, row) => {
+      expect(value).toBeCloseTo(of(row) / mean(row), 5);
+    });
+    expect(
+      Math.abs(loss.item() - trainingLoss({ backbone, objective }, adapter, whole).loss.item()),
+    ).toBeGreaterThan(0.01);
+
+    const gradients = (loss: Tensor): Tensor[] => {
+      for (const parameter of adapter.parameters()) parameter.grad = null;
+      backward(loss);
+      return adapter.parameters().map(({ grad }) => (grad as Tensor).clone());
+    };
+    const own = gradients(trainingLoss({ backbone, objective }, adapter, { ...whole, lossMask }).loss);
+    const difference = predict(whole).sub(whole.noise);
+    const expected = gradients(difference.mul(difference).mul(lossMask).mean());
+    own.forEach((gradient, i) => {
+      expectAllclose(gradient, expected[i] as Tensor, 1e-5);
+    });
   });
 });

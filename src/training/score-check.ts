@@ -3,6 +3,8 @@ import { CheckpointError, DatasetError, UserError } from '../base/errors.js';
 import type { RgbImage } from '../base/rgb-image.js';
 import type { GuardedContext, ScoreSet, ScoresEvent } from '../base/run-context.js';
 import type { DatasetRow, Rows } from '../data/dataset.js';
+import { readReference } from '../data/reference-image.js';
+import { referenceOptions } from '../data/reference-options.js';
 import { inOrder, type Processes } from '../distributed/processes.js';
 import {
   downloadMetrics,
@@ -14,7 +16,6 @@ import {
 } from '../evaluation/metrics.js';
 import { scoresOf, valuesOf } from '../evaluation/scores.js';
 import { releaseTensors } from '../generation/conditions.js';
-import { readImage } from '../images/image.js';
 import { type Tensor, tensor, tidy, trimMemory } from '../torch/index.js';
 import type { Drawing, DrawingJob, PromptBatch } from './drawing.js';
 import type { PreparedRun } from './prepare.js';
@@ -38,9 +39,12 @@ export async function openScoreCheck(
   const option = config.metricEncoder === undefined ? undefined : '--metric-encoder (metricEncoder)';
   const sources = await processes.together(() => downloadMetrics(named, context, option));
   const target = { device: placement.device, dtype: 'float32' as const };
-  const rows = await readableRows(heldOut.rows, validationScores, context);
+  const references = referenceOptions(config);
+  // As the adapter is trained on them: cut and cleared by their masks.
+  const read = (row: DatasetRow): Promise<RgbImage> => readReference(row, references);
+  const rows = await readableRows(heldOut.rows, read, validationScores, context);
   using metrics = Metrics.load(sources, target, option);
-  const wanted = await embedRows(rows, metrics, context.signal);
+  const wanted = await embedRows(rows, metrics, context.signal, read);
   const { rank, worldSize } = processes;
   const own = rows.flatMap((row, i) => (i % worldSize === rank ? [{ row, seed: SEED + i }] : []));
   const batches = await drawing.withEncoders(async (encode) => {
@@ -49,7 +53,7 @@ export async function openScoreCheck(
     for (let first = 0; first < own.length; first += batchSize) {
       const jobs: DrawingJob[] = [];
       for (const { row, seed } of own.slice(first, first + batchSize))
-        jobs.push({ prompt: '', image: await readImage(row.promptImage), seed });
+        jobs.push({ prompt: '', image: await read(row), seed });
       encoded.adapter.push(await encode(jobs));
       encoded.noAdapter.push(await encode(jobs.map((job) => ({ ...job, image: null }))));
     }
@@ -65,13 +69,18 @@ export async function openScoreCheck(
 }
 
 /** Returns the first rows whose reference image can be read. */
-async function readableRows(rows: Rows, count: number, context: GuardedContext): Promise<DatasetRow[]> {
+async function readableRows(
+  rows: Rows,
+  read: (row: DatasetRow) => Promise<RgbImage>,
+  count: number,
+  context: GuardedContext,
+): Promise<DatasetRow[]> {
   const readable: DatasetRow[] = [];
   for (const row of rows) {
     if (readable.length === count) break;
     context.signal.throwIfAborted();
     try {
-      await readImage(row.promptImage);
+      await read(row);
       readable.push(row);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
