@@ -1,0 +1,126 @@
+/**
+ * @file Groups, masks, varied references, several datasets, and held-out rows in several processes: the losses, gains and scores of
+ * one process, and resumes that are bit-exact, also with another number of processes.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { makeWorld, type World } from '../e2e/world.js';
+import { bytesOf, eventsOf, largestDifference, lossesOf, run, shareOfMovement, trainWords } from './runs.js';
+
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
+
+let world: World;
+const at = (...parts: string[]): string => join(world.root, ...parts);
+
+/** Shapes with masks of very different sizes; every third row has none. Two datasets, the first of which has groups. */
+beforeAll(async () => {
+  world = await makeWorld(15);
+  const rows = JSON.parse(readFileSync(at('data.json'), 'utf8')) as { image_file: string }[];
+  const masked = await Promise.all(
+    rows.map(async (row, i) => {
+      if (i % 3 === 2) return { ...row, group: i % 4 };
+      const { width = 0, height = 0 } = await sharp(at('images', row.image_file)).metadata();
+      const grey = Buffer.alloc(width * height);
+      for (let y = 0; y < height; y++)
+        grey.fill(255, y * width + 5, y * width + Math.ceil((width * (i + 2)) / 17));
+      await sharp(grey, { raw: { width, height, channels: 1 } })
+        .png()
+        .toFile(at('images', `m${i}.png`));
+      return { ...row, mask_file: `m${i}.png`, group: i % 4 };
+    }),
+  );
+  writeFileSync(at('a.json'), JSON.stringify(masked.slice(0, 11)));
+  writeFileSync(at('b.json'), JSON.stringify(masked.slice(11)));
+});
+afterAll(() => world.remove());
+
+const more = () => [
+  ...['--dataset', at('a.json'), at('b.json'), '--group-by', 'group', 'none', '--dataset-repeats', '1', '2'],
+  ...[
+    '--references-per-row',
+    '2',
+    '--drop-image',
+    '0.3',
+    '0.1',
+    '--caption-prefix',
+    '',
+    'photo',
+    '--random-flip',
+  ],
+  ...['--masked-loss', '--reference-mask-crop', '--reference-background', '#808080'],
+  ...['--reference-flip', '0.5', '--reference-crop', '0.5', '--reference-rotation', '20'],
+  ...['--reference-color-jitter', '0.3', '0.3', '0.3', '0.1'],
+];
+
+async function trained(name: string, steps: number, processes: number, changes = {}): Promise<void> {
+  const settings = {
+    ...{ rows: 4, processes, max_train_steps: steps, save_steps: 2, data_json_file: undefined },
+    ...{ checkpoints_total_limit: undefined, validation_split: 3, validation_scores: 3 },
+    ...{ validation_sampling_steps: 2, validation_steps: 4, cache_dir: at('cache'), ...changes },
+  };
+  const { exitCode, stderr } = await run([...trainWords(world, name, settings), ...more()]);
+  expect(exitCode, stderr).toBe(0);
+}
+
+/** The figures of events of a type, in their order, by the keys that lead to them. */
+function figures(name: string, type: 'gain' | 'scores'): [string, number][] {
+  const found: [string, number][] = [];
+  const visit = (path: string, value: unknown): void => {
+    if (typeof value === 'number' && !/seconds|time/i.test(path)) found.push([path, value]);
+    if (typeof value === 'object' && value !== null)
+      for (const [key, inner] of Object.entries(value)) visit(`${path}.${key}`, inner);
+  };
+  for (const event of eventsOf(world, name)) if (event.type === type) visit(type, event);
+  return found;
+}
+
+const weights = ['ip_adapter.safetensors', 'optimizer.safetensors'];
+const stateOf = (name: string, step: number) => {
+  const {
+    step: steps,
+    epoch,
+    position,
+    dataset,
+  } = JSON.parse(bytesOf(world, name, step, 'training_state.json').toString());
+  return { steps, epoch, position, dataset };
+};
+
+it.each([
+  ['uncached', {}],
+  ['cached', { cache: 'image,latents,text', image_variants: 3 }],
+])('two processes train, measure and resume as one does, %s', async (kind, changes) => {
+  const [one, two, resumed] = [`one-${kind}`, `two-${kind}`, `resumed-${kind}`];
+  await trained(one, 8, 1, changes);
+  await trained(two, 8, 2, changes);
+  expect(lossesOf(world, one)).toHaveLength(8);
+  expect(largestDifference(lossesOf(world, one), lossesOf(world, two))).toBeLessThan(1e-6);
+  const checkpoint = (name: string, step: number): string => at(name, `checkpoint-${step}`);
+  const movement = shareOfMovement(checkpoint(one, 8), checkpoint(two, 8), checkpoint(one, 2));
+  expect(movement).toBeLessThan(1e-3);
+  for (const type of ['gain', 'scores'] as const) {
+    const expected = figures(one, type);
+    expect(expected.length).toBeGreaterThan(10);
+    expect(figures(two, type)).toEqual(expected.map(([key, value]) => [key, expect.closeTo(value, 3)]));
+  }
+  expect(stateOf(two, 8)).toEqual(stateOf(one, 8));
+
+  // Two processes, stopped half-way: to the bit.
+  await trained(resumed, 4, 2, changes);
+  await trained(resumed, 8, 2, { ...changes, resume: 'latest' });
+  for (const file of weights)
+    expect(bytesOf(world, resumed, 8, file).equals(bytesOf(world, two, 8, file)), file).toBe(true);
+
+  // From two processes to one, which is stopped again: to the bit as if it had not been.
+  const [straight, stopped] = [`straight-${kind}`, `stopped-${kind}`];
+  for (const name of [straight, stopped]) await trained(name, 4, 2, changes);
+  await trained(straight, 8, 1, { ...changes, resume: 'latest' });
+  await trained(stopped, 6, 1, { ...changes, resume: 'latest' });
+  await trained(stopped, 8, 1, { ...changes, resume: 'latest' });
+  for (const file of weights)
+    expect(bytesOf(world, stopped, 8, file).equals(bytesOf(world, straight, 8, file)), file).toBe(true);
+  // The rows and what is drawn for them are those of a run of one process: only the order of sums was another.
+  expect(largestDifference(lossesOf(world, one), lossesOf(world, straight))).toBeLessThan(1e-6);
+  expect(stateOf(straight, 8)).toEqual(stateOf(one, 8));
+});
