@@ -52,7 +52,7 @@ export async function readExample(
   const references = referencesOf(sample);
   const row = rows.at(sample.row)!;
   const { image } = row;
-  const target: CropPlanner = (decoded) => ({ resizing: trainResizing(decoded, size) });
+  const target = targetPlanner(size);
   const [wantsTarget, wantsPrompt] = [inputs.includes('pixelValues'), inputs.includes('clipPixelValues')];
   const promptImages = references.map(({ row }) => rows.at(row)!.promptImage);
   const { dropImage } = sample.drop;
@@ -60,7 +60,7 @@ export async function readExample(
   const plannersOf = ({ planner }: ReferenceReading): CropPlanner[] =>
     dropImage && options.references === undefined ? [] : [planner];
   try {
-    const masking = inputs.includes('lossMasks') ? lossMask(row, target) : null;
+    const masking = inputs.includes('lossMasks') ? readLossMask(row, size) : null;
     masking?.catch(() => {});
     const readings = await Promise.all(
       (wantsPrompt ? references : []).map((reference) => ofRow(reference.row, readingOf(reference, options))),
@@ -100,6 +100,11 @@ export async function readExample(
   }
 }
 
+/** Returns what to take of a training image. */
+function targetPlanner(size: Size): CropPlanner {
+  return (decoded) => ({ resizing: trainResizing(decoded, size) });
+}
+
 async function readingOf(
   { row, variant }: Reference,
   { rows, imageProcessor, references }: ReadOptions,
@@ -109,11 +114,14 @@ async function readingOf(
   return referenceReading({ mask: promptMaskOf(rows.at(row)!), variant }, imageProcessor, references);
 }
 
-/** Reads the part of a row's mask that lies on its training image; null where it has none. */
-async function lossMask({ image, mask }: DatasetRow, target: CropPlanner): Promise<RgbImage | null> {
+/**
+ * Reads the part of a row's mask that lies on its training image; null where it has none.
+ * @throws ImageError where it cannot be read, is black there, or has another size than the image
+ */
+export async function readLossMask({ image, mask }: DatasetRow, size: Size): Promise<RgbImage | null> {
   if (mask === undefined) return null;
   await assertSameSize(mask, image);
-  const [crop] = (await readCrops(mask, [target])) as [RgbImage];
+  const [crop] = (await readCrops(mask, [targetPlanner(size)])) as [RgbImage];
   if (greysOf(crop).every((grey) => grey === 0)) throw blackMask(mask);
   return crop;
 }

@@ -9,7 +9,8 @@ import { bucketSizes, countByBucket, nearestBucket } from '../data/buckets.js';
 import type { DatasetRow } from '../data/dataset.js';
 import type { Groups } from '../data/groups.js';
 import { openDataset } from '../data/open-dataset.js';
-import { usesMasks } from '../data/reference-options.js';
+import { readLossMask } from '../data/read-example.js';
+import { masks, referenceOptions, usesMasks } from '../data/reference-options.js';
 import { trainRows } from '../data/train-rows.js';
 import { openModelParts } from '../diffusion/model-parts.js';
 import { ImageError, readImage, useImage } from '../images/image.js';
@@ -62,8 +63,12 @@ async function check(options: CheckOptions, context: GuardedContext): Promise<Da
     try {
       const header = await useImage(row.image, async (_, header) => header);
       if (row.promptImage !== row.image) await readImage(row.promptImage);
-      if (row.mask !== undefined) shown.push(await percentShown(row.mask, header));
       const target = nearestBucket(header, sizes);
+      if (row.mask !== undefined) {
+        const percent = await percentShown(row.mask, header, masks(referenceOptions(config)));
+        if (config.maskedLoss) await readLossMask(row, target);
+        shown.push(percent);
+      }
       images.add(index, header, target, await row.image.read());
       targets.push(target);
     } catch (error) {
@@ -95,11 +100,15 @@ async function check(options: CheckOptions, context: GuardedContext): Promise<Da
   };
 }
 
-/** Returns how many per cent of an image its mask shows. @throws ImageError where the mask cannot be used */
-function percentShown(mask: ImageSource, image: Size): Promise<number> {
+/**
+ * Returns how many per cent of an image its mask shows.
+ * @param cuts whether references are cut and cleared by it
+ * @throws ImageError where the mask cannot be used
+ */
+function percentShown(mask: ImageSource, image: Size, cuts: boolean): Promise<number> {
   return useImage(mask, async (decoded) => {
     assertMaskFits(mask, decoded, image);
-    if (boundsOf(decoded) === null) throw blackMask(mask);
+    if (cuts && boundsOf(decoded) === null) throw blackMask(mask);
     const greys = greysOf(decoded);
     return Math.round(greys.reduce((sum, grey) => sum + grey, 0) / greys.length / 2.55);
   });

@@ -128,6 +128,7 @@ describe('trainingLoss', () => {
       Math.abs(loss.item() - trainingLoss({ backbone, objective }, adapter, whole).loss.item()),
     ).toBeGreaterThan(0.01);
 
+    adapter.requiresGrad_(true);
     const gradients = (loss: Tensor): Tensor[] => {
       for (const parameter of adapter.parameters()) parameter.grad = null;
       backward(loss);

@@ -5,7 +5,7 @@ import type { Examples, Input } from '../../data/examples.js';
 import type { Conditioning } from '../../diffusion/conditioning.js';
 import type { DiffusionModel, LatentSpace, PartOptions, SizeConditioning } from '../../diffusion/model.js';
 import { sampleLatents } from '../../models/vae/autoencoder-kl.js';
-import { adaptiveAvgPool2d } from '../../nn/functional.js';
+import { latentMasks } from '../../models/vae/latent-mask.js';
 import type { Part } from '../../options/train-options.js';
 import { cat, graphed, noGrad, stack, type Tensor, tensor, tidy, zipTensors } from '../../torch/index.js';
 
@@ -174,20 +174,15 @@ export function encodeBatch(
     const latents = sampleLatents({ mean, std }, draw(mean)).to('float32').mul(scale);
     const { rows: text, pooled } = encode.text(batch);
     const conditioning = { text, ...(pooled && { pooled }), ...sizes?.(batch) };
+    const { lossMasks: masks } = batch;
     const image = byRow(encode.image(batch).rows.to('float32'), batch);
     return {
       latents,
       conditioning,
       imageFeatures: nullImage === 'zero-feature' ? withoutDropped(image, batch) : image,
-      ...(batch.lossMasks && { lossMask: lossMask(batch.lossMasks, latents) }),
+      ...(masks && { lossMask: latentMasks(tensor(masks.data, masks.shape), latents).to(latents.device) }),
     };
   });
-}
-
-/** Returns masks in the size of latents, by area: a latent counts as much as the mean of its pixels. */
-function lossMask({ data, shape }: NonNullable<Examples['lossMasks']>, latents: Tensor): Tensor {
-  const [height = 0, width = 0] = latents.shape.slice(-2);
-  return adaptiveAvgPool2d(tensor(data, shape), [height, width]).to(latents.device);
 }
 
 /** Returns the features of the references with those of a row together, where a row has several. */
