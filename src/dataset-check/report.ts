@@ -72,7 +72,7 @@ export interface GroupsReport {
   ungrouped: number;
 }
 
-export interface MasksReport {
+interface MasksReport {
   /** The number of rows with a mask that can be used. */
   rows: number;
   /** How much of its image a mask shows, %. */
