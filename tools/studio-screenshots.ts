@@ -1,9 +1,9 @@
 /**
  * @file Screenshots of the studio's pages for docs/images/studio: light, dark, and as wide as a phone. It trains the demo's model
- * for some hundred steps first. `npm run screenshots -- [folder of runs to show] [folder to write]`
+ * for some hundred steps first. `npm run screenshots -- [folder that it has made before] [folder to write]`
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Page } from 'playwright-core';
@@ -16,11 +16,14 @@ import { launchChromium } from '../test/browser.js';
 const root = join(import.meta.dirname, '..');
 const [given, out = join(root, 'docs/images/studio')] = process.argv.slice(2);
 const main = join(root, 'dist/cli/main.js');
-const models = join(root, 'demo/models');
-const runs = given ?? (await trainedRuns());
+const demo = given === undefined ? await trainedDemo() : resolve(given);
 
-async function trainedRuns(): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), 'studio-runs-'));
+/** Returns a folder of runs, datasets and models, whose name may be seen in the images. */
+async function trainedDemo(): Promise<string> {
+  const folder = join(tmpdir(), 'studio-demo');
+  mkdirSync(folder);
+  const models = join(folder, 'models');
+  cpSync(join(root, 'demo/models'), models, { recursive: true });
   const dataset = await writeDataset(join(folder, 'datasets/scenes'), {
     count: 400,
     split: 'train',
@@ -30,7 +33,7 @@ async function trainedRuns(): Promise<string> {
     .slice(0, 3)
     .map((row: { image_file: string }) => join(folder, 'datasets/scenes', row.image_file)) as string[];
   for (const learningRate of [5e-4, 1e-3]) {
-    const outputDir = join(folder, `scenes-${learningRate.toExponential()}`);
+    const outputDir = join(folder, 'runs', `scenes-${learningRate.toExponential()}`);
     const options = {
       ...{ model: models, imageEncoder: join(models, 'image_encoder'), dataset, outputDir },
       ...{ resolution: 64, batchSize: 8, learningRate, maxSteps: 240, saveSteps: 80 },
@@ -42,7 +45,7 @@ async function trainedRuns(): Promise<string> {
     writeFileSync(config, JSON.stringify(options));
     spawnSync(process.execPath, [main, 'train', '--config', config], { stdio: 'inherit' });
   }
-  process.stdout.write(`The runs are in ${folder}\n`);
+  process.stdout.write(`Runs, datasets and models are in ${folder}\n`);
   return folder;
 }
 
@@ -52,7 +55,7 @@ async function showPlayground(page: Page, isFirst: boolean): Promise<void> {
     page.getByLabel(label, { exact: true }).fill(value);
   const press = (name: string): Promise<void> => page.getByRole('button', { name, exact: true }).click();
   if (isFirst) {
-    const scenes = join(resolve(runs), 'datasets/scenes');
+    const scenes = join(demo, 'datasets/scenes');
     const references = readdirSync(scenes, { recursive: true, encoding: 'utf8' }).filter((name) =>
       name.endsWith('.png'),
     );
@@ -80,9 +83,9 @@ async function showPlayground(page: Page, isFirst: boolean): Promise<void> {
 }
 
 const options = studioOptionsSchema.parse({
-  runs,
-  datasets: [join(resolve(runs), 'datasets')],
-  models: [models],
+  runs: join(demo, 'runs'),
+  datasets: [join(demo, 'datasets')],
+  models: [join(demo, 'models')],
   port: 0,
 });
 const studio = await startStudio(options, [process.execPath, main]);
@@ -100,9 +103,13 @@ for (const [look, settings] of Object.entries(looks)) {
     await page.evaluate('scrollTo(0, 0)');
     await page.waitForTimeout(700);
     while ((await page.locator('.placeholder, .loading').count()) > 0) await page.waitForTimeout(100);
-    const png = await page.screenshot({ fullPage: look === 'phone' });
-    await sharp(png)
-      .webp({ quality: 85 })
+    const image = sharp(await page.screenshot({ fullPage: look === 'phone' }));
+    const { width, height } = await image.metadata();
+    // Some pages are very long on a phone.
+    const top = { left: 0, top: 0, width, height: Math.min(height, 1700) };
+    await image
+      .extract(top)
+      .webp({ quality: 80 })
       .toFile(join(out, `${name}-${look}.webp`));
   };
   await page.goto(studio.url);

@@ -65,7 +65,7 @@ function Rows({ path }: { path: string }) {
   if (last === undefined) return <div class="loading" aria-busy="true" />;
   const { total, matches, description, rows, leftOut, leftOutCount } = last;
   return (
-    <section aria-label="Rows" aria-busy={page === undefined}>
+    <section class="dataset-rows" aria-label="Rows" aria-busy={page === undefined}>
       <p class="hint">{description}</p>
       <div class="tools">
         <select aria-label="Show" value={filter} onChange={(event) => setFilter(event.currentTarget.value)}>

@@ -10,7 +10,7 @@ import { RunPage } from './run-page.js';
 import { RunsPage } from './runs-page.js';
 import './style.css';
 
-const themes = ['system', 'light', 'dark'] as const;
+const themes = ['auto', 'light', 'dark'] as const;
 const themeKey = 'ip-adapter-studio-theme';
 
 /** A run's page and that of a new one are below the first. */
@@ -31,9 +31,9 @@ function useHash(): string {
 }
 
 function ThemeSwitch() {
-  const [theme, setTheme] = useState(localStorage.getItem(themeKey) ?? 'system');
+  const [theme, setTheme] = useState(localStorage.getItem(themeKey) ?? 'auto');
   useEffect(() => {
-    if (theme === 'system') document.documentElement.removeAttribute('data-theme');
+    if (theme === 'auto') document.documentElement.removeAttribute('data-theme');
     else document.documentElement.dataset.theme = theme;
     localStorage.setItem(themeKey, theme);
   }, [theme]);
