@@ -4,7 +4,7 @@ import { lstat, readdir, realpath, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import { parse } from 'yaml';
 import { listCheckpoints, stepOf } from '../adapters/adapter-path.js';
-import type { GainEvent } from '../base/run-context.js';
+import type { GainEvent, VerdictEvent } from '../base/run-context.js';
 import { runStateOf } from '../training/checkpoints/run-state.js';
 import { openRunFile } from './folders.js';
 import { RunMetrics } from './metrics.js';
@@ -34,6 +34,8 @@ export interface RunSummary {
   gain: { step: number; mean: number; low: number; high: number } | null;
   bestGain: { step: number; value: number } | null;
   verdict: string | null;
+  /** The last verdict of any kind. */
+  said: Pick<VerdictEvent, 'step' | 'kind' | 'text'> | null;
   /** The step of the last sheet of validation images. */
   sample: number | null;
   checkpoints: number;
@@ -47,7 +49,7 @@ export interface RunSummary {
 interface Digest
   extends Pick<
     RunSummary,
-    'step' | 'totalSteps' | 'loss' | 'stepSeconds' | 'gain' | 'bestGain' | 'verdict' | 'time'
+    'step' | 'totalSteps' | 'loss' | 'stepSeconds' | 'gain' | 'bestGain' | 'verdict' | 'said' | 'time'
   > {
   file: string;
 }
@@ -146,6 +148,7 @@ export class Runs {
     if (known?.file === file) return known;
     const { last, series, events, stepSeconds = null } = await this.metricsOf(id);
     const measured = events.findLast((event): event is GainEvent => event.type === 'gain');
+    const said = events.findLast((event): event is VerdictEvent => event.type === 'verdict');
     const digest = {
       ...{ file, stepSeconds },
       step: last?.step ?? 0,
@@ -154,6 +157,7 @@ export class Runs {
       gain: measured?.gain === undefined ? null : { step: measured.step, ...measured.gain },
       bestGain: series.get('gain')?.largest ?? null,
       verdict: measured?.verdict ?? null,
+      said: said === undefined ? null : { step: said.step, kind: said.kind, text: said.text },
       time: last?.time ?? null,
     };
     this.#digests.set(id, digest);

@@ -4,6 +4,7 @@ import { useEffect, useState } from 'preact/hooks';
 import { setToken, takeToken } from './api.js';
 import { DatasetsPage } from './datasets-page.js';
 import { NewRunPage } from './new-run-page.js';
+import { Notifier } from './notify.js';
 import { Empty } from './parts.js';
 import { PlaygroundPage } from './playground/playground-page.js';
 import { RunPage } from './run-page.js';
@@ -106,6 +107,7 @@ function App() {
         ))}
         <ThemeSwitch />
       </nav>
+      <Notifier />
       <main id="main" tabIndex={-1}>
         {needsToken ? (
           <TokenPage />

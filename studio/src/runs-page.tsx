@@ -3,6 +3,7 @@ import { useState } from 'preact/hooks';
 import type { RunSummary } from '../../src/studio/runs.js';
 import { api, json, runPath } from './api.js';
 import { ago, count, duration, figure } from './format.js';
+import { NotifyButton } from './notify.js';
 import { ApiImage, Empty, ErrorNote, Progress, Status, useLoaded, useTitle } from './parts.js';
 
 const EVERY_MS = 2000;
@@ -42,6 +43,7 @@ export function RunsPage() {
             onInput={(event) => setQuery(event.currentTarget.value)}
           />
         )}
+        <NotifyButton />
         <a class="button primary" href="#/new">
           New run
         </a>

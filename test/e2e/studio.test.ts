@@ -49,6 +49,13 @@ const until = (what: () => Promise<boolean>): Promise<void> =>
   vi.waitFor(async () => expect(await what()).toBe(true), { timeout: 60_000, interval: 200 });
 
 it.skipIf(chromiumPath === undefined)('starts, shows, steers, resumes and exports a training', async () => {
+  // A browser without a screen shows no notifications; here it notes them.
+  await page.addInitScript(`window.notes = [];
+    window.Notification = class {
+      static permission = 'granted';
+      static requestPermission = async () => 'granted';
+      constructor(title, { body }) { window.notes.push(title + ': ' + body); }
+    }`);
   await page.goto(studio.url);
   await page.getByRole('heading', { name: 'No runs yet' }).waitFor();
   expect(page.url()).not.toContain('token');
@@ -111,8 +118,18 @@ it.skipIf(chromiumPath === undefined)('starts, shows, steers, resumes and export
   ).toBe(true);
   await page.getByRole('button', { name: 'Extend' }).click();
   await until(async () => (await run()).totalSteps === 101_000);
+  await page.getByRole('link', { name: 'Runs' }).first().click();
+  await page.getByRole('button', { name: 'Notify me' }).click();
+  // There, only the notifier asks for the runs.
+  await page.getByRole('link', { name: 'Playground' }).click();
+  await page.waitForResponse(/api\/runs$/);
+  await page.getByRole('link', { name: 'Runs' }).click();
+  await page.getByRole('heading', { name: 'from the page' }).click();
   await page.getByRole('button', { name: 'Stop' }).click();
   await until(async () => (await run()).status === 'stopped');
+  await until(async () =>
+    ((await page.evaluate('window.notes')) as string[]).includes('from the page: The run has stopped.'),
+  );
   const stopped = (await run()).step;
   await page.getByRole('button', { name: 'Resume' }).click();
   await until(async () => (await run()).step > stopped + 2);
