@@ -31,6 +31,7 @@ export type {
 export type { Interval } from './base/statistics.js';
 export { checkDataset } from './dataset-check/check-dataset.js';
 export type { DatasetReport } from './dataset-check/report.js';
+export { sampleSheet } from './dataset-check/sample-sheet.js';
 export { type JoinOptions, joinProcessGroup } from './distributed/join.js';
 export { ProcessGroup } from './distributed/process-group.js';
 export { type Member, ProcessGroupError } from './distributed/process-group-error.js';

@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { Command } from '@commander-js/extra-typings';
 import { DatasetError } from '../base/errors.js';
 import { assertCanWrite } from '../base/out-file.js';
+import type { RunContext } from '../base/run-context.js';
 import type {
   BucketReport,
   DatasetReport,
@@ -12,6 +13,7 @@ import type {
 } from '../dataset-check/report.js';
 import { checkOptionsSchema } from '../options/check-options.js';
 import { path } from '../options/options.js';
+import type { CheckOptions } from '../options/train-types.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
 import { duration } from './progress.js';
@@ -19,6 +21,7 @@ import { StepProgress } from './step-progress.js';
 
 const schema = checkOptionsSchema.extend({
   out: path.optional().describe('JSON file to write, with every bad row and duplicate'),
+  showFile: path.default('data-check.png').describe('PNG file of the contact sheet that --show draws'),
 });
 
 export function dataCommand(): Command {
@@ -34,13 +37,16 @@ export function dataCommand(): Command {
 }
 
 async function run(flags: Record<string, unknown>): Promise<void> {
-  const { out, ...options } = resolveFlags(schema, flags);
+  const { out, showFile, ...options } = resolveFlags(schema, flags);
   if (out !== undefined) assertCanWrite(out, '--out (out)');
+  if (options.show !== undefined) assertCanWrite(showFile, '--show-file (showFile)');
   const progress = new StepProgress(process.stderr);
   await withCtrlC(async (signal) => {
     try {
       // Loaded now: --help should not need LibTorch.
       const { checkDataset } = await import('../dataset-check/check-dataset.js');
+      if (options.show !== undefined)
+        await writeSheet(showFile, options, { signal, onEvent: progress.onEvent });
       const report = await checkDataset(options, { signal, onEvent: progress.onEvent });
       progress.stop();
       if (out !== undefined) await writeFile(out, `${JSON.stringify(report, null, 2)}\n`);
@@ -56,6 +62,16 @@ async function run(flags: Record<string, unknown>): Promise<void> {
       progress.stop();
     }
   });
+}
+
+/** Comes before the check, which may take hours. */
+async function writeSheet(file: string, options: CheckOptions, context: RunContext): Promise<void> {
+  const [{ sampleSheet }, { encodePng }] = await Promise.all([
+    import('../dataset-check/sample-sheet.js'),
+    import('../images/png.js'),
+  ]);
+  await writeFile(file, await encodePng(await sampleSheet(options, context)));
+  process.stderr.write(`Contact sheet: ${file}\n`);
 }
 
 /** Bad rows and duplicates that are shown. */

@@ -14,26 +14,14 @@ import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import { maxBadRows } from './bad-rows.js';
 import { cutBatches, type Share, shareOf } from './batch-plan.js';
 import { countBatches } from './buckets.js';
-import type { Rows } from './dataset.js';
 import { epochOrder, type OrderOptions } from './epoch-order.js';
-import {
-  assemble,
-  type Example,
-  type Examples,
-  type Input,
-  type Reference,
-  referencesOf,
-  type Sample,
-} from './examples.js';
-import type { Groups } from './groups.js';
+import { assemble, type Example, type Examples, type Input, referencesOf, type Sample } from './examples.js';
 import type { MixedRow, Mixture } from './mixture.js';
 import { readAhead } from './read-ahead.js';
 import { readExample, Unreadable } from './read-example.js';
-import { type ReferenceOptions, variantOf } from './reference-options.js';
-import { captionFor, type DropRates, dropFor, flipFor } from './sampling.js';
+import { type SampleOptions, sampleOf } from './sample-of.js';
 
-export interface DataLoaderOptions {
-  readonly rows: Rows;
+export interface DataLoaderOptions extends SampleOptions {
   readonly tokenizer: PromptTokenizer;
   readonly imageProcessor: ImageProcessor;
   /** The number of rows of each shard. Default: the rows are not in shards. */
@@ -44,18 +32,8 @@ export interface DataLoaderOptions {
   readonly resolution: number;
   /** The size of each row's training image, one object for each size. All images of a batch have one size. Default: squares. */
   readonly buckets?: readonly Size[] | undefined;
-  /** Whether half of the rows are mirrored in each epoch, both images of a row together. Default: false. */
-  readonly randomFlip?: boolean;
-  /** The groups that references come from. Default: each row is its own reference. */
-  readonly groups?: Groups | undefined;
-  /** The references of a row, with groups. Default: 1. */
-  readonly referencesPerRow?: number | undefined;
-  /** What is done to references. Default: nothing. */
-  readonly references?: ReferenceOptions | undefined;
   /** The share of each dataset in an epoch. Default: every row once. */
   readonly mixture?: Mixture | undefined;
-  /** Returns how often a row drops its conditions. Default: as in the original. */
-  readonly dropRatesOf?: ((row: number) => DropRates) | undefined;
   /** Rows in a global batch, of all processes together, 1 or more. */
   readonly batchSize: number;
   /** The part of each global batch to read. Default: all of it. */
@@ -67,8 +45,6 @@ export interface DataLoaderOptions {
   readonly prefetch: number;
   /** Whether large JPEGs are decoded at a reduced size: see `readCrops`. Default: false. */
   readonly reducedDecode?: boolean | undefined;
-  /** Decides the order, the drops, the captions and the mirroring of every epoch. */
-  readonly seed: number;
   /** The inputs that batches contain. An image is read only if an input needs it. Default: all. */
   readonly inputs?: readonly Input[];
 }
@@ -204,7 +180,7 @@ export class DataLoader {
       nextPosition += count;
       const [first, end] = shareOf(count, share);
       const rows = batch.map(mixed);
-      const samples = rows.slice(first, end).map((row) => this.#sample(epoch, row));
+      const samples = rows.slice(first, end).map((row) => sampleOf(this.#options, epoch, row));
       yield { samples, size: sizeOf(batch[0]!), rows: rows.map(({ row }) => row), first, nextPosition };
     }
   }
@@ -212,24 +188,6 @@ export class DataLoader {
   /** Returns the size of a row's training image: the same object for rows that can share a batch. */
   #sizeOf(row: number): Size {
     return this.#options.buckets?.[row] ?? this.#square;
-  }
-
-  #sample(epoch: number, { row, draw }: MixedRow): Sample {
-    const { rows, seed, randomFlip = false, dropRatesOf } = this.#options;
-    const { captions } = rows.at(row)!;
-    const drop = dropFor(seed, epoch, draw, dropRatesOf?.(row));
-    const caption = drop.dropText ? '' : captions[captionFor(seed, epoch, draw, captions.length)]!;
-    const references = this.#references(epoch, row, draw);
-    return { row, references, drop, caption, flip: randomFlip && flipFor(seed, epoch, draw) };
-  }
-
-  #references(epoch: number, row: number, draw: number): Reference[] {
-    const { seed, groups, references, referencesPerRow: count = 1 } = this.#options;
-    const rows = groups === undefined ? [row] : groups.referencesOf(row, { seed, epoch, draw, count });
-    return rows.map((row, place) => {
-      const variant = references && variantOf(references, { seed, epoch, row, draw, place });
-      return variant === undefined ? { row } : { row, variant };
-    });
   }
 
   /** Reads the planned batches ahead. Yields them with their rows, and null for each row that cannot be read. */

@@ -1,5 +1,9 @@
-/** @file The options of a dataset check: the training options that decide what is read and how it is batched. */
-import { path } from './options.js';
+/**
+ * @file The options of a dataset check: the training options that decide what is read, how it is batched, and what the
+ * encoders see of it.
+ */
+import { path, whole } from './options.js';
+import { pairOptions } from './pair-options.js';
 import { trainOptionsSchema } from './train-options.js';
 
 export const checkOptionsSchema = trainOptionsSchema
@@ -8,17 +12,21 @@ export const checkOptionsSchema = trainOptionsSchema
     datasetRoot: true,
     resolution: true,
     buckets: true,
-    groupBy: true,
-    captionPrefix: true,
-    datasetRepeats: true,
-    datasetWeights: true,
-    maskedLoss: true,
-    referenceMaskCrop: true,
-    referenceBackground: true,
+    randomFlip: true,
     batchSize: true,
+    seed: true,
   })
+  .extend(pairOptions)
   .extend({
     model: path
       .optional()
       .describe('Stable Diffusion whose tokenizer counts the tokens of captions; default: no count'),
+    imageEncoder: path
+      .optional()
+      .describe('image encoder in the transformers layout, whose preprocessing --show draws with'),
+    show: whole(1, 64)
+      .optional()
+      .describe(
+        'rows to draw on a contact sheet as the encoders see them in the first epoch, after masks and random changes; default: none',
+      ),
   });

@@ -204,6 +204,12 @@ export interface CheckOptions {
   resolution?: number | undefined;
   /** Train on images in their own aspect ratio, at most resolution × resolution pixels in area, instead of square crops. @default false */
   buckets?: boolean | undefined;
+  /** Mirror half of the images in each epoch, together with their reference images. @default false */
+  randomFlip?: boolean | undefined;
+  /** Rows in a batch, per process. @default 8 */
+  batchSize?: number | undefined;
+  /** Seed of initial weights, noise, shuffling and dropped conditions. @default 0 */
+  seed?: number | undefined;
   /** Train with other images of the same thing as references: what the rows of a thing share: folder (the folder of the image), prefix (its name up to the last - or _), or a column such as group; one for all datasets, or one for each; none: no groups; default: the image itself is the reference. */
   groupBy?: string | string[] | undefined;
   /** Text before every caption, with a space between; one for all datasets, or one for each. */
@@ -212,14 +218,34 @@ export interface CheckOptions {
   datasetRepeats?: number | number[] | undefined;
   /** Share of each dataset in an epoch, in any unit: 1 3 trains three rows of the second for one of the first; an epoch is as long as without. */
   datasetWeights?: number[] | undefined;
+  /** Reference images of a row with `groupBy`, others in each epoch; their tokens are appended. @default 1 */
+  referencesPerRow?: number | undefined;
+  /** Share of the rows that drop their image prompt only in an epoch, 0 to 1; one for all datasets, or one for each. @default 0.05 */
+  dropImage?: number | number[] | undefined;
+  /** Share of the rows that drop their text only in an epoch, 0 to 1; one for all datasets, or one for each. @default 0.05 */
+  dropText?: number | number[] | undefined;
+  /** Share of the rows that drop both in an epoch, 0 to 1; one for all datasets, or one for each. @default 0.05 */
+  dropBoth?: number | number[] | undefined;
+  /** Share of the references that are mirrored, without their training image, 0 to 1 (RandomHorizontalFlip); default: none. */
+  referenceFlip?: number | undefined;
+  /** Take a random part of each reference, of this share of its area at least (RandomResizedCrop); default: all of it. */
+  referenceCrop?: number | undefined;
+  /** The most by which brightness, contrast, saturation and hue of references change at random: 0.2 0.2 0.2 0.05 (ColorJitter); default: not at all. */
+  referenceColorJitter?: number | number[] | undefined;
+  /** Turn references at random by at most as many degrees to either side (RandomRotation); default: not at all. */
+  referenceRotation?: number | undefined;
+  /** Variations that each reference has, which `cache` image keeps; default: others in every epoch, which cannot be cached. */
+  imageVariants?: number | undefined;
   /** Count the loss where each row's mask is white: dog.mask.png beside dog.jpg, mask_file in JSON, KEY.mask.png in a tar, a column mask. @default false */
   maskedLoss?: boolean | undefined;
   /** Cut references to what their mask shows. @default false */
   referenceMaskCrop?: boolean | undefined;
   /** Colour in place of what the mask of a reference does not show, such as '#ffffff'; default: the image. */
   referenceBackground?: string | undefined;
-  /** Rows in a batch, per process. @default 8 */
-  batchSize?: number | undefined;
   /** Stable Diffusion whose tokenizer counts the tokens of captions; default: no count. */
   model?: string | undefined;
+  /** Image encoder in the transformers layout, whose preprocessing `show` draws with. */
+  imageEncoder?: string | undefined;
+  /** Rows to draw on a contact sheet as the encoders see them in the first epoch, after masks and random changes; default: none. */
+  show?: number | undefined;
 }

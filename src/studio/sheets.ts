@@ -2,7 +2,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { cellOrigin } from '../training/validation-sheet.js';
+import { cellOrigin } from '../images/labelled-sheet.js';
 
 /** More images than a sheet can have are no sheet of this package. */
 const MAX_CELLS = 10_000;

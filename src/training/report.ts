@@ -3,6 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { VerdictEvent } from '../base/run-context.js';
 import { cutCells } from '../images/cells.js';
+import { cellOrigin } from '../images/labelled-sheet.js';
 import { type RunRecord, readRun } from './read-run.js';
 import { compact, escaped, smoothed, thin } from './report-charts.js';
 import {
@@ -15,7 +16,6 @@ import {
   scoresSection,
 } from './report-measures.js';
 import { reportStyle } from './report-style.js';
-import { cellOrigin } from './validation-sheet.js';
 
 /** A grid shows no more steps than this. */
 const MOST_SHEETS = 8;

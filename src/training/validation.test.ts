@@ -9,11 +9,10 @@ import type { RunContext } from '../base/run-context.js';
 import { IPAdapterPipeline } from '../generation/pipeline.js';
 import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
+import { cellOrigin } from '../images/labelled-sheet.js';
 import { trainCrop } from '../images/train-transform.js';
 import type { TrainOptions } from '../options/train-types.js';
-
 import { train } from './train.js';
-import { cellOrigin } from './validation-sheet.js';
 
 const { at, optionsFor, prompts, drawing } = useValidationWorld();
 

@@ -14,13 +14,13 @@ import { onMain, type Processes } from '../distributed/processes.js';
 import { releaseTensors } from '../generation/conditions.js';
 import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
+import { labelledSheet, type SheetRow } from '../images/labelled-sheet.js';
 import { encodePng } from '../images/png.js';
 import { trainCrop } from '../images/train-transform.js';
 import type { ResolvedTrainOptions } from '../options/train-options.js';
 import { trimMemory } from '../torch/index.js';
 import type { Drawing, PromptBatch } from './drawing.js';
 import type { StepReporter } from './reports/step-reporter.js';
-import { type SheetRow, validationSheet } from './validation-sheet.js';
 
 /** The signal ends a sheet early; nothing is written then. */
 interface ValidationContext extends Pick<GuardedContext, 'signal' | 'emit' | 'onMessage'> {
@@ -180,7 +180,7 @@ export class Validation implements Disposable {
     const words = [title, columns.join(' | '), ...labels].join('\n');
     const { width, height } = drawing.settings;
     const cells = { width, height, columns: [...columns], rows: labels };
-    return { image: validationSheet(title, columns, sheetRows), words, cells };
+    return { image: labelledSheet(title, columns, sheetRows), words, cells };
   }
 
   /** Generates what rows of the sheet show: what the text alone makes, and then the images. */

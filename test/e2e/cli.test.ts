@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { cellOrigin } from '../../src/training/validation-sheet.js';
+import { cellOrigin } from '../../src/images/labelled-sheet.js';
 import { readRun } from '../read-events.js';
 import { start } from './command.js';
 import { flagsOf, makeWorld, type World } from './world.js';

@@ -39,6 +39,17 @@ describe('ip-adapter data check', () => {
     expect(stdout).not.toContain('bucket');
   });
 
+  it('draws what the encoders see', async () => {
+    const flags = ['--image-encoder', 'image_encoder', '--show', '3', '--reference-rotation', '15'];
+    const { exitCode, stderr } = await check('--resolution=64', ...flags, '--show-file', 'sheet.png');
+    expect([exitCode, stderr]).toEqual([0, expect.stringContaining('Contact sheet: sheet.png')]);
+    const { width, height } = await sharp(join(world.root, 'sheet.png')).metadata();
+    // Two cells of 160 pixels beside each other; three below each other, with lines of text.
+    expect([width, height]).toEqual([320, 3 * 160 + 5 * 11]);
+    const without = await check('--show', '3');
+    expect([without.exitCode, without.stderr]).toEqual([2, expect.stringContaining('--image-encoder')]);
+  });
+
   it('with a corrupt image it names it, writes all into the file, and exits with 2', async () => {
     const own = join(world.root, 'images', '5.png');
     truncateSync(own, 60);

@@ -79,6 +79,7 @@ describe('ip-adapter generate, refused or interrupted', () => {
     ['embed', ['images/0.png', '--image-encoder', 'image_encoder', '--out', 'folder.safetensors']],
     ['evaluate', ['--dataset', 'data.json', '--out', 'folder.png']],
     ['data check', ['--dataset', 'data.json', '--out', 'folder.png']],
+    ['data check', ['--dataset', 'data.json', '--show', '2', '--show-file', 'folder.png']],
     ['export', ['adapter.bin', 'folder.safetensors', '--force']],
   ])('%s %j says that a target is a folder before it loads anything', async (name, args) => {
     for (const folder of ['folder.png', 'seeds-8.png', 'folder.safetensors'])

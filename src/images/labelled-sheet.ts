@@ -1,7 +1,7 @@
-/** @file The sheet of validation images: a row for each image prompt, with words that say what is seen. */
+/** @file A sheet of images in rows, with words that say what is seen: validation images, and the rows of a dataset. */
 import type { RgbImage, Size } from '../base/rgb-image.js';
-import { drawText, fitText, lineHeight } from '../images/pixel-font.js';
-import { contactSheet } from '../images/png.js';
+import { drawText, fitText, lineHeight } from './pixel-font.js';
+import { contactSheet } from './png.js';
 
 export interface SheetRow {
   /** Above the row. */
@@ -29,7 +29,7 @@ export function cellOrigin(
 }
 
 /** @param title of the sheet; @param columns their titles */
-export function validationSheet(
+export function labelledSheet(
   title: string,
   columns: readonly string[],
   rows: readonly SheetRow[],
