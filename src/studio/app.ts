@@ -10,6 +10,7 @@ import { requestSchema, writeRequest } from '../base/steering.js';
 import { runStateOf } from '../training/checkpoints/run-state.js';
 import { type AccessRules, checkHost, checkToken } from './access.js';
 import { type DatasetsParts, datasetsApi } from './datasets-api.js';
+import type { DryRuns } from './dry-run.js';
 import { EventStreams } from './event-stream.js';
 import { isWithin } from './folders.js';
 import { readLines } from './metrics.js';
@@ -27,6 +28,7 @@ const MAX_LOG = 64 * 1024;
 
 export interface StudioParts extends PlaygroundParts, DatasetsParts {
   queue: TrainingQueue;
+  dryRuns: DryRuns;
   rules: AccessRules;
   version: string;
   streams?: EventStreams;
@@ -45,7 +47,7 @@ const securityHeaders = {
 
 /** Returns the routes below /api. */
 function createApi(parts: StudioParts) {
-  const { runs, queue, folders, rules, version, streams = new EventStreams() } = parts;
+  const { runs, queue, dryRuns, folders, rules, version, streams = new EventStreams() } = parts;
   const runOf = async (context: Context): Promise<{ id: string; folder: string }> => {
     const id = context.req.param('id') ?? '';
     const folder = await runs.pathOf(id);
@@ -94,6 +96,13 @@ function createApi(parts: StudioParts) {
       return context.json({ id: run }, 201);
     })
     .get('/options', (context) => context.json(trainFields()))
+    .post('/dry-run', async (context) => {
+      const { name, options } = (await context.req.json()) as { name?: unknown; options?: unknown };
+      const checked = checkNewRun(checkRunName(name), options, folders);
+      if ('errors' in checked) return context.json({ errors: checked.errors }, 422);
+      const { isPossible, text } = await dryRuns.try(checked.options, context.req.raw.signal);
+      return context.json({ isPossible, text: text.split('\n').map(asShown).join('\n') });
+    })
     .get('/runs/:id', async (context) => {
       const { id, folder } = await runOf(context);
       const metrics = await runs.metricsOf(id);

@@ -11,6 +11,7 @@ import { isLoopback, type StudioOptions } from '../options/studio-options.js';
 import { newToken } from './access.js';
 import { createApp } from './app.js';
 import { DatasetProcess } from './dataset-process.js';
+import { DryRuns } from './dry-run.js';
 import { Gallery } from './gallery.js';
 import { runHook } from './hook.js';
 import { Playground } from './playground.js';
@@ -66,7 +67,7 @@ export async function startStudio(options: StudioOptions, command: readonly stri
   const datasets = new DatasetProcess();
   const app = createApp(
     {
-      ...{ playground, gallery, datasets },
+      ...{ playground, gallery, datasets, dryRuns: new DryRuns(command) },
       runs,
       queue,
       folders: {

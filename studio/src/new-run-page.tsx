@@ -1,5 +1,6 @@
 /** @file Starts a training: the usual options, and every other one behind a search. */
 import { useMemo, useState } from 'preact/hooks';
+import type { DryRunResult } from '../../src/studio/dry-run.js';
 import type { OptionField } from '../../src/studio/new-run.js';
 import { ApiError, api, json } from './api.js';
 import { ErrorNote, useLoaded, useTitle } from './parts.js';
@@ -20,6 +21,7 @@ export function NewRunPage() {
   const [error, setError] = useState<unknown>();
   const [query, setQuery] = useState('');
   const [isSending, setSending] = useState(false);
+  const [tried, setTried] = useState<DryRunResult>();
   const [first, rest] = useMemo(() => {
     const all = (fields ?? []) as OptionField[];
     return [
@@ -48,8 +50,7 @@ export function NewRunPage() {
       onChange={(value) => setValues((now) => ({ ...now, [one.name]: value }))}
     />
   );
-  const start = async (event: Event): Promise<void> => {
-    event.preventDefault();
+  const send = async <T,>(ask: (body: never) => Promise<T>): Promise<T | undefined> => {
     setErrors({});
     setError(undefined);
     setSending(true);
@@ -60,16 +61,25 @@ export function NewRunPage() {
           return value === undefined || value === '' ? [] : [[one.name, parsedValue(one, value)]];
         }),
       );
-      const { id } = (await json(api.runs.$post({ json: { name, options } } as never))) as { id: string };
-      location.hash = `#/run/${encodeURIComponent(id)}`;
+      return await ask({ json: { name, options } } as never);
     } catch (fault) {
       if (fault instanceof ApiError) setErrors(fault.fields);
       const hasFields = fault instanceof ApiError && Object.keys(fault.fields).length > 0;
       setError(hasFields ? new Error('Some options are wrong; see below.') : fault);
       scrollTo({ top: 0 });
+      return undefined;
     } finally {
       setSending(false);
     }
+  };
+  const start = async (event: Event): Promise<void> => {
+    event.preventDefault();
+    const added = (await send((body) => json(api.runs.$post(body)))) as { id: string } | undefined;
+    if (added !== undefined) location.hash = `#/run/${encodeURIComponent(added.id)}`;
+  };
+  const dryRun = async (): Promise<void> => {
+    setTried(undefined);
+    setTried((await send((body) => json(api['dry-run'].$post(body)))) as DryRunResult | undefined);
   };
   return (
     <form class="new-run" onSubmit={start} noValidate>
@@ -80,11 +90,24 @@ export function NewRunPage() {
           </p>
           <h1>New run</h1>
         </div>
+        <button type="button" disabled={isSending} onClick={dryRun}>
+          Dry run
+        </button>
         <button type="submit" class="primary" disabled={isSending}>
           Start training
         </button>
       </header>
       <ErrorNote error={error} />
+      {isSending && <div class="loading" aria-busy="true" />}
+      {tried !== undefined && (
+        <section class="dry-run" aria-label="Dry run">
+          <h2>{tried.isPossible ? 'What the run takes' : 'The run is not possible so'}</h2>
+          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a text that scrolls must be reached by keyboard */}
+          <pre class="log" tabIndex={0}>
+            {tried.text}
+          </pre>
+        </section>
+      )}
       {about !== undefined && (
         <p class="hint">
           Datasets are in {about.datasets.join(', ')}

@@ -190,6 +190,13 @@ it('starts no training from outside of its folders', async () => {
     'validationDataset',
     'validationImages',
   ]);
+  const tried = await ask(
+    '/api/dry-run',
+    { ...auth(), 'Content-Type': 'application/json' },
+    'POST',
+    JSON.stringify({ name: 'new', options }),
+  );
+  expect([tried.status, JSON.parse(tried.text)]).toEqual([422, JSON.parse(text)]);
   for (const name of ['../new', '', '.studio', 'a/b', 'a\u0000b', 5])
     expect((await post({ name, options })).status, String(name)).toBe(422);
   const unknown = await post({

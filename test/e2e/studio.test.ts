@@ -1,5 +1,5 @@
 /** @file A training from the page: started, watched, steered, resumed, exported; and found without faults by axe. */
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
@@ -78,6 +78,11 @@ it.skipIf(chromiumPath === undefined)('starts, shows, steers, resumes and export
   await page.getByText('must be a whole number from 1').waitFor();
   await assertAccessible(page);
   await fill('batchSize', '2');
+  await page.getByRole('button', { name: 'Dry run' }).click();
+  await page.getByRole('heading', { name: 'What the run takes' }).waitFor({ timeout: 60_000 });
+  await page.getByText(/^speed +[\d.]+ s a step/m).waitFor();
+  await assertAccessible(page);
+  expect(existsSync(at('runs', 'from the page'))).toBe(false);
   await page.getByRole('button', { name: 'Start training' }).click();
 
   await page.locator('.uplot').first().waitFor({ timeout: 60_000 });
