@@ -1,5 +1,6 @@
 /** @file Stateless functions of tensors, named as in torch.nn.functional. */
 import { full, op, type Tensor, tidy, torchVersion } from '../torch/index.js';
+import { prefersOurAttention } from './attention-kernel.js';
 
 const aten = {
   linear: op('aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor'),
@@ -172,8 +173,8 @@ export interface AttentionOptions {
 
 /**
  * softmax(q kᵀ scale) v (Vaswani et al. 2017, equation 1). A fused operator avoids storing the probabilities
- * [batch, heads, n, m], in backward too: LibTorch's from 2.0 on; before that, on the CPU and unless causal, ours
- * (native/kernels/attention.cc), which computes in float32 whatever the dtype.
+ * [batch, heads, n, m], in backward too: on the CPU and unless causal, ours (native/kernels/attention.cc), which computes in
+ * float32 whatever the dtype, before LibTorch 2.0 and where a table prefers it (attention-kernel.ts); else LibTorch's.
  * @param q [batch, heads, n, headDim]
  * @param k [batch, heads, m, headDim]
  * @param v [batch, heads, m, valueDim]
@@ -182,13 +183,17 @@ export interface AttentionOptions {
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   const headDim = q.shape.at(-1) ?? 1;
   const { isCausal = false, upcast = false, scale = headDim ** -0.5 } = options;
+  // The fused loops divide by the numbers of heads and queries.
+  const isEmpty = q.numel === 0 || k.numel === 0;
+  const isOursPossible = q.device === 'cpu' && !isCausal && !isEmpty;
   if (aten.scaledDotProductAttention.available) {
+    const [n = 0, m = 0] = [q.shape.at(-2), k.shape.at(-2)];
+    if (isOursPossible && prefersOurAttention({ n, m, width: headDim, dtype: q.dtype }, torchVersion()))
+      return aten.attention(q, k, v, scale);
     const query = options.scale === undefined ? q : q.mul(scale * Math.sqrt(headDim));
     return aten.scaledDotProductAttention(query, k, v, null, 0, isCausal);
   }
-  // The fused loops divide by the numbers of heads and queries.
-  const isEmpty = q.numel === 0 || k.numel === 0;
-  if (q.device === 'cpu' && !isCausal && !isEmpty) return aten.attention(q, k, v, scale);
+  if (isOursPossible) return aten.attention(q, k, v, scale);
   return tidy(() => {
     const { dtype } = q;
     const [query, key, value] = upcast ? [q.to('float32'), k.to('float32'), v.to('float32')] : [q, k, v];

@@ -17,6 +17,7 @@ import { type TrainRows, trainRows } from '../data/train-rows.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import type { ProcessGroup } from '../distributed/process-group.js';
 import { alone, onMain, type Processes, sharedOut } from '../distributed/processes.js';
+import { newestAttentionTable, setAttentionTable } from '../nn/attention-kernel.js';
 import { resolveOptions } from '../options/options.js';
 import { type ResolvedTrainOptions, trainOptionsSchema } from '../options/train-options.js';
 import type { TrainOptions } from '../options/train-types.js';
@@ -103,6 +104,10 @@ export async function withPreparedRun<T>(
       : await readableCheckpoint(resumed, group, config.outputDir, context.onMessage);
   const saved = readable && loadCheckpoint(readable.path);
   if (saved !== undefined) release.add(() => disposeAll(saved.optimizer.values()));
+  // Other kernels would add in another order than before.
+  const attentionTable = saved === undefined ? newestAttentionTable : (saved.state.attentionTable ?? 1);
+  setAttentionTable(attentionTable);
+  release.add(() => setAttentionTable(newestAttentionTable));
   config.openShards ??= savedOpenShards(saved?.state) ?? DEFAULT_OPEN_SHARDS;
   config.requests = inheritedRequests(config, saved?.state);
   const { outputDir, openShards } = config;
@@ -112,6 +117,7 @@ export async function withPreparedRun<T>(
   const dataset = trainRows(train, config, context.onMessage);
   const { rows } = dataset;
   const state = initialState(config, dataset, device, processes);
+  state.attentionTable = attentionTable;
   if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...context });
 
   const { model: stableDiffusion, imageEncoder } = config;
