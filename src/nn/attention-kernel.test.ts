@@ -53,6 +53,14 @@ describe.runIf(major > 2 || (major === 2 && minor >= 13))('attention with a LibT
     );
   };
 
+  const floats = (bytes: Buffer): Float32Array => new Float32Array(Uint8Array.from(bytes).buffer);
+  /** Relative to the largest number. */
+  const largestDifference = (a: Buffer, b: Buffer): number => {
+    const other = floats(b);
+    const scale = other.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    return floats(a).reduce((most, x, i) => Math.max(most, Math.abs(x - (other[i] as number))), 0) / scale;
+  };
+
   it.each([
     [256, 77, true],
     [1024, 1024, true],
@@ -62,6 +70,7 @@ describe.runIf(major > 2 || (major === 2 && minor >= 13))('attention with a LibT
     const a = bits((q, k, v) => ours(q, k, v, 40 ** -0.5), inputs);
     const b = bits((q, k, v) => theirs(q, k, v, null, 0, false), inputs);
     expect(a.equals(b)).toBe(false);
+    expect(largestDifference(a, b)).toBeLessThan(2e-5);
     expect(bits(attention, inputs).equals(isOurs ? a : b)).toBe(true);
     setAttentionTable(1);
     expect(bits(attention, inputs).equals(b)).toBe(true);
