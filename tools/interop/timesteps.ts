@@ -3,8 +3,8 @@
  *
  *     npm run interop:timesteps -- [--python PYTHON] [--work FOLDER]
  *
- * Every sampler with each timestep_spacing, 1 … 1000 steps; those with a spacing of noise levels, which diffusers computes
- * slowly, 1 … 40 steps and then every 40th. Walks are of a model that knows the image, of 1 … 8 steps and some up to 1000: they
+ * Every sampler with each timestep_spacing, 1 … 1000 steps. Where diffusers computes them slowly, for a spacing of noise levels
+ * and for a second call in each step, 1 … 20 steps and then every 100th. What diffusers refuses must be refused here. Walks are of a model that knows the image, of 1 … 8 steps and some up to 1000: they
  * end there, and at no value that is not finite. A line for each; the exit code is 1 where one misses.
  */
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
@@ -12,8 +12,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
+import { ConfigError } from '../../src/base/errors.js';
 import { alphasCumprodOf } from '../../src/schedulers/betas.js';
-import { parseSchedulerConfig, samplerNames, splitSamplerName } from '../../src/schedulers/config.js';
+import {
+  parseSchedulerConfig,
+  type SamplerName,
+  samplerNames,
+  splitSamplerName,
+} from '../../src/schedulers/config.js';
 import { createSampler } from '../../src/schedulers/create.js';
 import type { Sampler } from '../../src/schedulers/sampler.js';
 import { full, Generator, randn, setNumThreads, tidy } from '../../src/torch/index.js';
@@ -37,7 +43,8 @@ setNumThreads(1);
 console.log(versionsOf(python).join(', '));
 
 const all = Array.from({ length: MAX_STEPS }, (_, i) => i + 1);
-const some = all.filter((count) => count <= 40 || count % 40 === 0);
+const some = all.filter((count) => count <= 20 || count % 100 === 0);
+const slow: readonly SamplerName[] = ['dpm2', 'dpm2-a', 'dpmpp-sde'];
 /** Stable Diffusion 1.5's. */
 const config = {
   ...{ num_train_timesteps: MAX_STEPS, beta_start: 0.00085, beta_end: 0.012, beta_schedule: 'scaled_linear' },
@@ -49,7 +56,7 @@ const cases = samplerNames.flatMap((name) =>
     return {
       ...{ name, timestep_spacing, className, file: `${name}.${timestep_spacing}.bin` },
       config: { ...config, ...options, timestep_spacing },
-      counts: splitSamplerName(name).spacing === undefined ? all : some,
+      counts: splitSamplerName(name).spacing === undefined && !slow.includes(name) ? all : some,
     };
   }),
 );
@@ -70,6 +77,7 @@ for (const { name, timestep_spacing, file, counts } of cases) {
   using sampler = createSampler(model, name);
   const { worst, faults } = compareTimesteps(sampler, file, counts);
   for (const count of walked) {
+    if (!canTake(sampler, count)) continue;
     const fault = walk(sampler, count);
     if (fault !== undefined) faults.push(`${count} steps: ${fault}`);
   }
@@ -100,7 +108,7 @@ function compareTimesteps(
   counts.forEach((count, i) => {
     const length = lengths[i];
     if (typeof length !== 'number') {
-      faults.push(`${count} steps: diffusers fails with ${length}`);
+      if (canTake(sampler, count)) faults.push(`${count} steps: diffusers refuses them: ${length}`);
       return;
     }
     const theirs = expected.subarray(at, at + length);
@@ -116,6 +124,16 @@ function compareTimesteps(
     if (!(error <= TOLERANCE)) faults.push(`${count} steps: off by ${error.toFixed(3)}`);
   });
   return { worst, faults };
+}
+
+function canTake(sampler: Sampler, count: number): boolean {
+  try {
+    sampler.setTimesteps(count);
+    return true;
+  } catch (error) {
+    if (error instanceof ConfigError) return false;
+    throw error;
+  }
 }
 
 /** Walks to the end; the model knows that the image is 0.5 everywhere. Returns what is wrong. */
