@@ -1,5 +1,5 @@
 /**
- * @file A small Parquet writer for tests: columns `image` {bytes, path}, `prompt_image` and `text`, as written by Hugging Face's
+ * @file A small Parquet writer for tests: columns `image` {bytes, path}, `prompt_image`, `mask` and `text`, as written by Hugging Face's
  * datasets, with one PLAIN page in each column chunk. Format: apache/parquet-format, README.md and
  * src/main/thrift/parquet.thrift; Thrift's compact protocol.
  */
@@ -8,6 +8,7 @@ import { gzipSync } from 'node:zlib';
 export interface ParquetTestRow {
   image: { bytes: Uint8Array | null; path?: string };
   prompt?: { bytes: Uint8Array };
+  mask?: { bytes: Uint8Array };
   text: string | string[] | null;
 }
 
@@ -42,9 +43,11 @@ export type ParquetCodec = keyof typeof codecs;
 
 export function parquetOf(groups: readonly ParquetTestRow[][], codec: ParquetCodec = 'none'): Buffer {
   const hasPrompt = groups.flat().some(({ prompt }) => prompt !== undefined);
+  const hasMask = groups.flat().some(({ mask }) => mask !== undefined);
   const isRepeated = groups.flat().some(({ text }) => Array.isArray(text));
   const columns = [...imageColumns('image', ({ image }) => image)];
   if (hasPrompt) columns.push(...imageColumns('prompt_image', ({ prompt }) => prompt ?? { bytes: null }));
+  if (hasMask) columns.push(...imageColumns('mask', ({ mask }) => mask ?? { bytes: null }));
   columns.push({ path: ['text'], maxLevel: 1, value: ({ text }) => text });
 
   const parts: Buffer[] = [Buffer.from('PAR1')];
@@ -87,7 +90,7 @@ export function parquetOf(groups: readonly ParquetTestRow[][], codec: ParquetCod
     );
   });
 
-  const names = hasPrompt ? ['image', 'prompt_image'] : ['image'];
+  const names = ['image', ...(hasPrompt ? ['prompt_image'] : []), ...(hasMask ? ['mask'] : [])];
   const schema = [
     struct([4, binary('schema')], [5, i32(names.length + 1)]),
     ...names.flatMap((name) => [
