@@ -115,12 +115,13 @@ describe('readSettingsText', () => {
 });
 
 describe('readPngText', () => {
+  const chunk = (type: string, data: Buffer): Buffer => {
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(data.length);
+    return Buffer.concat([length, Buffer.from(type, 'latin1'), data, Buffer.alloc(4)]);
+  };
+
   it('reads every kind of text chunk, and leaves out damaged ones', async () => {
-    const chunk = (type: string, data: Buffer): Buffer => {
-      const length = Buffer.alloc(4);
-      length.writeUInt32BE(data.length);
-      return Buffer.concat([length, Buffer.from(type, 'latin1'), data, Buffer.alloc(4)]);
-    };
     const png = await encodeImage(image, '.png');
     const text = Buffer.from('Grüße, 猫');
     const chunks = [
@@ -141,5 +142,16 @@ describe('readPngText', () => {
     );
     expect(readPngText(whole.subarray(0, 45))).toEqual(new Map());
     expect(readPngText(Buffer.from('no'))).toBeNull();
+  });
+
+  it('unpacks a bounded number of bytes of all texts together', async () => {
+    const png = await encodeImage(image, '.png');
+    // Each unpacks to 8 MiB, of which two are as much as settings may have.
+    const packed = deflateSync(Buffer.alloc(2 ** 23, 'x'));
+    const bombs = Array.from({ length: 20 }, (_, i) =>
+      chunk('zTXt', Buffer.concat([Buffer.from(`bomb${i}\0\0`), packed])),
+    );
+    const texts = readPngText(Buffer.concat([png.subarray(0, 33), ...bombs, png.subarray(33)]));
+    expect([...(texts as Map<string, string>).keys()]).toEqual(['bomb0', 'bomb1']);
   });
 });

@@ -6,6 +6,8 @@ import type { RgbImage, Size } from '../base/rgb-image.js';
 
 /** Signature and header come first in every PNG: 8 bytes, and 25 of the IHDR chunk. */
 const HEADER_BYTES = 33;
+/** Far more bytes than settings have. */
+const MAX_TEXT = 2 ** 24;
 const SIGNATURE = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
 
 /**
@@ -25,38 +27,43 @@ export async function encodePng(image: RgbImage, text: Record<string, string> = 
 export function readPngText(png: Buffer): Map<string, string> | null {
   if (!png.subarray(0, SIGNATURE.length).equals(SIGNATURE)) return null;
   const texts = new Map<string, string>();
+  // Of all texts together: each of thousands may be small in the file, and large when it is unpacked.
+  let room = MAX_TEXT;
   for (let start = SIGNATURE.length; start + 12 <= png.length; ) {
     const end = start + 8 + png.readUInt32BE(start);
     const type = png.toString('latin1', start + 4, start + 8);
     if (end + 4 > png.length) break;
-    const [keyword, text] = textOf(type, png.subarray(start + 8, end)) ?? [];
-    if (keyword !== undefined && text !== undefined && !texts.has(keyword)) texts.set(keyword, text);
+    const [keyword, text] = textOf(type, png.subarray(start + 8, end), room) ?? [];
+    if (keyword !== undefined && text !== undefined && !texts.has(keyword)) {
+      texts.set(keyword, text);
+      room -= text.length;
+    }
     start = end + 4;
   }
   return texts;
 }
 
-/** Returns keyword and text of a chunk; undefined where it is no text, or damaged. */
-function textOf(type: string, data: Buffer): [keyword: string, text: string] | undefined {
+/** Returns keyword and text of a chunk; undefined where it is no text, damaged, or larger than `room` when it is unpacked. */
+function textOf(type: string, data: Buffer, room: number): [keyword: string, text: string] | undefined {
   const end = data.indexOf(0);
   if (end < 0) return undefined;
   const keyword = data.toString('latin1', 0, end);
   try {
     if (type === 'tEXt') return [keyword, data.toString('latin1', end + 1)];
-    if (type === 'zTXt') return [keyword, inflate(data.subarray(end + 2)).toString('latin1')];
+    if (type === 'zTXt') return [keyword, inflate(data.subarray(end + 2), room).toString('latin1')];
     if (type !== 'iTXt') return undefined;
     const isCompressed = data[end + 1] === 1;
     // After the two bytes of compression, language and translated keyword.
     const text = data.subarray(data.indexOf(0, data.indexOf(0, end + 3) + 1) + 1);
-    return [keyword, (isCompressed ? inflate(text) : text).toString('utf8')];
+    return [keyword, (isCompressed ? inflate(text, room) : text).toString('utf8')];
   } catch {
     return undefined;
   }
 }
 
-/** @throws where the text is damaged, or far larger than settings are */
-function inflate(data: Buffer): Buffer {
-  return inflateSync(data, { maxOutputLength: 2 ** 24 });
+/** @throws where the text is damaged, or has more than `room` bytes */
+function inflate(data: Buffer, room: number): Buffer {
+  return inflateSync(data, { maxOutputLength: Math.max(1, room) });
 }
 
 /** Returns a tEXt chunk, which holds Latin-1 only, or an iTXt chunk in UTF-8 for other text. */

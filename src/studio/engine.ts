@@ -2,6 +2,7 @@
  * @file The playground's engine: a process of its own, since the studio's has no tensors and must answer while a step is
  * computed. It takes one job after another, keeps the models of the last one, and ends with the studio.
  */
+import { rename } from 'node:fs/promises';
 import process from 'node:process';
 import { UserError } from '../base/errors.js';
 import type { RunEvent } from '../base/run-context.js';
@@ -46,7 +47,9 @@ async function generate({ models, prompt, files }: Extract<ToEngine, { type: 'ge
     for await (const images of pipeline.generateBatches(prompt, { signal, onEvent }))
       for (const image of images) {
         const file = files[written++] as string;
-        await image.save(file);
+        // The history lists whole files only.
+        await image.save(`${file}.partial.png`);
+        await rename(`${file}.partial.png`, file);
         await previews;
         tell({ type: 'image', file });
       }
