@@ -1,5 +1,5 @@
 /** @file `ip-adapter install-torch` from a local server, and who finds what it has installed. */
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -90,12 +90,23 @@ it.skipIf(process.platform !== 'linux')(
 it('stops at a signal, and the same command continues', async () => {
   const archive = serve('torch.whl', torchArchive());
   const args = [ipAdapter, 'install-torch', 'cpu', ...archive];
+  const downloads = (): string[] => {
+    const folder = join(root, 'libtorch/downloads');
+    return existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
+  };
+  let isPolling = false;
   server.delay = 20;
   const { exitCode, stderr } = await runProgram(process.execPath, args, {
     cwd: root,
     env: env(),
     onError: (text, child) => {
-      if (/Downloading/.test(text)) setTimeout(() => child.kill('SIGINT'), 300);
+      if (!/Downloading/.test(text) || isPolling) return;
+      isPolling = true;
+      const poll = setInterval(() => {
+        if (!downloads().some((file) => (statSync(file, { throwIfNoEntry: false })?.size ?? 0) > 0)) return;
+        clearInterval(poll);
+        child.kill('SIGINT');
+      }, 20);
     },
   });
   expect(stderr).toMatch(/Stopped\. The same command continues the download\.$/);
