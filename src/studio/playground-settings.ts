@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { isJsonObject } from '../base/json.js';
+import { knownPlace } from '../diffusion/known-places.js';
 import { readSettingsText } from '../images/generated-file.js';
 import { promptOptionsSchema } from '../options/generate-options.js';
 import type { PipelineOptions, PromptOptions } from '../options/generate-types.js';
@@ -99,7 +100,11 @@ export interface PlaygroundSettings {
   missing: string[];
 }
 
-const storedSchema = z.object({ version: z.literal(1), options: z.record(z.string(), z.unknown()) });
+const storedSchema = z.object({
+  version: z.literal(1),
+  options: z.record(z.string(), z.unknown()),
+  files: z.record(z.string(), z.string()),
+});
 const known = new Set([...Object.keys(playgroundSchema.shape), ...Object.keys(adapterShape)]);
 /** Those that a user has not set are stored too. */
 const defaults: Readonly<Record<string, unknown>> = promptOptionsSchema.parse({});
@@ -111,7 +116,7 @@ export async function readPlaygroundSettings(file: string, gallery: Names): Prom
   if (text === undefined) return nothing;
   const { data } = storedSchema.safeParse(parsedJson(text));
   if (data === undefined) return nothing;
-  const { adapters, ...options } = data.options;
+  const { adapters, ...options } = located(data.options, data.files) as Record<string, unknown>;
   const entries = Array.isArray(adapters) ? adapters.filter(isJsonObject) : options.adapter ? [options] : [];
   const missing = [options, ...entries]
     .flatMap((one) => Object.entries(one))
@@ -119,7 +124,9 @@ export async function readPlaygroundSettings(file: string, gallery: Names): Prom
     .map(([name]) => name);
   const namesOf = (place: string, files: unknown): string[] =>
     (Array.isArray(files) ? files : []).flatMap((one) => {
-      const name = typeof one === 'string' ? gallery.nameOf(one) : undefined;
+      // The gallery's names are those of their content.
+      const own = isJsonObject(one) && typeof one.elsewhere === 'string' ? one.elsewhere : undefined;
+      const name = typeof one === 'string' ? gallery.nameOf(one) : own && gallery.fileOf(own) && own;
       if (name === undefined) missing.push(place);
       return name ?? [];
     });
@@ -135,6 +142,19 @@ export async function readPlaygroundSettings(file: string, gallery: Names): Prom
   return playgroundSchema.safeParse(form).success
     ? { form: form as unknown as PlaygroundForm, missing: [...new Set(missing)] }
     : nothing;
+}
+
+/** Returns a value with the paths of files that are named without their folder, as far as this machine knows them. */
+function located(value: unknown, files: Readonly<Record<string, string>>, place = ''): unknown {
+  if (Array.isArray(value)) return value.map((one, i) => located(one, files, `${place}[${i}]`));
+  if (!isJsonObject(value)) return value;
+  if (typeof value.elsewhere === 'string') return knownPlace(files[place] ?? '') ?? value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, one]) => [
+      key,
+      located(one, files, place === '' ? key : `${place}.${key}`),
+    ]),
+  );
 }
 
 function isDefault(name: string, value: unknown): boolean {
