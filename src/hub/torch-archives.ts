@@ -16,8 +16,8 @@ const pypi = (path: string, sha256: string): TorchArchive => ({
 
 /**
  * By platform, then by what LibTorch computes on. LibTorch of all is 2.13.0, but on arm64 Linux the last for the CPU alone on
- * PyPI is 2.10.0. A wheel for CUDA needs NVIDIA's libraries of the versions in its METADATA, and nvidia-cuda-crt for the build
- * of the addon with CUDA graphs.
+ * PyPI is 2.10.0. A wheel for CUDA needs NVIDIA's libraries of the versions in its METADATA. The addon is built without CUDA
+ * graphs and NCCL then: their headers need nvidia-cuda-crt and nvidia-cuda-cccl too.
  */
 const builtIn: Readonly<Record<string, Readonly<Record<string, readonly TorchArchive[]>>>> = {
   'linux-x64': {
@@ -35,10 +35,6 @@ const builtIn: Readonly<Record<string, Readonly<Record<string, readonly TorchArc
       pypi(
         '3b/cd/154ca20c38269e05eff77c1464e6c1da89f50a6390b565e9d82e06bc11e1/nvidia_cublas-13.1.1.3-py3-none-manylinux_2_27_x86_64.whl',
         '37936a16db8fe4ac1f065c2139360608a543a09275cb1a1af612e08cfa065436',
-      ),
-      pypi(
-        '05/69/a1ec4d9f0747d85964206feb47bf359f48a2d6af74c0add8abba6efe3dda/nvidia_cuda_crt-13.0.88-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl',
-        '2c8043c7c9e02492716426e9919fc78d2c5b3b2a7a768a88e952676b08aa55a4',
       ),
       pypi(
         '33/6d/737d164b4837a9bbd202f5ae3078975f0525a55730fe871d8ed4e3b952b0/nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_x86_64.whl',
@@ -113,10 +109,6 @@ const builtIn: Readonly<Record<string, Readonly<Record<string, readonly TorchArc
       pypi(
         'a7/a1/0bd24ee8c8d03adac032fd2909426a00c88f8c57961b1277ded97f91119f/nvidia_cublas-13.1.1.3-py3-none-manylinux_2_27_aarch64.whl',
         'b7a210458267ac818974c53038fbec2e969d5c99f305ab15c72522fa9f001dd5',
-      ),
-      pypi(
-        '49/b9/2cb230193e1570221eee8c9739f965bb4874bad44ee4c3373a5860d24c90/nvidia_cuda_crt-13.0.88-py3-none-manylinux2014_aarch64.manylinux_2_17_aarch64.whl',
-        'ee2ea2a97073e02ee62bb27841f437332be2c248e3eac013df07997ada39c003',
       ),
       pypi(
         '2a/2a/80353b103fc20ce05ef51e928daed4b6015db4aaa9162ed0997090fe2250/nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_aarch64.whl',
