@@ -107,7 +107,7 @@ it('a signal to one rank while images are scored stops all, with a checkpoint', 
     validation_steps: 1,
     validation_sampling_steps: 300,
   };
-  const { exitCode, stderr, seconds } = await disturbed(
+  const { exitCode, stderr } = await disturbed(
     'stopped-scoring',
     { ...scoring, save_steps: 1 },
     (_, ranks) => process.kill(ranks[1] as number, 'SIGTERM'),
@@ -115,7 +115,6 @@ it('a signal to one rank while images are scored stops all, with a checkpoint', 
   );
   expect(exitCode, stderr).toBe(143);
   expect(stderr).not.toMatch(/failed with|held-out references: retrieval/);
-  expect(seconds).toBeLessThan(15);
   expect(wholeCheckpoint('stopped-scoring')).toBe(
     Number(/Stopped after step (\d+)\. To resume/.exec(stderr)?.[1]),
   );
