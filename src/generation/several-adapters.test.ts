@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Adapted, makeAdaptedWorld } from '../../test/e2e/adapted-world.js';
 import { ConfigError } from '../base/errors.js';
@@ -89,9 +90,9 @@ describe('several adapters', () => {
       ],
     });
     expect(image?.parameters).toContain(
-      `IP-Adapter 1: ${adapter}, Image prompts 1: ${world.picture(0)}, Image fit 1: crop, IP-Adapter 1 scale: 0.5, ` +
+      `IP-Adapter 1: ${basename(adapter)}, Image prompts 1: ${basename(world.picture(0))}, Image fit 1: crop, IP-Adapter 1 scale: 0.5, ` +
         'IP-Adapter 1 start: 0, IP-Adapter 1 end: 1, ' +
-        `IP-Adapter 2: ${world.base}, Image prompts 2: ${world.picture(3)}, Image fit 2: crop, IP-Adapter 2 scale: 1, ` +
+        `IP-Adapter 2: ${basename(world.base)}, Image prompts 2: ${basename(world.picture(3))}, Image fit 2: crop, IP-Adapter 2 scale: 1, ` +
         'IP-Adapter 2 start: 0, IP-Adapter 2 end: 0.5',
     );
     expect(both.summary.slice(0, 2)).toEqual([

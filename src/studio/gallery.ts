@@ -6,10 +6,11 @@
  *     <runs>/.studio/uploads/<32 hex digits>.<format>                 uploaded; the name is that of the content
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../base/atomic-file.js';
 import { ConfigError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 import { useImage } from '../images/image.js';
 import { type PlaygroundSettings, readPlaygroundSettings } from './playground-settings.js';
 
@@ -39,7 +40,10 @@ export class Gallery {
   constructor(folder: string) {
     this.#images = join(folder, '.studio/playground');
     this.#uploads = join(folder, '.studio/uploads');
-    for (const path of [this.#images, this.#uploads]) mkdirSync(path, { recursive: true, mode: 0o700 });
+    for (const path of [this.#images, this.#uploads]) {
+      makeFolder(path);
+      chmodSync(path, 0o700);
+    }
   }
 
   /** Returns the file of a generated or uploaded image; undefined where there is none. */

@@ -7,7 +7,7 @@
  *     <run>/train.log                     what the training has written
  */
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeFileAtomically } from '../base/atomic-file.js';
@@ -50,7 +50,8 @@ export class TrainingQueue implements Disposable {
   constructor(options: QueueOptions) {
     this.#options = options;
     const state = join(options.folder, '.studio');
-    mkdirSync(state, { recursive: true, mode: 0o700 });
+    makeFolder(state);
+    chmodSync(state, 0o700);
     this.#file = join(state, 'queue.json');
     this.#entries = existsSync(this.#file) ? readEntries(this.#file) : [];
     this.#timer = setInterval(() => this.#advance(), POLL_MS);

@@ -1,5 +1,5 @@
 /** @file Serves the studio: the page, which is free, and the API, which is not. The process has no tensors. */
-import { existsSync, mkdirSync, readFileSync, realpathSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -7,6 +7,7 @@ import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { getRequestListener } from '@hono/node-server';
 import { ConfigError } from '../base/errors.js';
+import { makeFolder } from '../base/make-folder.js';
 import { isLoopback, type StudioOptions } from '../options/studio-options.js';
 import { newToken } from './access.js';
 import { createApp } from './app.js';
@@ -48,7 +49,7 @@ export async function startStudio(options: StudioOptions, command: readonly stri
     );
   if (!existsSync(join(page, 'index.html')))
     throw new ConfigError(`The page is missing in ${page}: run npm run build`);
-  mkdirSync(options.runs, { recursive: true });
+  makeFolder(options.runs);
   const folder = realpathSync(options.runs);
   const { token } = options;
   const secret = token ? (process.env.IP_ADAPTER_STUDIO_TOKEN ?? newToken()) : undefined;
