@@ -5,6 +5,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { shareOfMovement } from '../../test/distributed/runs.js';
 import { makeWorld, type World } from '../../test/e2e/world.js';
+import { maskedRows } from '../../test/masked-rows.js';
 import { checkDataset } from '../dataset-check/check-dataset.js';
 import { train } from './train.js';
 
@@ -15,22 +16,7 @@ const at = (...names: string[]): string => join(world.root, ...names);
 
 beforeAll(async () => {
   world = await makeWorld(12);
-  const rows = JSON.parse(readFileSync(at('data.json'), 'utf8')) as { image_file: string }[];
-  const masked = await Promise.all(
-    rows.map(async (row, i) => {
-      // Every third row has no mask.
-      if (i % 3 === 2) return { ...row, group: i % 2 };
-      const { width = 0, height = 0 } = await sharp(at('images', row.image_file)).metadata();
-      const grey = Buffer.alloc(width * height);
-      // Of another size in each row, so that weights differ.
-      for (let y = 0; y < height; y++)
-        grey.fill(255, y * width + 1, y * width + Math.ceil((width * (i + 2)) / 14));
-      await sharp(grey, { raw: { width, height, channels: 1 } })
-        .png()
-        .toFile(at('images', `m${i}.png`));
-      return { ...row, mask_file: `m${i}.png`, group: i % 2 };
-    }),
-  );
+  const masked = await maskedRows(world, 2);
   writeFileSync(at('a.json'), JSON.stringify(masked.slice(0, 8)));
   writeFileSync(at('b.json'), JSON.stringify(masked.slice(8)));
 });

@@ -2,11 +2,11 @@
  * @file Groups, masks, varied references, several datasets, and held-out rows in several processes: the losses, gains and scores of
  * one process, and resumes that are bit-exact, also with another number of processes.
  */
-import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { makeWorld, type World } from '../e2e/world.js';
+import { maskedRows } from '../masked-rows.js';
 import { bytesOf, eventsOf, largestDifference, lossesOf, run, shareOfMovement, trainWords } from './runs.js';
 
 vi.setConfig({ testTimeout: 400_000, hookTimeout: 180_000 });
@@ -17,20 +17,7 @@ const at = (...parts: string[]): string => join(world.root, ...parts);
 /** Shapes with masks of very different sizes; every third row has none. Two datasets, the first of which has groups. */
 beforeAll(async () => {
   world = await makeWorld(15);
-  const rows = JSON.parse(readFileSync(at('data.json'), 'utf8')) as { image_file: string }[];
-  const masked = await Promise.all(
-    rows.map(async (row, i) => {
-      if (i % 3 === 2) return { ...row, group: i % 4 };
-      const { width = 0, height = 0 } = await sharp(at('images', row.image_file)).metadata();
-      const grey = Buffer.alloc(width * height);
-      for (let y = 0; y < height; y++)
-        grey.fill(255, y * width + 5, y * width + Math.ceil((width * (i + 2)) / 17));
-      await sharp(grey, { raw: { width, height, channels: 1 } })
-        .png()
-        .toFile(at('images', `m${i}.png`));
-      return { ...row, mask_file: `m${i}.png`, group: i % 4 };
-    }),
-  );
+  const masked = await maskedRows(world, 4);
   writeFileSync(at('a.json'), JSON.stringify(masked.slice(0, 11)));
   writeFileSync(at('b.json'), JSON.stringify(masked.slice(11)));
 });
