@@ -93,7 +93,12 @@ export class ListHash {
   #separator = '[';
 
   add(value: unknown): void {
-    this.#hash.update(`${this.#separator}${JSON.stringify(value)}`);
+    this.addJson(JSON.stringify(value));
+  }
+
+  /** Adds a value that is JSON already. */
+  addJson(text: string): void {
+    this.#hash.update(`${this.#separator}${text}`);
     this.#separator = ',';
   }
 

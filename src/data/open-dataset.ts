@@ -10,6 +10,7 @@ import { forEachDataset } from './for-each-dataset.js';
 import { isImage, isUsualImage } from './image-endings.js';
 import { addressesIn, httpAddress, isRemote } from './remote-names.js';
 import type { RowFields } from './row-fields.js';
+import type { ShareOut } from './webdataset.js';
 
 export interface DatasetOptions {
   /** One or more datasets, whose rows are joined in this order. */
@@ -36,6 +37,8 @@ export interface OpenHooks {
   outputDir?: string;
   /** The number of shards that rows are read from at a time, see `openWebDataset`. Default: all. */
   openShards?: number | undefined;
+  /** How the shards to be listed are shared among processes, see `openWebDataset`. */
+  shareOut?: ShareOut | undefined;
   stdin?: Readable;
 }
 
@@ -154,10 +157,10 @@ async function openRemote(addresses: readonly string[], hooks: Opening): Promise
     throw new DatasetError(
       `Expected the address of a tar, such as https://host/{000..099}.tar, but received ${other}; download other formats first.`,
     );
-  const { shardCacheSize: gigabytes, openShards, fields, signal, onMessage } = hooks;
+  const { shardCacheSize: gigabytes, openShards, shareOut, fields, signal, onMessage } = hooks;
   return (await import('./webdataset.js')).openRemoteWebDataset(addresses.map(httpAddress), {
     limit: gigabytes === undefined ? undefined : gigabytes * 1e9,
-    ...{ openShards, fields, signal, onMessage },
+    ...{ openShards, shareOut, fields, signal, onMessage },
   });
 }
 

@@ -31,6 +31,12 @@ export class PackedList<T> {
     return hash.update(this.#pending.join('\n')).digest('hex');
   }
 
+  /** Yields the values as JSON. */
+  *lines(): Generator<string> {
+    for (const block of this.#blocks) yield* block.toString('utf8', 0, block.length - 1).split('\n');
+    yield* this.#pending;
+  }
+
   /** Returns a value. @param index 0 … length - 1 */
   at(index: number): T {
     const block = this.#blocks[Math.floor(index / BLOCK)];

@@ -29,9 +29,14 @@ import { downloadBlob } from '../hub/blob.js';
 import { shardCache } from '../hub/cache-entries.js';
 import { type HttpFile, probe, readFrom } from '../hub/http-file.js';
 import { type ImageSource, readSlice, SourceFailure } from '../images/image-source.js';
-import { PackedList } from './packed-list.js';
 import type { RowFields } from './row-fields.js';
-import { listShard, type PackedRow, type ShardListing } from './shard-listing.js';
+import {
+  listShard,
+  packedListing,
+  type ShardListing,
+  type UnpackedListing,
+  unpackedListing,
+} from './shard-listing.js';
 
 export interface RemoteOptions {
   /** The size of all shards in the cache, in bytes. */
@@ -50,17 +55,12 @@ const PROBED_AT_ONCE = 8;
 const LISTED_AT_ONCE = 4;
 const TOUCH_MS = 10_000;
 
-/** A shard's list on disk. */
-type SavedListing = Omit<ShardListing, 'rows'> & { readonly rows: readonly PackedRow[] };
-
 export class RemoteShards {
   readonly #files: readonly HttpFile[];
   readonly #options: RemoteOptions;
   readonly #folder = shardCache();
   /** Downloads in progress, by shard. */
   readonly #arriving = new Map<number, Promise<string>>();
-  /** Lists that have been asked for ahead. */
-  readonly #listing = new Map<number, Promise<SavedListing>>();
   /** Aborted with the error of the first download that fails, which ends the run: the others would keep the process alive. */
   readonly #failure = new AbortController();
   readonly #signal: AbortSignal;
@@ -104,23 +104,29 @@ export class RemoteShards {
     return this.#files[shard]!.size;
   }
 
-  /** Returns a shard's rows, and starts to get those of the next shards. A shard whose rows are not known is downloaded. */
-  async list(shard: number, onRow: (row: PackedRow) => void): Promise<ShardListing> {
-    for (let next = shard; next < Math.min(shard + LISTED_AT_ONCE, this.#files.length); next++) {
-      if (this.#listing.has(next)) continue;
-      const rows = this.#savedRows(next);
-      // Its error is thrown when its turn comes.
-      rows.catch(() => {});
-      this.#listing.set(next, rows);
+  /** Lists shards, in their order. One whose rows are not known is downloaded, and the next ones meanwhile. */
+  async *list(shards: readonly number[]): AsyncGenerator<ShardListing> {
+    const ahead: Promise<ShardListing>[] = [];
+    for (let i = 0; i < shards.length; i++) {
+      for (const shard of shards.slice(i + ahead.length, i + LISTED_AT_ONCE)) {
+        const listing = this.#listing(shard);
+        // Its error is thrown when its turn comes.
+        listing.catch(() => {});
+        ahead.push(listing);
+      }
+      yield await (ahead.shift() as Promise<ShardListing>);
     }
-    const saved = await this.#listing.get(shard)!;
-    this.#listing.delete(shard);
-    return listingOf(saved, onRow);
   }
 
-  /** Returns a shard's rows, which `list` has found before. */
+  /** Keeps a shard's rows, which another process has listed, perhaps on another host. */
+  keep(shard: number, listing: ShardListing): void {
+    const path = this.#rowsPath(shard);
+    if (!existsSync(path)) writeWhole(path, JSON.stringify(unpackedListing(listing)));
+  }
+
+  /** Returns a shard's rows, which `list` has found or `keep` has kept. */
   listAgain(shard: number): ShardListing {
-    return listingOf(readSaved(this.#rowsPath(shard)));
+    return readSaved(this.#rowsPath(shard));
   }
 
   /** Returns the source of a part of a shard. */
@@ -151,22 +157,15 @@ export class RemoteShards {
     return this.#path(shard, read.length === 0 ? 'rows.json' : `rows-${read.join('-')}.json`);
   }
 
-  async #savedRows(shard: number): Promise<SavedListing> {
+  async #listing(shard: number): Promise<ShardListing> {
     const path = this.#rowsPath(shard);
     if (existsSync(path)) return readSaved(path);
     let file = await this.#local(shard);
     // Another process may have removed it for a shard of its own.
     while (!existsSync(file)) file = await this.#local(shard);
-    const rows: PackedRow[] = [];
-    const { url } = this.#files[shard]!;
-    const { incomplete, leftOut, isComplete } = listShard(file, {
-      fields: this.#options.fields ?? {},
-      onRow: (row) => rows.push(row),
-      name: url,
-    });
-    const saved = { rows, incomplete, leftOut, isComplete };
-    writeWhole(path, JSON.stringify(saved));
-    return saved;
+    const listing = listShard(file, { fields: this.#options.fields ?? {}, name: this.#files[shard]!.url });
+    this.keep(shard, listing);
+    return listing;
   }
 
   /** Returns the path of a shard, which is downloaded if it is not there. */
@@ -271,17 +270,8 @@ export class RemoteShards {
   }
 }
 
-function readSaved(path: string): SavedListing {
-  return JSON.parse(readFileSync(path, 'utf8')) as SavedListing;
-}
-
-function listingOf({ rows, ...rest }: SavedListing, onRow?: (row: PackedRow) => void): ShardListing {
-  const packed = new PackedList<PackedRow>();
-  for (const row of rows) {
-    packed.push(row);
-    onRow?.(row);
-  }
-  return { rows: packed, ...rest };
+function readSaved(path: string): ShardListing {
+  return packedListing(JSON.parse(readFileSync(path, 'utf8')) as UnpackedListing);
 }
 
 /** Writes a file so that other processes never see a part of it. */

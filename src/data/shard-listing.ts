@@ -33,6 +33,19 @@ export interface ShardListing {
   readonly isComplete: boolean;
 }
 
+/** A listing as JSON, for a file or another process. */
+export type UnpackedListing = Omit<ShardListing, 'rows'> & { readonly rows: readonly PackedRow[] };
+
+export function unpackedListing({ rows, ...rest }: ShardListing): UnpackedListing {
+  return { rows: Array.from(rows.lines(), (line) => JSON.parse(line) as PackedRow), ...rest };
+}
+
+export function packedListing({ rows, ...rest }: UnpackedListing): ShardListing {
+  const packed = new PackedList<PackedRow>();
+  for (const row of rows) packed.push(row);
+  return { rows: packed, ...rest };
+}
+
 /** The members of one key that have been read so far. */
 interface Draft {
   readonly key: string;
@@ -55,17 +68,12 @@ interface Draft {
 /**
  * Lists the samples of a shard.
  * @param fields what is read of samples besides images and captions
- * @param onRow is called with each complete sample
  * @param name the name of the shard for messages; default: its path
  * @throws DatasetError where the file is not a tar
  */
 export function listShard(
   file: string,
-  {
-    fields = {},
-    onRow,
-    name: shard = file,
-  }: { fields?: RowFields; onRow?: (row: PackedRow) => void; name?: string } = {},
+  { fields = {}, name: shard = file }: { fields?: RowFields; name?: string } = {},
 ): ShardListing {
   const rows = new PackedList<PackedRow>();
   const incomplete: BadRow[] = [];
@@ -74,9 +82,7 @@ export function listShard(
     const captions = draft.text ?? draft.json;
     const extras = extrasOf(draft, fields);
     if (draft.image !== undefined && captions !== undefined && extras !== null) {
-      const row: PackedRow = [draft.image, draft.prompt ?? null, ...packExtras(extras, captions)];
-      rows.push(row);
-      onRow?.(row);
+      rows.push([draft.image, draft.prompt ?? null, ...packExtras(extras, captions)]);
       if (draft.unused !== undefined)
         leftOut.push({
           file: `${shard}/${draft.unused}`,

@@ -13,12 +13,31 @@ import { type Dataset, ListHash, lazyRows } from './dataset.js';
 import { type RemoteOptions, RemoteShards } from './remote-shards.js';
 import { type RowFields, unpackExtras } from './row-fields.js';
 import { ShardIndex } from './shard-index.js';
-import { listShard, type PackedRow, type Place, type ShardListing } from './shard-listing.js';
+import { listShard, type Place, packedListing, type ShardListing, unpackedListing } from './shard-listing.js';
+
+/**
+ * Shares work on a list among processes, in the order of its indices; without it, one process does all.
+ * @param length the same in all processes
+ * @param work yields a JSON value for each of some indices, which are this process's
+ * @returns the values of all indices, in order
+ */
+export type ShareOut = <T>(
+  length: number,
+  work: (own: readonly number[]) => AsyncIterable<T>,
+) => AsyncIterable<T>;
+
+export interface IndexOptions {
+  /**
+   * The number of shards that the rows are read from at a time. Where the index of all shards is large, only as many are kept
+   * in memory, and a shard is listed again when it is opened. Default: all are kept.
+   */
+  openShards?: number | undefined;
+  /** How the shards to be listed are shared among processes. */
+  shareOut?: ShareOut | undefined;
+}
 
 /**
  * Indexes shards, in their order.
- * @param openShards the number of shards that the rows are read from at a time. Where the index of all shards is large, only
- * as many are kept in memory, and a shard is listed again when it is opened. Default: all are kept
  * @param fields what is read of samples besides images and captions
  * @param signal is checked between two shards; its reason is thrown
  * @throws DatasetError where a file is not a tar, or too many samples have no image or no caption
@@ -26,18 +45,21 @@ import { listShard, type PackedRow, type Place, type ShardListing } from './shar
 export async function openWebDataset(
   shards: readonly string[],
   {
-    openShards = 0,
     fields = {},
     signal,
-  }: { openShards?: number | undefined; fields?: RowFields; signal?: AbortSignal | undefined } = {},
+    ...options
+  }: IndexOptions & { fields?: RowFields; signal?: AbortSignal | undefined } = {},
 ): Promise<Dataset> {
-  return indexShards(shards, openShards, {
+  return indexShards(shards, options, {
     sizeOf: (shard) => statSync(shards[shard]!).size,
-    async list(shard, onRow) {
-      await setImmediate();
-      signal?.throwIfAborted();
-      return listShard(shards[shard]!, { fields, onRow });
+    async *list(own) {
+      for (const shard of own) {
+        await setImmediate();
+        signal?.throwIfAborted();
+        yield listShard(shards[shard]!, { fields });
+      }
     },
+    keep() {},
     listAgain: (shard) => listShard(shards[shard]!, { fields }),
     source: (shard, name, offset, size) =>
       sliceSource(`${shards[shard]}/${name}`, shards[shard]!, offset, size),
@@ -51,25 +73,28 @@ export async function openWebDataset(
  */
 export async function openRemoteWebDataset(
   urls: readonly string[],
-  { openShards = 0, ...options }: RemoteOptions & { openShards?: number | undefined } = {},
+  { openShards, shareOut, ...options }: RemoteOptions & IndexOptions = {},
 ): Promise<Dataset> {
   const remote = await RemoteShards.open(urls, options);
   // Without what may follow the path, such as a signature.
   const names = urls.map((url) => new URL(url).pathname);
-  return indexShards(names, openShards, remote);
+  return indexShards(names, { openShards, shareOut }, remote);
 }
 
 /** Where shards are, on a disk or behind addresses. */
 interface ShardAccess {
   sizeOf(shard: number): number;
-  list(shard: number, onRow: (row: PackedRow) => void): Promise<ShardListing>;
+  /** Lists some of the shards, in their order. */
+  list(shards: readonly number[]): AsyncIterable<ShardListing>;
+  /** Keeps what another process has listed, where `listAgain` needs it. */
+  keep(shard: number, listing: ShardListing): void;
   listAgain(shard: number): ShardListing;
   source(shard: number, name: string, offset: number, size: number): ImageSource;
 }
 
 async function indexShards(
   shards: readonly string[],
-  openShards: number,
+  { openShards = 0, shareOut }: IndexOptions,
   access: ShardAccess,
 ): Promise<Dataset> {
   const hash = new ListHash();
@@ -77,9 +102,15 @@ async function indexShards(
   const leftOut: BadRow[] = [];
   const index = new ShardIndex(shards, (shard) => access.listAgain(shard), openShards);
   let withoutEnd = 0;
-  for (const [number, shard] of shards.entries()) {
-    hash.add([basename(shard), access.sizeOf(number)]);
-    const listing = await access.list(number, (row) => hash.add([number, ...row]));
+  const listings =
+    shareOut === undefined
+      ? access.list([...shards.keys()])
+      : sharedListings(shards.length, access, shareOut);
+  for await (const listing of listings) {
+    const number = index.counts.length;
+    hash.add([basename(shards[number]!), access.sizeOf(number)]);
+    // [shard, ...row]
+    for (const row of listing.rows.lines()) hash.addJson(`[${number},${row.slice(1)}`);
     index.add(listing.rows);
     incomplete.push(...listing.incomplete);
     leftOut.push(...listing.leftOut);
@@ -117,4 +148,21 @@ async function indexShards(
     incomplete,
     leftOut,
   };
+}
+
+/** Lists shards as one of several processes, of which each opens some. */
+async function* sharedListings(
+  length: number,
+  access: ShardAccess,
+  shareOut: ShareOut,
+): AsyncGenerator<ShardListing> {
+  async function* work(own: readonly number[]) {
+    for await (const listing of access.list(own)) yield unpackedListing(listing);
+  }
+  let shard = 0;
+  for await (const unpacked of shareOut(length, work)) {
+    const listing = packedListing(unpacked);
+    access.keep(shard++, listing);
+    yield listing;
+  }
 }

@@ -30,6 +30,9 @@ export const alone: Processes = {
   assertSame: async () => {},
 };
 
+/** The number of values that a process works out before it passes them on: rows of shards, about 150 kB for each thousand. */
+const ROUND = 16;
+
 /** Runs work at rank 0 only, while the others wait however long it takes. @returns its result, a JSON value, on all ranks */
 export async function onMain<T>(processes: Processes, work: () => T | Promise<T>): Promise<T> {
   const result = await processes.together(async () => (processes.isMain ? work() : undefined));
@@ -51,6 +54,32 @@ export async function sharedOut<T>(
   const own = await processes.together(() => work(count, (i) => rank + i * worldSize));
   if (worldSize === 1) return own;
   return inOrder(await processes.gatherJson(own), length);
+}
+
+/**
+ * Yields a JSON value for each index below `length`, in order, on all processes; each of them works out some. They exchange
+ * them every `ROUND` values of each, so that a long list is never in memory as a whole.
+ * @param what they are, for the error
+ * @param work yields the values of some indices
+ * @throws ConfigError where the processes have other lengths
+ */
+export async function* sharedInRounds<T>(
+  processes: Processes,
+  length: number,
+  what: string,
+  work: (indices: readonly number[]) => AsyncIterable<T>,
+): AsyncGenerator<T> {
+  const { worldSize } = processes;
+  await processes.assertSame({ [`number of ${what}`]: length });
+  for (let first = 0; first < length; first += ROUND * worldSize) {
+    const count = Math.min(ROUND * worldSize, length - first);
+    yield* await sharedOut(processes, count, async (ownCount, indexOf) => {
+      const own: T[] = [];
+      const indices = Array.from({ length: ownCount }, (_, i) => first + indexOf(i));
+      for await (const value of work(indices)) own.push(value);
+      return own;
+    });
+  }
 }
 
 /** Returns the values of the indices below `length`, from the lists of all processes, the i-th of which has `rank + i · worldSize`. */

@@ -5,7 +5,7 @@ import type { DataLoader } from '../data/data-loader.js';
 import type { Dataset, Rows } from '../data/dataset.js';
 import type { Examples, Input, Sample } from '../data/examples.js';
 import { Groups } from '../data/groups.js';
-import { openDataset } from '../data/open-dataset.js';
+import { type OpenHooks, openDataset } from '../data/open-dataset.js';
 import { usesMasks } from '../data/reference-options.js';
 import { splitDataset, withReferences } from '../data/split.js';
 import type { RandomSource } from '../diffusion/objective.js';
@@ -31,7 +31,7 @@ const MOST_ROWS = 64;
 export async function holdOut(
   whole: Dataset,
   config: ResolvedTrainOptions,
-  { signal, onMessage }: GuardedContext,
+  { signal, shareOut, onMessage }: OpenHooks & GuardedContext,
 ): Promise<{ train: Dataset; heldOut: Rows | undefined }> {
   const { validationSplit, validationDataset, shardCacheSize, groupBy, openShards, seed } = config;
   const groupsOf = (dataset: Dataset): Groups | undefined =>
@@ -47,7 +47,7 @@ export async function holdOut(
   const ownGroups = groupBy?.length === 1 ? groupBy : undefined;
   const other = await openDataset(
     { dataset: validationDataset, groupBy: ownGroups, shardCacheSize, readMasks: usesMasks(config) },
-    { signal },
+    { signal, shareOut },
   );
   const names = validationDataset.join(', ');
   if (other.rows.length < 2)

@@ -14,9 +14,10 @@ import { usesMasks } from '../data/reference-options.js';
 import { rowBuckets } from '../data/row-buckets.js';
 import { readRowSizes } from '../data/row-sizes.js';
 import { type TrainRows, trainRows } from '../data/train-rows.js';
+import type { ShareOut } from '../data/webdataset.js';
 import { downloadModels } from '../diffusion/download-models.js';
 import type { ProcessGroup } from '../distributed/process-group.js';
-import { alone, onMain, type Processes, sharedOut } from '../distributed/processes.js';
+import { alone, onMain, type Processes, sharedInRounds, sharedOut } from '../distributed/processes.js';
 import { newestAttentionTable, setAttentionTable } from '../nn/attention-kernel.js';
 import { resolveOptions } from '../options/options.js';
 import { type ResolvedTrainOptions, trainOptionsSchema } from '../options/train-options.js';
@@ -112,8 +113,11 @@ export async function withPreparedRun<T>(
   config.requests = inheritedRequests(config, saved?.state);
   const { outputDir, openShards } = config;
   const readMasks = usesMasks(config);
-  const whole = await openDataset({ ...config, readMasks }, { ...context, outputDir, openShards });
-  const { train, heldOut } = await holdOut(whole, config, context);
+  const shareOut: ShareOut | undefined =
+    group && ((length, work) => sharedInRounds(group, length, 'shards', work));
+  const reading = { ...context, outputDir, openShards, shareOut };
+  const whole = await openDataset({ ...config, readMasks }, reading);
+  const { train, heldOut } = await holdOut(whole, config, reading);
   const dataset = trainRows(train, config, context.onMessage);
   const { rows } = dataset;
   const state = initialState(config, dataset, device, processes);

@@ -1,7 +1,9 @@
 /** @file One of several processes of a test: joins the others, does what its argument says, and prints the result as JSON. */
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { openDataset } from '../../dist/data/open-dataset.js';
 import { joinProcessGroup } from '../../dist/distributed/join.js';
+import { sharedInRounds } from '../../dist/distributed/processes.js';
 import { setNumThreads, Tensor, tensor } from '../../dist/torch/index.js';
 
 setNumThreads(1);
@@ -61,6 +63,14 @@ const scenarios = {
       if (group.rank === 1) throw new Error('the image 7.png is damaged');
       await sleep(60_000);
     });
+  },
+  /** Opens the dataset of the variable DATASET, whose shards all list together. SHARD_CACHE is for remote ones. */
+  async shards(group) {
+    // Not earlier: the addon has been loaded from the usual cache.
+    process.env.IP_ADAPTER_CACHE = process.env.SHARD_CACHE;
+    const shareOut = (length, work) => sharedInRounds(group, length, 'shards', work);
+    const { rows, fingerprint, shards } = await openDataset({ dataset: process.env.DATASET }, { shareOut });
+    return { fingerprint, shards, captions: Array.from(rows, ({ captions }) => captions[0]) };
   },
   /** Reductions without end: for kills and hangs. */
   async loop(group) {
