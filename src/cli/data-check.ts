@@ -4,19 +4,13 @@ import { Command } from '@commander-js/extra-typings';
 import { DatasetError } from '../base/errors.js';
 import { assertCanWrite } from '../base/out-file.js';
 import type { RunContext } from '../base/run-context.js';
-import type {
-  BucketReport,
-  DatasetReport,
-  GroupsReport,
-  ImagesReport,
-  Spread,
-} from '../dataset-check/report.js';
+import type { BucketReport, DatasetReport } from '../dataset-check/report.js';
+import { factsOf } from '../dataset-check/report-facts.js';
 import { checkOptionsSchema } from '../options/check-options.js';
 import { path } from '../options/options.js';
 import type { CheckOptions } from '../options/train-types.js';
 import { withCtrlC } from './abort.js';
 import { addFlags, resolveFlags } from './flags.js';
-import { duration } from './progress.js';
 import { StepProgress } from './step-progress.js';
 
 const schema = checkOptionsSchema.extend({
@@ -78,59 +72,8 @@ async function writeSheet(file: string, options: CheckOptions, context: RunConte
 const SHOWN = 10;
 
 function table(report: DatasetReport, hasBuckets: boolean): string {
-  const {
-    rows,
-    badRows,
-    incomplete,
-    leftOut,
-    images,
-    captions,
-    groups,
-    masks,
-    buckets,
-    stepsPerEpoch,
-    readSeconds,
-  } = report;
-  const { tokens } = captions;
-  const repeated = images.duplicates.reduce((sum, { length }) => sum + length - 1, 0);
-  const count = (n: number): string => n.toLocaleString('en');
-  const facts: [name: string, value: string][] = [
-    ['dataset', report.dataset],
-    [
-      'rows',
-      `${count(rows)}, bad ${count(badRows.length)}, incomplete ${count(incomplete.length)}, left out ${count(leftOut.length)}`,
-    ],
-    ['width', spread(images.width)],
-    ['height', spread(images.height)],
-    ['upscaled', `${count(images.enlarged)} smaller than the training resolution`],
-    ['duplicates', `${count(repeated)} equal to the image of an earlier row`],
-    ['as stored', asStored(images)],
-    ['captions', `${count(captions.count)}, empty ${count(captions.empty)}`],
-    [
-      'tokens',
-      tokens === null
-        ? 'not counted: give --model, which has the tokenizer'
-        : `${spread(tokens)}; truncated at ${tokens.limit}: ${count(tokens.truncated)}`,
-    ],
-    ...(masks === null
-      ? []
-      : [
-          ['masks', `${count(masks.rows)} rows, % of the image: ${spread(masks.percentShown)}`] satisfies [
-            string,
-            string,
-          ],
-        ]),
-    ...(groups === null ? [] : [['groups', grouped(groups)] satisfies [string, string]]),
-    [
-      'epoch',
-      `${count(stepsPerEpoch)} steps, ${count(report.partialBatches)} of them smaller than the batch size`,
-    ],
-    [
-      'reading',
-      `${report.rowsPerSecond.toFixed(1)} rows/s here; an epoch's images take ${duration(readSeconds)}`,
-    ],
-  ];
-  const lines = facts.map(([name, value]) => `${name.padEnd(12)}${value}`);
+  const { badRows, incomplete, leftOut, images, buckets } = report;
+  const lines = factsOf(report).map(([name, value]) => `${name.padEnd(12)}${value}`);
   if (hasBuckets) lines.push('', ...bucketTable(buckets));
   const bad = [
     ...badRows.map(({ row, ...rest }) => ({ name: `row ${row}`, ...rest })),
@@ -155,24 +98,6 @@ function table(report: DatasetReport, hasBuckets: boolean): string {
     ),
   );
   return lines.join('\n');
-}
-
-/** Describes images that training reads differently from how a viewer shows them. */
-function asStored({ turned, grey16, avif }: ImagesReport): string {
-  const facts = [
-    turned > 0 && `${turned} with an EXIF orientation, which training ignores`,
-    grey16 > 0 && `${grey16} in 16-bit grey, which become almost white`,
-    avif > 0 && `${avif} AVIF, which decode up to 79 levels away from Pillow's at hard edges`,
-  ];
-  return facts.filter(Boolean).join('; ') || 'as viewers show them';
-}
-
-function grouped({ count, rows, size, alone, ungrouped }: GroupsReport): string {
-  return `${count} of ${rows} rows, rows of a group: ${spread(size)}; own image as reference: ${alone} alone, ${ungrouped} without a group`;
-}
-
-function spread(values: Spread | null): string {
-  return values === null ? '–' : `min ${values.min}, median ${values.median}, max ${values.max}`;
 }
 
 function bucketTable(buckets: readonly BucketReport[]): string[] {

@@ -1,9 +1,9 @@
 /** @file Writes the report of a dry run as text. */
 import { formatBytes } from '../base/format-bytes.js';
+import { formatDuration } from '../base/format-duration.js';
 import { counted } from '../base/listing.js';
 import type { DiskNeed } from '../training/checkpoints/disk-space.js';
 import type { CacheMeasures, DryRunReport, PartMeasures } from '../training/dry-run/dry-run-report.js';
-import { duration } from './progress.js';
 
 /** @param hasValidation whether the run will generate validation images */
 export function dryRunTable(report: DryRunReport, hasValidation: boolean): string {
@@ -27,7 +27,7 @@ export function dryRunTable(report: DryRunReport, hasValidation: boolean): strin
       'steps',
       `${count(totalSteps)} in all${doneSteps === 0 ? '' : `, ${count(doneSteps)} of them done`}; ${count(left)} left`,
     ],
-    ['time', `${duration(report.seconds)}${caches.length === 0 ? '' : ' with the caches'}, without saving`],
+    ['time', `${formatDuration(report.seconds)}${caches.length === 0 ? '' : ' with the caches'}, without saving`],
   ];
   if (hasValidation)
     facts.push(['validation', 'not measured: validation images take additional time and memory']);
@@ -74,7 +74,7 @@ function cacheTable(caches: readonly CacheMeasures[]): string[] {
         ...memoryOf(cache),
         cache.entries.toLocaleString('en'),
         bytes(cache.diskBytes),
-        duration(cache.totalSeconds),
+        formatDuration(cache.totalSeconds),
       ),
     ),
     ...caches

@@ -1,6 +1,7 @@
 /** @file Shows progress of training: a line that is updated in a terminal, plain lines elsewhere. */
 import type { WriteStream } from 'node:tty';
 import { SingleBar } from 'cli-progress';
+import { formatDuration } from '../base/format-duration.js';
 import { MovingAverage } from '../base/moving-average.js';
 import type { RunEvent, StepEvent } from '../base/run-context.js';
 import { Throttle } from '../base/throttle.js';
@@ -64,7 +65,7 @@ export class TrainProgress {
       // Parameter groups often have the same rate.
       lr: [...new Set(rates)].map((one) => one.toExponential(2)).join(' '),
       rate: (isFirst ? rate : this.#images / this.#seconds).toFixed(2),
-      left: isFirst && step < totalSteps ? '?' : duration(left || 0),
+      left: isFirst && step < totalSteps ? '?' : formatDuration(left || 0),
     };
     if (this.#out.isTTY) this.#draw(step, totalSteps, figures);
     else if (isFirst || this.#plain.isDue() || step === totalSteps)
@@ -88,12 +89,4 @@ export class TrainProgress {
     this.#bar?.stop();
     this.#bar = undefined;
   }
-}
-
-/** 3725 → '1:02:05' */
-export function duration(seconds: number): string {
-  const whole = Math.max(0, Math.round(seconds));
-  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
-  const tail = `${String(minutes).padStart(hours > 0 ? 2 : 1, '0')}:${String(whole % 60).padStart(2, '0')}`;
-  return hours > 0 ? `${hours}:${tail}` : tail;
 }

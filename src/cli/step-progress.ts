@@ -1,9 +1,9 @@
 /** @file Shows progress of work in steps: a line that is updated in a terminal, plain lines elsewhere. */
 import type { WriteStream } from 'node:tty';
 import { SingleBar } from 'cli-progress';
+import { formatDuration } from '../base/format-duration.js';
 import type { RunEvent } from '../base/run-context.js';
 import { Throttle } from '../base/throttle.js';
-import { duration } from './progress.js';
 
 export class StepProgress {
   readonly #out: WriteStream;
@@ -22,7 +22,7 @@ export class StepProgress {
     if (event.type !== 'progress') return;
     const { done: step, total: totalSteps } = event;
     const seconds = (performance.now() - this.#start) / 1000;
-    const left = duration((seconds * (totalSteps - step)) / step);
+    const left = formatDuration((seconds * (totalSteps - step)) / step);
     if (this.#out.isTTY) this.#draw(step, totalSteps, left);
     else if (this.#plain.isDue()) this.#out.write(`step ${step}/${totalSteps}  ${left} left\n`);
   };

@@ -39,6 +39,8 @@ export interface OpenHooks {
   openShards?: number | undefined;
   /** How the shards to be listed are shared among processes, see `openWebDataset`. */
   shareOut?: ShareOut | undefined;
+  /** Is called with each file of lists, captions or shards before it is read; what it throws ends the opening. */
+  onFile?: ((file: string) => void) | undefined;
   stdin?: Readable;
 }
 
@@ -86,7 +88,7 @@ async function openOne(path: string, datasetRoot: string | undefined, hooks: Ope
     throw new ConfigError(
       `--dataset-root (datasetRoot) is ${datasetRoot}, but --dataset ${path} is not a JSON file; leave it out`,
     );
-  const opened = isJson ? await openJsonFile(path, datasetRoot, hooks.fields) : await openFiles(path, hooks);
+  const opened = isJson ? await openJsonFile(path, datasetRoot, hooks) : await openFiles(path, hooks);
   hooks.onMessage?.(opened.description);
   reportRows(opened.incomplete, 'Skipped', hooks);
   reportRows(opened.leftOut, 'Left out', hooks);
@@ -107,8 +109,9 @@ function reportRows(rows: readonly BadRow[], what: string, { onMessage }: OpenHo
 async function openJsonFile(
   file: string,
   imageRoot: string | undefined,
-  fields: RowFields,
+  { fields, onFile }: Opening,
 ): Promise<Dataset> {
+  onFile?.(file);
   const { openJson, openJsonLines } = await import('./json-dataset.js');
   return /\.(jsonl|ndjson)$/i.test(file)
     ? openJsonLines(file, imageRoot, 'image_file', fields)
@@ -116,10 +119,15 @@ async function openJsonFile(
 }
 
 async function openTars(files: readonly string[], hooks: Opening): Promise<Dataset> {
+  for (const file of files) hooks.onFile?.(file);
   return (await import('./webdataset.js')).openWebDataset(files, hooks);
 }
 
-async function openParquetFiles(files: readonly string[], { signal, fields }: Opening): Promise<Dataset> {
+async function openParquetFiles(
+  files: readonly string[],
+  { signal, fields, onFile }: Opening,
+): Promise<Dataset> {
+  for (const file of files) onFile?.(file);
   return (await import('./parquet.js')).openParquet(files, signal, undefined, fields);
 }
 
@@ -166,6 +174,7 @@ async function openRemote(addresses: readonly string[], hooks: Opening): Promise
 
 /** Opens the shards in a list file, which are addresses, or paths relative to the file. */
 async function openList(list: string, hooks: Opening): Promise<Dataset> {
+  hooks.onFile?.(list);
   const lines = addressesIn(readFileSync(list, 'utf8')).flatMap(expandBraces);
   const other = lines.find((line) => !/\.tar(\?|$)/i.test(line));
   if (lines.length === 0 || other !== undefined)
@@ -192,13 +201,11 @@ async function openFolder(folder: string, hooks: Opening): Promise<Dataset> {
 }
 
 async function openNames(folder: string, names: readonly string[], hooks: Opening): Promise<Dataset> {
-  if (names.includes('metadata.jsonl'))
-    return (await import('./json-dataset.js')).openJsonLines(
-      join(folder, 'metadata.jsonl'),
-      folder,
-      'file_name',
-      hooks.fields,
-    );
+  if (names.includes('metadata.jsonl')) {
+    const list = join(folder, 'metadata.jsonl');
+    hooks.onFile?.(list);
+    return (await import('./json-dataset.js')).openJsonLines(list, folder, 'file_name', hooks.fields);
+  }
   if (names.includes('metadata.csv'))
     throw new DatasetError(
       `Expected metadata.jsonl in ${folder} but received metadata.csv; write a line {"file_name": "1.png", "text": "A dog"} for each row.`,
@@ -226,6 +233,7 @@ async function openNames(folder: string, names: readonly string[], hooks: Openin
   const files = (byKind.get(kind) ?? []).map((name) => join(folder, name));
   if (kind === 'tar') return openTars(files, hooks);
   if (kind === 'Parquet') return openParquetFiles(files, hooks);
+  for (const name of names) if (/\.txt$/i.test(name)) hooks.onFile?.(join(folder, name));
   return (await import('./image-folder.js')).openImageFolder(folder, names, hooks.fields);
 }
 

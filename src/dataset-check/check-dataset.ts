@@ -34,17 +34,26 @@ const READ_AT_ONCE = 8;
 
 /**
  * Reads all images of a dataset and returns a report. Images that cannot be read are part of the report.
+ * @param open opens the dataset
  * @throws ConfigError; DatasetError where the dataset cannot be opened; the signal's reason when it is aborted
  */
-export async function checkDataset(options: CheckOptions, context: RunContext = {}): Promise<DatasetReport> {
-  return withContext(context, (guarded) => check(options, guarded));
+export async function checkDataset(
+  options: CheckOptions,
+  context: RunContext = {},
+  open = openDataset,
+): Promise<DatasetReport> {
+  return withContext(context, (guarded) => check(options, guarded, open));
 }
 
-async function check(options: CheckOptions, context: GuardedContext): Promise<DatasetReport> {
+async function check(
+  options: CheckOptions,
+  context: GuardedContext,
+  open: typeof openDataset,
+): Promise<DatasetReport> {
   const config = resolveOptions(checkOptionsSchema, options);
   const { model } = config;
   const tokenizer = model === undefined ? null : openModelParts(model).tokenizer();
-  const opened = await openDataset({ ...config, readMasks: usesMasks(config) }, context);
+  const opened = await open({ ...config, readMasks: usesMasks(config) }, context);
   const dataset = trainRows(opened, config);
   const { rows, description, incomplete, leftOut, groups, mixture } = dataset;
   const square = { width: config.resolution, height: config.resolution };

@@ -13,7 +13,7 @@ import { referenceOptions, usesMasks } from '../data/reference-options.js';
 import { sampleOf } from '../data/sample-of.js';
 import { trainRows } from '../data/train-rows.js';
 import { ImageError, readImageSize } from '../images/image.js';
-import { labelledSheet, type SheetRow } from '../images/labelled-sheet.js';
+import { labelledSheet } from '../images/labelled-sheet.js';
 import { padWithBlack } from '../images/read-crops.js';
 import { resizeAndCrop } from '../images/resample.js';
 import { checkOptionsSchema } from '../options/check-options.js';
@@ -33,10 +33,41 @@ const DARKENED = 0.25;
  * @throws ConfigError; DatasetError where the dataset cannot be opened, or no row can be read
  */
 export async function sampleSheet(options: CheckOptions, context: RunContext = {}): Promise<RgbImage> {
-  return withContext(context, (guarded) => draw(options, guarded));
+  const { title, columns, rows } = await readSamples(options, context);
+  const labelled = rows.map(({ facts, caption, images }) => ({ label: `${facts}: ${caption}`, images }));
+  return labelledSheet(title, columns, labelled);
 }
 
-async function draw(options: CheckOptions, context: GuardedContext): Promise<RgbImage> {
+/** The rows of a contact sheet. */
+export interface Samples {
+  title: string;
+  /** Titles: the training image, then each reference. */
+  columns: string[];
+  rows: SampleRow[];
+}
+
+export interface SampleRow {
+  /** Such as 'row 5, mirrored'. */
+  facts: string;
+  caption: string;
+  /** Squares of one size; one for each column. */
+  images: RgbImage[];
+}
+
+/** Reads what `sampleSheet` draws. @param open opens the dataset @throws as `sampleSheet` */
+export async function readSamples(
+  options: CheckOptions,
+  context: RunContext = {},
+  open = openDataset,
+): Promise<Samples> {
+  return withContext(context, (guarded) => read(options, guarded, open));
+}
+
+async function read(
+  options: CheckOptions,
+  context: GuardedContext,
+  open: typeof openDataset,
+): Promise<Samples> {
   const config = resolveOptions(checkOptionsSchema, options);
   const { show, imageEncoder, batchSize, seed, randomFlip, referencesPerRow, resolution } = config;
   if (show === undefined || imageEncoder === undefined)
@@ -44,7 +75,7 @@ async function draw(options: CheckOptions, context: GuardedContext): Promise<Rgb
       'A contact sheet needs --show (show), the number of its rows, and --image-encoder (imageEncoder), whose preprocessing decides what is seen',
     );
   const { preprocess: imageProcessor } = openImageEncoder(imageEncoder);
-  const opened = await openDataset({ ...config, readMasks: usesMasks(config) }, context);
+  const opened = await open({ ...config, readMasks: usesMasks(config) }, context);
   const { rows, groups, mixture, dropRatesOf, description } = trainRows(opened, config);
   const references = referenceOptions(config);
   const sampling = { rows, seed, randomFlip, groups, referencesPerRow, references, dropRatesOf };
@@ -52,9 +83,9 @@ async function draw(options: CheckOptions, context: GuardedContext): Promise<Rgb
   const sizes = config.buckets ? bucketSizes(resolution) : [{ width: resolution, height: resolution }];
   const order = epochOrder(0, 0, { rows: mixture?.length ?? rows.length, seed, batchSize });
   const side = Math.max(SMALLEST_CELL, imageProcessor.cropSize);
-  const sheetRows: SheetRow[] = [];
+  const samples: SampleRow[] = [];
   for (const index of order) {
-    if (sheetRows.length === show) break;
+    if (samples.length === show) break;
     context.signal.throwIfAborted();
     const sample = sampleOf(sampling, 0, mixture?.at(0, index) ?? { row: index, draw: index });
     const size = await trainingSize(rows.at(sample.row) as DatasetRow, sizes);
@@ -68,15 +99,15 @@ async function draw(options: CheckOptions, context: GuardedContext): Promise<Rgb
         ? new Unreadable(sample.row, size)
         : await readExample(sample, size, inputs, reading);
     if (example instanceof Unreadable) context.onMessage(`Not shown: ${example.error.message}`);
-    else sheetRows.push(sheetRow(example, side));
+    else samples.push(sampleRow(example, side));
   }
-  if (sheetRows.length === 0)
+  if (samples.length === 0)
     throw new DatasetError('Expected a row that can be read, to show it, but none can.');
   const places = Array.from({ length: referencesPerRow }, (_, i) =>
     referencesPerRow > 1 ? ` ${i + 1}` : '',
   );
   const columns = places.map((place) => `reference${place}, ${imageProcessor.cropSize} pixels`);
-  return labelledSheet(`first epoch: ${description}`, ['training image', ...columns], sheetRows);
+  return { title: `first epoch: ${description}`, columns: ['training image', ...columns], rows: samples };
 }
 
 /** Returns the size at which a row is trained, or why its image cannot be read. */
@@ -89,7 +120,7 @@ async function trainingSize({ image }: DatasetRow, sizes: readonly Size[]): Prom
   }
 }
 
-function sheetRow({ row, crop, mask, clipCrops, drop, flip, caption }: Example, side: number): SheetRow {
+function sampleRow({ row, crop, mask, clipCrops, drop, flip, caption }: Example, side: number): SampleRow {
   const nothing = { data: new Uint8Array(side * side * 3).fill(255), width: side, height: side };
   const facts = [
     `row ${row}`,
@@ -99,7 +130,8 @@ function sheetRow({ row, crop, mask, clipCrops, drop, flip, caption }: Example, 
     drop.dropText && 'text dropped',
   ];
   return {
-    label: `${facts.filter(Boolean).join(', ')}: ${caption}`,
+    facts: facts.filter(Boolean).join(', '),
+    caption,
     images: [
       inCell(mask === null ? (crop as RgbImage) : darkened(crop as RgbImage, mask), side),
       ...clipCrops.map((image) => (image === null ? nothing : inCell(image, side))),

@@ -10,6 +10,7 @@ export const checkOptionsSchema = trainOptionsSchema
   .pick({
     dataset: true,
     datasetRoot: true,
+    shardCacheSize: true,
     resolution: true,
     buckets: true,
     randomFlip: true,

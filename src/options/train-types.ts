@@ -200,6 +200,8 @@ export interface CheckOptions {
   dataset: string | string[];
   /** Folder that image_file in a JSON dataset is relative to; default: the JSON file's folder. */
   datasetRoot?: string | undefined;
+  /** GB of remote shards to keep on disk, in the cache that all runs share; default: 100. */
+  shardCacheSize?: number | undefined;
   /** Width and height of the training images, pixels. @default 512 */
   resolution?: number | undefined;
   /** Train on images in their own aspect ratio, at most resolution × resolution pixels in area, instead of square crops. @default false */

@@ -7,20 +7,21 @@ import { HTTPException } from 'hono/http-exception';
 import { adapterFile } from '../adapters/adapter-path.js';
 import { isSystemError, UserError } from '../base/errors.js';
 import { requestSchema, writeRequest } from '../base/steering.js';
+import { isWithin } from '../base/within-folders.js';
 import { runStateOf } from '../training/checkpoints/run-state.js';
 import { type AccessRules, checkHost, checkToken } from './access.js';
 import { type DatasetsParts, datasetsApi } from './datasets-api.js';
 import type { DryRuns } from './dry-run.js';
 import { EventStreams } from './event-stream.js';
-import { isWithin } from './folders.js';
 import { readLines } from './metrics.js';
-import { checkNewRun, checkRunName, trainFields } from './new-run.js';
+import { checkNewRun, checkRunName, type GivenRun } from './new-run.js';
 import { type PlaygroundParts, playgroundApi } from './playground-api.js';
 import type { TrainingQueue } from './queue.js';
 import { checkpointsOf, recordedOptions } from './runs.js';
 import { streamOf, thumbnailOf, widthOf } from './send-image.js';
 import { encodeSeries } from './series.js';
 import { sheetsOf } from './sheets.js';
+import { presetFields, trainFields } from './train-fields.js';
 
 const MAX_BODY = 2 ** 20;
 /** Of a log, the end. */
@@ -87,18 +88,19 @@ function createApi(parts: StudioParts) {
       return context.json(list);
     })
     .post('/runs', async (context) => {
-      const { name, options } = (await context.req.json()) as { name?: unknown; options?: unknown };
+      const { name, ...given } = (await context.req.json()) as GivenRun & { name?: unknown };
       const run = checkRunName(name);
-      const checked = checkNewRun(run, options, folders);
+      const checked = checkNewRun(run, given, folders);
       if ('errors' in checked) return context.json({ errors: checked.errors }, 422);
       queue.add(run, checked.options);
       runs.forget();
       return context.json({ id: run }, 201);
     })
     .get('/options', (context) => context.json(trainFields()))
+    .get('/presets', (context) => context.json(presetFields()))
     .post('/dry-run', async (context) => {
-      const { name, options } = (await context.req.json()) as { name?: unknown; options?: unknown };
-      const checked = checkNewRun(checkRunName(name), options, folders);
+      const { name, ...given } = (await context.req.json()) as GivenRun & { name?: unknown };
+      const checked = checkNewRun(checkRunName(name), given, folders);
       if ('errors' in checked) return context.json({ errors: checked.errors }, 422);
       const { isPossible, text } = await dryRuns.try(checked.options, context.req.raw.signal);
       return context.json({ isPossible, text: text.split('\n').map(asShown).join('\n') });

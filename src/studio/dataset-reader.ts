@@ -5,6 +5,7 @@
 import process from 'node:process';
 import sharp from 'sharp';
 import { DatasetError, UserError } from '../base/errors.js';
+import { isWithin } from '../base/within-folders.js';
 import type { Dataset, DatasetRow } from '../data/dataset.js';
 import { openDataset } from '../data/open-dataset.js';
 import { useImage } from '../images/image.js';
@@ -16,7 +17,6 @@ import type {
   RowsQuery,
   ToReader,
 } from './dataset-messages.js';
-import { isWithin } from './folders.js';
 
 const KEPT = 3;
 const MAX_LEFT_OUT = 200;

@@ -1,28 +1,8 @@
 /** @file The folders that the studio may read and write. */
-import { constants, existsSync, realpathSync } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { basename, dirname, join, resolve, sep } from 'node:path';
 import { isSystemError } from '../base/errors.js';
-
-/** Returns a path without links, also of what is not there yet. */
-function realPath(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch (error) {
-    const parent = dirname(path);
-    if (parent === path) throw error;
-    return join(realPath(parent), basename(path));
-  }
-}
-
-/** Whether a path, with its links followed, is one of these folders or below. */
-export function isWithin(path: string, folders: readonly string[]): boolean {
-  const real = realPath(resolve(path));
-  return folders.some((folder) => {
-    const root = realPath(resolve(folder));
-    return real === root || real.startsWith(root.endsWith(sep) ? root : root + sep);
-  });
-}
+import { isWithin } from '../base/within-folders.js';
 
 /**
  * Opens a regular file of a run to read. A link is not followed, since it may lead out of the run, and a named pipe is not waited for.

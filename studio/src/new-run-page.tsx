@@ -1,7 +1,7 @@
 /** @file Starts a training: the usual options, and every other one behind a search. */
 import { useMemo, useState } from 'preact/hooks';
 import type { DryRunResult } from '../../src/studio/dry-run.js';
-import type { OptionField } from '../../src/studio/new-run.js';
+import type { OptionField } from '../../src/studio/train-fields.js';
 import { ApiError, api, json } from './api.js';
 import { ErrorNote, useLoaded, useTitle } from './parts.js';
 
