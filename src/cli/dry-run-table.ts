@@ -27,7 +27,10 @@ export function dryRunTable(report: DryRunReport, hasValidation: boolean): strin
       'steps',
       `${count(totalSteps)} in all${doneSteps === 0 ? '' : `, ${count(doneSteps)} of them done`}; ${count(left)} left`,
     ],
-    ['time', `${formatDuration(report.seconds)}${caches.length === 0 ? '' : ' with the caches'}, without saving`],
+    [
+      'time',
+      `${formatDuration(report.seconds)}${caches.length === 0 ? '' : ' with the caches'}, without saving`,
+    ],
   ];
   if (hasValidation)
     facts.push(['validation', 'not measured: validation images take additional time and memory']);

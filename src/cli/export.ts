@@ -4,6 +4,7 @@ import { basename } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
 import { ConfigError } from '../base/errors.js';
 import { assertCanWrite } from '../base/out-file.js';
+import { adapterForms } from '../options/adapter-forms.js';
 
 export function exportCommand(): Command {
   return new Command('export')
@@ -12,8 +13,10 @@ export function exportCommand(): Command {
     .argument('<target>', 'file to write, ending in .safetensors or .bin')
     .option('--force', 'replace the target where it exists')
     .action(async (source, target, { force }) => {
-      if (!/\.(safetensors|bin)$/.test(target))
-        throw new ConfigError(`The target is ${target}; it must end in .safetensors or .bin`);
+      if (!adapterForms.some((form) => target.endsWith(`.${form}`)))
+        throw new ConfigError(
+          `The target is ${target}; it must end in ${adapterForms.map((form) => `.${form}`).join(' or ')}`,
+        );
       assertSafeName(target);
       assertCanWrite(target, 'the target');
       if (existsSync(target) && !force)

@@ -26,8 +26,7 @@ export function resolveWithPreset<S extends z.ZodObject>(
     throw new ConfigError(
       '--preset fine-tune trains an adapter further, and none is given: give --adapter, such as h94/IP-Adapter/models/ip-adapter-plus_sd15.safetensors, or --preset small',
     );
-  const shown =
-    Object.keys(overridden).length === 0 ? '' : `; your options override ${asFlags(overridden)}`;
+  const shown = Object.keys(overridden).length === 0 ? '' : `; your options override ${asFlags(overridden)}`;
   say(`--preset ${name} sets ${asFlags(set)}${shown}`);
   return resolved;
 }

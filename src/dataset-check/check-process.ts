@@ -9,6 +9,7 @@ import { DatasetError, UserError } from '../base/errors.js';
 import type { BadRow } from '../base/listing.js';
 import type { RgbImage } from '../base/rgb-image.js';
 import { Throttle } from '../base/throttle.js';
+import { openWithin } from '../data/confined.js';
 import type {
   CheckFault,
   CheckMessage,
@@ -18,7 +19,6 @@ import type {
 } from '../options/check-messages.js';
 import { checkOptionsSchema } from '../options/check-options.js';
 import { checkDataset } from './check-dataset.js';
-import { confinedTo } from './confined.js';
 import type { DatasetReport } from './report.js';
 import { factsOf } from './report-facts.js';
 import { readSamples } from './sample-sheet.js';
@@ -36,7 +36,7 @@ function tell(message: CheckMessage): Promise<void> {
 }
 
 async function check({ options, roots }: CheckRequest): Promise<void> {
-  const open = confinedTo(roots);
+  const open = openWithin(roots);
   if (options.show !== undefined && options.imageEncoder !== undefined)
     try {
       const { columns, rows } = await readSamples(options, {}, open);

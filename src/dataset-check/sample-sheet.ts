@@ -46,7 +46,7 @@ export interface Samples {
   rows: SampleRow[];
 }
 
-export interface SampleRow {
+interface SampleRow {
   /** Such as 'row 5, mirrored'. */
   facts: string;
   caption: string;

@@ -1,6 +1,6 @@
 /** @file The options of `ip-adapter studio`. */
 import { z } from 'zod';
-import { flag, path, whole } from './options.js';
+import { datasetOptions, flag, path, whole } from './options.js';
 
 const loopback = /^(localhost|127(\.\d+){3}|::1)$/;
 
@@ -19,6 +19,7 @@ export const studioOptionsSchema = z.strictObject({
     .union([path.transform((one) => [one]), z.array(path)], 'must be folders')
     .default([])
     .describe('folders with models and image encoders that may be used; names on the Hub always may'),
+  shardCacheSize: datasetOptions.shardCacheSize,
   host: z.string().default('127.0.0.1').describe('address to listen on; 0.0.0.0: all'),
   port: whole(0, 65_535).default(7866).describe('port to listen on; 0: any that is free'),
   basePath: z

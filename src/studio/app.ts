@@ -1,5 +1,5 @@
 /** @file The REST API of the studio. Its type is that of the page's client (`hono/client`). */
-import { stat } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
@@ -8,8 +8,10 @@ import { adapterFile } from '../adapters/adapter-path.js';
 import { isSystemError, UserError } from '../base/errors.js';
 import { requestSchema, writeRequest } from '../base/steering.js';
 import { isWithin } from '../base/within-folders.js';
+import { type AdapterForm, adapterForms } from '../options/adapter-forms.js';
 import { runStateOf } from '../training/checkpoints/run-state.js';
 import { type AccessRules, checkHost, checkToken } from './access.js';
+import type { AdapterExports } from './adapter-export.js';
 import { type DatasetsParts, datasetsApi } from './datasets-api.js';
 import type { DryRuns } from './dry-run.js';
 import { EventStreams } from './event-stream.js';
@@ -30,6 +32,7 @@ const MAX_LOG = 64 * 1024;
 export interface StudioParts extends PlaygroundParts, DatasetsParts {
   queue: TrainingQueue;
   dryRuns: DryRuns;
+  adapterExports: AdapterExports;
   rules: AccessRules;
   version: string;
   streams?: EventStreams;
@@ -48,7 +51,8 @@ const securityHeaders = {
 
 /** Returns the routes below /api. */
 function createApi(parts: StudioParts) {
-  const { runs, queue, dryRuns, folders, rules, version, streams = new EventStreams() } = parts;
+  const { runs, queue, dryRuns, adapterExports, folders, rules, version } = parts;
+  const { streams = new EventStreams() } = parts;
   const runOf = async (context: Context): Promise<{ id: string; folder: string }> => {
     const id = context.req.param('id') ?? '';
     const folder = await runs.pathOf(id);
@@ -175,10 +179,17 @@ function createApi(parts: StudioParts) {
       const { id, folder } = await runOf(context);
       const step = stepParam(context);
       const file = await inRun(folder, `checkpoint-${step}`, adapterFile);
-      const name = `${id.replace(/[^\w.-]+/g, '-')}-${step}.safetensors`;
-      return context.body(streamOf(file), 200, {
+      const form = (context.req.query('form') ?? adapterForms[0]) as AdapterForm;
+      if (!adapterForms.includes(form))
+        return context.json({ error: `form must be one of ${adapterForms.join(', ')}` }, 422);
+      const handle =
+        form === adapterForms[0]
+          ? await open(file)
+          : await adapterExports.export(file, form, context.req.raw.signal);
+      const name = `${id.replace(/[^\w.-]+/g, '-')}-${step}.${form}`;
+      return context.body(streamOf(handle), 200, {
         'Content-Type': 'application/octet-stream',
-        'Content-Length': String((await stat(file)).size),
+        'Content-Length': String((await handle.stat()).size),
         'Content-Disposition': `attachment; filename="${name}"`,
       });
     });

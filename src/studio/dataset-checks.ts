@@ -3,6 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { ConfigError } from '../base/errors.js';
+import { usesMasks } from '../data/reference-options.js';
 import type {
   CheckFault,
   CheckMessage,
@@ -36,6 +37,7 @@ export interface DatasetCheck {
 interface Check {
   child: ChildProcess;
   shown: DatasetCheck;
+  hasMasks: boolean;
   rows?: ProblemRows;
 }
 
@@ -56,7 +58,8 @@ export class DatasetChecks implements Disposable {
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
-    const check: Check = { child, shown: { id, datasets, status: 'running', done: 0, total: 0 } };
+    const shown: DatasetCheck = { id, datasets, status: 'running', done: 0, total: 0 };
+    const check: Check = { child, shown, hasMasks: usesMasks(options) };
     this.#checks.set(id, check);
     child.on('message', (message: CheckMessage) => take(check, message));
     const end = (error: string): void => take(check, { type: 'failed', error, isFault: false });
@@ -81,9 +84,14 @@ export class DatasetChecks implements Disposable {
     return this.#checks.get(id)?.shown;
   }
 
-  /** The rows with problems that a check has found; undefined where it is not known, or not done. */
-  rowsOf(id: string): ProblemRows | undefined {
-    return this.#checks.get(id)?.rows;
+  /**
+   * Returns the rows with problems that a check has found; undefined where it is not done, or of other rows.
+   * @param masks whether masks are read, which are then no rows
+   */
+  rowsOf(id: string, dataset: string, masks: boolean): ProblemRows | undefined {
+    const check = this.#checks.get(id);
+    const isOfIt = check?.shown.datasets.join('\n') === dataset && check.hasMasks === masks;
+    return isOfIt ? check.rows : undefined;
   }
 
   /** @returns whether it was going on */

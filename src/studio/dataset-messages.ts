@@ -1,12 +1,27 @@
 /** @file What the studio asks the process that reads datasets, and what it answers. */
 
 /** Rows that are shown. */
-export const rowFilters = ['all', 'no caption', 'several captions', 'another reference', 'grouped'] as const;
+export const rowFilters = [
+  ...(['all', 'no caption', 'several captions', 'same caption', 'another reference', 'same file'] as const),
+  /** With masks. */
+  'no mask',
+  /** With a way of grouping. */
+  ...(['grouped', 'alone in its group'] as const),
+  /** Of a check that has read every image. */
+  ...(['cannot be read', 'same image'] as const),
+] as const;
+export type RowFilter = (typeof rowFilters)[number];
 
-export interface RowsQuery {
-  /** Of the dataset. */
+/** A dataset, and what of its rows is read besides images and captions. */
+export interface DatasetName {
   path: string;
-  filter: (typeof rowFilters)[number];
+  masks: boolean;
+  /** As `--group-by`. */
+  groupBy?: string | undefined;
+}
+
+export interface RowsQuery extends DatasetName {
+  filter: RowFilter;
   /** Part of a caption or of the name of an image, in any case; '' is in all. */
   text: string;
   /** The first of the rows that match, from 0, and how many. */
@@ -32,24 +47,47 @@ export interface DatasetRowInfo {
   reference?: string;
   captions: string[];
   group?: string;
+  hasMask?: boolean;
 }
 
-export interface ImageQuery {
-  path: string;
+export interface ImageQuery extends DatasetName {
   index: number;
-  which: 'image' | 'reference';
+  which: 'image' | 'reference' | 'mask';
   width: number;
 }
 
+/** Rows by their index, ascending. */
+export interface CheckedRows {
+  /** Of the check. */
+  id: string;
+  rows: Uint32Array;
+}
+
+/** What the process is started with. */
+export interface ReaderSettings {
+  /** The folders that files may be in. */
+  roots: readonly string[];
+  /** GB of remote shards on disk. */
+  shardCacheSize?: number | undefined;
+}
+
 export type ToReader = { id: number } & (
-  | { type: 'rows'; query: RowsQuery }
-  /** `roots`: the folders that files may be in. */
-  | { type: 'image'; query: ImageQuery; roots: readonly string[] }
+  | {
+      type: 'rows';
+      query: RowsQuery;
+      /** The rows that a check has found, of which those that match are asked for. Default: all. */
+      among?: CheckedRows | undefined;
+    }
+  | { type: 'image'; query: ImageQuery }
+  /** Nobody waits for the answer any more. */
+  | { type: 'cancel' }
 );
 
 export type FromReader = { id: number } & (
   | { page: DatasetPage }
   | { webp: Uint8Array }
+  /** What takes long, such as a download. */
+  | { note: string }
   /** `isFault`: of this package, not of the dataset. */
   | { error: string; isFault: boolean }
 );

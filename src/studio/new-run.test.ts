@@ -13,7 +13,9 @@ const valid = { model: join(root, 'model'), imageEncoder: 'org/name/folder', dat
 it('takes options within the folders, names on the Hub, and remote shards', () => {
   const dataset = ['https://host.example/{000..009}.tar'];
   expect(checkNewRun('one', { options: valid }, folders)).toMatchObject({ options: valid });
-  expect(checkNewRun('one', { options: { ...valid, dataset } }, folders)).toMatchObject({ options: { dataset } });
+  expect(checkNewRun('one', { options: { ...valid, dataset } }, folders)).toMatchObject({
+    options: { dataset },
+  });
 });
 
 it('lets no option name a file outside of the folders', () => {

@@ -10,7 +10,9 @@ import { ConfigError } from '../base/errors.js';
 import { makeFolder } from '../base/make-folder.js';
 import { isLoopback, type StudioOptions } from '../options/studio-options.js';
 import { newToken } from './access.js';
+import { AdapterExports } from './adapter-export.js';
 import { createApp } from './app.js';
+import { DatasetChecks } from './dataset-checks.js';
 import { DatasetProcess } from './dataset-process.js';
 import { DryRuns } from './dry-run.js';
 import { Gallery } from './gallery.js';
@@ -65,17 +67,18 @@ export async function startStudio(options: StudioOptions, command: readonly stri
     options.onEvent === undefined ? undefined : watchRuns(runs, isQueued, tell, watching.signal);
   const gallery = new Gallery(folder);
   const playground = new Playground(gallery);
-  const datasets = new DatasetProcess();
+  const { shardCacheSize } = options;
+  const datasetFolders = options.datasets.length > 0 ? options.datasets : [folder];
+  const datasets = new DatasetProcess({ roots: [...datasetFolders, folder], shardCacheSize });
+  const checks = new DatasetChecks();
   const app = createApp(
     {
-      ...{ playground, gallery, datasets, dryRuns: new DryRuns(command) },
+      ...{ playground, gallery, datasets, checks },
+      ...{ dryRuns: new DryRuns(command), adapterExports: new AdapterExports(command) },
       runs,
       queue,
-      folders: {
-        runs: folder,
-        datasets: options.datasets.length > 0 ? options.datasets : [folder],
-        models: options.models,
-      },
+      folders: { runs: folder, datasets: datasetFolders, models: options.models },
+      shardCacheSize,
       rules: {
         token: secret,
         allowedHosts: options.allowedHost,
@@ -103,6 +106,7 @@ export async function startStudio(options: StudioOptions, command: readonly stri
       queue[Symbol.dispose]();
       playground[Symbol.dispose]();
       datasets[Symbol.dispose]();
+      checks[Symbol.dispose]();
       watching.abort();
       await watched;
       server.closeAllConnections();

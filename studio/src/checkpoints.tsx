@@ -1,5 +1,6 @@
 /** @file The checkpoints of a run, to export. */
 import { useState } from 'preact/hooks';
+import { adapterForms } from '../../src/options/adapter-forms.js';
 import type { CheckpointInfo } from '../../src/studio/runs.js';
 import { download, runPath } from './api.js';
 import { bytes, count } from './format.js';
@@ -7,6 +8,14 @@ import { Empty, ErrorNote } from './parts.js';
 
 export function Checkpoints({ id, checkpoints }: { id: string; checkpoints: readonly CheckpointInfo[] }) {
   const [error, setError] = useState<unknown>();
+  /** What is being exported. */
+  const [going, setGoing] = useState<string>();
+  const save = async (step: number, form: string): Promise<void> => {
+    setError(undefined);
+    setGoing(`${step} ${form}`);
+    await download(runPath(id, `checkpoints/${step}/adapter?form=${form}`)).catch(setError);
+    setGoing(undefined);
+  };
   if (checkpoints.length === 0)
     return (
       <Empty title="No checkpoints yet">
@@ -16,13 +25,16 @@ export function Checkpoints({ id, checkpoints }: { id: string; checkpoints: read
   return (
     <>
       <ErrorNote error={error} />
+      <p class="hint">
+        .safetensors for this package, diffusers and ComfyUI; .bin for what loads adapters with torch.load.
+      </p>
       <table>
         <thead>
           <tr>
             <th scope="col">Step</th>
             <th scope="col">Size</th>
             <th scope="col">
-              <span class="hidden">Actions</span>
+              <span class="export">Export the adapter</span>
             </th>
           </tr>
         </thead>
@@ -32,13 +44,17 @@ export function Checkpoints({ id, checkpoints }: { id: string; checkpoints: read
               <td>{count(step)}</td>
               <td>{bytes(size)}</td>
               <td class="actions">
-                <button
-                  type="button"
-                  aria-label={`Export the adapter of step ${step}`}
-                  onClick={() => download(runPath(id, `checkpoints/${step}/adapter`)).catch(setError)}
-                >
-                  Export
-                </button>
+                {adapterForms.map((form) => (
+                  <button
+                    key={form}
+                    type="button"
+                    disabled={going !== undefined}
+                    aria-label={`Export the adapter of step ${step} as .${form}`}
+                    onClick={() => save(step, form)}
+                  >
+                    {going === `${step} ${form}` ? 'Exporting…' : `.${form}`}
+                  </button>
+                ))}
               </td>
             </tr>
           ))}

@@ -1,12 +1,16 @@
-/** @file Looks at a dataset: its rows, references, captions and groups, and what is left out of it. */
+/** @file Looks at a dataset: its rows, references, masks, captions and groups, what is left out of it, and what cannot be read. */
 import { useEffect, useState } from 'preact/hooks';
-import { type DatasetPage, type DatasetRowInfo, rowFilters } from '../../src/studio/dataset-messages.js';
-import { api, json } from './api.js';
+import type { DatasetPage } from '../../src/studio/dataset-messages.js';
+import { ApiError, api, json } from './api.js';
+import { CheckReport, useDatasetCheck } from './dataset-check.js';
+import { DatasetRow, type DatasetView, Pages, queryOf } from './dataset-rows.js';
 import { count } from './format.js';
-import { ApiImage, Empty, ErrorNote, useLoaded, useTitle } from './parts.js';
+import { Empty, ErrorNote, useLoaded, useTitle } from './parts.js';
+import { RowFilters } from './row-filters.js';
 
 /** Rows that are shown at a time. */
 const PAGE = 48;
+const NOTE_MS = 1000;
 
 export function DatasetsPage() {
   useTitle('Datasets');
@@ -25,8 +29,8 @@ export function DatasetsPage() {
           <input
             value={chosen}
             list="datasets"
-            placeholder="file or folder, as of --dataset"
-            onChange={(event) => setPath(event.currentTarget.value)}
+            placeholder="file, folder or address, as of --dataset"
+            onChange={(event) => setPath(event.currentTarget.value.trim())}
           />
           <datalist id="datasets">
             {found.map((one) => (
@@ -39,8 +43,8 @@ export function DatasetsPage() {
       {found?.length === 0 && path === '' && (
         <Empty title="No dataset was found">
           <p>
-            Start the studio with <code>--datasets</code> and the folders that have them, or write a path
-            above.
+            Start the studio with <code>--datasets</code> and the folders that have them, or write a path or
+            the address of shards above.
           </p>
         </Empty>
       )}
@@ -49,115 +53,119 @@ export function DatasetsPage() {
 }
 
 function Rows({ path }: { path: string }) {
-  const [filter, setFilter] = useState<string>('all');
-  const [text, setText] = useState('');
+  const [view, setView] = useState<DatasetView>({ masks: false, groupBy: '', filter: 'all', text: '' });
   const [from, setFrom] = useState(0);
-  useEffect(() => setFrom(0), [filter, text]);
-  const query = { path, filter, text, from: String(from), count: String(PAGE) };
+  const used = useDatasetCheck();
+  const [checkError, setCheckError] = useState<unknown>();
+  const { masks, filter, text } = view;
+  const change = (part: Partial<DatasetView>): void => {
+    setView((now) => ({ ...now, ...part }));
+    setFrom(0);
+  };
+  const checkId = used.check?.status === 'done' ? used.check.id : undefined;
+  const query = {
+    ...queryOf(path, view),
+    ...{ filter, text, from: String(from), count: String(PAGE) },
+    ...(checkId === undefined ? {} : { check: checkId }),
+  };
   const { value: page, error } = useLoaded(
-    () => json(api.datasets.rows.$get({ query } as never)) as Promise<DatasetPage>,
+    (signal) =>
+      json(api.datasets.rows.$get({ query } as never, { init: { signal } })) as Promise<DatasetPage>,
     JSON.stringify(query),
   );
   const [last, setLast] = useState<DatasetPage>();
   // While other rows are loaded, the old ones stay.
   useEffect(() => page && setLast(page), [page]);
-  if (error !== undefined) return <ErrorNote error={error} />;
-  if (last === undefined) return <div class="loading" aria-busy="true" />;
-  const { total, matches, description, rows, leftOut, leftOutCount } = last;
+  const isWaiting = page === undefined && error === undefined;
+  const note = useNote(path, isWaiting);
+  const startCheck = (): Promise<void> =>
+    used
+      // Masks are checked where a loss with masks uses them.
+      .start({ options: { dataset: [path], ...(masks ? { maskedLoss: true } : {}) } })
+      .then(() => setCheckError(undefined))
+      .catch((fault) =>
+        setCheckError(
+          fault instanceof ApiError && Object.keys(fault.fields).length > 0
+            ? new Error(Object.values(fault.fields).join('; '))
+            : fault,
+        ),
+      );
   return (
-    <section class="dataset-rows" aria-label="Rows" aria-busy={page === undefined}>
-      <p class="hint">{description}</p>
-      <div class="tools">
-        <select aria-label="Show" value={filter} onChange={(event) => setFilter(event.currentTarget.value)}>
-          {rowFilters.map((one) => (
-            <option key={one} value={one}>
-              {one === 'all' ? 'every row' : one}
-            </option>
-          ))}
-        </select>
-        <input
-          type="search"
-          placeholder="Find in captions and names"
-          aria-label="Find in captions and names"
-          onChange={(event) => setText(event.currentTarget.value)}
-        />
+    <section class="dataset-rows" aria-label="Rows" aria-busy={isWaiting}>
+      {last !== undefined && <p class="hint">{last.description}</p>}
+      <RowFilters
+        view={view}
+        hasCheck={checkId !== undefined}
+        isChecking={used.check?.status === 'running'}
+        onChange={(part) => {
+          // Rows of a check with masks are others than those of one without.
+          if (part.masks !== undefined) used.forget();
+          change(part);
+        }}
+        onCheck={startCheck}
+      />
+      <ErrorNote error={checkError} />
+      <CheckReport used={used} />
+      <ErrorNote error={error} />
+      {isWaiting && <div class="loading" />}
+      {note !== undefined && (
         <p role="status" class="hint">
-          {matches === total ? `${count(total)} rows` : `${count(matches)} of ${count(total)} rows`}
+          {note}
         </p>
-        <Pages from={from} matches={matches} onMove={setFrom} />
-      </div>
-      {leftOutCount > 0 && (
-        <details class="left-out">
-          <summary>{count(leftOutCount)} left out</summary>
-          <ul>
-            {leftOut.map(({ file, reason }) => (
-              <li key={`${file} ${reason}`}>
-                <code>{file}</code>: {reason}
-              </li>
+      )}
+      {last !== undefined && error === undefined && (
+        <>
+          <div class="tools">
+            <p role="status" class="hint">
+              {last.matches === last.total
+                ? `${count(last.total)} rows`
+                : `${count(last.matches)} of ${count(last.total)} rows`}
+            </p>
+            <Pages from={from} matches={last.matches} page={PAGE} onMove={setFrom} />
+          </div>
+          <LeftOut page={last} />
+          <ul class="rows">
+            {last.rows.map((row) => (
+              <DatasetRow key={row.index} name={queryOf(path, view)} row={row} />
             ))}
           </ul>
-        </details>
+        </>
       )}
-      <ul class="rows">
-        {rows.map((row) => (
-          <Row key={row.index} path={path} row={row} />
-        ))}
-      </ul>
     </section>
   );
 }
 
-function Pages({ from, matches, onMove }: { from: number; matches: number; onMove: (from: number) => void }) {
+function LeftOut({ page: { leftOut, leftOutCount } }: { page: DatasetPage }) {
+  if (leftOutCount === 0) return null;
   return (
-    <div class="row pages">
-      <button type="button" disabled={from === 0} onClick={() => onMove(Math.max(0, from - PAGE))}>
-        Before
-      </button>
-      <label>
-        <span class="hidden">First row shown</span>
-        <input
-          type="number"
-          min={1}
-          max={Math.max(1, matches)}
-          value={from + 1}
-          onChange={({ currentTarget: { valueAsNumber } }) =>
-            onMove(Math.min(Math.max(0, (valueAsNumber || 1) - 1), Math.max(0, matches - 1)))
-          }
-        />
-      </label>
-      <button type="button" disabled={from + PAGE >= matches} onClick={() => onMove(from + PAGE)}>
-        Next
-      </button>
-    </div>
+    <details class="problem left-out">
+      <summary>{count(leftOutCount)} left out</summary>
+      <ul>
+        {leftOut.map(({ file, reason }) => (
+          <li key={`${file} ${reason}`}>
+            <code>{file}</code> {reason}
+          </li>
+        ))}
+      </ul>
+    </details>
   );
 }
 
-function Row({
-  path,
-  row: { index, name, reference, captions, group },
-}: {
-  path: string;
-  row: DatasetRowInfo;
-}) {
-  const image = (which: 'image' | 'reference'): string =>
-    `datasets/image?${new URLSearchParams({ path, index: String(index), which, width: '256' })}`;
-  return (
-    <li class="data-row">
-      <div class="images">
-        <ApiImage path={image('image')} alt={`Image of row ${index + 1}`} />
-        {reference !== undefined && (
-          <ApiImage path={image('reference')} alt={`Reference of row ${index + 1}`} />
-        )}
-      </div>
-      {captions.map((caption, i) => (
-        <p key={`${i} ${caption}`} class={caption.trim() === '' ? 'hint' : ''}>
-          {caption.trim() === '' ? 'no caption' : caption}
-        </p>
-      ))}
-      <p class="hint" title={name}>
-        {count(index + 1)} · {name.split('/').at(-1)}
-        {group !== undefined && ` · ${group}`}
-      </p>
-    </li>
-  );
+/** What takes long while rows are waited for, such as a download. */
+function useNote(path: string, isWaiting: boolean): string | undefined {
+  const [note, setNote] = useState<string>();
+  useEffect(() => {
+    setNote(undefined);
+    if (!isWaiting) return;
+    const ask = async (): Promise<void> => {
+      const answer = (await json(api.datasets.opening.$get({ query: { path } } as never))) as {
+        note: string | null;
+      };
+      setNote(answer.note ?? undefined);
+    };
+    // A studio that does not answer is told of by the rows.
+    const timer = setInterval(() => ask().catch(() => {}), NOTE_MS);
+    return () => clearInterval(timer);
+  }, [path, isWaiting]);
+  return isWaiting ? note : undefined;
 }

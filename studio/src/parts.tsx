@@ -8,13 +8,21 @@ export function Status({ status }: { status: RunStatus }) {
   return <span class={`status ${status}`}>{status}</span>;
 }
 
-export function Progress({ step, total }: { step: number; total: number }) {
+export function Progress({
+  step,
+  total,
+  label = 'Steps done',
+}: {
+  step: number;
+  total: number;
+  label?: string;
+}) {
   const share = total === 0 ? 0 : Math.min(1, step / total);
   return (
     <div
       class="progress"
       role="progressbar"
-      aria-label="Steps done"
+      aria-label={label}
       aria-valuemin={0}
       aria-valuemax={Math.max(1, total)}
       aria-valuenow={step}
@@ -28,13 +36,13 @@ export function Progress({ step, total }: { step: number; total: number }) {
  * Fetches an image below /api with the token, and keeps it as a blob. While the next one is fetched, the last one stays.
  * @param path undefined: none yet
  */
-export function useApiImage(path: string | undefined): { url: string | undefined; isMissing: boolean } {
-  const [image, setImage] = useState<{ url?: string; isMissing: boolean }>({ isMissing: false });
+export function useApiImage(path: string | undefined): { url: string | undefined; error: unknown } {
+  const [image, setImage] = useState<{ url?: string; error?: unknown }>({});
   const last = useRef<string>();
-  const keep = (url: string | undefined): void => {
+  const keep = (url: string | undefined, error?: unknown): void => {
     if (last.current !== undefined) URL.revokeObjectURL(last.current);
     last.current = url;
-    setImage(url === undefined ? { isMissing: true } : { url, isMissing: false });
+    setImage(url === undefined ? { error } : { url });
   };
   useEffect(() => {
     if (path === undefined) return;
@@ -42,11 +50,11 @@ export function useApiImage(path: string | undefined): { url: string | undefined
     fetchApi(path, abort.signal)
       .then((response) => response.blob())
       .then((blob) => !abort.signal.aborted && keep(URL.createObjectURL(blob)))
-      .catch(() => !abort.signal.aborted && keep(undefined));
+      .catch((error) => !abort.signal.aborted && keep(undefined, error));
     return () => abort.abort();
   }, [path]);
   useEffect(() => () => last.current && URL.revokeObjectURL(last.current), []);
-  return { url: image.url, isMissing: image.isMissing };
+  return { url: image.url, error: image.error };
 }
 
 /** @param isQuiet whether nothing is shown where there is none */
@@ -61,8 +69,8 @@ export function ApiImage({
   class?: string;
   isQuiet?: boolean;
 }) {
-  const { url, isMissing } = useApiImage(path);
-  if (isMissing) return isQuiet ? null : <p class="empty">The image could not be loaded.</p>;
+  const { url, error } = useApiImage(path);
+  if (error !== undefined) return isQuiet ? null : <p class="no-image">{(error as Error).message}</p>;
   return url === undefined ? (
     <div class={`placeholder ${className ?? ''}`} />
   ) : (
@@ -105,18 +113,24 @@ export interface Loaded<T> {
   reload(): void;
 }
 
-/** Loads a value now, on `reload`, and every `everyMs` while the page is shown. */
-export function useLoaded<T>(load: () => Promise<T>, key: string, everyMs?: number): Loaded<T> {
+/** Loads a value now, on `reload`, and every `everyMs` while the page is shown. Its signal is aborted with another key. */
+export function useLoaded<T>(
+  load: (signal: AbortSignal) => Promise<T>,
+  key: string,
+  everyMs?: number,
+): Loaded<T> {
   const [state, setState] = useState<{ value?: T; error?: unknown }>({});
   const latest = useRef(load);
   latest.current = load;
   const version = useRef(0);
+  const abort = useRef(new AbortController());
   const reload = useCallback(() => {
     const own = ++version.current;
-    latest.current().then(
+    const { signal } = abort.current;
+    latest.current(signal).then(
       (value) => own === version.current && setState({ value }),
       (error) => {
-        if (own !== version.current) return;
+        if (own !== version.current || signal.aborted) return;
         setState(({ value }) => ({ ...(value === undefined ? {} : { value }), error }));
         if (error instanceof ApiError && error.status === 401) dispatchEvent(new Event('token-needed'));
       },
@@ -124,10 +138,14 @@ export function useLoaded<T>(load: () => Promise<T>, key: string, everyMs?: numb
   }, []);
   useEffect(() => {
     setState({});
+    abort.current = new AbortController();
     reload();
-    if (everyMs === undefined) return;
-    const timer = setInterval(() => !document.hidden && reload(), everyMs);
-    return () => clearInterval(timer);
+    const timer =
+      everyMs === undefined ? undefined : setInterval(() => !document.hidden && reload(), everyMs);
+    return () => {
+      clearInterval(timer);
+      abort.current.abort();
+    };
   }, [key]);
   return { value: state.value, error: state.error, reload };
 }

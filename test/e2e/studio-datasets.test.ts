@@ -3,11 +3,13 @@ import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
+import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { studioOptionsSchema } from '../../src/options/studio-options.js';
 import { type Studio, startStudio } from '../../src/studio/server.js';
 import { chromiumPath, launchChromium } from '../browser.js';
 import { assertAccessible, assertShows } from '../page-assertions.js';
+import { tarOf } from '../write-tar.js';
 import { makeWorld, type World } from './world.js';
 
 vi.setConfig({ testTimeout: 110_000, hookTimeout: 60_000 });
@@ -23,7 +25,8 @@ beforeAll(async () => {
   world = await makeWorld();
   outside = mkdtempSync(join(tmpdir(), 'outside-'));
   copyFileSync(join(world.root, 'images/0.png'), join(outside, 'secret.png'));
-  for (const folder of ['small', 'many', 'linked', 'outside']) mkdirSync(at(folder), { recursive: true });
+  for (const folder of ['small', 'many', 'linked', 'outside', 'masked', 'leads-out'])
+    mkdirSync(at(folder), { recursive: true });
   for (let i = 0; i < 8; i++) copyFileSync(join(world.root, `images/${i}.png`), at('small', `${i}.png`));
   const rows = Array.from({ length: 8 }, (_, i) => ({
     image_file: `${i}.png`,
@@ -41,6 +44,30 @@ beforeAll(async () => {
   );
   symlinkSync(join(outside, 'secret.png'), at('linked/0.png'));
   writeFileSync(at('linked/data.json'), JSON.stringify([{ image_file: '0.png', text: 'x' }]));
+  for (const [i, name] of ['A_0', 'A_1', 'B_0'].entries()) {
+    copyFileSync(at('small', `${i}.png`), at('masked', `${name}.png`));
+    writeFileSync(at('masked', `${name}.txt`), i < 2 ? 'the same' : 'another');
+  }
+  const white = { create: { width: 40, height: 64, channels: 3, background: '#fff' } } as const;
+  // The left half counts.
+  const black = { r: 0, g: 0, b: 0 };
+  await sharp(white).extend({ right: 40, background: black }).toFile(at('masked', 'A_0.mask.png'));
+  // A list of shards, a folder's list, and a caption that lead out.
+  writeFileSync(join(outside, 'metadata.jsonl'), '{"file_name": "0.png", "text": "secret words"}\n');
+  writeFileSync(join(outside, '0.txt'), 'secret words');
+  symlinkSync(join(outside, 'metadata.jsonl'), at('leads-out/metadata.jsonl'));
+  for (const name of ['captions', 'shards']) mkdirSync(at(name));
+  copyFileSync(at('small/0.png'), at('captions/0.png'));
+  symlinkSync(join(outside, '0.txt'), at('captions/0.txt'));
+  writeFileSync(
+    join(outside, 'x.tar'),
+    await tarOf([
+      ['0.txt', 'secret words'],
+      ['0.png', 'x'],
+    ]),
+  );
+  writeFileSync(at('shards/list.txt'), `${join(outside, 'x.tar')}\n`);
+  symlinkSync(join(outside, 'x.tar'), at('shards/000.tar'));
   const options = { runs: join(world.root, 'runs'), datasets: [at()], port: 0 };
   studio = await startStudio(studioOptionsSchema.parse(options), ['false']);
   if (chromiumPath !== undefined) browser = await launchChromium();
@@ -80,7 +107,7 @@ it('shows no file outside of its folders', async () => {
     join(outside, 'secret.png'),
     '/etc',
     at('..', '..'),
-    'https://host.example/x.tar',
+    'https://host.example/x.zip',
   ])
     expect((await ask('/rows', { path })).status, path).toBe(422);
   expect((await ask('/image', { path: at('small/data.json'), index: 0 })).status).toBe(200);
@@ -94,11 +121,42 @@ it('shows no file outside of its folders', async () => {
       { error: expect.stringContaining("is not in the folders of the studio's datasets") },
     ]);
   }
+  for (const path of [
+    ...[at('leads-out'), at('captions'), at('shards'), at('shards/list.txt')],
+    ...[at('shards/{000..000}.tar'), at('shards/000.tar')],
+  ]) {
+    const answer = await ask('/rows', { path });
+    expect([answer.status, await answer.text()], path).toEqual([
+      422,
+      expect.stringMatching(/is not in .*--datasets|is not in the folders of the studio's datasets/),
+    ]);
+  }
   expect((await ask('/image', { path: at('small/data.json'), index: 8 })).status).toBe(422);
   expect((await ask('/rows', { path: at('small/0.png') })).status).toBe(422);
 });
 
+it('finds rows by mask, group, caption and file, and those that a check has found', async () => {
+  const path = at('masked');
+  const found = async (query: object): Promise<number[]> =>
+    (await rowsOf({ path, ...query })).rows.map(({ index }) => index);
+  expect(await found({ masks: 'true', filter: 'no mask' })).toEqual([1, 2]);
+  expect(await found({ groupBy: 'prefix', filter: 'alone in its group' })).toEqual([2]);
+  expect(await found({ groupBy: 'prefix', filter: 'grouped' })).toEqual([0, 1, 2]);
+  expect(await found({ filter: 'same caption' })).toEqual([0, 1]);
+  expect(await found({ filter: 'same file' })).toEqual([]);
+  expect((await rowsOf({ path: at('many/rows.jsonl'), filter: 'same file' })).matches).toBe(MANY);
+  for (const filter of ['no mask', 'grouped', 'alone in its group', 'cannot be read', 'same image'])
+    expect((await ask('/rows', { path, filter })).status, filter).toBe(422);
+  const mask = await ask('/image', { path, masks: 'true', index: 0, which: 'mask' });
+  const { data } = await sharp(await mask.arrayBuffer())
+    .raw()
+    .toBuffer({ resolveWithObject: true });
+  expect([data[0], data[79 * 3]]).toEqual([255, 0]);
+  expect((await ask('/image', { path, masks: 'true', index: 1, which: 'mask' })).status).toBe(422);
+});
+
 it.skipIf(chromiumPath === undefined)('shows rows in the page', async () => {
+  writeFileSync(at('small/7.png'), 'no image');
   const page = await (browser as Browser).newPage();
   await page.goto(studio.url);
   await page.getByRole('link', { name: 'Datasets' }).click();
@@ -110,12 +168,26 @@ it.skipIf(chromiumPath === undefined)('shows rows in the page', async () => {
   await image.waitFor();
   await assertShows(image, at('small/3.png'), true);
   await assertAccessible(page);
+  await page.getByRole('button', { name: 'Check every image' }).click();
+  await page.getByText('Images that cannot be read: 1').waitFor({ timeout: 60_000 });
+  await page.getByLabel('Show', { exact: true }).selectOption('cannot be read');
+  await page.getByText('1 of 8 rows').waitFor();
+  await page.getByText(/^Expected an image in .*7\.png but/).waitFor();
+  await assertAccessible(page);
   await page.getByLabel('Show', { exact: true }).selectOption('no caption');
   await page.getByText('1 of 8 rows').waitFor();
   await page.getByRole('img', { name: 'Image of row 3' }).waitFor();
   await page.getByLabel('Show', { exact: true }).selectOption('all');
   await page.getByLabel('Find in captions and names').fill('picture h');
   await page.keyboard.press('Enter');
-  await page.getByRole('img', { name: 'Image of row 8' }).waitFor();
-  expect(await page.locator('.data-row').count()).toBe(1);
+  await vi.waitFor(async () => expect(await page.locator('.data-row').count()).toBe(1));
+  await page.getByLabel('Dataset', { exact: true }).fill(at('masked'));
+  await page.keyboard.press('Tab');
+  await page.getByText('3 rows', { exact: true }).waitFor();
+  await page.getByLabel('Masks').check();
+  await page.getByRole('img', { name: 'Mask of row 1' }).waitFor();
+  const { dominant } = await sharp(await page.locator('.masked').first().screenshot())
+    .extract({ left: 90, top: 10, width: 10, height: 10 })
+    .stats();
+  expect(Math.max(dominant.r, dominant.g, dominant.b)).toBeLessThan(64);
 });

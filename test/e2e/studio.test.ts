@@ -1,8 +1,9 @@
 /** @file A training from the page: started, watched, steered, resumed, exported; and found without faults by axe. */
-import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { readAdapter } from '../../src/adapters/adapter-file.js';
 import { studioOptionsSchema } from '../../src/options/studio-options.js';
 import { type Studio, startStudio } from '../../src/studio/server.js';
 import { runStateOf } from '../../src/training/checkpoints/run-state.js';
@@ -11,7 +12,7 @@ import { assertAccessible, assertShows } from '../page-assertions.js';
 import { ipAdapter } from './command.js';
 import { makeWorld, type World } from './world.js';
 
-vi.setConfig({ testTimeout: 110_000, hookTimeout: 60_000 });
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 60_000 });
 
 let world: World;
 let studio: Studio;
@@ -45,6 +46,8 @@ const run = async (): Promise<{ status: string; step: number; totalSteps: number
   });
   return ((await response.json()) as never[])[0] as never;
 };
+const valuesOf = (file: string): Record<string, unknown> =>
+  Object.fromEntries([...readAdapter(file)].map(([key, tensor]) => [key, tensor.toArray()]));
 const until = (what: () => Promise<boolean>): Promise<void> =>
   vi.waitFor(async () => expect(await what()).toBe(true), { timeout: 60_000, interval: 200 });
 
@@ -111,7 +114,7 @@ it.skipIf(chromiumPath === undefined)('starts, shows, steers, resumes and export
   await page.keyboard.press('Escape');
   await page.getByRole('button', { name: 'Save now' }).click();
   await page.getByRole('tab', { name: 'Checkpoints' }).click();
-  const exports = page.getByRole('button', { name: /Export the adapter of step/ });
+  const exports = page.getByRole('button', { name: /Export the adapter of step \d+ as \.safetensors/ });
   await exports.first().waitFor({ timeout: 60_000 });
   const [download] = await Promise.all([page.waitForEvent('download'), exports.first().click()]);
   const step = /-(\d+)\.safetensors$/.exec(download.suggestedFilename())?.[1] as string;
@@ -121,6 +124,15 @@ it.skipIf(chromiumPath === undefined)('starts, shows, steers, resumes and export
       readFileSync(at('runs', 'from the page', `checkpoint-${step}`, 'ip_adapter.safetensors')),
     ),
   ).toBe(true);
+  const [nested] = await Promise.all([
+    page.waitForEvent('download'),
+    page.getByRole('button', { name: `Export the adapter of step ${step} as .bin` }).click(),
+  ]);
+  expect(nested.suggestedFilename()).toBe(`from-the-page-${step}.bin`);
+  cpSync(await nested.path(), at('exported.bin'));
+  expect(valuesOf(at('exported.bin'))).toEqual(
+    valuesOf(at('runs', 'from the page', `checkpoint-${step}`, 'ip_adapter.safetensors')),
+  );
   await page.getByRole('button', { name: 'Extend' }).click();
   await until(async () => (await run()).totalSteps === 101_000);
   await page.getByRole('link', { name: 'Runs' }).first().click();
