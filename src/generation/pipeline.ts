@@ -19,7 +19,13 @@ import {
   referenceKeys,
   weighted,
 } from '../options/generate-options.js';
-import type { DrawOptions, Job, PipelineOptions, PromptOptions } from '../options/generate-types.js';
+import type {
+  AdapterFiles,
+  DrawOptions,
+  Job,
+  PipelineOptions,
+  PromptOptions,
+} from '../options/generate-types.js';
 import { resolveOptions } from '../options/options.js';
 import { assertConsistent } from '../options/reference-options.js';
 import type { ReferenceSettings, References } from '../options/reference-types.js';
@@ -37,11 +43,13 @@ import { truncationWarning } from './truncation-warning.js';
 
 /** Generates images that follow text and reference images. Calls may overlap: their batches are drawn in turn. */
 export class IPAdapterPipeline implements Disposable {
-  readonly #options: ResolvedPipelineOptions;
+  #options: ResolvedPipelineOptions;
   readonly #models: PipelineModels;
   /** From latents to colours, made at the first preview. */
   #previewMap: Tensor | undefined;
   readonly #queue = new Queue();
+  /** Calls that have not ended. */
+  #drawing = 0;
 
   private constructor(options: ResolvedPipelineOptions, models: PipelineModels) {
     this.#options = options;
@@ -63,6 +71,25 @@ export class IPAdapterPipeline implements Disposable {
       for (const name of controlnet) await downloadModels({ controlnet: name }, guarded);
       if (resolved.threads !== undefined) setNumThreads(resolved.threads);
       return new IPAdapterPipeline(resolved, loadPipelineModels(resolved, guarded.onMessage));
+    });
+  }
+
+  /**
+   * Replaces the adapters. The model with its LoRAs and ControlNets stays loaded, and so do image encoders that are named again.
+   * @throws ConfigError, CheckpointError as `load`, or where images are being generated; the adapters then stay as they were
+   */
+  async loadAdapters(adapters: readonly AdapterFiles[], context: RunContext = {}): Promise<void> {
+    const resolved = modelsOf(resolveOptions(pipelineOptionsSchema, { ...this.#options, adapters }));
+    await withContext(context, async (guarded) => {
+      for (const entry of resolved.adapters) await downloadModels(entry, guarded);
+      await this.#queue.run(async () => {
+        if (this.#drawing > 0)
+          throw new ConfigError(
+            'Images are being generated with the adapters that are loaded; replace them when these calls have ended',
+          );
+        this.#models.replaceAdapters(resolved.adapters, guarded.onMessage);
+        this.#options = resolved;
+      }, guarded.signal);
     });
   }
 
@@ -161,6 +188,8 @@ export class IPAdapterPipeline implements Disposable {
     entries: readonly References[],
     context: RunContext,
   ): AsyncGenerator<GeneratedImage[]> {
+    this.#drawing++;
+    using _calls = { [Symbol.dispose]: () => this.#drawing-- };
     entries.forEach(assertConsistent);
     assertSourceOptions(draw, this.#models.controlnets.length);
     const sources = await readSources(draw);

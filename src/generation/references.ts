@@ -23,7 +23,7 @@ import {
 } from './image-prompt.js';
 import { loadMask } from './masks.js';
 import { noiseImage } from './noise-image.js';
-import type { PipelineAdapter } from './pipeline-models.js';
+import type { PipelineAdapter } from './pipeline-adapters.js';
 
 /** The references of one adapter in memory. */
 export interface LoadedReferences {

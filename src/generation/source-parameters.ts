@@ -1,8 +1,9 @@
 /** @file The settings of an image that was made from others, for its text. */
 import type { RgbImage } from '../base/rgb-image.js';
 import type { ResolvedDrawOptions } from '../options/generate-options.js';
+import { strengthOf } from '../options/source-options.js';
 import { shownPath } from './shown-path.js';
-import { controlSettings, strengthOf } from './sources.js';
+import { controlSettings } from './sources.js';
 
 /** Returns names and values; none for an image that was made of text and reference images alone. */
 export function sourceParameters(

@@ -8,12 +8,12 @@ import { readImage } from '../images/image.js';
 import { fileSource } from '../images/image-source.js';
 import { resizeAndCrop } from '../images/resample.js';
 import type { ResolvedDrawOptions } from '../options/generate-options.js';
-import type { sourceOptions } from '../options/source-options.js';
+import { sourceFault, type sourceOptions, strengthOf } from '../options/source-options.js';
 import { type Device, releasePages, type Tensor, tensor, tidy } from '../torch/index.js';
 import type { Control } from './controls.js';
 import type { Prompts } from './denoise.js';
 import type { PipelineModels } from './pipeline-models.js';
-import { type Mask, startImage, stepsLeftOut } from './start-image.js';
+import { type Mask, startImage } from './start-image.js';
 
 type SourceOptions = Pick<ResolvedDrawOptions, keyof typeof sourceOptions | 'steps'>;
 
@@ -27,11 +27,6 @@ export interface Sources {
 interface NamedImage {
   name: string;
   image: RgbImage;
-}
-
-/** Returns the strength with its default. */
-export function strengthOf({ strength, maskImage }: Pick<SourceOptions, 'strength' | 'maskImage'>): number {
-  return strength ?? (maskImage === undefined ? 0.8 : 1);
 }
 
 /** Returns the scale and the range of a ControlNet by its number: one of each is for all. */
@@ -52,36 +47,8 @@ export function controlSettings(
  * @throws ConfigError where one needs another, numbers differ, or the strength leaves no step
  */
 export function assertSourceOptions(options: SourceOptions, controlnets: number): void {
-  const { initImage, maskImage, strength, controlImage = [], steps } = options;
-  if (initImage === undefined && maskImage !== undefined)
-    throw new ConfigError('--mask-image (maskImage) needs --init-image (initImage), the image to change');
-  if (initImage === undefined && strength !== undefined)
-    throw new ConfigError('--strength (strength) is for --init-image (initImage), the image to start from');
-  if (initImage !== undefined) stepsLeftOut(steps, strengthOf(options));
-  if (controlImage.length !== controlnets)
-    throw new ConfigError(
-      controlnets === 0
-        ? '--control-image (controlImage) needs --controlnet (controlnet), the ControlNet that reads it'
-        : `--control-image (controlImage) has ${controlImage.length} images for ${controlnets} ControlNets of --controlnet (controlnet); give one for each`,
-    );
-  const { controlnetScale, controlRange, guessMode } = options;
-  const counts = {
-    '--controlnet-scale (controlnetScale)': controlnetScale?.length,
-    '--control-range (controlRange)': controlRange && controlRange.length / 2,
-  };
-  for (const [name, count] of Object.entries(counts)) {
-    if (count === undefined || count === 1 || count === controlnets) continue;
-    const what = name.includes('Range') ? 'pairs' : 'values';
-    throw new ConfigError(
-      `${name} has ${count} ${what} for ${controlnets} ControlNets; give one, or one for each`,
-    );
-  }
-  const alone = { controlnetScale, controlRange, guessMode: guessMode || undefined };
-  const [unused] = Object.entries(alone).find(([, value]) => value !== undefined) ?? [];
-  if (controlnets === 0 && unused !== undefined)
-    throw new ConfigError(
-      `${unused} is for ControlNets, and there is none; give --controlnet (controlnet), or leave it out`,
-    );
+  const fault = sourceFault(options, controlnets);
+  if (fault !== undefined) throw new ConfigError(fault.message);
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 import { ConfigError } from '../base/errors.js';
 import type { AutoencoderKL } from '../diffusion/model.js';
+import { stepsLeftOut } from '../options/source-options.js';
 import type { NoiseSource, Sampler } from '../schedulers/sampler.js';
 import { cat, noGrad, type Tensor, tensor, tidy } from '../torch/index.js';
 
@@ -85,19 +86,6 @@ function maskOfLatents({ values, width, height }: Mask, latents: Tensor): Tensor
       `Expected a larger white part in --mask-image (maskImage): at ${width} × ${height} pixels it covers none of the ${columns} × ${rows} latents, of which each is masked as its top left pixel`,
     );
   return tensor(picked, [1, 1, rows, columns]).to(latents.device);
-}
-
-/**
- * Returns how many of the steps are left out at this strength.
- * @throws ConfigError where none would be left
- */
-export function stepsLeftOut(steps: number, strength: number): number {
-  const done = Math.floor(steps * strength);
-  if (done < 1)
-    throw new ConfigError(
-      `--strength (strength) of ${strength} leaves none of ${steps} steps; give at least ${Math.ceil(1e4 / steps) / 1e4}, or more --steps`,
-    );
-  return steps - done;
 }
 
 /** Where a walk begins. */

@@ -10,18 +10,19 @@ export interface LoraOptions {
   scale?: number | undefined;
 }
 
-const scale = number(-100, 100);
+/** The strength of a LoRA. */
+export const loraScale = number(-100, 100);
 
 /** A LoRA as text, `path` or `path:scale`, or as an object. */
 export const lora = z.union(
   [
     path.transform((text, context): { path: string; scale: number } => {
       const [, file = text, written] = /^(.+?):([^/:]*)$/s.exec(text) ?? [];
-      const parsed = scale.safeParse(written === undefined ? 1 : Number(written.trim() || Number.NaN));
+      const parsed = loraScale.safeParse(written === undefined ? 1 : Number(written.trim() || Number.NaN));
       if (!parsed.success) context.addIssue('must end in a strength');
       return { path: file, scale: parsed.data ?? 1 };
     }),
-    z.strictObject({ path, scale: scale.default(1) }).meta({ tsType: 'LoraOptions' }),
+    z.strictObject({ path, scale: loraScale.default(1) }).meta({ tsType: 'LoraOptions' }),
   ],
   { error: 'must be a path, path:scale with a scale from -100 to 100, or { path, scale }' },
 );

@@ -13,6 +13,8 @@ export type ToEngine =
 
 /** `done` and `failed` are the last of a job. */
 export type FromEngine =
+  /** What is loaded before the first step: a job of other adapters keeps the models. */
+  | { type: 'loading'; what: 'models' | 'adapters' }
   | { type: 'progress'; done: number; total: number }
   | { type: 'message'; text: string }
   | { type: 'preview'; png: Uint8Array }

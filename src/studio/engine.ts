@@ -6,27 +6,45 @@ import { rename } from 'node:fs/promises';
 import process from 'node:process';
 import { UserError } from '../base/errors.js';
 import type { RunEvent } from '../base/run-context.js';
+import { fingerprintOfNamed } from '../diffusion/named-fingerprint.js';
 import { IPAdapterPipeline } from '../generation/pipeline.js';
 import { contactSheet, encodePng } from '../images/png.js';
 import type { PipelineOptions } from '../options/generate-types.js';
 import type { FromEngine, ToEngine } from './engine-messages.js';
 
-let loaded: { key: string; pipeline: IPAdapterPipeline } | undefined;
+let loaded: { models: string; adapters: string; pipeline: IPAdapterPipeline } | undefined;
 let running: AbortController | undefined;
 
 const tell = (message: FromEngine): void => void process.send?.(message);
 
 /** Returns the pipeline of these models; the last one's are released where they are others. */
-async function pipelineOf(models: PipelineOptions, signal: AbortSignal): Promise<IPAdapterPipeline> {
-  const key = JSON.stringify(models);
-  if (loaded?.key === key) return loaded.pipeline;
-  loaded?.pipeline[Symbol.dispose]();
-  loaded = undefined;
+async function pipelineOf(
+  { adapters = [], ...models }: PipelineOptions,
+  signal: AbortSignal,
+): Promise<IPAdapterPipeline> {
   const onEvent = (event: RunEvent): void => {
     if (event.type === 'message') tell(event);
   };
-  loaded = { key, pipeline: await IPAdapterPipeline.load(models, { signal, onEvent }) };
+  if (loaded?.models !== keyOf(models)) {
+    tell({ type: 'loading', what: 'models' });
+    loaded?.pipeline[Symbol.dispose]();
+    loaded = undefined;
+    const pipeline = await IPAdapterPipeline.load({ ...models, adapters }, { signal, onEvent });
+    // Not before, since names on the Hub have no files until then.
+    loaded = { models: keyOf(models), adapters: keyOf(adapters), pipeline };
+  } else if (loaded.adapters !== keyOf(adapters)) {
+    tell({ type: 'loading', what: 'adapters' });
+    await loaded.pipeline.loadAdapters(adapters, { signal, onEvent });
+    loaded.adapters = keyOf(adapters);
+  }
   return loaded.pipeline;
+}
+
+/** Returns what tells models from others, also from those that were in the same files before. */
+function keyOf(models: unknown): string {
+  return JSON.stringify(models, (_, value) =>
+    typeof value === 'string' ? [value, fingerprintOfNamed(value)] : value,
+  );
 }
 
 async function generate({ models, prompt, files }: Extract<ToEngine, { type: 'generate' }>): Promise<void> {

@@ -6,13 +6,13 @@
  *     <runs>/.studio/uploads/<32 hex digits>.<format>                 uploaded; the name is that of the content
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, lstatSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../base/atomic-file.js';
 import { ConfigError } from '../base/errors.js';
 import { makeFolder } from '../base/make-folder.js';
 import { useImage } from '../images/image.js';
-import { type PlaygroundSettings, readPlaygroundSettings } from './playground-settings.js';
+import { type PlaygroundSettings, readPlaygroundSettings } from './playground-restore.js';
 
 const imageName = /^\d{13}-[0-9a-f]{8}\.png$/;
 const uploadName = /^[0-9a-f]{32}\.(jpeg|png|webp|gif|tiff|heif)$/;
@@ -51,7 +51,8 @@ export class Gallery {
     const folder = imageName.test(name) ? this.#images : uploadName.test(name) ? this.#uploads : undefined;
     if (folder === undefined) return undefined;
     const file = join(folder, name);
-    return existsSync(file) ? file : undefined;
+    // A link may lead out.
+    return lstatSync(file, { throwIfNoEntry: false })?.isFile() ? file : undefined;
   }
 
   /** Returns the name of a file of the gallery. */
@@ -105,7 +106,7 @@ export class Gallery {
     }));
     const name = `${createHash('sha256').update(bytes).digest('hex').slice(0, 32)}.${format}`;
     const file = join(this.#uploads, name);
-    if (existsSync(file)) return { name, width, height };
+    if (this.fileOf(name) !== undefined) return { name, width, height };
     const kept = readdirSync(this.#uploads).reduce(
       (sum, one) => sum + (statSync(join(this.#uploads, one), { throwIfNoEntry: false })?.size ?? 0),
       0,

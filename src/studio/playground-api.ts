@@ -6,7 +6,8 @@ import type { StudioFolders } from './folders.js';
 import type { Gallery } from './gallery.js';
 import type { Playground } from './playground.js';
 import { choicesOf } from './playground-choices.js';
-import { checkPlayground, readPlaygroundSettings } from './playground-settings.js';
+import { readPlaygroundSettings } from './playground-restore.js';
+import { checkPlayground } from './playground-settings.js';
 import type { Runs } from './runs.js';
 import { streamOf, thumbnailOf, widthOf } from './send-image.js';
 

@@ -14,6 +14,8 @@ const KEPT = 100;
 export interface PlaygroundJob {
   id: string;
   status: 'waiting' | 'running' | 'done' | 'cancelled' | 'failed';
+  /** What was loaded for it; absent where the last job's models and adapters were its own. */
+  loaded?: 'models' | 'adapters';
   /** Denoising steps of all its batches. */
   done: number;
   total: number;
@@ -86,7 +88,8 @@ export class Playground implements Disposable {
   }
 
   #hear(job: PlaygroundJob, message: FromEngine): void {
-    if (message.type === 'progress') Object.assign(job, { done: message.done, total: message.total });
+    if (message.type === 'loading') job.loaded = message.what;
+    else if (message.type === 'progress') Object.assign(job, { done: message.done, total: message.total });
     else if (message.type === 'message') job.messages.push(message.text);
     else if (message.type === 'preview') this.#preview = { job: job.id, png: message.png };
     else if (message.type === 'image') job.images.push(basename(message.file));

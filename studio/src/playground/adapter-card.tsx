@@ -1,13 +1,15 @@
 /** @file One adapter of the playground: which, its references, and how much they count. */
 import { useId } from 'preact/hooks';
 import type { PlaygroundChoices } from '../../../src/studio/playground-choices.js';
+import { Fault } from './fields.js';
 import { type AdapterState, chosen, presets, type Reference } from './form.js';
-import { References } from './references.js';
+import { Kept } from './kept-settings.js';
+import { type Output, References } from './references.js';
 
 export function AdapterCard({
   state,
   choices,
-  aspect,
+  output,
   errorOf,
   onChange,
   onRemove,
@@ -15,7 +17,7 @@ export function AdapterCard({
 }: {
   state: AdapterState;
   choices: PlaygroundChoices;
-  aspect: number;
+  output: Output;
   errorOf: (name: string) => string | undefined;
   onChange: (state: AdapterState, model?: string) => void;
   onRemove?: (() => void) | undefined;
@@ -65,8 +67,8 @@ export function AdapterCard({
         <>
           <References
             references={state.references}
-            aspect={aspect}
-            onChange={(references: Reference[]) => onChange({ ...state, references })}
+            output={output}
+            onChange={(references: Reference[]) => onChange({ ...withoutWeights(state), references })}
             onError={onError}
           />
           <label class="slider">
@@ -96,16 +98,19 @@ export function AdapterCard({
             ))}
             {!isPreset && <span class="hint">{state.weightType}</span>}
           </fieldset>
+          <Kept settings={state.more} onRemove={() => onChange(withoutMore(state))} />
         </>
       )}
     </fieldset>
   );
 }
 
-export function Fault({ text }: { text: string | undefined }) {
-  return text === undefined ? null : (
-    <p class="error" role="alert">
-      {text}
-    </p>
-  );
+function withoutMore({ more: _, ...state }: AdapterState): AdapterState {
+  return state;
+}
+
+/** There is one weight for each reference. */
+function withoutWeights(state: AdapterState): AdapterState {
+  const { weights: _, ...more } = state.more ?? {};
+  return Object.keys(more).length === 0 ? withoutMore(state) : { ...state, more };
 }

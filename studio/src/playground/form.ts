@@ -1,7 +1,7 @@
-/** @file The state of the playground's form, and how it is told to the API. */
+/** @file The state of the playground's form. */
+import type { WeightType } from '../../../src/options/reference-options.js';
 import type { AdapterChoice } from '../../../src/studio/playground-choices.js';
 import type { PlaygroundForm } from '../../../src/studio/playground-settings.js';
-import { uploadImage } from '../api.js';
 
 export interface Reference {
   /** Of the gallery. */
@@ -10,12 +10,29 @@ export interface Reference {
   mask?: string;
 }
 
+type AdapterForm = NonNullable<PlaygroundForm['adapters']>[number];
+
 export interface AdapterState {
   adapter: string;
   imageEncoder: string;
   references: Reference[];
   scale: number;
   weightType: string;
+  /** Settings without a field, which a file has restored. */
+  more?: Pick<AdapterForm, 'weights' | 'combine' | 'range'>;
+}
+
+export interface ControlState {
+  controlnet: string;
+  /** Of the gallery. */
+  image?: string;
+  scale: number;
+  range: readonly [start: number, end: number];
+}
+
+export interface LoraState {
+  path: string;
+  scale: number;
 }
 
 /** Numbers that may be left out are texts. */
@@ -31,6 +48,16 @@ export interface FormState {
   scheduler: string;
   width: string;
   height: string;
+  /** Of the gallery, as the mask. */
+  initImage?: string | undefined;
+  maskImage?: string | undefined;
+  /** That of `generate` without. */
+  strength?: number | undefined;
+  controls: ControlState[];
+  guessMode: boolean;
+  loras: LoraState[];
+  /** Settings without a field, which a file has restored. */
+  more?: Pick<PlaygroundForm, 'device' | 'dtype'> | undefined;
 }
 
 /** What an adapter takes from its images, for people; every other weight type is kept where a file restores it. */
@@ -38,15 +65,17 @@ export const presets = [
   ['linear', 'Everything'],
   ['style', 'Style'],
   ['composition', 'Composition'],
-] as const;
+] as const satisfies readonly (readonly [WeightType, string])[];
 
 export const emptyAdapter: AdapterState = {
   ...{ adapter: '', imageEncoder: '', references: [], scale: 1, weightType: 'linear' },
 };
+export const emptyControl: ControlState = { controlnet: '', scale: 1, range: [0, 1] };
 
-const empty: FormState = {
+export const emptyForm: FormState = {
   ...{ model: '', adapters: [emptyAdapter], prompt: '', negativePrompt: '', seed: 0, numImages: 1 },
   ...{ steps: 30, guidanceScale: 7.5, scheduler: '', width: '', height: '' },
+  ...{ controls: [], guessMode: false, loras: [] },
 };
 
 const storeKey = 'ip-adapter-studio-playground';
@@ -54,9 +83,9 @@ const storeKey = 'ip-adapter-studio-playground';
 /** Returns the form as it was left. */
 export function storedForm(): FormState {
   try {
-    return { ...empty, ...(JSON.parse(localStorage.getItem(storeKey) ?? '{}') as Partial<FormState>) };
+    return { ...emptyForm, ...(JSON.parse(localStorage.getItem(storeKey) ?? '{}') as Partial<FormState>) };
   } catch {
-    return empty;
+    return emptyForm;
   }
 }
 
@@ -67,83 +96,4 @@ export function storeForm(state: FormState): void {
 /** Returns an adapter's state with what a choice was trained with. */
 export function chosen(state: AdapterState, path: string, choice: AdapterChoice | undefined): AdapterState {
   return { ...state, adapter: path, imageEncoder: choice?.imageEncoder ?? state.imageEncoder };
-}
-
-let white: Promise<string> | undefined;
-
-/** Where one reference has a mask, those without act everywhere. */
-function whiteMask(): Promise<string> {
-  white ??= canvasImage(8, 8, (context) => {
-    context.fillStyle = '#fff';
-    context.fillRect(0, 0, 8, 8);
-  });
-  white.catch(() => {
-    white = undefined;
-  });
-  return white;
-}
-
-async function canvasImage(
-  width: number,
-  height: number,
-  draw: (context: CanvasRenderingContext2D) => void,
-): Promise<string> {
-  const canvas = document.createElement('canvas');
-  Object.assign(canvas, { width, height });
-  draw(canvas.getContext('2d') as CanvasRenderingContext2D);
-  return uploadCanvas(canvas);
-}
-
-/** Gives what a canvas shows to the playground. @returns its name there */
-export async function uploadCanvas(canvas: HTMLCanvasElement): Promise<string> {
-  const blob = await new Promise<Blob | null>((resolve) => canvas.toBlob(resolve, 'image/png'));
-  if (blob === null) throw new Error('The mask could not be drawn.');
-  return uploadImage(blob);
-}
-
-export async function requestOf(state: FormState): Promise<PlaygroundForm> {
-  const { scheduler, width, height, negativePrompt, ...rest } = state;
-  const adapters = await Promise.all(
-    state.adapters
-      .filter(({ adapter }) => adapter !== '')
-      .map(async ({ references, ...adapter }) => {
-        const hasMasks = references.some(({ mask }) => mask !== undefined);
-        return {
-          ...adapter,
-          images: references.map(({ name }) => name),
-          ...(hasMasks
-            ? { masks: await Promise.all(references.map(async ({ mask }) => mask ?? (await whiteMask()))) }
-            : {}),
-        };
-      }),
-  );
-  return {
-    ...rest,
-    adapters: adapters as NonNullable<PlaygroundForm['adapters']>,
-    ...(negativePrompt === '' ? {} : { negativePrompt }),
-    ...(scheduler === '' ? {} : { scheduler: scheduler as NonNullable<PlaygroundForm['scheduler']> }),
-    ...(width === '' ? {} : { width: Number(width) }),
-    ...(height === '' ? {} : { height: Number(height) }),
-  };
-}
-
-/** Returns the form's state of an image's settings. */
-export function stateOf({ adapters = [], ...form }: PlaygroundForm): FormState {
-  return {
-    ...empty,
-    ...{ model: form.model, prompt: form.prompt ?? '', negativePrompt: form.negativePrompt ?? '' },
-    ...{ seed: form.seed ?? 0, steps: form.steps ?? empty.steps, scheduler: form.scheduler ?? '' },
-    guidanceScale: form.guidanceScale ?? empty.guidanceScale,
-    width: String(form.width ?? ''),
-    height: String(form.height ?? ''),
-    adapters: adapters.map(
-      ({ adapter, imageEncoder, images = [], masks, scale = 1, weightType = 'linear' }) => ({
-        ...{ adapter, imageEncoder, scale, weightType },
-        references: images.map((name, i) => {
-          const mask = masks?.[i];
-          return mask === undefined ? { name } : { name, mask };
-        }),
-      }),
-    ),
-  };
 }

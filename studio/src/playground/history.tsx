@@ -1,7 +1,7 @@
 /** @file The images that were generated, newest first. They can be dragged onto references. */
 import type { GalleryImage } from '../../../src/studio/gallery.js';
 import { ApiImage } from '../parts.js';
-import { galleryPath, galleryType } from './references.js';
+import { galleryPath, galleryType } from './gallery-image.js';
 
 export function History({
   images,

@@ -2,13 +2,17 @@
 import { useEffect, useState } from 'preact/hooks';
 import type { GalleryImage } from '../../../src/studio/gallery.js';
 import type { PlaygroundChoices } from '../../../src/studio/playground-choices.js';
-import type { PlaygroundSettings } from '../../../src/studio/playground-settings.js';
+import type { PlaygroundSettings } from '../../../src/studio/playground-restore.js';
 import { ApiError, api, json } from '../api.js';
 import { Empty, ErrorNote, useLoaded, useTitle } from '../parts.js';
 import { AdapterCard } from './adapter-card.js';
-import { emptyAdapter, type FormState, requestOf, stateOf, storedForm, storeForm } from './form.js';
+import { emptyAdapter, type FormState, storedForm, storeForm } from './form.js';
+import { requestOf, stateOf } from './form-request.js';
+import { uploadFiles, useImageSize } from './gallery-image.js';
 import { History } from './history.js';
-import { uploadFiles } from './references.js';
+import { InitialImage } from './initial-image.js';
+import type { Size } from './mask-image.js';
+import { ControlNets, Loras } from './model-additions.js';
 import { RunningJob, Shown } from './result.js';
 import { ScaleGrid } from './scale-grid.js';
 import { SettingsFields } from './settings-fields.js';
@@ -43,6 +47,7 @@ export function PlaygroundPage() {
   }, [finished]);
   useEffect(() => storeForm(state), [state]);
 
+  const size = useOutputSize(state);
   const change = (part: Partial<FormState>): void => setState((now) => ({ ...now, ...part }));
   const addReferences = (names: readonly string[]): void =>
     setState((now) => ({
@@ -111,10 +116,17 @@ export function PlaygroundPage() {
     ) : (
       <ErrorNote error={loadError} />
     );
+  const shownImage = images?.find(({ name }) => name === shown)?.name;
   const running = jobs.find(({ status }) => status === 'running');
   const waiting = jobs.filter(({ status }) => status === 'waiting');
   const failed = jobs.at(-1)?.status === 'failed' ? jobs.at(-1) : undefined;
-  const aspect = (Number(state.width) || 1) / (Number(state.height) || Number(state.width) || 1);
+  const output = {
+    aspect: size === undefined ? 1 : size.width / size.height,
+    backgrounds: [
+      ...(state.initImage === undefined ? [] : [{ title: 'the initial image', image: state.initImage }]),
+      ...(shownImage === undefined ? [] : [{ title: 'the last result', image: shownImage }]),
+    ],
+  };
   const cancel = (id: string): Promise<void> =>
     json(api.playground.jobs[':id'].$delete({ param: { id } })).then(reload, setError);
   return (
@@ -141,7 +153,7 @@ export function PlaygroundPage() {
             key={i}
             state={adapter}
             choices={choices}
-            aspect={aspect}
+            output={output}
             errorOf={(name) => errors[`adapters[${i}].${name}`]}
             onChange={(one, model) =>
               change({ adapters: state.adapters.with(i, one), ...(model === undefined ? {} : { model }) })
@@ -163,7 +175,11 @@ export function PlaygroundPage() {
             Add an adapter
           </button>
         )}
-        <SettingsFields state={state} choices={choices} errors={errors} onChange={change} />
+        <SettingsFields state={state} choices={choices} errors={errors} onChange={change}>
+          <InitialImage state={state} size={size} errors={errors} onChange={change} onError={setError} />
+          <ControlNets state={state} choices={choices} errors={errors} onChange={change} onError={setError} />
+          <Loras state={state} choices={choices} errors={errors} onChange={change} />
+        </SettingsFields>
       </form>
       <div class="results">
         {running !== undefined && <RunningJob job={running} onCancel={() => void cancel(running.id)} />}
@@ -181,15 +197,16 @@ export function PlaygroundPage() {
             {text}
           </p>
         ))}
-        {shown !== undefined && images?.some(({ name }) => name === shown) ? (
+        {shownImage !== undefined ? (
           <Shown
-            name={shown}
+            name={shownImage}
             compared={compared}
-            onReference={() => addReferences([shown])}
-            onRestore={() => void restore(shown).catch(setError)}
+            onReference={() => addReferences([shownImage])}
+            onInitial={() => change({ initImage: shownImage, maskImage: undefined })}
+            onRestore={() => void restore(shownImage).catch(setError)}
             onCompare={setCompared}
             onRemove={() =>
-              void json(api.playground.images[':name'].$delete({ param: { name: shown } })).then(() => {
+              void json(api.playground.images[':name'].$delete({ param: { name: shownImage } })).then(() => {
                 setShown(undefined);
                 reloadImages();
               }, setError)
@@ -222,4 +239,13 @@ export function PlaygroundPage() {
       </div>
     </div>
   );
+}
+
+/** Returns the size of what is generated, as `generate` takes it; undefined where it is the model's own, or not known yet. */
+function useOutputSize({ width, height, initImage, controls }: FormState): Size | undefined {
+  const source = useImageSize(initImage ?? controls[0]?.image);
+  const [givenWidth, givenHeight] = [Number(width) || undefined, Number(height) || undefined];
+  if (givenWidth !== undefined && givenHeight !== undefined)
+    return { width: givenWidth, height: givenHeight };
+  return source && { width: givenWidth ?? source.width, height: givenHeight ?? source.height };
 }

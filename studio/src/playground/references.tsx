@@ -1,61 +1,42 @@
-/** @file The reference images of an adapter: dropped, pasted, chosen from a file, or dragged from the history. */
+/** @file The reference images of an adapter, each with the region where it acts. */
 import { useId, useState } from 'preact/hooks';
-import { uploadImage } from '../api.js';
 import { ApiImage } from '../parts.js';
 import type { Reference } from './form.js';
-import { MaskEditor } from './mask-editor.js';
+import { DropZone, galleryPath, uploadFiles } from './gallery-image.js';
+import { type Background, MaskEditor } from './mask-editor.js';
+import type { Size } from './mask-image.js';
 
-/** The type of an image of the gallery that is dragged. */
-export const galleryType = 'text/x-studio-image';
+/** The longer side of a mask, in pixels; it is resized to each layer. */
+const SIDE = 512;
 
-export function galleryPath(name: string, width?: number): string {
-  return `playground/images/${name}${width === undefined ? '' : `?width=${width}`}`;
-}
-
-/** Gives images among dropped or pasted files to the playground. */
-export async function uploadFiles(files: Iterable<File>): Promise<string[]> {
-  const names: string[] = [];
-  for (const file of files) if (file.type.startsWith('image/')) names.push(await uploadImage(file));
-  return names;
+/** What the masks of references cover: what is generated. */
+export interface Output {
+  /** Width by height. */
+  aspect: number;
+  backgrounds: readonly Background[];
 }
 
 export function References({
   references,
-  aspect,
+  output: { aspect, backgrounds },
   onChange,
   onError,
 }: {
   references: readonly Reference[];
-  /** Width by height of what is generated, which masks cover. */
-  aspect: number;
+  output: Output;
   onChange: (references: Reference[]) => void;
   onError: (error: unknown) => void;
 }) {
   const id = useId();
-  const [isOver, setOver] = useState(false);
   const [masked, setMasked] = useState<number>();
   const add = (names: readonly string[]): void =>
     onChange([...references, ...names.map((name) => ({ name }))]);
-  const drop = async (event: DragEvent): Promise<void> => {
-    event.preventDefault();
-    event.stopPropagation();
-    setOver(false);
-    const own = event.dataTransfer?.getData(galleryType);
-    if (own) add([own]);
-    else await uploadFiles(event.dataTransfer?.files ?? []).then(add, onError);
+  const size: Size = {
+    width: Math.round(aspect >= 1 ? SIDE : SIDE * aspect),
+    height: Math.round(aspect >= 1 ? SIDE / aspect : SIDE),
   };
-  const replace = (index: number, one: Reference): void => onChange(references.with(index, one));
   return (
-    <section
-      class={`references ${isOver ? 'over' : ''}`}
-      aria-label="Reference images"
-      onDragOver={(event) => {
-        event.preventDefault();
-        setOver(true);
-      }}
-      onDragLeave={() => setOver(false)}
-      onDrop={drop}
-    >
+    <DropZone label="Reference images" onImages={add} onError={onError}>
       <ul>
         {references.map((reference, i) => (
           <li key={`${i} ${reference.name}`}>
@@ -82,37 +63,42 @@ export function References({
           </li>
         ))}
       </ul>
-      <label class="button" for={id}>
-        {references.length === 0 ? 'Drop, paste or choose reference images' : 'Add'}
-      </label>
       <input
         id={id}
         class="hidden"
         type="file"
         accept="image/*"
         multiple
-        onChange={(event) => {
-          const { currentTarget } = event;
-          uploadFiles(currentTarget.files ?? [])
-            .then(add, onError)
+        onChange={({ currentTarget }) => {
+          void uploadFiles(currentTarget.files ?? [])
+            .then(add)
+            .catch(onError)
             .finally(() => {
               currentTarget.value = '';
             });
         }}
       />
+      <label class="button" for={id}>
+        {references.length === 0 ? 'Drop, paste or choose reference images' : 'Add'}
+      </label>
       {masked !== undefined && references[masked] !== undefined && (
         <MaskEditor
-          aspect={aspect}
+          size={size}
           title={`Where reference ${masked + 1} acts`}
+          hint="Paint where it acts in what is generated."
+          withoutMask="Everywhere"
+          mask={references[masked].mask}
+          backgrounds={backgrounds}
+          takesBackground
           onDone={(mask) => {
             const { name } = references[masked] as Reference;
-            replace(masked, mask === undefined ? { name } : { name, mask });
+            onChange(references.with(masked, mask === undefined ? { name } : { name, mask }));
             setMasked(undefined);
           }}
           onCancel={() => setMasked(undefined)}
           onError={onError}
         />
       )}
-    </section>
+    </DropZone>
   );
 }

@@ -3,14 +3,20 @@ import { useState } from 'preact/hooks';
 import type { PlaygroundJob } from '../../../src/studio/playground.js';
 import { download } from '../api.js';
 import { ApiImage, Progress } from '../parts.js';
-import { galleryPath } from './references.js';
+import { galleryPath } from './gallery-image.js';
 
 export function RunningJob({ job, onCancel }: { job: PlaygroundJob; onCancel: () => void }) {
   return (
     <section class="running-job" aria-label="Under way">
       {job.done > 0 && <Preview job={job} />}
       <div class="row">
-        <p role="status">{job.total === 0 ? 'Loading the models' : `Step ${job.done} of ${job.total}`}</p>
+        <p role="status">
+          {job.total > 0
+            ? `Step ${job.done} of ${job.total}`
+            : job.loaded === 'adapters'
+              ? 'Loading the adapter'
+              : 'Loading the models'}
+        </p>
         <button type="button" onClick={onCancel}>
           Cancel
         </button>
@@ -31,6 +37,7 @@ export function Shown({
   name,
   compared,
   onReference,
+  onInitial,
   onRestore,
   onCompare,
   onRemove,
@@ -39,6 +46,7 @@ export function Shown({
   /** The image that is laid over it. */
   compared: string | undefined;
   onReference: () => void;
+  onInitial: () => void;
   onRestore: () => void;
   onCompare: (name: string | undefined) => void;
   onRemove: () => void;
@@ -53,6 +61,9 @@ export function Shown({
       <div class="tools">
         <button type="button" onClick={onReference}>
           Use as reference
+        </button>
+        <button type="button" onClick={onInitial}>
+          Use as initial image
         </button>
         <button type="button" onClick={onRestore}>
           Restore its settings

@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import type { PlaygroundJob } from '../../../src/studio/playground.js';
 import type { PlaygroundChoices } from '../../../src/studio/playground-choices.js';
 import { ApiImage } from '../parts.js';
-import { galleryPath } from './references.js';
+import { galleryPath } from './gallery-image.js';
 
 /** Jobs that wait at the same time are bounded. */
 const MAX_CELLS = 60;

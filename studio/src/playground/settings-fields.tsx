@@ -1,8 +1,9 @@
 /** @file The playground's text, seed and number of images, and the settings that are folded away. */
 import type { ComponentChildren } from 'preact';
 import type { PlaygroundChoices } from '../../../src/studio/playground-choices.js';
-import { Fault } from './adapter-card.js';
+import { Fault } from './fields.js';
 import type { FormState } from './form.js';
+import { Kept } from './kept-settings.js';
 
 interface About {
   id: string;
@@ -41,11 +42,13 @@ interface Props {
   choices: PlaygroundChoices;
   errors: Readonly<Record<string, string>>;
   onChange: (change: Partial<FormState>) => void;
+  /** Further groups of settings that are folded away. */
+  children: ComponentChildren;
 }
 
 const folded = ['model', 'width', 'height', 'steps', 'guidanceScale', 'scheduler'];
 
-export function SettingsFields({ state, choices, errors, onChange }: Props) {
+export function SettingsFields({ state, choices, errors, onChange, children }: Props) {
   const number = (name: 'seed' | 'numImages' | 'steps' | 'guidanceScale', title: string, step = 1) => (
     <Labelled name={name} title={title} error={errors[name]}>
       {(about) => (
@@ -98,6 +101,8 @@ export function SettingsFields({ state, choices, errors, onChange }: Props) {
       )}
     </Labelled>
   );
+  const isFromImage = state.initImage !== undefined || state.controls[0]?.image !== undefined;
+  const ownSize = isFromImage ? 'the image’s own' : 'the model’s own';
   return (
     <>
       <Labelled name="prompt" title="Prompt" error={errors.prompt}>
@@ -122,6 +127,7 @@ export function SettingsFields({ state, choices, errors, onChange }: Props) {
       >
         Another seed
       </button>
+      {children}
       <details open={folded.some((name) => errors[name] !== undefined)}>
         <summary>Model, size and sampler</summary>
         {text('model', 'Model', { placeholder: 'folder, file or name on the Hub', list: 'models' })}
@@ -137,8 +143,8 @@ export function SettingsFields({ state, choices, errors, onChange }: Props) {
           ))}
         </datalist>
         <div class="pair-of-fields">
-          {text('width', 'Width', { placeholder: 'the model’s own' })}
-          {text('height', 'Height', { placeholder: 'the model’s own' })}
+          {text('width', 'Width', { placeholder: ownSize })}
+          {text('height', 'Height', { placeholder: ownSize })}
           {number('steps', 'Steps')}
           {number('guidanceScale', 'Guidance', 0.1)}
         </div>
@@ -156,6 +162,7 @@ export function SettingsFields({ state, choices, errors, onChange }: Props) {
             </select>
           )}
         </Labelled>
+        <Kept settings={state.more} onRemove={() => onChange({ more: undefined })} />
       </details>
     </>
   );
