@@ -61,7 +61,7 @@ async function showPlayground(page: Page, isFirst: boolean): Promise<void> {
     );
     await page.getByLabel('Adapter', { exact: true }).selectOption({ label: `${run}, step 240` });
     const files = references.slice(0, 2).map((name) => join(scenes, name));
-    await page.locator('input[type=file]').setInputFiles(files);
+    await page.getByLabel('Drop, paste or choose reference images').setInputFiles(files);
     await page.getByText('Model, size and sampler').click();
     for (const [label, value] of Object.entries({ Width: '64', Height: '64', Steps: '20', Guidance: '3' }))
       await fill(label, value);

@@ -117,3 +117,36 @@ describe('load', () => {
     expect(difference / (one?.data.length as number)).toBeLessThan(8);
   });
 });
+
+describe('loadAdapters', () => {
+  it('gives the images of a pipeline that was loaded with them, in any order and number', async () => {
+    const { model, imageEncoder, adapter, base } = { ...world };
+    using replaced = await IPAdapterPipeline.load(all);
+    const sets = [[base], [], [adapter, base], [adapter]];
+    for (const files of sets) {
+      const adapters = files.map((file) => ({ adapter: file, imageEncoder }));
+      await replaced.loadAdapters(adapters);
+      using fresh = await IPAdapterPipeline.load({ model, adapters });
+      expect(replaced.summary).toEqual(fresh.summary);
+      const options = { images: undefined, adapters: files.map(() => ({ images: [world.picture(0)] })) };
+      expect(await draw(options, replaced)).toEqual(await draw(options, fresh));
+      const [image] = await replaced.generate({ ...quick, ...options });
+      const [expected] = await fresh.generate({ ...quick, ...options });
+      expect(image?.settings).toBe(expected?.settings);
+    }
+  });
+
+  it('leaves the adapters as they were where it fails, also while images are generated', async () => {
+    using replaced = await IPAdapterPipeline.load(all);
+    const expected = await draw({}, replaced);
+    const { base } = world;
+    await expect(replaced.loadAdapters([{ adapter: join(world.root, 'none.bin') }])).rejects.toThrow(
+      /none\.bin/,
+    );
+    await expect(replaced.loadAdapters([{ adapter: base, imageEncoder: world.model }])).rejects.toThrow();
+    const during = draw({}, replaced);
+    await expect(replaced.loadAdapters([])).rejects.toThrow(/Images are being generated/);
+    expect(await during).toEqual(expected);
+    expect(await draw({}, replaced)).toEqual(expected);
+  });
+});

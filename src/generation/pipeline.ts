@@ -9,6 +9,7 @@ import { type GuardedContext, type RunContext, withContext } from '../base/run-c
 import { downloadModels } from '../diffusion/download-models.js';
 import {
   adapterEntries,
+  adapterKeys,
   drawOptionsSchema,
   jobSchema,
   type LoadedAdapter,
@@ -40,6 +41,7 @@ import { denoisedLatents, fitPreview, previewOf } from './preview.js';
 import { assertSourceOptions, encodeSources, readSources, resizeMessages, sizeOf } from './sources.js';
 import { optionsOf, storedSettings } from './stored-settings.js';
 import { truncationWarning } from './truncation-warning.js';
+import { without } from './without.js';
 
 /** Generates images that follow text and reference images. Calls may overlap: their batches are drawn in turn. */
 export class IPAdapterPipeline implements Disposable {
@@ -276,7 +278,7 @@ function modelsOf(options: z.output<typeof pipelineOptionsSchema>): ResolvedPipe
   const adapters = entries.flatMap(({ adapter, imageEncoder }) =>
     adapter === undefined ? [] : [{ adapter, imageEncoder }],
   );
-  return { ...options, adapters };
+  return { ...without(options, adapterKeys), adapters };
 }
 
 function describe({ kind, module: { image_proj: projection } }: OpenedAdapter): string {

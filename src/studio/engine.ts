@@ -43,7 +43,7 @@ async function pipelineOf(
 /** Returns what tells models from others, also from those that were in the same files before. */
 function keyOf(models: unknown): string {
   return JSON.stringify(models, (_, value) =>
-    typeof value === 'string' ? [value, fingerprintOfNamed(value)] : value,
+    typeof value === 'string' ? `${value} ${fingerprintOfNamed(value)}` : value,
   );
 }
 

@@ -31,18 +31,16 @@ export async function readPlaygroundSettings(file: string, gallery: Names): Prom
   if (text === undefined) return nothing;
   const { data } = storedSchema.safeParse(parsedJson(text));
   if (data === undefined) return nothing;
-  const { adapters, ...options } = located(data.options, data.files) as JsonObject;
+  const { adapters, ...options } = located(data.options, data.files, gallery) as JsonObject;
   const entries = Array.isArray(adapters) ? adapters.filter(isJsonObject) : options.adapter ? [options] : [];
   const missing = [options, ...entries]
     .flatMap((one) => Object.entries(one))
     .filter(([name, value]) => !known.has(name) && !isDefault(name, value))
     .map(([name]) => name);
   const nameOf = (place: string, one: unknown): string | undefined => {
-    // The gallery's names are those of their content.
-    const own = isJsonObject(one) && typeof one.elsewhere === 'string' ? one.elsewhere : undefined;
-    const name = typeof one === 'string' ? gallery.nameOf(one) : own && gallery.fileOf(own) && own;
-    if (!name) missing.push(place);
-    return name || undefined;
+    const name = typeof one === 'string' ? gallery.nameOf(one) : undefined;
+    if (name === undefined) missing.push(place);
+    return name;
   };
   const pathOf = (place: string, one: unknown): string => {
     if (typeof one === 'string') return one;
@@ -112,14 +110,21 @@ function listOf(value: unknown): unknown[] {
 }
 
 /** Returns a value with the paths of files that are named without their folder, as far as this machine knows them. */
-function located(value: unknown, files: Readonly<Record<string, string>>, place = ''): unknown {
-  if (Array.isArray(value)) return value.map((one, i) => located(one, files, `${place}[${i}]`));
+function located(
+  value: unknown,
+  files: Readonly<Record<string, string>>,
+  gallery: Names,
+  place = '',
+): unknown {
+  if (Array.isArray(value)) return value.map((one, i) => located(one, files, gallery, `${place}[${i}]`));
   if (!isJsonObject(value)) return value;
-  if (typeof value.elsewhere === 'string') return knownPlace(files[place] ?? '') ?? value;
+  // The gallery's names are those of one content, of which a user may have another file.
+  if (typeof value.elsewhere === 'string')
+    return gallery.fileOf(value.elsewhere) ?? knownPlace(files[place] ?? '') ?? value;
   return Object.fromEntries(
     Object.entries(value).map(([key, one]) => [
       key,
-      located(one, files, place === '' ? key : `${place}.${key}`),
+      located(one, files, gallery, place === '' ? key : `${place}.${key}`),
     ]),
   );
 }

@@ -92,7 +92,7 @@ it.skipIf(chromiumPath === undefined)(
     await page.goto(studio.url);
     await page.getByRole('link', { name: 'Playground' }).click();
     await field('Adapter').selectOption({ label: 'one, step 1' });
-    await page.locator('input[type=file]').setInputFiles([world.picture(1), world.picture(4)]);
+    await field('Drop, paste or choose reference images').setInputFiles([world.picture(1), world.picture(4)]);
     for (const [i, side] of ['Left half', 'Right half'].entries()) {
       await button(`Mask of reference ${i + 1}`).click();
       await button(side).click();

@@ -124,7 +124,7 @@ export function ImageSlot({
           <div class="beside">
             {children}
             <button type="button" onClick={() => onImage(undefined)}>
-              Remove
+              Remove<span class="hidden"> {label}</span>
             </button>
           </div>
         </div>
