@@ -3,7 +3,7 @@ import { existsSync, realpathSync } from 'node:fs';
 import { adapterFileOf } from '../adapters/adapter-path.js';
 import { type ImageEncoder, openImageEncoder } from '../adapters/image-encoder.js';
 import { assertEncoderFits, type OpenedAdapter, openAdapter } from '../adapters/open-adapter.js';
-import type { AttentionSite } from '../models/layers/attention-site.js';
+import type { Backbone } from '../diffusion/model.js';
 import type { AdapterFiles } from '../options/generate-types.js';
 import type { Device, DType } from '../torch/index.js';
 
@@ -20,7 +20,7 @@ export interface LoadedAdapters {
 
 /** What adapters are loaded beside. */
 interface Beside {
-  sites: readonly AttentionSite[];
+  sites: Backbone['sites'];
   target: { device: Device; dtype: DType };
   /** Those that are loaded already are used again. */
   encoders?: LoadedAdapters['encoders'];

@@ -1,14 +1,14 @@
 /** @file What tests do on the playground's page, and how they look at what it has made. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { JSHandle, Locator, Page } from 'playwright-core';
+import type { Locator, Page } from 'playwright-core';
 import sharp from 'sharp';
 import { expect, vi } from 'vitest';
 
 /** A point of a canvas, as fractions of its width and height. */
 type Point = readonly [x: number, y: number];
 
-const soon = { timeout: 60_000, interval: 100 };
+const soon = { timeout: 90_000, interval: 100 };
 
 export function pixelsOf(file: string): Promise<Buffer> {
   return sharp(file).removeAlpha().raw().toBuffer();
@@ -61,7 +61,10 @@ export class PlaygroundPage {
       this.page.waitForRequest((one) => one.method() === 'POST' && one.url().endsWith('/playground/jobs')),
       this.button('Generate').click(),
     ]);
-    await vi.waitFor(() => expect(this.images().length).toBe(before + 1), soon);
+    await vi.waitFor(async () => {
+      const faults = await this.page.getByRole('alert').allTextContents();
+      expect([this.images().length, ...faults]).toEqual([before + 1]);
+    }, soon);
     await vi.waitFor(async () => expect(await this.page.locator('.tile').count()).toBe(before + 1), soon);
     const file = join(this.#runs, '.studio/playground', this.images().at(-1) as string);
     return { file, asked: request.postDataJSON() as Record<string, unknown> };
@@ -69,26 +72,16 @@ export class PlaygroundPage {
 
   /** Drops a file on a part of the page. */
   async drop(file: string, target = '.results'): Promise<void> {
-    await this.page.dispatchEvent(target, 'drop', { dataTransfer: await this.#transferOf(file) });
+    const dataTransfer = await this.page.evaluateHandle(transferOf(file));
+    await this.page.dispatchEvent(target, 'drop', { dataTransfer });
   }
 
   /** Pastes an image from the clipboard, where the pointer or the focus is. */
   async paste(file: string): Promise<void> {
-    const transfer = await this.#transferOf(file);
     await this.page.evaluate(
-      'globalThis.pasteTransfer = (transfer) => (document.activeElement ?? document.body).dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true }))',
-    );
-    await transfer.evaluate('(transfer) => globalThis.pasteTransfer(transfer)');
-  }
-
-  #transferOf(file: string): Promise<JSHandle> {
-    return this.page.evaluateHandle(
-      `(() => {
-        const bytes = Uint8Array.from(atob('${readFileSync(file).toString('base64')}'), (c) => c.charCodeAt(0));
-        const transfer = new DataTransfer();
-        transfer.items.add(new File([bytes], 'image.png', { type: 'image/png' }));
-        return transfer;
-      })()`,
+      `document.activeElement.dispatchEvent(
+        new ClipboardEvent('paste', { clipboardData: ${transferOf(file)}, bubbles: true, cancelable: true }),
+      )`,
     );
   }
 
@@ -138,4 +131,14 @@ export async function maskAt(file: string): Promise<{
     ...{ width, height, white: data.reduce((sum, value) => sum + (value > 127 ? 1 : 0), 0) },
     isWhite: ([x, y]) => (data[Math.floor(y * height) * width + Math.floor(x * width)] as number) > 127,
   };
+}
+
+/** Returns an expression of a page: what a browser gives of an image that is dropped or pasted. */
+function transferOf(file: string): string {
+  return `(() => {
+    const bytes = Uint8Array.from(atob('${readFileSync(file).toString('base64')}'), (c) => c.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], 'image.png', { type: 'image/png' }));
+    return transfer;
+  })()`;
 }

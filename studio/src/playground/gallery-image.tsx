@@ -20,7 +20,7 @@ export async function uploadFiles(files: Iterable<File>): Promise<string[]> {
 }
 
 /** Returns the names of what is dropped: an image of the gallery, or files. */
-export async function droppedImages({ dataTransfer }: DragEvent): Promise<string[]> {
+async function droppedImages({ dataTransfer }: DragEvent): Promise<string[]> {
   const own = dataTransfer?.getData(galleryType);
   return own ? [own] : uploadFiles(dataTransfer?.files ?? []);
 }

@@ -193,7 +193,7 @@ export function MaskEditor({
 }
 
 /** Chooses a file, by keyboard too. */
-export function FileButton({
+function FileButton({
   id,
   title,
   onFiles,
