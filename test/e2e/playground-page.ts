@@ -61,6 +61,8 @@ export class PlaygroundPage {
       this.page.waitForRequest((one) => one.method() === 'POST' && one.url().endsWith('/playground/jobs')),
       this.button('Generate').click(),
     ]);
+    const answer = await request.response();
+    expect([answer?.status(), await answer?.json()]).toEqual([201, { id: expect.any(String) }]);
     await vi.waitFor(async () => {
       const faults = await this.page.getByRole('alert').allTextContents();
       expect([this.images().length, ...faults]).toEqual([before + 1]);

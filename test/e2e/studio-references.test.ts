@@ -34,7 +34,7 @@ beforeAll(async () => {
   }
   const recorded = { model: world.model, image_encoder: world.imageEncoder };
   writeFileSync(at('runs/one/config.yaml'), JSON.stringify(recorded));
-  const folders = { runs: at('runs'), datasets: [at('images')], models: [at('images')] };
+  const folders = { runs: at('runs'), datasets: [at('images')], models: [world.root] };
   studio = await startStudio(studioOptionsSchema.parse({ ...folders, port: 0 }), ['false']);
   if (chromiumPath === undefined) return;
   browser = await launchChromium();
