@@ -284,9 +284,16 @@ it('keeps the playground to its folders, and uploads to images of a bounded size
       const answer = await ask(`/api/playground/images/${wrong}${rest}`, auth());
       expect([400, 404], wrong).toContain(answer.status);
     }
+  // A name as the gallery's, which leads out.
+  const linked = `${'0'.repeat(32)}.png`;
+  symlinkSync(at('secret.png'), at('runs/.studio/uploads', linked));
   const outside = {
     model: '/etc',
     adapters: [{ adapter: at('secret.png'), imageEncoder: at('outside'), images: ['../../secret.png'] }],
+    loras: [{ path: '../secret.png' }, { path: at('runs', 'linked', 'lora.safetensors') }],
+    controlnet: [at('runs', '..', 'outside'), at('runs', 'linked')],
+    controlImage: ['../secret.png', linked],
+    ...{ initImage: at('secret.png'), maskImage: linked },
   };
   const json = { ...auth(), 'Content-Type': 'application/json' };
   const job = await ask('/api/playground/jobs', json, 'POST', JSON.stringify(outside));
@@ -295,9 +302,11 @@ it('keeps the playground to its folders, and uploads to images of a bounded size
     'adapters[0].adapter',
     'adapters[0].imageEncoder',
     'adapters[0].images',
-    'model',
+    ...['controlImage[0]', 'controlImage[1]', 'controlnet[0]', 'controlnet[1]'],
+    ...['initImage', 'loras[0].path', 'loras[1].path', 'maskImage', 'model'],
   ]);
-  const many = { model: 'org/name', prompt: 'x', numImages: 1000, initImage: '/etc/passwd' };
+  expect((await ask(`/api/playground/images/${linked}`, auth())).status).toBe(404);
+  const many = { model: 'org/name', prompt: 'x', numImages: 1000, vaeTiling: true };
   const refused = await ask('/api/playground/jobs', json, 'POST', JSON.stringify(many));
   expect(refused.status).toBe(422);
   expect(statSync(at('runs/.studio/uploads')).mode & 0o777).toBe(0o700);

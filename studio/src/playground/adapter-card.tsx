@@ -8,6 +8,7 @@ import { type Output, References } from './references.js';
 
 export function AdapterCard({
   state,
+  number,
   choices,
   output,
   errorOf,
@@ -16,6 +17,8 @@ export function AdapterCard({
   onError,
 }: {
   state: AdapterState;
+  /** From 1. */
+  number: number;
   choices: PlaygroundChoices;
   output: Output;
   errorOf: (name: string) => string | undefined;
@@ -29,7 +32,7 @@ export function AdapterCard({
   const isPreset = presets.some(([type]) => type === state.weightType);
   return (
     <fieldset class="adapter">
-      <legend class="hidden">Adapter</legend>
+      <legend class="hidden">Adapter {number}</legend>
       <div class="row">
         <label class="hidden" for={`${id}-adapter`}>
           Adapter
@@ -66,6 +69,7 @@ export function AdapterCard({
       {state.adapter !== '' && (
         <>
           <References
+            label={`Reference images of adapter ${number}`}
             references={state.references}
             output={output}
             onChange={(references: Reference[]) => onChange({ ...withoutWeights(state), references })}

@@ -152,6 +152,7 @@ export function PlaygroundPage() {
           <AdapterCard
             key={i}
             state={adapter}
+            number={i + 1}
             choices={choices}
             output={output}
             errorOf={(name) => errors[`adapters[${i}].${name}`]}

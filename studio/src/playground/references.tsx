@@ -17,11 +17,13 @@ export interface Output {
 }
 
 export function References({
+  label,
   references,
   output: { aspect, backgrounds },
   onChange,
   onError,
 }: {
+  label: string;
   references: readonly Reference[];
   output: Output;
   onChange: (references: Reference[]) => void;
@@ -36,7 +38,7 @@ export function References({
     height: Math.round(aspect >= 1 ? SIDE / aspect : SIDE),
   };
   return (
-    <DropZone label="Reference images" onImages={add} onError={onError}>
+    <DropZone label={label} onImages={add} onError={onError}>
       <ul>
         {references.map((reference, i) => (
           <li key={`${i} ${reference.name}`}>
