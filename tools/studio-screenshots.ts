@@ -49,6 +49,21 @@ async function trainedDemo(): Promise<string> {
   return folder;
 }
 
+/** Fills in the form of a new run, chooses a preset, and checks the dataset. */
+async function fillNewRun(page: Page): Promise<void> {
+  const fill = (name: string, value: string): Promise<void> => page.locator(`#option-${name}`).fill(value);
+  await page.getByRole('textbox', { name: /^name/ }).fill('scenes-small');
+  await fill('model', join(demo, 'models'));
+  await fill('imageEncoder', join(demo, 'models/image_encoder'));
+  const scenes = readdirSync(join(demo, 'datasets/scenes')).find((name) => name.endsWith('.json')) as string;
+  await fill('dataset', join(demo, 'datasets/scenes', scenes));
+  await fill('resolution', '64');
+  await fill('referenceFlip', '0.5');
+  await page.getByRole('radio', { name: /^small/ }).check();
+  await page.getByRole('button', { name: 'Check the dataset' }).click();
+  await page.locator('.facts').waitFor({ timeout: 120_000 });
+}
+
 /** Generates three images, or looks at those that are there. */
 async function showPlayground(page: Page, isFirst: boolean): Promise<void> {
   const fill = (label: string, value: string): Promise<void> =>
@@ -124,6 +139,7 @@ for (const [look, settings] of Object.entries(looks)) {
   }
   await page.goto(`${studio.url.replace(/#.*/, '')}#/new`);
   await page.getByRole('heading', { name: 'New run' }).waitFor();
+  await fillNewRun(page);
   await shoot('new');
   await page.goto(`${studio.url.replace(/#.*/, '')}#/playground`);
   await showPlayground(page, look === 'light');
