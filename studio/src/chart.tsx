@@ -1,4 +1,7 @@
-/** @file A chart of curves over steps: drag to zoom, Shift-drag to pan, wheel to zoom at the pointer, double-click for all. */
+/**
+ * @file A chart of curves over steps: drag to zoom, Shift-drag to pan, wheel to zoom at the pointer, double-click for all; by
+ * keyboard + and - zoom, arrows pan, and 0 shows all.
+ */
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
@@ -77,6 +80,12 @@ export function Chart({ title, curves, note }: Props) {
       <div
         ref={holder}
         role="img"
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: it is zoomed by keyboard
+        tabIndex={0}
+        onKeyDown={(event) => {
+          if (plot.current === undefined || !moveByKey(plot.current, event)) return;
+          event.preventDefault();
+        }}
         aria-label={`${title}: ${last === undefined ? 'no values yet' : `${figure(last.values.at(-1) as number)} at step ${last.steps.at(-1)}`}`}
       />
       {curves.length > 1 && (
@@ -173,14 +182,35 @@ function readout(): uPlot.Plugin {
   };
 }
 
+/** Shows the steps from min to max, or as many of those that there are. */
+function move(u: uPlot, min: number, max: number): void {
+  const [steps] = u.data;
+  const [first = 0, last = 1] = [steps[0], steps.at(-1)];
+  const width = Math.min(max - min, last - first);
+  const start = Math.min(Math.max(min, first), last - width);
+  u.setScale('x', { min: start, max: start + width });
+}
+
+/** How far a key moves the two ends of what is shown, in shares of it. */
+const keys: Readonly<Record<string, readonly [min: number, max: number]>> = {
+  '+': [0.15, -0.15],
+  '=': [0.15, -0.15],
+  '-': [-0.25, 0.25],
+  ArrowLeft: [-0.15, -0.15],
+  ArrowRight: [0.15, 0.15],
+};
+
+/** @returns whether the key moves a chart */
+function moveByKey(u: uPlot, { key, ctrlKey, metaKey, altKey }: KeyboardEvent): boolean {
+  const { min, max } = u.scales.x ?? {};
+  if (ctrlKey || metaKey || altKey || min == null || max == null) return false;
+  const [from, to] = keys[key] ?? (key === '0' ? [-1e9, 1e9] : [0, 0]);
+  if (from === to && from === 0) return false;
+  move(u, min + from * (max - min), max + to * (max - min));
+  return true;
+}
+
 function wheelAndPan(): uPlot.Plugin {
-  const move = (u: uPlot, min: number, max: number): void => {
-    const [steps] = u.data;
-    const [first = 0, last = 1] = [steps[0], steps.at(-1)];
-    const width = Math.min(max - min, last - first);
-    const start = Math.min(Math.max(min, first), last - width);
-    u.setScale('x', { min: start, max: start + width });
-  };
   return {
     hooks: {
       ready: (u) => {

@@ -16,6 +16,8 @@ const scoreTitles: Readonly<Record<(typeof scoreNames)[number], { title: string;
 
 /** Of style.css, for the light and the dark page. */
 const colors = ['accent', 'c2', 'c3', 'c4', 'c5', 'c6'];
+/** Of other runs. The last ones are baselines' in charts that have some. */
+const otherColors = ['c5', 'c6', 'c4', 'c3', 'c2'];
 
 /** Returns the colour of one of several curves: from blue to red where they are many, and so in an order. */
 function colorOf(i: number, count: number): string {
@@ -51,6 +53,15 @@ export function Curves({ id, data, version }: { id: string; data: RunData; versi
         },
       ];
     };
+    /** The same curve of other runs. */
+    const ofOthers = (name: string, shown: (values: readonly number[]) => number[]): ChartCurve[] =>
+      others.flatMap((other, i): ChartCurve[] => {
+        const one = other.curves.get(name);
+        if (one === undefined) return [];
+        const color = otherColors[i % otherColors.length] as string;
+        return [{ label: names[i] ?? '', color, steps: one.steps, values: shown(one.values) }];
+      });
+    const same = (values: readonly number[]): number[] => [...values];
     /** A curve with what it is the average of, and the same of other runs. */
     const compared = (name: string): ChartCurve[] => {
       const raw = data.curves.get(name);
@@ -69,12 +80,7 @@ export function Curves({ id, data, version }: { id: string; data: RunData; versi
             ];
       return [
         ...faint,
-        ...others.flatMap((other, i): ChartCurve[] => {
-          const one = other.curves.get(name);
-          if (one === undefined) return [];
-          const color = colors[(i % (colors.length - 1)) + 1] as string;
-          return [{ label: names[i] ?? '', color, steps: one.steps, values: smooth(one.values, weight) }];
-        }),
+        ...ofOthers(name, (values) => smooth(values, weight)),
         ...curve(name, id, 'accent', true),
       ];
     };
@@ -104,6 +110,7 @@ export function Curves({ id, data, version }: { id: string; data: RunData; versi
         curves: [
           ...curve('gain/low', 'low', 'c2'),
           ...curve('gain/high', 'high', 'c2'),
+          ...ofOthers('gain', same),
           ...curve('gain', 'gain', 'accent'),
         ],
       });
@@ -114,6 +121,7 @@ export function Curves({ id, data, version }: { id: string; data: RunData; versi
         curves: [
           ...curve('gain/specificity/low', 'low', 'c2'),
           ...curve('gain/specificity/high', 'high', 'c2'),
+          ...ofOthers('gain/specificity', same),
           ...curve('gain/specificity', 'specificity', 'accent'),
         ],
       });
@@ -128,23 +136,33 @@ export function Curves({ id, data, version }: { id: string; data: RunData; versi
             ...constant(name),
             ...curve(`scores/${name}/no_adapter`, 'no adapter', 'c3'),
             ...curve(`scores/${name}/shuffled`, 'another reference', 'c2'),
+            ...ofOthers(`scores/${name}`, same),
             ...curve(`scores/${name}`, 'adapter', 'accent'),
           ],
         });
     list.push({ title: 'Gradient norm', note: 'Before clipping.', curves: compared('grad_norm') });
     list.push({ title: 'Learning rate', curves: group('lr/') });
-    list.push({ title: 'Images per second', curves: curve('speed/images_per_second', 'images/s', 'accent') });
+    list.push({
+      title: 'Images per second',
+      curves: [
+        ...ofOthers('speed/images_per_second', same),
+        ...curve('speed/images_per_second', 'images/s', 'accent'),
+      ],
+    });
     const memory = ['memory/rss_bytes', 'memory/gpu_allocated_bytes'].filter(has);
     list.push({
       title: 'Memory, GiB',
-      curves: memory.map((name, i) => {
-        const one = data.curves.get(name) as { steps: number[]; values: number[] };
-        const label = name.includes('gpu') ? 'GPU' : 'process';
-        return {
-          ...{ label, color: colors[i] as string, steps: [...one.steps] },
-          values: one.values.map((value) => value / 2 ** 30),
-        };
-      }),
+      curves: [
+        ...ofOthers('memory/rss_bytes', (values) => values.map((value) => value / 2 ** 30)),
+        ...memory.map((name, i) => {
+          const one = data.curves.get(name) as { steps: number[]; values: number[] };
+          const label = name.includes('gpu') ? 'GPU' : 'process';
+          return {
+            ...{ label, color: colors[i] as string, steps: [...one.steps] },
+            values: one.values.map((value) => value / 2 ** 30),
+          };
+        }),
+      ],
     });
     const gauge = group('gauge/');
     if (gauge.length > 0)
@@ -204,7 +222,9 @@ export function Curves({ id, data, version }: { id: string; data: RunData; versi
             {name} ×
           </button>
         ))}
-        <p class="hint pointer">Drag to zoom, Shift-drag to pan, Ctrl-wheel to zoom, double-click for all.</p>
+        <p class="hint pointer">
+          Drag to zoom, Shift-drag to pan, Ctrl-wheel to zoom, double-click for all; by keyboard + − ← → 0.
+        </p>
       </div>
       <div class="charts">
         {charts.map((chart) => (

@@ -1,12 +1,13 @@
 /** @file A run's page: curves, images, checkpoints, options and log, and the buttons that steer it. */
 import { useEffect, useMemo, useState } from 'preact/hooks';
+import type { RequestEvent } from '../../src/base/run-context.js';
 import type { CheckpointInfo, RunSummary } from '../../src/studio/runs.js';
 import type { MetricsLine } from '../../src/studio/scalars.js';
 import type { Sheet } from '../../src/studio/sheets.js';
 import { api, json } from './api.js';
 import { Checkpoints } from './checkpoints.js';
 import { Curves } from './curves.js';
-import { count, duration, figure } from './format.js';
+import { ago, count, duration, figure } from './format.js';
 import { OptionsTable } from './options-table.js';
 import { Empty, ErrorNote, Progress, Status, useLoaded, useTitle } from './parts.js';
 import { RunData } from './run-data.js';
@@ -102,13 +103,40 @@ export function RunPage({ id }: { id: string }) {
         {tab === 'Images' && <SampleGrid id={id} sheets={detail.sheets} curves={data.curves} />}
         {tab === 'Checkpoints' && <Checkpoints id={id} checkpoints={detail.checkpoints} />}
         {tab === 'Options' && <OptionsTable id={id} options={detail.options} folder={detail.folder} />}
-        {tab === 'Log' && <Log id={id} />}
+        {tab === 'Log' && <Log id={id} events={detail.events} />}
       </div>
     </>
   );
 }
 
-function Log({ id }: { id: string }) {
+function Log({ id, events }: { id: string; events: readonly MetricsLine[] }) {
+  return (
+    <>
+      <Requests requests={events.filter((event): event is RequestEvent => event.type === 'request')} />
+      <Output id={id} />
+    </>
+  );
+}
+
+/** What the run was asked for while it trained. */
+function Requests({ requests }: { requests: readonly RequestEvent[] }) {
+  if (requests.length === 0) return null;
+  return (
+    <details class="problem requests">
+      <summary>Requests to the run ({requests.length})</summary>
+      <ul>
+        {requests.map(({ step, time, request, steps }) => (
+          <li key={`${step} ${time}`}>
+            Step {count(step)}: {request}
+            {steps !== undefined && ` by ${count(steps)} steps`} <small>{ago(time)}</small>
+          </li>
+        ))}
+      </ul>
+    </details>
+  );
+}
+
+function Output({ id }: { id: string }) {
   const param = { param: { id: encodeURIComponent(id) } };
   const { value, error } = useLoaded(() => json(api.runs[':id'].log.$get(param)), `log ${id}`, EVERY_MS);
   if (error !== undefined && value === undefined)
