@@ -118,7 +118,7 @@ for (const [look, settings] of Object.entries(looks)) {
     await page.evaluate('scrollTo(0, 0)');
     await page.waitForTimeout(700);
     while ((await page.locator('.placeholder, .loading').count()) > 0) await page.waitForTimeout(100);
-    const image = sharp(await page.screenshot({ fullPage: look === 'phone' }));
+    const image = sharp(await page.screenshot({ fullPage: look === 'phone' || name === 'new' }));
     const { width, height } = await image.metadata();
     // Some pages are very long on a phone.
     const top = { left: 0, top: 0, width, height: Math.min(height, 1700) };

@@ -40,8 +40,9 @@ async function check({ options, roots }: CheckRequest): Promise<void> {
   if (options.show !== undefined && options.imageEncoder !== undefined)
     try {
       const { columns, rows } = await readSamples(options, {}, open);
-      const encoded = rows.map(async ({ images, ...row }) => ({
-        ...row,
+      const encoded = rows.map(async ({ images, row, facts, caption }) => ({
+        // The page counts from 1.
+        ...{ caption, facts: [`row ${row + 1}`, ...facts].join(', ') },
         images: await Promise.all(images.map(dataUrl)),
       }));
       await tell({ type: 'samples', samples: { columns, rows: await Promise.all(encoded) } });
@@ -77,7 +78,7 @@ async function dataUrl({ data, width, height }: RgbImage): Promise<string> {
 }
 
 function summaryOf(report: DatasetReport, hasBuckets: boolean): CheckSummary {
-  const { badRows, incomplete, leftOut, images, buckets } = report;
+  const { badRows, incomplete, leftOut, images, captions, buckets } = report;
   const problem = (title: string, list: readonly BadRow[]): CheckProblem => ({
     ...{ title, count: list.length },
     shown: list.slice(0, MAX_SHOWN).map(({ file, reason }) => ({ file, reason })),
@@ -101,6 +102,7 @@ function summaryOf(report: DatasetReport, hasBuckets: boolean): CheckSummary {
       problem('Images that cannot be read', badRows),
       problem('Samples without an image or a caption', incomplete),
       problem('Left out', leftOut),
+      { title: 'Captions that are empty', count: captions.empty, shown: [] },
       sameImage,
     ].filter(({ count }) => count > 0),
   };

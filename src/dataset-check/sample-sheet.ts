@@ -34,7 +34,10 @@ const DARKENED = 0.25;
  */
 export async function sampleSheet(options: CheckOptions, context: RunContext = {}): Promise<RgbImage> {
   const { title, columns, rows } = await readSamples(options, context);
-  const labelled = rows.map(({ facts, caption, images }) => ({ label: `${facts}: ${caption}`, images }));
+  const labelled = rows.map(({ row, facts, caption, images }) => ({
+    label: `${[`row ${row}`, ...facts].join(', ')}: ${caption}`,
+    images,
+  }));
   return labelledSheet(title, columns, labelled);
 }
 
@@ -47,8 +50,10 @@ export interface Samples {
 }
 
 interface SampleRow {
-  /** Such as 'row 5, mirrored'. */
-  facts: string;
+  /** Its index. */
+  row: number;
+  /** Such as 'mirrored'. */
+  facts: string[];
   caption: string;
   /** Squares of one size; one for each column. */
   images: RgbImage[];
@@ -123,15 +128,14 @@ async function trainingSize({ image }: DatasetRow, sizes: readonly Size[]): Prom
 function sampleRow({ row, crop, mask, clipCrops, drop, flip, caption }: Example, side: number): SampleRow {
   const nothing = { data: new Uint8Array(side * side * 3).fill(255), width: side, height: side };
   const facts = [
-    `row ${row}`,
     flip && 'mirrored',
     mask && `${Math.round(mask.reduce((sum, grey) => sum + grey, 0) / mask.length / 2.55)} % in the loss`,
     drop.dropImage && 'image dropped',
     drop.dropText && 'text dropped',
   ];
   return {
-    facts: facts.filter(Boolean).join(', '),
-    caption,
+    ...{ row, caption },
+    facts: facts.filter((fact) => fact !== false && fact !== null),
     images: [
       inCell(mask === null ? (crop as RgbImage) : darkened(crop as RgbImage, mask), side),
       ...clipCrops.map((image) => (image === null ? nothing : inCell(image, side))),

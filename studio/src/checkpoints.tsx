@@ -33,8 +33,8 @@ export function Checkpoints({ id, checkpoints }: { id: string; checkpoints: read
           <tr>
             <th scope="col">Step</th>
             <th scope="col">Size</th>
-            <th scope="col">
-              <span class="export">Export the adapter</span>
+            <th scope="col" class="actions">
+              Export the adapter
             </th>
           </tr>
         </thead>

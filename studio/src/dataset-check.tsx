@@ -103,27 +103,29 @@ function Summary({ summary: { facts, buckets, problems } }: { summary: CheckSumm
       <p class={problems.length === 0 ? 'verdict-line good' : 'verdict-line'}>
         <strong>
           {problems.length === 0
-            ? 'Every image can be read, and nothing is left out.'
+            ? 'Every image can be read and has captions, and nothing is left out.'
             : problems.map(({ title, count: n }) => `${title}: ${count(n)}`).join('. ')}
         </strong>
       </p>
-      {problems.map(({ title, count: n, shown }) => (
-        <details key={title} class="problem">
-          <summary>
-            {title} ({count(n)})
-          </summary>
-          <ul>
-            {shown.map(({ file, reason }) => (
-              <li key={file}>
-                <code>{file}</code> {reason}
-              </li>
-            ))}
-            {n > shown.length && (
-              <li>and {count(n - shown.length)} more: ip-adapter data check --out has them</li>
-            )}
-          </ul>
-        </details>
-      ))}
+      {problems
+        .filter(({ shown }) => shown.length > 0)
+        .map(({ title, count: n, shown }) => (
+          <details key={title} class="problem">
+            <summary>
+              {title} ({count(n)})
+            </summary>
+            <ul>
+              {shown.map(({ file, reason }) => (
+                <li key={file}>
+                  <code>{file}</code> {reason}
+                </li>
+              ))}
+              {n > shown.length && (
+                <li>and {count(n - shown.length)} more: ip-adapter data check --out has them</li>
+              )}
+            </ul>
+          </details>
+        ))}
       <dl class="facts">
         {facts.map(([name, value]) => (
           <div key={name}>

@@ -152,8 +152,9 @@ export function NewRunPage() {
           </pre>
         </section>
       )}
+      <Presets presets={presets} chosen={preset} overridden={has} onChoose={setPreset} />
       {about !== undefined && (
-        <p class="hint">
+        <p class="hint where">
           Datasets are in {about.datasets.join(', ')}
           {about.models.length > 0 && `; models in ${about.models.join(', ')}, or names on the Hub`}.
         </p>
@@ -181,7 +182,6 @@ export function NewRunPage() {
         </div>
         <CheckReport used={used} />
       </section>
-      <Presets presets={presets} chosen={preset} overridden={has} onChoose={setPreset} />
       <div class="fields">{named(usual)}</div>
       <h2>Every other option</h2>
       <input

@@ -103,6 +103,7 @@ it('says what the check of the command line says, without files outside of its f
       count: 1,
       shown: [{ file: at('images/3.png'), reason: expect.stringContaining('it is not a JPEG') }],
     },
+    { title: 'Captions that are empty', count: 1, shown: [] },
     { title: 'Rows of one image', count: 1, shown: [{ file: 'rows 1, 2', reason: expect.any(String) }] },
   ]);
 
