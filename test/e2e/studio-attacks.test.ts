@@ -144,6 +144,7 @@ it('leaves the folder of runs by no path and no link', async () => {
   for (const path of [
     ...['samples/1', 'samples/..%2f..%2fsecret', 'samples/1%2e%2e', 'log'],
     ...['checkpoints/1/adapter', 'checkpoints/..%2f1/adapter', 'checkpoints/%2e%2e/adapter'],
+    'checkpoints/1/adapter?form=bin',
   ]) {
     const { status, text } = await ask(`/api/runs/one/${path}`, auth());
     expect(status, path).toBe(404);

@@ -68,7 +68,8 @@ const sizeOfCache = (): number => {
 };
 
 it('says what it downloads, answers others meanwhile, and stops when nobody waits', async () => {
-  server.delay = 100;
+  // Each shard takes ten seconds.
+  server.delay = 400;
   const abort = new AbortController();
   const first = ask('/rows', {}, abort.signal);
   first.catch(() => {});
@@ -91,8 +92,9 @@ it('says what it downloads, answers others meanwhile, and stops when nobody wait
       last = now;
       expect(isSame).toBe(true);
     },
-    { timeout: 20_000, interval: 500 },
+    { timeout: 20_000, interval: 1000 },
   );
+  expect(sizeOfCache()).toBe(0);
   server.delay = 0;
 });
 
