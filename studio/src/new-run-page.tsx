@@ -4,6 +4,7 @@ import type { DryRunResult } from '../../src/studio/dry-run.js';
 import type { OptionField, PresetField } from '../../src/studio/train-fields.js';
 import { ApiError, api, json } from './api.js';
 import { CheckReport, useDatasetCheck } from './dataset-check.js';
+import { DryRunReport, faultsIn } from './dry-run.js';
 import { Field } from './option-field.js';
 import { ErrorNote, useLoaded, useTitle } from './parts.js';
 import { Presets } from './presets.js';
@@ -109,7 +110,9 @@ export function NewRunPage() {
     const abort = new AbortController();
     dryRunning.current = abort;
     const ask = (run: never) => json(api['dry-run'].$post(run, { init: { signal: abort.signal } }));
-    setTried((await send(ask)) as DryRunResult | undefined);
+    const result = (await send(ask)) as DryRunResult | undefined;
+    setTried(result);
+    if (result !== undefined) setErrors(faultsIn(result));
     dryRunning.current = undefined;
   };
   const checkDataset = (): Promise<void> => {
@@ -143,15 +146,7 @@ export function NewRunPage() {
           )}
         </div>
       )}
-      {tried !== undefined && (
-        <section class="dry-run" aria-label="Dry run">
-          <h2>{tried.isPossible ? 'What the run takes' : 'The run is not possible so'}</h2>
-          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a text that scrolls must be reached by keyboard */}
-          <pre class="log" tabIndex={0}>
-            {tried.text}
-          </pre>
-        </section>
-      )}
+      {tried !== undefined && <DryRunReport tried={tried} />}
       <Presets presets={presets} chosen={preset} overridden={has} onChoose={setPreset} />
       {about !== undefined && (
         <p class="hint where">

@@ -83,7 +83,10 @@ it.skipIf(chromiumPath === undefined)('starts, shows, steers, resumes and export
   await fill('batchSize', '2');
   await page.getByRole('button', { name: 'Dry run' }).click();
   await page.getByRole('heading', { name: 'What the run takes' }).waitFor({ timeout: 60_000 });
-  await page.getByText(/^speed +[\d.]+ s a step/m).waitFor();
+  await page
+    .locator('.dry-run .facts')
+    .getByText(/^[\d.]+ s a step/)
+    .waitFor();
   await assertAccessible(page);
   expect(existsSync(at('runs', 'from the page'))).toBe(false);
   await page.getByRole('button', { name: 'Start training' }).click();
