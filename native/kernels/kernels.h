@@ -44,6 +44,24 @@ struct AttentionBackward {
   Rows gradValues;   // [keyCount, valueWidth]
 };
 
+// A 3 × 3 convolution with stride 1 and padding 1.
+struct Convolution {
+  int64_t batch, inChannels, outChannels, height, width;
+  const float* input;  // [batch, inChannels, height, width]
+  // The kernel from input channel i to output channel o is at weight + o * weightOut + i * weightIn.
+  const float* weight;
+  int64_t weightOut, weightIn;
+  bool isRotated;     // whether all kernels are rotated by 180°
+  const float* bias;  // [outChannels], or null
+  float* out;         // [batch, outChannels, height, width]
+};
+
+// A convolution takes two steps, each in parts that are independent of each other: `preparations`, which fill a buffer of
+// `prepared` floats, then `parts`, which read it; each thread has `scratch` floats for these.
+struct ConvolutionPlan {
+  int64_t preparations, prepared, parts, scratch;
+};
+
 struct Kernels {
   // Both compute the queries from `begin` up to `end`.
   void (*attention)(const AttentionForward& head, int64_t begin, int64_t end);
@@ -51,6 +69,10 @@ struct Kernels {
   // a · gelu(b) of rows [a, b], which have twice the width.
   void (*geglu)(const float* x, float* out, int64_t rows, int64_t width);
   void (*gegluBackward)(const float* x, const float* gradOut, float* gradX, int64_t rows, int64_t width);
+  ConvolutionPlan (*planConvolution)(const Convolution& of);
+  // Both compute the parts from `begin` up to `end`.
+  void (*prepareConvolution)(const Convolution& of, int64_t begin, int64_t end, float* prepared);
+  void (*convolve)(const Convolution& of, const float* prepared, int64_t begin, int64_t end, float* scratch);
 };
 
 // Returns the best kernels for this CPU.

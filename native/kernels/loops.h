@@ -2,10 +2,16 @@
 // block of a product, chosen so that its sums fill most registers.
 #include "kernels/attention-loops.h"
 #include "kernels/geglu-loops.h"
+#include "kernels/winograd-loops.h"
 
 namespace {
 
-constexpr Kernels kKernels = {inBlocks<AttentionForward, forwardRows>, inBlocks<AttentionBackward, backwardRows>, geglu,
-                              gegluBackward};
+constexpr Kernels kKernels = {inBlocks<AttentionForward, forwardRows>,
+                              inBlocks<AttentionBackward, backwardRows>,
+                              geglu,
+                              gegluBackward,
+                              planConvolution,
+                              prepare,
+                              convolve};
 
 }  // namespace

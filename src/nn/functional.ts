@@ -1,12 +1,14 @@
 /** @file Stateless functions of tensors, named as in torch.nn.functional. */
 import { full, op, type Tensor, tidy, torchVersion } from '../torch/index.js';
 import { prefersOurAttention } from './attention-kernel.js';
+import { prefersOurConvolution } from './convolution-kernel.js';
 
 const aten = {
   linear: op('aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor'),
   conv2d: op(
     'aten::conv2d(Tensor input, Tensor weight, Tensor? bias=None, int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1) -> Tensor',
   ),
+  conv3x3: op('ip_adapter::conv3x3(Tensor x, Tensor weight, Tensor? bias) -> Tensor'),
   groupNorm: op(
     'aten::group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, float eps=1e-05, bool cudnn_enabled=True) -> Tensor',
   ),
@@ -44,7 +46,10 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null): Tensor {
   return aten.linear(x, weight, bias);
 }
 
-/** x [batch, in, h, w], weight [out, in, kh, kw] → [batch, out, h', w'] */
+/**
+ * Convolves x [batch, in, h, w] with weight [out, in, kh, kw] → [batch, out, h', w']. On the CPU and where the weight is not trained, a
+ * 3 × 3 convolution may be ours (native/kernels/convolution.cc), by a table (convolution-kernel.ts).
+ */
 export function conv2d(
   x: Tensor,
   weight: Tensor,
@@ -52,7 +57,23 @@ export function conv2d(
   stride: number,
   padding: number,
 ): Tensor {
+  if (isOurs(x, weight, bias, stride, padding)) return aten.conv3x3(x, weight, bias);
   return aten.conv2d(x, weight, bias, [stride, stride], [padding, padding]);
+}
+
+function isOurs(x: Tensor, weight: Tensor, bias: Tensor | null, stride: number, padding: number): boolean {
+  const [outChannels = 0, inChannels = 0, ...kernel] = weight.shape;
+  const { dtype } = x;
+  return (
+    prefersOurConvolution({ inChannels, outChannels, kernel, stride, padding, dtype }) &&
+    aten.conv3x3.available &&
+    // Of other tensors LibTorch's operator says what is wrong.
+    [x, weight, ...(bias ? [bias] : [])].every((one) => one.device === 'cpu' && one.dtype === dtype) &&
+    x.ndim === 4 &&
+    x.shape[1] === inChannels &&
+    !weight.requiresGrad &&
+    !bias?.requiresGrad
+  );
 }
 
 /** Normalises x [batch, channels, ...] over each group of channels and all later dimensions. */

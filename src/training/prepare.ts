@@ -19,6 +19,7 @@ import { downloadModels } from '../diffusion/download-models.js';
 import type { ProcessGroup } from '../distributed/process-group.js';
 import { alone, onMain, type Processes, sharedInRounds, sharedOut } from '../distributed/processes.js';
 import { newestAttentionTable, setAttentionTable } from '../nn/attention-kernel.js';
+import { newestConvolutionTable, setConvolutionTable } from '../nn/convolution-kernel.js';
 import { resolveOptions } from '../options/options.js';
 import { type ResolvedTrainOptions, trainOptionsSchema } from '../options/train-options.js';
 import type { TrainOptions } from '../options/train-types.js';
@@ -109,6 +110,9 @@ export async function withPreparedRun<T>(
   const attentionTable = saved === undefined ? newestAttentionTable : (saved.state.attentionTable ?? 1);
   setAttentionTable(attentionTable);
   release.add(() => setAttentionTable(newestAttentionTable));
+  const convolutionTable = saved === undefined ? newestConvolutionTable : (saved.state.convolutionTable ?? 1);
+  setConvolutionTable(convolutionTable);
+  release.add(() => setConvolutionTable(newestConvolutionTable));
   config.openShards ??= savedOpenShards(saved?.state) ?? DEFAULT_OPEN_SHARDS;
   config.requests = inheritedRequests(config, saved?.state);
   const { outputDir, openShards } = config;
@@ -122,6 +126,7 @@ export async function withPreparedRun<T>(
   const { rows } = dataset;
   const state = initialState(config, dataset, device, processes);
   state.attentionTable = attentionTable;
+  state.convolutionTable = convolutionTable;
   if (saved !== undefined) assertSameRun(saved.state, state, { path: resumed as string, ...context });
 
   const { model: stableDiffusion, imageEncoder } = config;

@@ -1,12 +1,15 @@
-/** @file The kernels of attention in training: those that a checkpoint was made with go on after it. */
+/** @file The kernels of attention and convolutions in training: those that a checkpoint was made with go on after it. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { writeChecksums } from '../base/checksums.js';
 import { newestAttentionTable, prefersOurAttention } from '../nn/attention-kernel.js';
-import { torchVersion } from '../torch/index.js';
+import { newestConvolutionTable } from '../nn/convolution-kernel.js';
+import { op, torchVersion } from '../torch/index.js';
 import { train } from './train.js';
+
+const conv3x3 = op('ip_adapter::conv3x3(Tensor x, Tensor weight, Tensor? bias) -> Tensor');
 
 let world: World;
 beforeAll(async () => {
@@ -24,29 +27,38 @@ async function run(name: string, options: Record<string, unknown>): Promise<Buff
 
 const stateFile = (name: string, step: number): string =>
   at(name, `checkpoint-${step}`, 'training_state.json');
-const tableOf = (name: string, step: number): unknown =>
-  JSON.parse(readFileSync(stateFile(name, step), 'utf8')).attentionTable;
+const stateOf = (name: string, step: number): Record<string, unknown> =>
+  JSON.parse(readFileSync(stateFile(name, step), 'utf8'));
+const newest = { attentionTable: newestAttentionTable, convolutionTable: newestConvolutionTable };
+type Table = keyof typeof newest;
 
-it('are those of its table, whose version is in the checkpoint, and of an older checkpoint the older ones', async () => {
+it('are those of its tables, whose versions are in the checkpoint, and of an older checkpoint the older ones', async () => {
   const whole = await run('whole', { maxSteps: 3 });
-  expect(tableOf('whole', 1)).toBe(newestAttentionTable);
+  expect(stateOf('whole', 1)).toMatchObject(newest);
 
-  const resumeFrom1 = async (name: string, isOlder: boolean): Promise<Buffer> => {
+  /** @param missing what an older version did not write */
+  const resumeFrom1 = async (name: string, missing?: Table): Promise<Buffer> => {
     await run(name, { maxSteps: 3 });
     for (const step of [2, 3]) rmSync(at(name, `checkpoint-${step}`), { recursive: true });
-    if (isOlder) {
-      const { attentionTable: _, ...state } = JSON.parse(readFileSync(stateFile(name, 1), 'utf8'));
+    if (missing !== undefined) {
+      const { [missing]: _, ...state } = stateOf(name, 1);
       writeFileSync(stateFile(name, 1), JSON.stringify(state));
       rmSync(at(name, 'checkpoint-1', 'SHA256SUMS'));
       writeChecksums(at(name, 'checkpoint-1'));
     }
     return run(name, { maxSteps: 3, resume: true });
   };
-  expect((await resumeFrom1('newer', false)).equals(whole)).toBe(true);
-  const older = await resumeFrom1('older', true);
-  expect(tableOf('older', 3)).toBe(1);
-  const differs = prefersOurAttention({ n: 256, m: 77, width: 8, dtype: 'float32' }, torchVersion());
-  expect(older.equals(whole)).toBe(!differs);
+  expect((await resumeFrom1('newer')).equals(whole)).toBe(true);
+
+  const differs: Record<Table, boolean> = {
+    attentionTable: prefersOurAttention({ n: 256, m: 77, width: 8, dtype: 'float32' }, torchVersion()),
+    convolutionTable: conv3x3.available,
+  };
+  for (const table of ['attentionTable', 'convolutionTable'] as const) {
+    const older = await resumeFrom1(table, table);
+    expect(stateOf(table, 3)).toMatchObject({ ...newest, [table]: 1 });
+    expect(older.equals(whole)).toBe(!differs[table]);
+  }
   // The next run of the process has the newest kernels again.
   expect((await run('again', { maxSteps: 3 })).equals(whole)).toBe(true);
 });
