@@ -27,35 +27,35 @@ const kernels = {
 };
 type Kernel = keyof typeof kernels;
 
-/** name, batch, input and output channels, height and width, GFLOP of a UNet's or VAE's call that its row of the sum stands for */
+/** name, batch, input and output channels, height and width, and for how many GFLOP of a model's call it stands */
 type Shape = readonly [name: string, batch: number, from: number, to: number, size: number, weight: number];
 const shapes: readonly Shape[] = [
-  // SD 1.5 at 512 px, 395 GFLOP: at each size, the residual blocks' second convolution and the up blocks' first one.
-  ['SD 1.5 64²', 1, 320, 320, 64, 86],
-  ['SD 1.5 64²', 1, 640, 320, 64, 50],
-  ['SD 1.5 32²', 1, 640, 640, 32, 78],
-  ['SD 1.5 32²', 1, 1280, 640, 32, 50],
-  ['SD 1.5 16²', 1, 1280, 1280, 16, 58],
-  ['SD 1.5 16²', 1, 2560, 1280, 16, 40],
+  // A call of SD 1.5's UNet at 512 px, 394 GFLOP, and of its VAE's encoder, 1006: the shapes between these count with the next one.
+  ['SD 1.5 64²', 1, 320, 320, 64, 53],
+  ['SD 1.5 64²', 1, 640, 320, 64, 53],
+  ['SD 1.5 64²', 1, 640, 640, 64, 30],
+  ['SD 1.5 32²', 1, 640, 640, 32, 49],
+  ['SD 1.5 32²', 1, 1280, 640, 32, 49],
+  ['SD 1.5 32²', 1, 1280, 1280, 32, 30],
+  ['SD 1.5 16²', 1, 1280, 1280, 16, 57],
+  ['SD 1.5 16²', 1, 2560, 1280, 16, 41],
   ['SD 1.5 8²', 1, 1280, 1280, 8, 21],
   ['SD 1.5 8²', 1, 2560, 1280, 8, 11],
-  ['VAE 512²', 1, 128, 128, 512, 310],
-  ['VAE 256²', 1, 256, 256, 256, 290],
-  ['VAE 128²', 1, 512, 512, 128, 290],
-  ['VAE 64²', 1, 512, 512, 64, 117],
+  ['VAE 512²', 1, 128, 128, 512, 309],
+  ['VAE 256²', 1, 256, 256, 256, 271],
+  ['VAE 128²', 1, 512, 512, 128, 271],
+  ['VAE 64²', 1, 512, 512, 64, 155],
   ['SDXL 128²', 1, 320, 320, 128, 0],
-  ['SDXL 64²', 1, 640, 640, 64, 0],
-  ['SDXL 32²', 1, 1280, 1280, 32, 0],
   ['batch of 4, 16²', 4, 1280, 1280, 16, 0],
   ['batch of 4, 8²', 4, 1280, 1280, 8, 0],
-  ['narrow, 4 →', 1, 4, 320, 64, 0],
-  ['narrow, → 4', 1, 320, 4, 64, 0],
-  ['narrow, 16', 1, 16, 16, 128, 0],
-  ['narrow, 32', 1, 32, 32, 64, 0],
-  ['narrow, 64', 1, 64, 64, 64, 0],
-  ['narrow, 64, 8²', 1, 64, 64, 8, 0],
-  ['narrow, 128, 8²', 1, 128, 128, 8, 0],
-  ['odd, 320, 33²', 1, 320, 320, 33, 0],
+  ['narrow, 64²', 1, 4, 320, 64, 0],
+  ['narrow, 64²', 1, 320, 4, 64, 0],
+  ['narrow, 128²', 1, 16, 16, 128, 0],
+  ['narrow, 64²', 1, 32, 32, 64, 0],
+  ['narrow, 64²', 1, 64, 64, 64, 0],
+  ['narrow, 8²', 1, 64, 64, 8, 0],
+  ['narrow, 8²', 1, 128, 128, 8, 0],
+  ['odd, 33²', 1, 320, 320, 33, 0],
 ];
 
 /** Processor seconds of one call; short ones are called several times. */
