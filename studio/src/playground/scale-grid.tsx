@@ -31,6 +31,7 @@ export function ScaleGrid({
   const checkpoints = choices.adapters.filter((choice) => choice.group === group);
   if (adapter === '' || checkpoints.length === 0) return null;
   const rows = checkpoints.filter(({ path }) => path === adapter || others.includes(path));
+  const beside = checkpoints.filter(({ path }) => path !== adapter);
   const scales = scaleText
     .split(',')
     .map((text) => text.trim())
@@ -58,11 +59,10 @@ export function ScaleGrid({
           Generate {count} images
         </button>
       </div>
-      <fieldset class="presets">
-        <legend>Beside the chosen one</legend>
-        {checkpoints
-          .filter(({ path }) => path !== adapter)
-          .map(({ path, name }) => (
+      {beside.length > 0 && (
+        <fieldset class="presets">
+          <legend>Beside the chosen one</legend>
+          {beside.map(({ path, name }) => (
             <label key={path}>
               <input
                 type="checkbox"
@@ -74,7 +74,8 @@ export function ScaleGrid({
               {name}
             </label>
           ))}
-      </fieldset>
+        </fieldset>
+      )}
       {cells.size > 0 && (
         <div class="grid-scroll">
           <table class="grid">
