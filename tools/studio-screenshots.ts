@@ -97,6 +97,34 @@ async function showPlayground(page: Page, isFirst: boolean): Promise<void> {
   await page.locator('.tile').nth(1).click();
 }
 
+/** Paints over a part of the last result. */
+async function paintMask(page: Page): Promise<void> {
+  const press = (name: string): Promise<void> => page.getByRole('button', { name, exact: true }).click();
+  await press('End comparison');
+  await press('Use as initial image');
+  await press('Paint a mask');
+  const canvas = page.locator('.mask-editor canvas');
+  await canvas.waitFor();
+  const { x, y, width, height } = (await canvas.boundingBox()) as {
+    x: number;
+    y: number;
+    width: number;
+    height: number;
+  };
+  const points = [
+    [0.3, 0.62],
+    [0.45, 0.55],
+    [0.6, 0.6],
+    [0.7, 0.66],
+    [0.5, 0.68],
+  ] as const;
+  for (const [i, [left, top]] of points.entries()) {
+    await page.mouse.move(x + left * width, y + top * height);
+    if (i === 0) await page.mouse.down();
+  }
+  await page.mouse.up();
+}
+
 const options = studioOptionsSchema.parse({
   runs: join(demo, 'runs'),
   datasets: [join(demo, 'datasets')],
@@ -114,11 +142,11 @@ const looks = {
 const run = 'scenes-5e-4';
 for (const [look, settings] of Object.entries(looks)) {
   const page = await (await browser.newContext(settings)).newPage();
-  const shoot = async (name: string): Promise<void> => {
+  const shoot = async (name: string, isWhole = look === 'phone' || name === 'new'): Promise<void> => {
     await page.evaluate('scrollTo(0, 0)');
     await page.waitForTimeout(700);
     while ((await page.locator('.placeholder, .loading').count()) > 0) await page.waitForTimeout(100);
-    const image = sharp(await page.screenshot({ fullPage: look === 'phone' || name === 'new' }));
+    const image = sharp(await page.screenshot({ fullPage: isWhole }));
     const { width, height } = await image.metadata();
     // Some pages are very long on a phone.
     const top = { left: 0, top: 0, width, height: Math.min(height, 1700) };
@@ -144,6 +172,9 @@ for (const [look, settings] of Object.entries(looks)) {
   await page.goto(`${studio.url.replace(/#.*/, '')}#/playground`);
   await showPlayground(page, look === 'light');
   await shoot('playground');
+  await paintMask(page);
+  // A dialog covers what is on the screen.
+  await shoot('playground-mask', false);
   await page.goto(`${studio.url.replace(/#.*/, '')}#/datasets`);
   await page.locator('.data-row').first().waitFor();
   await shoot('datasets');
