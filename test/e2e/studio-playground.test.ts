@@ -11,6 +11,7 @@ import { type Studio, startStudio } from '../../src/studio/server.js';
 import { chromiumPath, launchChromium } from '../browser.js';
 import { assertAccessible, assertShows } from '../page-assertions.js';
 import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
+import { useOwnPlaces } from './playground-page.js';
 
 vi.setConfig({ testTimeout: 110_000, hookTimeout: 60_000 });
 
@@ -22,6 +23,7 @@ const at = (...parts: string[]): string => join(world.root, ...parts);
 
 beforeAll(async () => {
   world = await makeAdaptedWorld();
+  useOwnPlaces(world.root);
   mkdirSync(at('runs/one/checkpoint-1'), { recursive: true });
   const adapter = at('runs/one/checkpoint-1/ip_adapter.safetensors');
   copyFileSync(world.adapter, adapter);

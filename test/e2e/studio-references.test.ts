@@ -11,7 +11,7 @@ import { type Studio, startStudio } from '../../src/studio/server.js';
 import { chromiumPath, launchChromium } from '../browser.js';
 import { assertAccessible, assertShows } from '../page-assertions.js';
 import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
-import { maskAt, PlaygroundPage, pixelsOf } from './playground-page.js';
+import { maskAt, PlaygroundPage, pixelsOf, useOwnPlaces } from './playground-page.js';
 
 vi.setConfig({ testTimeout: 110_000, hookTimeout: 60_000 });
 
@@ -25,6 +25,7 @@ const checkpoint = (step: number): string => at(`runs/one/checkpoint-${step}/ip_
 
 beforeAll(async () => {
   world = await makeAdaptedWorld();
+  useOwnPlaces(world.root);
   for (const [step, file] of [
     [1, world.adapter],
     [2, world.base],

@@ -15,7 +15,7 @@ import { chromiumPath, launchChromium } from '../browser.js';
 import { makeInpaintingUNet, writeControlNet } from '../controlnet.js';
 import { assertAccessible } from '../page-assertions.js';
 import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
-import { maskAt, PlaygroundPage, pixelsOf } from './playground-page.js';
+import { maskAt, PlaygroundPage, pixelsOf, useOwnPlaces } from './playground-page.js';
 
 vi.setConfig({ testTimeout: 110_000, hookTimeout: 60_000 });
 
@@ -28,6 +28,7 @@ const at = (...parts: string[]): string => join(world.root, ...parts);
 
 beforeAll(async () => {
   world = await makeAdaptedWorld();
+  useOwnPlaces(world.root);
   mkdirSync(at('models'));
   for (const i of [1, 2]) writeControlNet(at('models', `control-${i}`), join(world.model, 'unet'), i);
   writeLora(at('models/detail.safetensors'));
