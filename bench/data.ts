@@ -20,7 +20,7 @@ import { ImageProcessor } from '../src/images/image-processor.js';
 import { trainCrop } from '../src/images/train-transform.js';
 import { ClipTokenizer } from '../src/models/clip/clip-tokenizer.js';
 import { tarOf } from '../test/write-tar.js';
-import { median, printRow, startReference } from './side-by-side.js';
+import { findPython, median, printRow, startReference } from './side-by-side.js';
 
 const IMAGES = 64;
 const ROUNDS = 5;
@@ -101,7 +101,7 @@ const operations: Record<string, () => unknown> = {
 };
 
 const cores = availableParallelism();
-const reference = await startReference('data.py', [String(cores), tar], 'PIL, numpy');
+const reference = await startReference('data.py', [String(cores), tar], findPython('PIL, numpy'));
 console.log(`${IMAGES} JPEGs of 512 to 768 px, ${cores} × ${cpus()[0]?.model.trim()}, median of ${ROUNDS}`);
 printRow(['images/s', 'ours', 'Pillow', 'ours / Pillow']);
 for (const [name, run] of Object.entries(operations)) {

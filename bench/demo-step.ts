@@ -17,8 +17,8 @@ import { sideBySide } from './side-by-side.js';
 
 const models = 'demo/models';
 
-/** Prints the seconds of a step, ours and PyTorch's, measured alternately. */
-export async function compareDemoStep(rounds: number): Promise<void> {
+/** Prints the seconds of a step, ours and PyTorch's, measured alternately. @param python with torch */
+export async function compareDemoStep(rounds: number, python: string): Promise<void> {
   const generator = new Generator('cpu', 0);
   const model = openDiffusionModel(models);
   const backbone = model.loadBackbone({ dtype: 'float32', device: 'cpu' });
@@ -59,7 +59,7 @@ export async function compareDemoStep(rounds: number): Promise<void> {
     await sideBySide([{ name: "the demo's step", count: 5, run: step }], {
       script: 'demo_step.py',
       args: [join(models, 'unet'), ...files],
-      rounds,
+      ...{ rounds, python },
     });
   } finally {
     rmSync(folder, { recursive: true });

@@ -23,13 +23,19 @@ export interface Operation {
  * Measures and prints each operation.
  * @param script in bench/reference; its arguments are the number of threads and `args`
  * @param rounds measurements of each side, after one warm-up
+ * @param python with torch; default: the system's, if it has it
  */
 export async function sideBySide(
   operations: readonly Operation[],
-  { script, args = [], rounds }: { script: string; args?: string[]; rounds: number },
+  {
+    script,
+    args = [],
+    rounds,
+    python = findPython(),
+  }: { script: string; args?: string[]; rounds: number; python?: string | undefined },
 ): Promise<void> {
   const threads = availableParallelism();
-  const reference = await startReference(script, [String(threads), ...args]);
+  const reference = await startReference(script, [String(threads), ...args], python);
   console.log(`LibTorch ${torchVersion()}, ${threads} × ${cpus()[0]?.model.trim()}, median of ${rounds}`);
   printRow(['operation', 'ours', 'GFLOP/s', 'Python', 'Python / ours']);
   for (const operation of operations) {
@@ -68,9 +74,8 @@ export function findPython(modules = 'torch'): string | undefined {
 export async function startReference(
   script: string,
   args: string[],
-  modules?: string,
+  python: string | undefined,
 ): Promise<{ ask(operation: Pick<Operation, 'name' | 'count'>): Promise<number>; end(): void } | undefined> {
-  const python = findPython(modules);
   if (python === undefined) return undefined;
   const path = fileURLToPath(new URL(`reference/${script}`, import.meta.url));
   const child = spawn(python, [path, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });

@@ -1,100 +1,111 @@
 /**
  * @file Benchmarks the phases of a training step at full size (SD 1.5, CLIP ViT-H, batch 1, float32), ours and the same
- * computation in PyTorch, each in its own process. PyTorch is measured with its default number of threads (one on Debian) and
- * with all cores.
+ * computation in today's PyTorch, each in its own process on every core: eager, channels-last, and compiled; without and with
+ * the encodings cached on both sides.
  *
- *     npm run bench -- [--resolution 512] [--resolution 256] [--steps 3] [--models FOLDER]
+ *     npm run bench -- [--resolution 512] [--resolution 256] [--steps 3] [--rounds 1] [--models FOLDER] [--python PYTHON]
+ *                      [--without MODE …]
  *
- * The demo's step is measured first (demo-step.ts). The full-size models have random weights (6.8 GB, written once into the
- * folder). Both sides read the same files and inputs, and their losses are compared. The first step of each process is a
- * warm-up.
+ * Without `--python` the script makes an environment with the packages that `npm run interop` pins, in build/interop. The
+ * demo's step is measured first (demo-step.ts). The full-size models have random weights (6.8 GB, written once into the
+ * folder). All read the same files and inputs, and their losses are compared. The first step of each process is a warm-up.
+ * Rounds measure all sides in turn, since the machine's speed varies.
  */
+import { mkdirSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { makeFolder } from '../src/base/make-folder.js';
 import { torchVersion } from '../src/torch/index.js';
+import { createPython, run } from '../tools/interop/environment.js';
 import { compareDemoStep } from './demo-step.js';
 import { writeInputs } from './full-size/inputs.js';
 import { matmulRate } from './full-size/matmul-rate.js';
 import { type Measured, type Phase, phases } from './full-size/measured.js';
 import { writeFullSizeModels } from './full-size/models.js';
 import { flopCounter, runOurs, runPython } from './full-size/processes.js';
-import { findPython, median } from './side-by-side.js';
+import { median } from './side-by-side.js';
+
+/** What PyTorch is measured with. */
+const peerModes = ['eager', 'channels-last', 'compile'] as const;
 
 const { values } = parseArgs({
   options: {
     resolution: { type: 'string', multiple: true, default: ['256', '512'] },
     steps: { type: 'string', default: '3' },
+    rounds: { type: 'string', default: '1' },
     models: { type: 'string', default: 'build/full-size' },
+    python: { type: 'string' },
+    without: { type: 'string', multiple: true, default: [] },
   },
 });
-const python = findPython();
+const environment = join(import.meta.dirname, '../build/interop');
+mkdirSync(environment, { recursive: true });
+const python = values.python ?? createPython(environment);
 /** Includes one warm-up step. */
 const stepCount = String(Number(values.steps) + 1);
 
 makeFolder(values.models);
 writeFullSizeModels(values.models);
-await compareDemoStep(9);
+await compareDemoStep(9, python);
 console.log(
-  `LibTorch ${torchVersion()}, ${availableParallelism()} × ${cpus()[0]?.model.trim()}, 2048³ product ${matmulRate().toFixed(0)} GFLOP/s`,
+  `LibTorch ${torchVersion()}, PyTorch ${run(python, ['-c', 'import torch; print(torch.__version__)']).trim()}, ${availableParallelism()} × ${cpus()[0]?.model.trim()}, 2048³ product ${matmulRate().toFixed(0)} GFLOP/s`,
 );
 for (const resolution of values.resolution.map(Number)) {
   const inputs = join(values.models, `inputs-${resolution}.safetensors`);
   writeInputs(inputs, resolution);
-  printSteps(resolution, {
-    ours: measureOurs(inputs),
-    oursCached: measureOurs(inputs, 'cached'),
-    oursCheckpointing: measureOurs(inputs, 'cached', 'checkpointing'),
-    python: measurePython(inputs, availableParallelism()),
-    pythonDefault: measurePython(inputs, 0),
-  });
+  console.log(`\n${resolution} px, seconds (median of ${Number(values.rounds) * Number(values.steps)})`);
+  row(['', ...phases, 'step', 'peak RSS', 'start']);
+  for (const caching of [[], ['cached']]) compare(inputs, caching);
+  const checkpointing = measureOurs(inputs, 'cached', 'checkpointing');
+  printSide('ours, cached, checkpointing', checkpointing);
+  printWork(checkpointing);
+}
+
+/** Measures and prints all sides, without or with the encodings cached. */
+function compare(inputs: string, caching: readonly string[]): void {
+  const label = (name: string): string => [name, ...caching].join(', ');
+  const modes = peerModes.filter((mode) => !values.without.includes(mode));
+  const ours: Measured[] = [];
+  const theirs = modes.map((): Measured[] => []);
+  for (let round = 0; round < Number(values.rounds); round++) {
+    ours.push(measureOurs(inputs, ...caching));
+    for (const [i, mode] of modes.entries()) theirs[i]?.push(measurePython(inputs, ...caching, mode));
+  }
+  const our = joined(ours);
+  printSide(label('ours'), our);
+  printWork(our);
+  const peers = theirs.map(joined);
+  for (const [i, mode] of modes.entries()) printSide(label(`PyTorch, ${mode}`), peers[i] as Measured);
+  for (const [i, mode] of modes.entries()) {
+    const peer = peers[i] as Measured;
+    const differences = our.losses.map((loss, step) => Math.abs(loss / (peer.losses[step] as number) - 1));
+    console.log(
+      `  ${mode} / ours: time ${(stepSeconds(peer) / stepSeconds(our)).toFixed(2)}; ours / ${mode}: peak RSS ${(our.peakRss / peer.peakRss).toFixed(2)}; losses differ by at most ${Math.max(...differences).toExponential(1)} (relative)`,
+    );
+  }
+}
+
+/** Returns several measurements as one, without the warm-ups of all but the first. */
+function joined([first, ...others]: readonly Measured[]): Measured {
+  if (first === undefined) throw new Error('Expected --rounds of 1 or more');
+  return {
+    ...first,
+    steps: [...first.steps, ...others.flatMap(({ steps }) => steps.slice(1))],
+    products: [...first.products, ...others.flatMap(({ products }) => products)],
+    peakRss: Math.max(...[first, ...others].map(({ peakRss }) => peakRss)),
+  };
 }
 
 function measureOurs(inputs: string, ...modes: string[]): Measured {
   return runOurs([values.models, inputs, stepCount, ...modes], [flopCounter]);
 }
 
-/** @param threads 0: PyTorch's default */
-function measurePython(inputs: string, threads: number): Measured | undefined {
-  if (python === undefined) return undefined;
-  return runPython(python, [values.models, inputs, stepCount, String(threads)]);
+function measurePython(inputs: string, ...modes: string[]): Measured {
+  return runPython(python, [values.models, inputs, stepCount, String(availableParallelism()), ...modes]);
 }
 
-interface Sides {
-  ours: Measured;
-  oursCached: Measured;
-  oursCheckpointing: Measured;
-  python: Measured | undefined;
-  pythonDefault: Measured | undefined;
-}
-
-function printSteps(resolution: number, sides: Sides): void {
-  const { ours, oursCached, oursCheckpointing, python, pythonDefault } = sides;
-  console.log(`\n${resolution} px, seconds (median of ${values.steps})`);
-  row(['', ...phases, 'step', 'peak RSS', 'start']);
-  printSide('Python, its defaults', pythonDefault);
-  printSide('Python, all cores', python);
-  printSide('ours', ours);
-  printWork(ours);
-  printSide('ours, encoders cached', oursCached);
-  printWork(oursCached);
-  printSide('  with checkpointing', oursCheckpointing);
-  printWork(oursCheckpointing);
-  if (python === undefined || pythonDefault === undefined) return;
-  for (const [name, theirs] of Object.entries({ 'all cores': python, 'its defaults': pythonDefault })) {
-    const speedups = [ours, oursCached].map((side) => (stepSeconds(theirs) / stepSeconds(side)).toFixed(2));
-    const memoryRatios = [ours, oursCached].map((side) => (side.peakRss / theirs.peakRss).toFixed(2));
-    console.log(
-      `Python with ${name} / ours: ${speedups.join(', cached ')}; peak RSS, ours / Python: ${memoryRatios.join(', cached ')}`,
-    );
-  }
-  const differences = ours.losses.map((loss, i) => Math.abs(loss / (python.losses[i] as number) - 1));
-  console.log(`losses differ by at most ${Math.max(...differences).toExponential(1)} (relative)`);
-}
-
-function printSide(name: string, measured: Measured | undefined): void {
-  if (measured === undefined) return;
+function printSide(name: string, measured: Measured): void {
   const seconds = phases.map((phase) => secondsOf(measured, phase));
   row([
     name,
@@ -131,5 +142,5 @@ function stepSeconds({ steps }: Measured): number {
 
 function row(cells: readonly string[]): void {
   const [first = '', ...others] = cells;
-  console.log(first.padEnd(24) + others.map((cell) => cell.padStart(15)).join(''));
+  console.log(first.padEnd(32) + others.map((cell) => cell.padStart(15)).join(''));
 }

@@ -1,11 +1,11 @@
 """The training step of bench/full-size/step.ts in PyTorch with default settings: the computation of
 tencent-ailab/IP-Adapter tutorial_train_plus.py as plain functions of state dictionaries.
 
-    step.py MODELS INPUTS STEPS THREADS [throughput] [cached] [compile] [--device cuda] [--dtype bfloat16]
+    step.py MODELS INPUTS STEPS THREADS [throughput] [cached] [compile] [channels-last] [--device cuda] [--dtype bfloat16]
 
 THREADS 0: PyTorch's default. The dtype is that of the frozen models; trained weights are float32 and run under autocast,
-as with accelerate. With `throughput` the steps are timed together, and the encoders use fused attention, as in current
-transformers and diffusers.
+as with accelerate. Attention is fused where PyTorch has it, as in current transformers and diffusers. With `throughput` the
+steps are timed together.
 """
 import argparse
 import json
@@ -31,7 +31,8 @@ models, device, dtype, steps = args.models, args.device, getattr(torch, args.dty
 WARM_UP = 3
 if int(args.threads) > 0:
     torch.set_num_threads(int(args.threads))
-is_fused = "throughput" in args.modes and hasattr(F, "scaled_dot_product_attention")
+is_fused = hasattr(F, "scaled_dot_product_attention")
+is_channels_last = "channels-last" in args.modes
 
 
 def clip_layers(weights, prefix, x, count, heads, activation, mask=None):
@@ -106,8 +107,14 @@ def vae_moments(weights, x):
     return conv("quant_conv", x, padding=0).chunk(2, 1)
 
 
+def layout(tensor):
+    """Convolutions keep the layout of their weights and input."""
+    is_image = is_channels_last and tensor.dim() == 4
+    return tensor.contiguous(memory_format=torch.channels_last) if is_image else tensor
+
+
 def load(folder, file):
-    return {key: tensor.to(device, dtype) for key, tensor in read_safetensors(f"{models}/{folder}/{file}").items()}
+    return {key: layout(tensor.to(device, dtype)) for key, tensor in read_safetensors(f"{models}/{folder}/{file}").items()}
 
 
 diffusers = "diffusion_pytorch_model.safetensors"
@@ -117,7 +124,7 @@ projection = part("image_proj.")
 with open(models + "/model/unet/config.json") as file:
     unet = UNet(json.load(file), load("model/unet", diffusers), part("ip_adapter."))
 if "compile" in args.modes:
-    unet = torch.compile(unet.__call__)
+    unet, vae_moments, image_features, text_states = (torch.compile(part) for part in (unet.__call__, vae_moments, image_features, text_states))
 is_cached = "cached" in args.modes
 if not is_cached:
     vae, text, vision = load("model/vae", diffusers), load("model/text_encoder", "model.safetensors"), load("image_encoder", "model.safetensors")
@@ -134,7 +141,7 @@ start_up = time.perf_counter() - BEGIN
 @torch.no_grad()
 def encode(timed):
     def latents():
-        mean, logvar = vae_moments(vae, inputs["pixels"])
+        mean, logvar = vae_moments(vae, layout(inputs["pixels"]))
         return (mean + torch.exp(0.5 * logvar.clamp(-30, 20)) * inputs["sample"]) * 0.18215
 
     return (
@@ -151,7 +158,7 @@ def step(timed):
 
     def forward():
         alpha = alphas[timesteps].reshape(-1, 1, 1, 1)
-        noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+        noisy = layout(alpha.sqrt() * latents + (1 - alpha).sqrt() * noise)
         with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
             context = torch.cat([states, resample(projection, features)], 1)
             prediction = unet(noisy, timesteps, context)

@@ -7,11 +7,18 @@ import struct
 import torch
 import torch.nn.functional as F
 
+try:
+    from safetensors.torch import load_file
+except ImportError:
+    load_file = None
+
 TYPES = {"F32": torch.float32, "F16": torch.float16, "I64": torch.int64}
 
 
 def read_safetensors(path):
-    """Returns the tensors of a file as float32."""
+    """Returns the tensors of a file as float32. Those of the library safetensors map the file, as diffusers' do."""
+    if load_file is not None:
+        return {key: tensor.float() for key, tensor in load_file(path).items()}
     with open(path, "rb") as file:
         data = file.read()
     (length,) = struct.unpack("<Q", data[:8])
