@@ -3,7 +3,7 @@
  * since it records operators as they are looked up; bench/train.ts passes it to Node with --import.
  *
  * A product of [n, k] and [k, m] counts 2nkm. Backward computes one such product for each operand that requires a gradient.
- * What attention's backward recomputes is not counted.
+ * What attention's backward recomputes is not counted, and what Winograd's algorithm saves is.
  */
 import { native, type RawHandle } from '../../src/torch/native.js';
 import { flop } from './measured.js';
@@ -17,12 +17,16 @@ const isHandle = (value: unknown): value is RawHandle => typeof value === 'numbe
 /** The operations of one call, from its operands and its result. */
 const products: Record<string, (operands: RawHandle[], result: RawHandle) => number> = {
   'aten::linear': ([, weight = 0], result) => 2 * size(result) * (native().shape(weight)[1] ?? 0),
-  'aten::conv2d': ([, weight = 0], result) =>
-    2 * size(result) * (size(weight) / (native().shape(weight)[0] ?? 1)),
+  'aten::conv2d': convolutionFlop,
+  'ip_adapter::conv3x3': convolutionFlop,
   'aten::matmul': ([left = 0], result) => 2 * size(result) * (native().shape(left).at(-1) ?? 0),
   'ip_adapter::attention': attentionFlop,
   'aten::scaled_dot_product_attention': attentionFlop,
 };
+
+function convolutionFlop([, weight = 0]: RawHandle[], result: RawHandle): number {
+  return 2 * size(result) * (size(weight) / (native().shape(weight)[0] ?? 1));
+}
 
 function attentionFlop([query = 0, key = 0]: RawHandle[], result: RawHandle): number {
   const keys = native().shape(key).at(-2) ?? 0;

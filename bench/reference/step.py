@@ -124,7 +124,7 @@ projection = part("image_proj.")
 with open(models + "/model/unet/config.json") as file:
     unet = UNet(json.load(file), load("model/unet", diffusers), part("ip_adapter."))
 if "compile" in args.modes:
-    unet, vae_moments, image_features, text_states = (torch.compile(part) for part in (unet.__call__, vae_moments, image_features, text_states))
+    unet = torch.compile(unet.__call__)
 is_cached = "cached" in args.modes
 if not is_cached:
     vae, text, vision = load("model/vae", diffusers), load("model/text_encoder", "model.safetensors"), load("image_encoder", "model.safetensors")
