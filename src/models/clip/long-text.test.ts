@@ -74,18 +74,19 @@ describe('BytePairs', () => {
 describe.skipIf(VOCABULARY === null)(
   'LongText with the published vocabulary (../shared/clip_tokenizer)',
   () => {
-    const read = (name: string): string => readFileSync(join(VOCABULARY!, name), 'utf8');
-    const merges = read('merges.txt')
-      .trimEnd()
-      .split('\n')
-      .slice(1)
-      .map((line) => line.split(' ') as Merge);
-    const { full, long } = libraryTokenizer(JSON.parse(read('vocab.json')), merges, [
-      '<|startoftext|>',
-      '<|endoftext|>',
-    ]);
+    // The body of a skipped group runs, too.
+    const published = () => {
+      const read = (name: string): string => readFileSync(join(VOCABULARY!, name), 'utf8');
+      const merges = read('merges.txt')
+        .trimEnd()
+        .split('\n')
+        .slice(1)
+        .map((line) => line.split(' ') as Merge);
+      return libraryTokenizer(JSON.parse(read('vocab.json')), merges, ['<|startoftext|>', '<|endoftext|>']);
+    };
 
     it('has the first tokens of the whole text, where it is cut at spaces, in words, at special tokens', () => {
+      const { full, long } = published();
       const random = seededRandom(11);
       const parts = [
         ...[
