@@ -7,11 +7,13 @@ import { readImage } from '../../src/images/image.js';
 import { fileSource } from '../../src/images/image-source.js';
 import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
 import { ipAdapter, runProgram } from './command.js';
+import { useOwnPlaces } from './own-places.js';
 
 let world: Adapted;
 let flags: string[];
 beforeAll(async () => {
   world = await makeAdaptedWorld();
+  useOwnPlaces(world.root);
   const models = ['--model', world.model, '--image-encoder', world.imageEncoder, '--adapter', world.adapter];
   const image = ['--images', world.picture(0), world.picture(3), '--weights', '1', '0.5', '--scale', '0.7'];
   flags = [...models, ...image, '--steps', '3', '--width', '64', '--height', '64', '--scheduler', 'euler-a'];

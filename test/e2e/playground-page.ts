@@ -1,26 +1,12 @@
 /** @file What tests do on the playground's page, and how they look at what it has made. */
-import { mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Locator, Page } from 'playwright-core';
 import sharp from 'sharp';
 import { expect, vi } from 'vitest';
-import { cacheHome } from '../../src/hub/cache-entries.js';
 
 /** A point of a canvas, as fractions of its width and height. */
 type Point = readonly [x: number, y: number];
-
-/**
- * Gives a test a list of known places of its own: worlds of tests that run at the same time have the same files, and an image
- * would be restored with those of another. Everything else in the cache is shared.
- */
-export function useOwnPlaces(root: string): void {
-  const folder = join(root, 'cache');
-  mkdirSync(folder);
-  const shared = cacheHome();
-  for (const name of readdirSync(shared))
-    if (name !== 'places.json') symlinkSync(join(shared, name), join(folder, name));
-  vi.stubEnv('IP_ADAPTER_CACHE', folder);
-}
 
 const soon = { timeout: 90_000, interval: 100 };
 

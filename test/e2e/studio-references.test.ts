@@ -11,7 +11,8 @@ import { type Studio, startStudio } from '../../src/studio/server.js';
 import { chromiumPath, launchChromium } from '../browser.js';
 import { assertAccessible, assertShows } from '../page-assertions.js';
 import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
-import { maskAt, PlaygroundPage, pixelsOf, useOwnPlaces } from './playground-page.js';
+import { useOwnPlaces } from './own-places.js';
+import { maskAt, PlaygroundPage, pixelsOf } from './playground-page.js';
 
 vi.setConfig({ testTimeout: 110_000, hookTimeout: 60_000 });
 

@@ -15,7 +15,8 @@ import { chromiumPath, launchChromium } from '../browser.js';
 import { makeInpaintingUNet, writeControlNet } from '../controlnet.js';
 import { assertAccessible } from '../page-assertions.js';
 import { type Adapted, makeAdaptedWorld } from './adapted-world.js';
-import { maskAt, PlaygroundPage, pixelsOf, useOwnPlaces } from './playground-page.js';
+import { useOwnPlaces } from './own-places.js';
+import { maskAt, PlaygroundPage, pixelsOf } from './playground-page.js';
 
 vi.setConfig({ testTimeout: 110_000, hookTimeout: 60_000 });
 
