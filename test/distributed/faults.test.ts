@@ -105,7 +105,8 @@ it('a signal to one rank while images are scored stops all, with a checkpoint', 
     validation_split: 4,
     validation_scores: 4,
     validation_steps: 1,
-    validation_sampling_steps: 300,
+    // Four images, each with, without and with another's adapter: seconds, of which the signal comes in the first.
+    validation_sampling_steps: 60,
   };
   const { exitCode, stderr } = await disturbed(
     'stopped-scoring',

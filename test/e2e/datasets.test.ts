@@ -172,7 +172,8 @@ describe('ip-adapter train', () => {
   it('leaves its own output folder out of the dataset around it, and resumes', async () => {
     cpSync(at('folder'), at('around'), { recursive: true });
     const validation = ['--validation-image', at('images', '0.png'), '--validation-steps', '2'];
-    const args = ['--dataset', at('around'), ...validation, '--learning-rate', '1e-3'];
+    const sampling = ['--validation-sampling-steps', '2'];
+    const args = ['--dataset', at('around'), ...validation, ...sampling, '--learning-rate', '1e-3'];
     const first = await train(join('around', 'out'), [...args, '--max-train-steps', '3']);
     expect(first.exitCode, first.stderr).toBe(0);
     const rest = await train(join('around', 'out'), [...args, '--max-train-steps', '7', '--resume']);
