@@ -1,13 +1,14 @@
 /** @file `npm run test:long`: tests of many minutes, which judge an issue before it is closed. */
-import { configDefaults, defineConfig, mergeConfig } from 'vitest/config';
-import shared from './vitest.config.js';
+import { defineConfig } from 'vitest/config';
+import { common } from './vitest.config.js';
 
-const merged = mergeConfig(
-  shared,
-  defineConfig({ test: { testTimeout: 3_600_000, hookTimeout: 3_600_000 } }),
-);
-
-export default {
-  ...merged,
-  test: { ...merged.test, include: ['**/*.long.test.ts'], exclude: configDefaults.exclude, maxWorkers: 1 },
-};
+export default defineConfig({
+  test: {
+    ...common,
+    include: ['**/*.long.test.ts'],
+    globalSetup: 'test/global-setup.ts',
+    maxWorkers: 1,
+    testTimeout: 3_600_000,
+    hookTimeout: 3_600_000,
+  },
+});

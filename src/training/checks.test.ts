@@ -174,7 +174,7 @@ it('keeps the best checkpoint beside the newest, over a resume too', async () =>
   await expect(run('none', { keepBest: 'retrieval' })).rejects.toThrow(/needs images of held-out rows/);
 });
 
-it('says what it finds once, and not again after a resume', async () => {
+it('says what it finds once, and not again after a resume', { timeout: 180_000 }, async () => {
   // The weights stand still.
   const still = { learningRate: 1e-30, saveSteps: 200, validationSteps: 100, batchSize: 1 };
   const kindsOf = (events: readonly RunEvent[]) =>

@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => world.remove());
 
-it('holds at step 200 what it held at step 20', async () => {
+it('holds at step 200 what it held at step 20', { timeout: 180_000 }, async () => {
   const samples: { step: number; live: number; bytes: number; rss: number }[] = [];
   await train(
     {

@@ -12,7 +12,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const check = (env: Record<string, string>) =>
-  runProgram('npx', ['tsx', 'tools/gpu-check/main.ts'], {
+  runProgram('node_modules/.bin/tsx', ['tools/gpu-check/main.ts'], {
     cwd: process.cwd(),
     env: { ...process.env, REPORT: join(folder, 'report.md'), ...env },
   });

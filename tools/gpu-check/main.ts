@@ -37,12 +37,17 @@ interface Part {
 /** Runs tests; shows how many passed, and the reason of each that did not. */
 function tests(title: string, files: readonly string[]): Part {
   const file = join(work, `${title}.json`);
-  const args = ['vitest', 'run', ...files, '--reporter=json', `--outputFile=${file}`];
-  return { title, program: 'npx', args, show: (output) => describeTests(file) ?? output };
+  const args = ['run', ...files, '--reporter=json', `--outputFile=${file}`];
+  return {
+    title,
+    program: 'node_modules/.bin/vitest',
+    args,
+    show: (output) => describeTests(file) ?? output,
+  };
 }
 
 function script(title: string, ...args: string[]): Part {
-  return { title, program: 'npx', args: ['tsx', ...args] };
+  return { title, program: 'node_modules/.bin/tsx', args };
 }
 
 const parts: Part[] = [
