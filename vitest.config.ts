@@ -31,6 +31,8 @@ export default defineConfig({
           exclude: [...configDefaults.exclude, '**/*.long.test.ts', ...sharing],
           // After the others, because only files that follow each other share a process.
           sequence: { groupOrder: 1 },
+          // One more than cores: a worker waits for deadlines, disks and ends of processes in a seventh of its time.
+          maxWorkers: Math.min(3, availableParallelism() + 1),
         },
       },
     ],

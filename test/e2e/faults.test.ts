@@ -1,6 +1,6 @@
 /**
  * @file What can happen to a run in a night: kills, full disks, spoilt files, NaN.
- * `KILLS=30 npx vitest run test/e2e/faults.test.ts` kills more often than the 8 times of a usual test run.
+ * `KILLS=30 npx vitest run test/e2e/faults.test.ts` kills more often than the 6 times of a usual test run.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -50,7 +50,7 @@ function seeded(seed: number): () => number {
 }
 
 describe('kill -9', () => {
-  const kills = Number(process.env.KILLS ?? 8);
+  const kills = Number(process.env.KILLS ?? 6);
 
   it(
     `${kills} times at random moments, resumed each time: every checkpoint is whole, and the end is the same to the byte`,
