@@ -1,10 +1,11 @@
 /**
- * @file Measures our 3 × 3 convolution and LibTorch's in turn, in the shapes of the models: processor time forward and of the gradient of
- * the input, and the largest error of both beside float64. What the table in src/nn/convolution-kernel.ts is made of.
+ * @file Measures our 3 × 3 convolutions and LibTorch's in turn, in the shapes of the models: processor time forward and of the gradient of
+ * the input, and the largest error of each beside float64. What the table in src/nn/convolution-kernel.ts is made of.
  *
  *     npx tsx bench/convolution.ts [rounds] [part of a name] [threads]
  */
 import { cpus } from 'node:os';
+import { tileOfConvolution } from '../src/nn/convolution-kernel.js';
 import {
   backward,
   noGrad,
@@ -17,15 +18,17 @@ import {
 } from '../src/torch/index.js';
 import { median } from './side-by-side.js';
 
-const ours = op('ip_adapter::conv3x3(Tensor x, Tensor weight, Tensor? bias) -> Tensor');
+const ours = op('ip_adapter::conv3x3(Tensor x, Tensor weight, Tensor? bias, int tile) -> Tensor');
 const theirs = op(
   'aten::conv2d(Tensor input, Tensor weight, Tensor? bias=None, int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1) -> Tensor',
 );
 const kernels = {
-  ours: (x: Tensor, weight: Tensor, bias: Tensor) => ours(x, weight, bias),
+  4: (x: Tensor, weight: Tensor, bias: Tensor) => ours(x, weight, bias, 4),
+  2: (x: Tensor, weight: Tensor, bias: Tensor) => ours(x, weight, bias, 2),
   theirs: (x: Tensor, weight: Tensor, bias: Tensor) => theirs(x, weight, bias, [1, 1], [1, 1]),
 };
 type Kernel = keyof typeof kernels;
+const names = [4, 2, 'theirs'] as const satisfies readonly Kernel[];
 
 /** name, batch, input and output channels, height and width, and for how many GFLOP of a model's call it stands */
 type Shape = readonly [name: string, batch: number, from: number, to: number, size: number, weight: number];
@@ -58,6 +61,8 @@ const shapes: readonly Shape[] = [
   ['odd, 33²', 1, 320, 320, 33, 0],
 ];
 
+const table = (): Record<Kernel, number[]> => ({ 4: [], 2: [], theirs: [] });
+
 /** Processor seconds of one call; short ones are called several times. */
 function measure(run: () => void): number {
   const seconds = (): number => process.cpuUsage().user / 1e6;
@@ -87,67 +92,58 @@ console.log(
   `LibTorch ${torchVersion()}, ${threads} of ${cpus().length} × ${cpus()[0]?.model.trim()}, medians of ${rounds} in turn, processor time of all threads; product ${productRate().toFixed(0)} GFLOP/s`,
 );
 console.log(
-  'shape | forward: ours, LibTorch GFLOP/s, ratio (least … most) | gradient: the same | error: ours, LibTorch',
+  'shape | GFLOP/s forward: tiles of 4 × 4, of 2 × 2, LibTorch | of the gradient: the same | chosen / LibTorch: forward, gradient | error: the three',
 );
-const sums: Record<string, number[]> = {};
+const sums: Record<string, { chosen: number; theirs: number }> = {};
 for (const [name, batch, from, to, size, weight] of shapes.filter(([one]) => one.includes(filter))) {
   const [x, kernel, bias] = [randn([batch, from, size, size]), randn([to, from, 3, 3]), randn([to])];
   const gradient = randn([batch, to, size, size]);
-  const flop = 2 * 9 * batch * from * to * size * size;
-  const forward = (which: Kernel) => (): void => {
-    using _ = noGrad();
-    tidy(() => void kernels[which](x, kernel, bias));
-  };
-  const cells: string[] = [];
-  const times: Record<'forward' | 'gradient', Record<Kernel, number[]>> = {
-    forward: { ours: [], theirs: [] },
-    gradient: { ours: [], theirs: [] },
-  };
+  const gflop = (2 * 9 * batch * from * to * size * size) / 1e9;
+  const seconds = { forward: table(), gradient: table() };
   for (let round = 0; round <= Number(rounds); round++)
-    for (const which of round % 2 ? (['theirs', 'ours'] as const) : (['ours', 'theirs'] as const)) {
-      const f = measure(forward(which));
+    for (const which of round % 2 ? names.toReversed() : names) {
+      const forward = measure(() => {
+        using _ = noGrad();
+        tidy(() => void kernels[which](x, kernel, bias));
+      });
       x.requiresGrad = true;
       const out = kernels[which](x, kernel, bias);
-      const g = measure(() => backward(out, { gradient, retainGraph: true }));
+      const backwards = measure(() => backward(out, { gradient, retainGraph: true }));
       x.requiresGrad = false;
       x.grad = null;
       out.dispose();
       if (round === 0) continue;
-      times.forward[which].push(f);
-      times.gradient[which].push(g);
+      seconds.forward[which].push(forward);
+      seconds.gradient[which].push(backwards);
     }
+  const shape = { inChannels: from, outChannels: to, height: size, width: size, kernel: [3, 3] };
+  const chosen = tileOfConvolution({ ...shape, stride: 1, padding: 1, dtype: 'float32' }) ?? 'theirs';
+  const rates: string[] = [];
+  const ratios: string[] = [];
   for (const part of ['forward', 'gradient'] as const) {
-    const { ours: a, theirs: b } = times[part];
-    const ratios = b.map((seconds, i) => seconds / (a[i] as number));
-    const [mine, other] = [median(a), median(b)];
-    const rate = (seconds: number): string => (flop / seconds / 1e9).toFixed(1);
-    cells.push(
-      `${rate(mine)} ${rate(other)} ${(other / mine).toFixed(2)} (${Math.min(...ratios).toFixed(2)} … ${Math.max(...ratios).toFixed(2)})`,
+    const times = seconds[part];
+    rates.push(names.map((which) => (gflop / median(times[which])).toFixed(0)).join(' '));
+    const each = times.theirs.map((one, i) => one / (times[chosen][i] as number));
+    ratios.push(
+      `${median(each).toFixed(2)} (${Math.min(...each).toFixed(2)} … ${Math.max(...each).toFixed(2)})`,
     );
-    if (weight > 0)
-      for (const [which, seconds] of [
-        ['ours', mine],
-        ['theirs', other],
-      ] as const) {
-        const key = `${name.slice(0, 3)} ${part}`;
-        sums[key] ??= [0, 0];
-        const sum = sums[key] as number[];
-        sum[which === 'ours' ? 0 : 1] =
-          (sum[which === 'ours' ? 0 : 1] as number) + (weight * 1e9 * seconds) / flop;
-      }
+    if (weight === 0) continue;
+    const key = `${name.split(' ')[0]} ${part}`;
+    sums[key] ??= { chosen: 0, theirs: 0 };
+    sums[key].chosen += (weight * median(times[chosen])) / gflop;
+    sums[key].theirs += (weight * median(times.theirs)) / gflop;
   }
   // The reference in float64 takes long: a part of the output channels suffices.
   const errors = tidy(() => {
     const few = [kernel.slice(0, 0, Math.min(to, 4)), bias.slice(0, 0, Math.min(to, 4))] as const;
     const exact = theirs(x.to('float64'), few[0].to('float64'), few[1].to('float64'), [1, 1], [1, 1]);
-    return (['ours', 'theirs'] as const).map((which) => {
-      using _ = noGrad();
-      return error(kernels[which](x, kernel, bias).slice(1, 0, Math.min(to, 4)), exact);
-    });
+    using _ = noGrad();
+    return names.map((which) => error(kernels[which](x, kernel, bias).slice(1, 0, Math.min(to, 4)), exact));
   });
-  console.log(
-    `${name} ${from} → ${to} | ${cells.join(' | ')} | ${errors.map((one) => one.toExponential(1)).join(' ')}`,
-  );
+  const cells = [`${name} ${from} → ${to}`, ...rates, ratios.join(', ')];
+  console.log([...cells, errors.map((one) => one.toExponential(1)).join(' ')].join(' | '));
 }
-for (const [key, [a = 0, b = 0]] of Object.entries(sums))
-  console.log(`${key}, by GFLOP: ours ${a.toFixed(2)} s, LibTorch ${b.toFixed(2)} s: ${(b / a).toFixed(2)}`);
+for (const [key, { chosen, theirs }] of Object.entries(sums))
+  console.log(
+    `${key}, by GFLOP: ours ${chosen.toFixed(2)} s, LibTorch ${theirs.toFixed(2)} s: ${(theirs / chosen).toFixed(2)}`,
+  );

@@ -2,7 +2,8 @@
  * @file Benchmarks training in two processes, one thread each, on the demo's models (64 px, encoders cached, 24 rows a
  * process): beside two trainings that know nothing of each other, and beside PyTorch's DistributedDataParallel on Gloo with
  * the same model, which is held against two independent ones of PyTorch too. All take turns within one run; ratios are
- * medians of the rounds.
+ * medians of the rounds. Processes that take each step together wait for the slower one: what that alone would cost is
+ * computed from the steps of the independent ones.
  *
  *     npx tsx bench/processes.ts [--rounds 5] [--steps 16] [--python python3]
  */
@@ -17,6 +18,7 @@ import { writeDataset } from '../demo/world/dataset.js';
 import { writeAdapter } from '../src/adapters/adapter-file.js';
 import { openImageEncoder } from '../src/adapters/image-encoder.js';
 import type { StepEvent } from '../src/base/run-context.js';
+import { mean } from '../src/base/statistics.js';
 import { openDiffusionModel } from '../src/diffusion/open-model.js';
 import { writeSafetensors } from '../src/formats/index.js';
 import { Generator, randint, randn, torchVersion } from '../src/torch/index.js';
@@ -43,6 +45,8 @@ interface Measured {
   rate: number;
   /** Resident bytes of the process that reports. */
   resident: number;
+  /** Seconds of each step. */
+  seconds: number[];
 }
 
 // All are sessions of their own, as --num-processes starts its own: Linux shares the cores out by session.
@@ -87,11 +91,13 @@ async function train(name: string, rowsOfStep: number, ...more: string[]): Promi
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as StepEvent);
-  const [first, last] = [events[WARM_UP - 1], events.at(-1)] as [StepEvent, StepEvent];
   rmSync(outputDir, { recursive: true });
+  const times = events.slice(WARM_UP - 1).map(({ time }) => time);
+  const seconds = times.slice(1).map((time, i) => time - (times[i] as number));
   return {
-    rate: (rowsOfStep * (last.step - first.step)) / (last.time - first.time),
-    resident: Number(last['memory/rss_bytes']),
+    rate: rowsOfStep / mean(seconds),
+    resident: Number(events.at(-1)?.['memory/rss_bytes']),
+    seconds,
   };
 }
 
@@ -144,12 +150,19 @@ function writeForPyTorch(): string[] {
   return [...paths];
 }
 
+/** The share that is left of two trainings' rates if each step takes as long as the slower one of both. */
+function shareWithWaiting([one, other]: readonly [Measured, Measured]): number {
+  const together = one.seconds.map((seconds, i) => Math.max(seconds, other.seconds[i] as number));
+  return 2 / mean(together) / (1 / mean(one.seconds) + 1 / mean(other.seconds));
+}
+
 const files = writeForPyTorch();
 try {
   await writeDataset(join(work, 'data'), { count: 480, split: 'train', seed: 1 });
   await train('fill the cache', ROWS);
   console.log(`LibTorch ${torchVersion()}, ${cpus().length} × ${cpus()[0]?.model.trim()}, images a second`);
   const ratios: number[] = [];
+  const waiting: number[] = [];
   const ddpRatios: number[] = [];
   const ratiosOfPyTorch: number[] = [];
   for (let round = 0; round < Number(values.rounds); round++) {
@@ -159,6 +172,7 @@ try {
     const independentOfPyTorch = python === undefined ? undefined : await trainByPyTorch(false);
     const sum = independent.reduce((total, { rate }) => total + rate, 0);
     ratios.push(together.rate / sum);
+    waiting.push(shareWithWaiting(independent));
     if (ddp !== undefined) {
       ddpRatios.push(together.rate / ddp);
       ratiosOfPyTorch.push(ddp / (independentOfPyTorch as number));
@@ -168,7 +182,9 @@ try {
       `two independent ${sum.toFixed(1)} (${gib(independent[0])} each), two processes ${together.rate.toFixed(1)} (rank 0: ${gib(together)}), PyTorch's DDP ${ddp?.toFixed(1) ?? 'no torch'}, two independent of PyTorch ${independentOfPyTorch?.toFixed(1) ?? 'no torch'}`,
     );
   }
-  console.log(`two processes / two independent: ${median(ratios).toFixed(2)}`);
+  console.log(
+    `two processes / two independent: ${median(ratios).toFixed(2)}; waiting for the slower one alone: ${median(waiting).toFixed(2)}`,
+  );
   if (ddpRatios.length > 0) {
     console.log(`two processes / PyTorch's DDP: ${median(ddpRatios).toFixed(2)}`);
     console.log(`PyTorch's DDP / two independent of PyTorch: ${median(ratiosOfPyTorch).toFixed(2)}`);

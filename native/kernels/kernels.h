@@ -62,6 +62,13 @@ struct ConvolutionPlan {
   int64_t preparations, prepared, parts, scratch;
 };
 
+struct ConvolutionKernel {
+  ConvolutionPlan (*plan)(const Convolution& of);
+  // Both compute the parts from `begin` up to `end`.
+  void (*prepare)(const Convolution& of, int64_t begin, int64_t end, float* prepared);
+  void (*convolve)(const Convolution& of, const float* prepared, int64_t begin, int64_t end, float* scratch);
+};
+
 struct Kernels {
   // Both compute the queries from `begin` up to `end`.
   void (*attention)(const AttentionForward& head, int64_t begin, int64_t end);
@@ -69,10 +76,8 @@ struct Kernels {
   // a · gelu(b) of rows [a, b], which have twice the width.
   void (*geglu)(const float* x, float* out, int64_t rows, int64_t width);
   void (*gegluBackward)(const float* x, const float* gradOut, float* gradX, int64_t rows, int64_t width);
-  ConvolutionPlan (*planConvolution)(const Convolution& of);
-  // Both compute the parts from `begin` up to `end`.
-  void (*prepareConvolution)(const Convolution& of, int64_t begin, int64_t end, float* prepared);
-  void (*convolve)(const Convolution& of, const float* prepared, int64_t begin, int64_t end, float* scratch);
+  // In tiles of 2 × 2 and of 4 × 4 results.
+  ConvolutionKernel convolution2, convolution4;
 };
 
 // Returns the best kernels for this CPU.

@@ -10,8 +10,7 @@ constexpr Kernels kKernels = {inBlocks<AttentionForward, forwardRows>,
                               inBlocks<AttentionBackward, backwardRows>,
                               geglu,
                               gegluBackward,
-                              planConvolution,
-                              prepare,
-                              convolve};
+                              kWinograd<F2>,
+                              kWinograd<F4>};
 
 }  // namespace

@@ -1,5 +1,6 @@
-// 3 × 3 convolution with stride 1 and padding 1 by Winograd's F(2 × 2, 3 × 3), which takes 16 products for each tile of 2 × 2
-// results and pair of channels in place of 36: 16 matrix products, one for each point of the transformed tiles.
+// 3 × 3 convolution with stride 1 and padding 1 by Winograd's algorithm. F(2 × 2, 3 × 3) takes 16 products for each tile of 2 × 2
+// results and pair of channels in place of 36, F(4 × 4, 3 × 3) 36 for 4 × 4 in place of 144: as many matrix products, one for each
+// point of the transformed tiles.
 //
 // Every result is the sum over the input channels in their order, whatever the blocks, so it depends neither on the batch nor
 // on the number of threads.
@@ -61,16 +62,17 @@ struct Weights {
 };
 
 // Adds the products of weights and tiles.
+template <typename F>
 void multiply(const Convolution& of, const Weights& weights, int64_t tileCount, const float* tiles, const Products& to) {
   const int64_t tilePanels = panelsOf(tileCount, kTileWidth);
   const auto weightsAt = [&](int64_t i, int64_t k, int64_t panel) {
-    return weights.data + panel * panelOfWeights(weights.depth) + i * pointOfWeights(weights.depth) + k * kWeightRows;
+    return weights.data + panel * panelOfWeights<F>(weights.depth) + i * pointOfWeights(weights.depth) + k * kWeightRows;
   };
   const auto tilesAt = [&](int64_t i, int64_t k, int64_t panel) {
-    return tiles + panel * panelOfTiles(of.inChannels) + i * pointOfTiles(of.inChannels) +
+    return tiles + panel * panelOfTiles<F>(of.inChannels) + i * pointOfTiles(of.inChannels) +
            (weights.channel + k) * widthOfPanel(tileCount, panel);
   };
-  for (int64_t i = 0; i < kPoints; i++)
+  for (int64_t i = 0; i < kPoints<F>; i++)
     for (int64_t k = 0; k < weights.depth; k += kDepth) {
       const int64_t depth = std::min(kDepth, weights.depth - k);
       const int64_t nextK = k + kDepth < weights.depth ? k + kDepth : 0, nextPoint = nextK == 0 ? i + 1 : i;
@@ -91,63 +93,72 @@ void multiply(const Convolution& of, const Weights& weights, int64_t tileCount, 
 
 // Whether there are many tiles: then the weights are transformed as a whole, which are the smaller side, and the tiles block by
 // block. Else the tiles are, and the weights block by block.
-bool isByTiles(const Convolution& of) { return tilesOf(of) >= of.outChannels; }
+template <typename F>
+bool isByTiles(const Convolution& of) { return tilesOf<F>(of) >= of.outChannels; }
 
+template <typename F>
 void prepare(const Convolution& of, int64_t begin, int64_t end, float* to) {
-  if (!isByTiles(of)) return transformTiles(of, 0, tilesOf(of), begin, end, to);
+  if (!isByTiles<F>(of)) return transformTiles<F>(of, 0, tilesOf<F>(of), begin, end, to);
   // More panels at once would write to more places than the cache has ways.
   constexpr int64_t most = kFewChannels / kWeightRows;
   for (int64_t panel = begin; panel < end; panel += most)
-    transformWeights(of, panel, std::min(end, panel + most), 0, of.inChannels, to + panel * panelOfWeights(of.inChannels));
+    transformWeights<F>(of, panel, std::min(end, panel + most), 0, of.inChannels, to + panel * panelOfWeights<F>(of.inChannels));
 }
 
 // Computes blocks of tiles.
+template <typename F>
 void convolveTiles(const Convolution& of, const float* weights, int64_t begin, int64_t end, float* scratch) {
   const int64_t panelCount = panelsOf(of.outChannels, kWeightRows), most = kBlockChannels / kWeightRows;
-  float* products = scratch + kBlockTiles / kTileWidth * panelOfTiles(of.inChannels);
+  float* products = scratch + kBlockTiles / kTileWidth * panelOfTiles<F>(of.inChannels);
   const Products to{products, kBlockTiles, kBlockChannels * kBlockTiles + kGap};
   for (int64_t block = begin; block < end; block++) {
-    const int64_t tile = block * kBlockTiles, endTile = std::min(tilesOf(of), tile + kBlockTiles);
-    transformTiles(of, tile, endTile, 0, of.inChannels, scratch);
+    const int64_t tile = block * kBlockTiles, endTile = std::min(tilesOf<F>(of), tile + kBlockTiles);
+    transformTiles<F>(of, tile, endTile, 0, of.inChannels, scratch);
     for (int64_t panel = 0; panel < panelCount; panel += most) {
-      const float* first = weights + panel * panelOfWeights(of.inChannels);
-      multiply(of, {first, std::min(most, panelCount - panel), 0, of.inChannels}, endTile - tile, scratch, to);
+      const float* first = weights + panel * panelOfWeights<F>(of.inChannels);
+      multiply<F>(of, {first, std::min(most, panelCount - panel), 0, of.inChannels}, endTile - tile, scratch, to);
       const int64_t channel = panel * kWeightRows;
-      transformProducts(of, tile, endTile, channel, std::min(of.outChannels, channel + kBlockChannels), to);
+      transformProducts<F>(of, tile, endTile, channel, std::min(of.outChannels, channel + kBlockChannels), to);
     }
   }
 }
 
 // Computes blocks of output channels.
+template <typename F>
 void convolveChannels(const Convolution& of, const float* tiles, int64_t begin, int64_t end, float* scratch) {
   const int64_t panelCount = panelsOf(of.outChannels, kWeightRows), most = kFewChannels / kWeightRows;
-  const int64_t tileCount = tilesOf(of), row = panelsOf(tileCount, kLanes) * kLanes;
-  const Products to{scratch + most * panelOfWeights(kDepth), row, kFewChannels * row + kGap};
+  const int64_t tileCount = tilesOf<F>(of), row = panelsOf(tileCount, kLanes) * kLanes;
+  const Products to{scratch + most * panelOfWeights<F>(kDepth), row, kFewChannels * row + kGap};
   for (int64_t block = begin; block < end; block++) {
     const int64_t first = block * most, panels = std::min(most, panelCount - first);
     for (int64_t k = 0; k < of.inChannels; k += kDepth) {
       const int64_t depth = std::min(kDepth, of.inChannels - k);
-      transformWeights(of, first, first + panels, k, depth, scratch);
-      multiply(of, {scratch, panels, k, depth}, tileCount, tiles, to);
+      transformWeights<F>(of, first, first + panels, k, depth, scratch);
+      multiply<F>(of, {scratch, panels, k, depth}, tileCount, tiles, to);
     }
     const int64_t channel = block * kFewChannels;
-    transformProducts(of, 0, tileCount, channel, std::min(of.outChannels, channel + kFewChannels), to);
+    transformProducts<F>(of, 0, tileCount, channel, std::min(of.outChannels, channel + kFewChannels), to);
   }
 }
 
+template <typename F>
 void convolve(const Convolution& of, const float* prepared, int64_t begin, int64_t end, float* scratch) {
-  (isByTiles(of) ? convolveTiles : convolveChannels)(of, prepared, begin, end, scratch);
+  (isByTiles<F>(of) ? convolveTiles<F> : convolveChannels<F>)(of, prepared, begin, end, scratch);
 }
 
-ConvolutionPlan planConvolution(const Convolution& of) {
-  const int64_t tiles = tilesOf(of), weightPanels = panelsOf(of.outChannels, kWeightRows);
-  const int64_t panelOfInput = panelOfTiles(of.inChannels);
-  if (isByTiles(of))
-    return {weightPanels, weightPanels * panelOfWeights(of.inChannels), panelsOf(tiles, kBlockTiles),
-            kBlockTiles / kTileWidth * panelOfInput + kPoints * (kBlockChannels * kBlockTiles + kGap)};
+template <typename F>
+ConvolutionPlan plan(const Convolution& of) {
+  const int64_t tiles = tilesOf<F>(of), weightPanels = panelsOf(of.outChannels, kWeightRows);
+  const int64_t panelOfInput = panelOfTiles<F>(of.inChannels);
+  if (isByTiles<F>(of))
+    return {weightPanels, weightPanels * panelOfWeights<F>(of.inChannels), panelsOf(tiles, kBlockTiles),
+            kBlockTiles / kTileWidth * panelOfInput + kPoints<F> * (kBlockChannels * kBlockTiles + kGap)};
   return {of.inChannels, panelsOf(tiles, kTileWidth) * panelOfInput, panelsOf(of.outChannels, kFewChannels),
-          kFewChannels / kWeightRows * panelOfWeights(kDepth) +
-              kPoints * (kFewChannels * panelsOf(tiles, kLanes) * kLanes + kGap)};
+          kFewChannels / kWeightRows * panelOfWeights<F>(kDepth) +
+              kPoints<F> * (kFewChannels * panelsOf(tiles, kLanes) * kLanes + kGap)};
 }
+
+template <typename F>
+constexpr ConvolutionKernel kWinograd = {plan<F>, prepare<F>, convolve<F>};
 
 }  // namespace

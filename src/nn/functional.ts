@@ -2,14 +2,14 @@
 import { hasCpuFlags } from '../base/cpu-flags.js';
 import { full, op, type Tensor, tidy, torchVersion } from '../torch/index.js';
 import { prefersOurAttention } from './attention-kernel.js';
-import { prefersOurConvolution } from './convolution-kernel.js';
+import { type ConvolutionTile, tileOfConvolution } from './convolution-kernel.js';
 
 const aten = {
   linear: op('aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor'),
   conv2d: op(
     'aten::conv2d(Tensor input, Tensor weight, Tensor? bias=None, int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1) -> Tensor',
   ),
-  conv3x3: op('ip_adapter::conv3x3(Tensor x, Tensor weight, Tensor? bias) -> Tensor'),
+  conv3x3: op('ip_adapter::conv3x3(Tensor x, Tensor weight, Tensor? bias, int tile) -> Tensor'),
   groupNorm: op(
     'aten::group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, float eps=1e-05, bool cudnn_enabled=True) -> Tensor',
   ),
@@ -58,25 +58,33 @@ export function conv2d(
   stride: number,
   padding: number,
 ): Tensor {
-  if (isOurs(x, weight, bias, stride, padding)) return aten.conv3x3(x, weight, bias);
+  const tile = ourTile(x, weight, bias, stride, padding);
+  if (tile !== null) return aten.conv3x3(x, weight, bias, tile);
   return exactly(roundsProducts, [x, weight, bias], (x, weight, bias) =>
     aten.conv2d(x, weight, bias, [stride, stride], [padding, padding]),
   );
 }
 
-function isOurs(x: Tensor, weight: Tensor, bias: Tensor | null, stride: number, padding: number): boolean {
-  const [outChannels = 0, inChannels = 0, ...kernel] = weight.shape;
+function ourTile(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null,
+  stride: number,
+  padding: number,
+): ConvolutionTile | null {
   const { dtype } = x;
-  return (
-    prefersOurConvolution({ inChannels, outChannels, kernel, stride, padding, dtype }) &&
+  const [outChannels = 0, inChannels = 0, ...kernel] = weight.shape;
+  const [, channels, height = 0, width = 0] = x.shape;
+  const isOurs =
     aten.conv3x3.available &&
     // Of other tensors LibTorch's operator says what is wrong.
     [x, weight, ...(bias ? [bias] : [])].every((one) => one.device === 'cpu' && one.dtype === dtype) &&
     x.ndim === 4 &&
-    x.shape[1] === inChannels &&
+    channels === inChannels &&
     !weight.requiresGrad &&
-    !bias?.requiresGrad
-  );
+    !bias?.requiresGrad;
+  if (!isOurs) return null;
+  return tileOfConvolution({ inChannels, outChannels, height, width, kernel, stride, padding, dtype });
 }
 
 /** Normalises x [batch, channels, ...] over each group of channels and all later dimensions. */
