@@ -206,7 +206,8 @@ function makePlan(libtorch) {
 
   const files = existsSync(NATIVE) ? readdirSync(NATIVE, { recursive: true }).sort() : [];
   const sourceHash = (file) => hash([file, readFileSync(join(NATIVE, file))]);
-  const headers = files.filter((file) => file.endsWith('.h')).map(sourceHash);
+  // LibTorch's own headers include these.
+  const headers = files.filter((file) => file.startsWith('c10d-gloo') && file.endsWith('.h')).map(sourceHash);
   const common = hash([
     compiler(),
     ...flags,
@@ -219,7 +220,7 @@ function makePlan(libtorch) {
   const units = files
     .filter((file) => file.endsWith('.cc'))
     .map((file) => {
-      const key = hash([common, sourceHash(file)]).slice(0, 16);
+      const key = hash([common, ...withIncludes(file).map(sourceHash)]).slice(0, 16);
       const name = file.slice(0, -3).replaceAll(/[/\\]/g, '-');
       return { source: join(NATIVE, file), object: join(objects, `${name}-${key}.o`) };
     });
@@ -232,6 +233,15 @@ function makePlan(libtorch) {
     objects,
     addon: join(cacheFolder(), `libtorch-${libtorch.version}-${key}`, 'ip_adapter.node'),
   };
+}
+
+/** Returns a source file of ours and all of ours that it includes, also indirectly. */
+function withIncludes(file, found = new Set()) {
+  if (found.has(file)) return [];
+  found.add(file);
+  const text = readFileSync(join(NATIVE, file), 'utf8');
+  const included = Array.from(text.matchAll(/^#include "(.+)"$/gm), ([, name]) => name);
+  return [file, ...included.flatMap((name) => withIncludes(name, found))];
 }
 
 /** `-isystem /usr/include` would reorder the compiler's search path and break libstdc++'s #include_next. */

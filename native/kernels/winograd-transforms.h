@@ -105,6 +105,17 @@ struct Lines {
 
 constexpr int64_t kChannelsAhead = 2;
 
+// Transforms V's number of columns from x on.
+template <typename F, typename V>
+INLINE void transformLines(const float* const rows[F::kEdge], float* const lines[F::kEdge], int64_t x) {
+  V from[F::kEdge], points[F::kEdge];
+#pragma GCC unroll 6
+  for (int i = 0; i < F::kEdge; i++) from[i] = load<V>(rows[i] + x);
+  F::pixels(from, points);
+#pragma GCC unroll 6
+  for (int i = 0; i < F::kEdge; i++) store(lines[i] + x, points[i]);
+}
+
 template <typename F>
 void transformLines(const Convolution& of, const float* channel, const Segment& segment, Lines<F>& to) {
   alignas(64) static const float zeros[Lines<F>::kMostPixels + kLanes] = {};
@@ -121,17 +132,9 @@ void transformLines(const Convolution& of, const float* channel, const Segment& 
     lines[i] = to.values[i] + (begin - first);
     for (int64_t x = length; x < count; x++) lines[i][x] = 0;
   }
-  const auto transform = [&](int64_t x, auto pixel) {
-    decltype(pixel) from[F::kEdge], points[F::kEdge];
-#pragma GCC unroll 6
-    for (int i = 0; i < F::kEdge; i++) from[i] = load<decltype(pixel)>(rows[i] + x);
-    F::pixels(from, points);
-#pragma GCC unroll 6
-    for (int i = 0; i < F::kEdge; i++) store(lines[i] + x, points[i]);
-  };
   int64_t x = 0;
-  for (; x + kLanes <= length; x += kLanes) transform(x, Vector{});
-  for (; x < length; x++) transform(x, 0.0f);
+  for (; x + kLanes <= length; x += kLanes) transformLines<F, Vector>(rows, lines, x);
+  for (; x < length; x++) transformLines<F, float>(rows, lines, x);
 }
 
 // Transforms the lines of a vector of tiles horizontally, and calls put(point, values).

@@ -28,7 +28,7 @@ const env = { ...process.env, ...(device === 'cpu' && { CUDA_VISIBLE_DEVICES: ''
 
 interface Part {
   title: string;
-  program: string;
+  /** Of Node. */
   args: string[];
   /** Shows what the part has printed; default: its end. */
   show?: (output: string) => string;
@@ -37,21 +37,16 @@ interface Part {
 /** Runs tests; shows how many passed, and the reason of each that did not. */
 function tests(title: string, files: readonly string[]): Part {
   const file = join(work, `${title}.json`);
-  const args = ['run', ...files, '--reporter=json', `--outputFile=${file}`];
-  return {
-    title,
-    program: 'node_modules/.bin/vitest',
-    args,
-    show: (output) => describeTests(file) ?? output,
-  };
+  const args = ['node_modules/vitest/vitest.mjs', 'run', ...files, '--reporter=json', `--outputFile=${file}`];
+  return { title, args, show: (output) => describeTests(file) ?? output };
 }
 
 function script(title: string, ...args: string[]): Part {
-  return { title, program: 'node_modules/.bin/tsx', args };
+  return { title, args: ['--import', 'tsx', ...args] };
 }
 
 const parts: Part[] = [
-  { title: 'Machine', program: process.execPath, args: ['dist/cli/ip-adapter.cjs', 'doctor'] },
+  { title: 'Machine', args: ['dist/cli/ip-adapter.cjs', 'doctor'] },
   tests('Golden data in float32, TF32 off', isFull ? goldenTests() : ['src/adapters/resampler.test.ts']),
   tests('Golden data in half precision', ['test/half-precision.test.ts']),
   script('Training, killed and resumed', 'tools/gpu-check/training.ts', device),
@@ -66,9 +61,9 @@ const lines = [
 ];
 let failures = 0;
 try {
-  for (const { title, program, args, show = lastLines } of parts) {
+  for (const { title, args, show = lastLines } of parts) {
     const begin = performance.now();
-    const { status, signal, stdout, stderr } = spawnSync(program, args, {
+    const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, {
       env,
       encoding: 'utf8',
       maxBuffer: 2 ** 28,
