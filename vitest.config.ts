@@ -21,11 +21,11 @@ export default defineConfig({
     globalSetup: 'test/global-setup.ts',
     ...common,
     projects: [
-      { test: { ...common, name: 'sharing', include: sharing, isolate: false } },
+      { test: { ...common, name: 'shared processes', include: sharing, isolate: false } },
       {
         test: {
           ...common,
-          name: 'own',
+          name: 'a process each',
           include: ['src/**/*.test.ts', 'test/**/*.test.ts', 'demo/**/*.test.ts', 'tools/**/*.test.ts'],
           // What takes longer is in vitest.long.config.ts: npm run test:long.
           exclude: [...configDefaults.exclude, '**/*.long.test.ts', ...sharing],

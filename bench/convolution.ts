@@ -61,7 +61,7 @@ const shapes: readonly Shape[] = [
   ['odd, 33²', 1, 320, 320, 33, 0],
 ];
 
-const table = (): Record<Kernel, number[]> => ({ 4: [], 2: [], theirs: [] });
+const emptyTimes = (): Record<Kernel, number[]> => ({ 4: [], 2: [], theirs: [] });
 
 /** Processor seconds of one call; short ones are called several times. */
 function measure(run: () => void): number {
@@ -99,7 +99,7 @@ for (const [name, batch, from, to, size, weight] of shapes.filter(([one]) => one
   const [x, kernel, bias] = [randn([batch, from, size, size]), randn([to, from, 3, 3]), randn([to])];
   const gradient = randn([batch, to, size, size]);
   const gflop = (2 * 9 * batch * from * to * size * size) / 1e9;
-  const seconds = { forward: table(), gradient: table() };
+  const seconds = { forward: emptyTimes(), gradient: emptyTimes() };
   for (let round = 0; round <= Number(rounds); round++)
     for (const which of round % 2 ? names.toReversed() : names) {
       const forward = measure(() => {

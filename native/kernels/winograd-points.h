@@ -124,35 +124,38 @@ INLINE void transpose(Eight x[8]) {
   }
 }
 
-// Takes pixels apart, by their column in their tile: -> to[column][tiles]
-INLINE void separateColumns(const float* line, Vector (&to)[2]) {
-  const auto [a, b] = separate(load(line), load(line + kLanes));
-  to[0] = a;
-  to[1] = b;
-}
-INLINE void separateColumns(const float* line, Vector (&to)[4]) {
+// Takes pixels apart, by their column in a tile of kCount columns: -> to[column][tiles]
+template <int kCount>
+INLINE void separateColumns(const float* line, Vector* to) {
   const auto [even, odd] = separate(load(line), load(line + kLanes));
-  const auto [nextEven, nextOdd] = separate(load(line + 2 * kLanes), load(line + 3 * kLanes));
-  const auto [a, c] = separate(even, nextEven);
-  const auto [b, d] = separate(odd, nextOdd);
-  to[0] = a;
-  to[1] = b;
-  to[2] = c;
-  to[3] = d;
+  if constexpr (kCount == 2) {
+    to[0] = even;
+    to[1] = odd;
+  } else {
+    const auto [nextEven, nextOdd] = separate(load(line + 2 * kLanes), load(line + 3 * kLanes));
+    const auto [a, c] = separate(even, nextEven);
+    const auto [b, d] = separate(odd, nextOdd);
+    to[0] = a;
+    to[1] = b;
+    to[2] = c;
+    to[3] = d;
+  }
 }
 
 // The reverse.
-INLINE void storeColumns(const Vector (&x)[2], float* line) {
-  const auto [first, second] = interleave(x[0], x[1]);
-  store(line, first);
-  store(line + kLanes, second);
-}
-INLINE void storeColumns(const Vector (&x)[4], float* line) {
-  const auto [even, nextEven] = interleave(x[0], x[2]);
-  const auto [odd, nextOdd] = interleave(x[1], x[3]);
-  const Vector first[2] = {even, odd}, second[2] = {nextEven, nextOdd};
-  storeColumns(first, line);
-  storeColumns(second, line + 2 * kLanes);
+template <int kCount>
+INLINE void storeColumns(const Vector* x, float* line) {
+  if constexpr (kCount == 2) {
+    const auto [first, second] = interleave(x[0], x[1]);
+    store(line, first);
+    store(line + kLanes, second);
+  } else {
+    const auto [even, nextEven] = interleave(x[0], x[2]);
+    const auto [odd, nextOdd] = interleave(x[1], x[3]);
+    const Vector columns[4] = {even, odd, nextEven, nextOdd};
+    storeColumns<2>(columns, line);
+    storeColumns<2>(columns + 2, line + 2 * kLanes);
+  }
 }
 
 }  // namespace

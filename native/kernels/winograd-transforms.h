@@ -143,14 +143,10 @@ INLINE void transformColumns(const Lines<F>& lines, int64_t tile, Put put) {
 #pragma GCC unroll 6
   for (int i = 0; i < F::kEdge; i++) {
     const float* line = lines.values[i] + F::kResults * tile;
-    Vector own[F::kResults], next[F::kResults], points[F::kEdge];
-    separateColumns(line, own);
-    separateColumns(line + F::kResults, next);
-    Vector pixels[F::kEdge];
-#pragma GCC unroll 4
-    for (int x = 0; x < F::kResults; x++) pixels[x] = own[x];
-    pixels[F::kResults] = next[0];
-    pixels[F::kResults + 1] = next[1];
+    // Of the next tile's columns only the first two.
+    Vector pixels[2 * F::kResults], points[F::kEdge];
+    separateColumns<F::kResults>(line, pixels);
+    separateColumns<F::kResults>(line + F::kResults, pixels + F::kResults);
     F::pixels(pixels, points);
 #pragma GCC unroll 6
     for (int x = 0; x < F::kEdge; x++) put(F::kEdge * i + x, points[x]);
@@ -221,7 +217,7 @@ void transformProducts(const Convolution& of, int64_t begin, int64_t end, int64_
           F::results(rows[y], results);
 #pragma GCC unroll 4
           for (int x = 0; x < kResults; x++) results[x] += bias;
-          storeColumns(results, lines[y] + kResults * tile);
+          storeColumns<kResults>(results, lines[y] + kResults * tile);
         }
       }
       forEachSegment<F>(of, block, blockEnd, [&](const Segment& segment, int64_t first) {

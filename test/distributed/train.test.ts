@@ -26,17 +26,17 @@ async function trained(processes: number): Promise<string> {
   return stderr;
 }
 
-let told: string;
+let messagesOfTwo: string;
 beforeAll(async () => {
   world = await makeWorld(14);
   await trained(1);
-  told = await trained(2);
+  messagesOfTwo = await trained(2);
 });
 afterAll(() => world.remove());
 
 it.each([2, 3, 4])('%i processes give the losses and weights of one', async (processes) => {
   const name = `of-${processes}`;
-  const stderr = processes === 2 ? told : await trained(processes);
+  const stderr = processes === 2 ? messagesOfTwo : await trained(processes);
   expect(stderr).toContain(`a step takes 12 rows, ${12 / processes} × ${processes} processes`);
   expect(largestDifference(lossesOf(world, 'of-1'), lossesOf(world, name))).toBeLessThan(1e-6);
   const [one, other, start] = [

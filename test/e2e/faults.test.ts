@@ -1,6 +1,6 @@
 /**
  * @file What can happen to a run in a night: kills, full disks, spoilt files, NaN.
- * `KILLS=30 npx vitest run test/e2e/faults.test.ts` kills more often than the 6 times of a usual test run.
+ * `KILLS=30 npx vitest run test/e2e/faults.test.ts` kills more often than the 8 times of a usual test run.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -50,7 +50,7 @@ function seeded(seed: number): () => number {
 }
 
 describe('kill -9', () => {
-  const kills = Number(process.env.KILLS ?? 6);
+  const kills = Number(process.env.KILLS ?? 8);
 
   it(
     `${kills} times at random moments, resumed each time: every checkpoint is whole, and the end is the same to the byte`,
@@ -113,8 +113,8 @@ describe('a change of the file system at which the process is killed, or which t
   it('a sample of all of them (test/long has each): the resumed run ends as one that nothing happened to', async () => {
     const sweep = new KillSweep(world);
     const changes = await sweep.changes();
-    const faults = ['KILL', 'ENOSPC', 'KILL', 'EIO'] as const;
-    const samples = 8;
+    const faults = ['KILL', 'KILL', 'ENOSPC', 'EIO'] as const;
+    const samples = 12;
     for (let i = 0; i < samples; i++) {
       const at = Math.floor(((i + 0.5) * changes.length) / samples);
       await sweep.check(changes[at] as Change, faults[i % faults.length] as Fault);
