@@ -19,6 +19,7 @@ import { readImage } from '../src/images/image.js';
 import { ImageProcessor } from '../src/images/image-processor.js';
 import { trainCrop } from '../src/images/train-transform.js';
 import { ClipTokenizer } from '../src/models/clip/clip-tokenizer.js';
+import { tidy } from '../src/torch/index.js';
 import { tarOf } from '../test/write-tar.js';
 import { findPython, median, printRow, startReference } from './side-by-side.js';
 
@@ -82,8 +83,16 @@ for (const row of rows) images.push(await readImage(row.image));
 
 const wholeRows = async () => {
   let seen = 0;
-  for await (const batch of loader.read(samples, ['pixelValues', 'clipPixelValues']))
-    seen += batch.rows.length;
+  for await (const { rows, pixelValues, clipPixelValues } of loader.read(samples, [
+    'pixelValues',
+    'clipPixelValues',
+  ])) {
+    tidy(() => {
+      pixelValues?.toTensor();
+      clipPixelValues?.toTensor();
+    });
+    seen += rows.length;
+  }
   if (seen !== IMAGES) throw new Error(`read ${seen} of ${IMAGES} rows`);
 };
 

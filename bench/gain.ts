@@ -13,6 +13,7 @@ import { writeDataset } from '../demo/world/dataset.js';
 import { withContext } from '../src/base/run-context.js';
 import type { Interval } from '../src/base/statistics.js';
 import { openDataset } from '../src/data/open-dataset.js';
+import { PixelValues } from '../src/images/pixels.js';
 import { cat, Generator, tidy } from '../src/torch/index.js';
 import { openEncoders } from '../src/training/encodings/encoders.js';
 import type { Encode } from '../src/training/encodings/frozen-encoders.js';
@@ -57,11 +58,11 @@ const cases: Record<string, Case> = {
   dropped: {
     image: (encode) => (examples) => {
       const { clipPixelValues } = examples;
-      const zeros = clipPixelValues && {
-        ...clipPixelValues,
-        data: new Float32Array(clipPixelValues.data.length),
-      };
-      return encode({ ...examples, clipPixelValues: zeros });
+      if (clipPixelValues === null) return encode(examples);
+      const { images, table, shape } = clipPixelValues;
+      const [, , height, width] = shape;
+      const nothing = images.map(() => null);
+      return encode({ ...examples, clipPixelValues: new PixelValues(nothing, table, { width, height }) });
     },
   },
   'features zeroed': {

@@ -4,6 +4,8 @@
 #include "images/jpeg.h"
 #include "images/resample.h"
 
+#include <algorithm>
+
 namespace {
 
 using resampling::Coefficients;
@@ -203,30 +205,37 @@ class JpegWorker : public Napi::AsyncWorker {
   Napi::ObjectReference results_;
 };
 
-// writePlanar(rgb, table, out, offset): writes the table's numbers for the bytes of red, then of green, then of blue, from the
-// place `offset` of `out` on. `table` has 256 numbers for each colour.
+// writePlanar(images, table, handle): writes the table's numbers for the bytes of red, then of green, then of blue, of one image
+// after another; zeros for null. `table` has 256 numbers for each colour, the tensor [images, 3, height, width] floats on the CPU.
 Napi::Value writePlanar(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    const Napi::Uint8Array rgb = bytesArgument(info[0], "the pixels");
-    const auto floats = [&](size_t i, const char* name) {
-      TORCH_CHECK(info[i].IsTypedArray() && info[i].As<Napi::TypedArray>().TypedArrayType() == napi_float32_array,
-                  "Expected ", name, " to be a Float32Array but received ", describeValue(info[i]));
-      return info[i].As<Napi::Float32Array>();
-    };
-    const Napi::Float32Array table = floats(1, "the table");
-    Napi::Float32Array out = floats(2, "the result");
-    const size_t pixels = rgb.ByteLength() / 3, length = out.ElementLength();
-    const auto offset = static_cast<size_t>(integerArgument(info[3], "the offset", 0, kMaxSafeInteger));
+    const Napi::Array images = arrayArgument(info[0], "the images");
+    TORCH_CHECK(info[1].IsTypedArray() && info[1].As<Napi::TypedArray>().TypedArrayType() == napi_float32_array,
+                "Expected the table to be a Float32Array but received ", describeValue(info[1]));
+    const Napi::Float32Array table = info[1].As<Napi::Float32Array>();
     TORCH_CHECK(table.ElementLength() == 768, "Expected a table of 768 numbers but received ", table.ElementLength());
-    TORCH_CHECK(rgb.ByteLength() % 3 == 0 && offset <= length && 3 * pixels <= length - offset, "Expected room for ", 3 * pixels,
-                " numbers from ", offset, " on but there are ", length);
-    const uint8_t* from = rgb.Data();
+    at::Tensor& out = Addon::of(info.Env()).tensor(info[2]);
+    TORCH_CHECK(out.is_contiguous() && out.is_cpu() && out.scalar_type() == at::kFloat && out.dim() == 4 &&
+                    out.size(0) == images.Length() && out.size(1) == 3,
+                "Expected contiguous floats of ", images.Length(), " images on the CPU but received ", out.scalar_type(), " ",
+                out.sizes());
+    const auto pixels = static_cast<size_t>(out.size(2) * out.size(3));
     const float *red = table.Data(), *green = red + 256, *blue = red + 512;
-    float* to = out.Data() + offset;
-    for (size_t i = 0; i < pixels; i++, from += 3) {
-      to[i] = red[from[0]];
-      to[pixels + i] = green[from[1]];
-      to[2 * pixels + i] = blue[from[2]];
+    for (uint32_t n = 0; n < images.Length(); n++) {
+      float* to = out.data_ptr<float>() + n * 3 * pixels;
+      const Napi::Value image = images.Get(n);
+      if (image.IsNull()) {
+        std::fill(to, to + 3 * pixels, 0.0f);
+        continue;
+      }
+      const Napi::Uint8Array rgb = bytesArgument(image, "the pixels");
+      TORCH_CHECK(rgb.ByteLength() == 3 * pixels, "Expected ", 3 * pixels, " bytes but received ", rgb.ByteLength());
+      const uint8_t* from = rgb.Data();
+      for (size_t i = 0; i < pixels; i++, from += 3) {
+        to[i] = red[from[0]];
+        to[pixels + i] = green[from[1]];
+        to[2 * pixels + i] = blue[from[2]];
+      }
     }
     return info.Env().Undefined();
   });

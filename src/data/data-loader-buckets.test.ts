@@ -8,12 +8,13 @@ import {
   type LoaderDataset,
   rowsOf,
 } from '../../test/loader-dataset.js';
+import { floatsOf } from '../../test/pixel-floats.js';
 import type { Size } from '../base/rgb-image.js';
 import { readImage } from '../images/image.js';
 import type { ImageProcessor } from '../images/image-processor.js';
 import { fileSource } from '../images/image-source.js';
 import { mirror } from '../images/mirror.js';
-import { writePlanar } from '../images/pixels.js';
+import { PixelValues } from '../images/pixels.js';
 import { TRAIN_PIXELS, trainCrop } from '../images/train-transform.js';
 import { bucketedOrder, bucketSizes } from './buckets.js';
 import type { Batch } from './data-loader.js';
@@ -47,12 +48,12 @@ describe('DataLoader with buckets', () => {
       const { width, height } = bucketOf(batch);
       expect(batch.rows.every((row) => buckets[row] === bucketOf(batch))).toBe(true);
       expect(batch.pixelValues?.shape).toEqual([batch.rows.length, 3, height, width]);
+      const values = floatsOf(batch.pixelValues);
       for (const [i, row] of batch.rows.entries()) {
         const crop = trainCrop(await readImage(fileSource(fileOf(row))), { width, height });
-        const expected = new Float32Array(3 * width * height);
-        writePlanar(crop, TRAIN_PIXELS, expected, 0);
+        const expected = floatsOf(new PixelValues([crop], TRAIN_PIXELS, crop));
         const { length } = expected;
-        expect(batch.pixelValues?.data.subarray(i * length, (i + 1) * length)).toEqual(expected);
+        expect(values.subarray(i * length, (i + 1) * length)).toEqual(expected);
       }
     }
   });
@@ -96,16 +97,11 @@ describe('DataLoader with randomFlip', () => {
     const files = Object.fromEntries(Array.from({ length: COUNT }, (_, i) => [i, slope]));
     const image = await readImage(fileSource(slope));
     const crop = trainCrop(image, { width: 6, height: 6 });
-    const planes = (flip: boolean): Float32Array => {
-      const values = new Float32Array(3 * 36);
-      writePlanar(flip ? mirror(crop) : crop, TRAIN_PIXELS, values, 0);
-      return values;
-    };
+    const planes = (flip: boolean): Float32Array =>
+      floatsOf(new PixelValues([flip ? mirror(crop) : crop], TRAIN_PIXELS, crop));
     const clipPlanes = (flip: boolean): Float32Array => {
       const clip = imageProcessor.crop(image);
-      const values = new Float32Array(3 * 16);
-      writePlanar(flip ? mirror(clip) : clip, imageProcessor.pixels, values, 0);
-      return values;
+      return floatsOf(imageProcessor.normalized([flip ? mirror(clip) : clip]));
     };
     let flipped = 0;
     for (const batch of await collect(loader({ randomFlip: true }, files).batches(2))) {
@@ -113,8 +109,8 @@ describe('DataLoader with randomFlip', () => {
         const flip = flipFor(5, 2, row);
         flipped += Number(flip);
         expect(batch.flips[i]).toBe(flip);
-        expect(batch.pixelValues?.data.subarray(i * 108, (i + 1) * 108)).toEqual(planes(flip));
-        const clip = batch.clipPixelValues?.data.subarray(i * 48, (i + 1) * 48);
+        expect(floatsOf(batch.pixelValues).subarray(i * 108, (i + 1) * 108)).toEqual(planes(flip));
+        const clip = floatsOf(batch.clipPixelValues).subarray(i * 48, (i + 1) * 48);
         expect(clip).toEqual(batch.drops[i]?.dropImage ? new Float32Array(48) : clipPlanes(flip));
       }
     }

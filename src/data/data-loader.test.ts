@@ -9,6 +9,7 @@ import {
   type LoaderDataset,
   rowsOf,
 } from '../../test/loader-dataset.js';
+import { floatsOf } from '../../test/pixel-floats.js';
 import { DatasetError } from '../base/errors.js';
 import type { ImageProcessor } from '../images/image-processor.js';
 import { fileSource } from '../images/image-source.js';
@@ -39,19 +40,19 @@ describe('DataLoader', () => {
     for (let epoch = 0; epoch < 6; epoch++) {
       for (const batch of await collect(loader().batches(epoch))) {
         const { rows } = batch;
-        const [pixelValues, clipPixelValues] = [batch.pixelValues!, batch.clipPixelValues!];
+        const [pixels, clipPixels] = [floatsOf(batch.pixelValues), floatsOf(batch.clipPixelValues)];
         const inputIds = batch.inputIds!;
         expect(batch.epoch).toBe(epoch);
-        expect(pixelValues.data).toHaveLength(rows.length * 3 * 36);
-        expect(clipPixelValues.shape).toEqual([rows.length, 3, 4, 4]);
+        expect(pixels).toHaveLength(rows.length * 3 * 36);
+        expect(batch.clipPixelValues?.shape).toEqual([rows.length, 3, 4, 4]);
         expect(inputIds.shape).toEqual([rows.length, 6]);
         rows.forEach((row, i) => {
           const drop = dropFor(5, epoch, row);
           expect(batch.drops[i]).toEqual(drop);
           // The training image stays, whatever is dropped.
-          expect(pixelValues.data[i * 108]).toBeCloseTo(((10 * row) / 255 - 0.5) / 0.5, 6);
-          expect(pixelValues.data[i * 108 + 36]).toBeCloseTo((128 / 255 - 0.5) / 0.5, 6);
-          const clip = clipPixelValues.data.subarray(i * 48, (i + 1) * 48);
+          expect(pixels[i * 108]).toBeCloseTo(((10 * row) / 255 - 0.5) / 0.5, 6);
+          expect(pixels[i * 108 + 36]).toBeCloseTo((128 / 255 - 0.5) / 0.5, 6);
+          const clip = clipPixels.subarray(i * 48, (i + 1) * 48);
           if (drop.dropImage) expect([...clip]).toEqual(new Array(48).fill(0));
           else expect(clip[0]).toBeCloseTo(((10 * row) / 255 - 0.48145466) / 0.26862954, 5);
           const ids = [...inputIds.data.subarray(i * 6, (i + 1) * 6)].map(Number);
@@ -79,9 +80,9 @@ describe('DataLoader', () => {
       for (const { rows: indices, drops, captions, pixelValues, clipPixelValues, inputIds } of batches)
         indices.forEach((row, i) => {
           const { dropImage, dropText } = drops[i]!;
-          expect(pixelValues!.data[i * 108]).toBeCloseTo(((10 * row) / 255 - 0.5) / 0.5, 6);
+          expect(floatsOf(pixelValues)[i * 108]).toBeCloseTo(((10 * row) / 255 - 0.5) / 0.5, 6);
           const clip = dropImage ? 0 : ((10 * (row + 1)) / 255 - 0.48145466) / 0.26862954;
-          expect(clipPixelValues!.data[i * 48]).toBeCloseTo(clip, 5);
+          expect(floatsOf(clipPixelValues)[i * 48]).toBeCloseTo(clip, 5);
           const words = dropText ? 0 : captionFor(5, epoch, row, 3);
           expect(captions[i]).toBe(['', 'a', 'a a'][words]);
           const ids = [...inputIds!.data.subarray(i * 6, (i + 1) * 6)].map(Number);

@@ -2,8 +2,8 @@
  * @file Loads training batches ahead of their use.
  *
  * Images are decoded and resized in Node's threads, also while LibTorch blocks the main thread, if they were started before.
- * So a queue of rows is kept in flight. Each holds its two cropped images as bytes (a quarter of the memory of floats), and
- * is converted to floats when its batch is taken.
+ * So a queue of rows is kept in flight. Each holds its two cropped images as bytes (a quarter of the memory of floats), which
+ * become floats when their encoder takes them.
  */
 import { DatasetError } from '../base/errors.js';
 import { type BadRow, listed } from '../base/listing.js';

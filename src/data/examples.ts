@@ -1,7 +1,7 @@
 /** @file The rows of a batch as the encoders take them. */
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import type { ImageProcessor } from '../images/image-processor.js';
-import { type PixelTable, writePlanar } from '../images/pixels.js';
+import { PixelValues } from '../images/pixels.js';
 import { TRAIN_PIXELS } from '../images/train-transform.js';
 import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import type { Drop } from './sampling.js';
@@ -18,9 +18,9 @@ interface Values<T> {
 /** b rows of the dataset. Inputs that were not requested are null. */
 export interface Examples {
   /** [b, 3, height, width], in [-1, 1], of the resolution or the size of the rows' bucket. */
-  readonly pixelValues: Values<Float32Array> | null;
+  readonly pixelValues: PixelValues | null;
   /** [b × references, 3, c, c], those of a row together, normalised as for CLIP; zeros where the image is dropped. */
-  readonly clipPixelValues: Values<Float32Array> | null;
+  readonly clipPixelValues: PixelValues | null;
   /** [b, …tokenizer.shape], for one text encoder [b, 77]; the tokens of the empty caption where the text is dropped. */
   readonly inputIds: Values<BigInt64Array> | null;
   /** [b, 1, height, width], 0 … 1: where the loss of each row counts, as large as its training image. */
@@ -89,12 +89,11 @@ export function assemble(
   return {
     pixelValues: where('pixelValues', () => {
       const crops = examples.map(({ crop }) => crop);
-      return planar(crops, TRAIN_PIXELS, size);
+      return new PixelValues(crops, TRAIN_PIXELS, size);
     }),
     clipPixelValues: where('clipPixelValues', () => {
       const crops = examples.flatMap(({ clipCrops }) => clipCrops);
-      const { pixels, cropSize } = imageProcessor;
-      return planar(crops, pixels, { width: cropSize, height: cropSize });
+      return imageProcessor.normalized(crops);
     }),
     inputIds: where('inputIds', () => {
       const ids = examples.flatMap(({ caption }) => tokenizer.encode(caption));
@@ -121,18 +120,4 @@ function lossMasks(masks: readonly (Uint8Array | null)[], { width, height }: Siz
     });
   });
   return { data, shape: [masks.length, 1, height, width] };
-}
-
-/** Returns images of one size as [b, 3, height, width]; zeros in place of null. */
-function planar(
-  images: readonly (RgbImage | null)[],
-  table: PixelTable,
-  { width, height }: Size,
-): Values<Float32Array> {
-  const values = 3 * width * height;
-  const data = new Float32Array(images.length * values);
-  images.forEach((image, i) => {
-    if (image !== null) writePlanar(image, table, data, i * values);
-  });
-  return { data, shape: [images.length, 3, height, width] };
 }

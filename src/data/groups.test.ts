@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collect, createLoaderDataset, type LoaderDataset } from '../../test/loader-dataset.js';
+import { floatsOf } from '../../test/pixel-floats.js';
 import { parquetOf } from '../../test/write-parquet.js';
 import { tarOf } from '../../test/write-tar.js';
 import type { Dataset } from './dataset.js';
@@ -175,7 +176,7 @@ describe('the loader with groups', () => {
     for (const batches of epochs)
       for (const { rows, references, clipPixelValues, drops } of batches) {
         expect(clipPixelValues?.shape).toEqual([2 * rows.length, 3, 4, 4]);
-        const values = clipPixelValues!.data;
+        const values = floatsOf(clipPixelValues);
         for (const [i, row] of rows.entries())
           for (const [k, reference] of references[i]!.entries()) {
             expect(reference.row % 3).toBe(row % 3);

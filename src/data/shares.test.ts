@@ -2,7 +2,9 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collect, createLoaderDataset, type LoaderDataset, rowsOf } from '../../test/loader-dataset.js';
+import { floatsOf } from '../../test/pixel-floats.js';
 import type { Size } from '../base/rgb-image.js';
+import { PixelValues } from '../images/pixels.js';
 import { cutBatches, shareOf } from './batch-plan.js';
 import { bucketSizes } from './buckets.js';
 import type { Batch, DataLoaderOptions } from './data-loader.js';
@@ -66,16 +68,15 @@ function joined(ranks: readonly (readonly Batch[])[]): Batch[] {
       data: make(all((batch) => [...of(batch)!.data]) as never[]),
       shape: [all(({ rows }) => rows).length, ...of(first)!.shape.slice(1)],
     });
+    const joinPixels = (of: (batch: Batch) => PixelValues | null): PixelValues => {
+      const { table, shape } = of(first) as PixelValues;
+      const images = all((batch) => (of(batch) as PixelValues).images);
+      return new PixelValues(images, table, { width: shape[3], height: shape[2] });
+    };
     return {
       ...first,
-      pixelValues: joinValues(
-        ({ pixelValues }) => pixelValues,
-        (all) => Float32Array.from(all),
-      ),
-      clipPixelValues: joinValues(
-        ({ clipPixelValues }) => clipPixelValues,
-        (all) => Float32Array.from(all),
-      ),
+      pixelValues: joinPixels(({ pixelValues }) => pixelValues),
+      clipPixelValues: joinPixels(({ clipPixelValues }) => clipPixelValues),
       inputIds: joinValues(
         ({ inputIds }) => inputIds,
         (all) => BigInt64Array.from(all),
@@ -162,7 +163,8 @@ describe('the shares of several processes', () => {
     );
     expect(ranks.map((batches) => rowsOf(batches).length)).toEqual([0, 1, 1]);
     const [[empty]] = ranks as [[Batch]];
-    expect(empty.pixelValues).toEqual({ data: new Float32Array(0), shape: [0, 3, 6, 6] });
+    expect(empty.pixelValues?.shape).toEqual([0, 3, 6, 6]);
+    expect(floatsOf(empty.pixelValues)).toHaveLength(0);
     expect(empty.clipPixelValues?.shape).toEqual([0, 3, 4, 4]);
     expect(empty.inputIds?.shape).toEqual([0, 6]);
     expect([empty.size, empty.planned, empty.places]).toEqual([square, 2, []]);

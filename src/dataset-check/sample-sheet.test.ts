@@ -1,9 +1,11 @@
 /** @file The contact sheet shows to the byte what a training run gives to the image encoder. */
+
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
+import { floatsOf } from '../../test/pixel-floats.js';
 import { openImageEncoder } from '../adapters/image-encoder.js';
 import type { RgbImage } from '../base/rgb-image.js';
 import { DataLoader } from '../data/data-loader.js';
@@ -78,7 +80,7 @@ it('has the references that a run reads', async () => {
     inputs: ['clipPixelValues'],
   });
   const { value: batch } = await loader.batches(0).next();
-  const pixels = batch?.clipPixelValues?.data as Float32Array;
+  const pixels = floatsOf(batch?.clipPixelValues);
   const { mean, std } = {
     mean: [0.48145466, 0.4578275, 0.40821073],
     std: [0.26862954, 0.26130258, 0.27577711],

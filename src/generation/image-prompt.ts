@@ -11,7 +11,7 @@ import { fileSource } from '../images/image-source.js';
 import { resizeAndCrop } from '../images/resample.js';
 import type { ImageFit } from '../options/generate-options.js';
 import type { ReferenceSettings } from '../options/reference-types.js';
-import { noGrad, type Tensor, tensor, tidy, zeros } from '../torch/index.js';
+import { noGrad, type Tensor, tidy, zeros } from '../torch/index.js';
 import {
   type FileFeatures,
   type ImageFeatures,
@@ -25,11 +25,7 @@ export type ImageSource = string | RgbImage;
 
 /** Returns pixel values as the encoder takes them, [n, 3, size, size] float32 on the CPU. */
 export function clipPixels(processor: ImageProcessor, images: readonly RgbImage[], fit: ImageFit): Tensor {
-  const size = processor.cropSize;
-  const values = new Float32Array(images.length * 3 * size ** 2);
-  for (const [i, image] of images.entries())
-    values.set(processor.pixelValues(fitted(image, size, fit)), i * 3 * size ** 2);
-  return tensor(values, [images.length, 3, size, size]);
+  return processor.pixelValues(images.map((image) => fitted(image, processor.cropSize, fit))).toTensor();
 }
 
 /** Returns the part of an image that the processor is to see, which keeps the middle of what is not square. */

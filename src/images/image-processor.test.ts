@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { maxDifference, readGolden, SAMPLE_IMAGES } from '../../test/data-support.js';
+import { floatsOf } from '../../test/pixel-floats.js';
 import { ConfigError } from '../base/errors.js';
 import { readImage } from './image.js';
 import { ImageProcessor } from './image-processor.js';
@@ -50,7 +51,7 @@ describe('ImageProcessor', () => {
   );
 
   it('has the same settings without a file, with the one transformers saves, and with the older form', () => {
-    const pixels = () => ImageProcessor.load(dir, 224).pixels;
+    const pixels = () => floatsOf(ImageProcessor.load(dir, 224).pixelValues([white]));
     const without = pixels();
     write(SAVED);
     expect(pixels()).toEqual(without);
@@ -59,7 +60,7 @@ describe('ImageProcessor', () => {
   });
 
   it('normalises with the mean and std of CLIP', () => {
-    const values = ImageProcessor.load(dir, 2).pixelValues(white);
+    const values = floatsOf(ImageProcessor.load(dir, 2).pixelValues([white]));
     const expected = [0, 1, 2].flatMap((c) =>
       new Array(4).fill((1 - SAVED.image_mean[c]!) / SAVED.image_std[c]!),
     );
@@ -120,9 +121,8 @@ describe.skipIf(SAMPLE_IMAGES === null)('CLIP pixels of the sample images (../sh
     for (const [name, expected] of readGolden('preprocess/float_samples.safetensors')) {
       const file = /^clip\.(.*)\.corner32$/.exec(name)?.[1];
       if (file === undefined) continue;
-      const values = ImageProcessor.load(dir, 224).pixelValues(
-        await readImage(fileSource(join(SAMPLE_IMAGES!, file))),
-      );
+      const image = await readImage(fileSource(join(SAMPLE_IMAGES!, file)));
+      const values = floatsOf(ImageProcessor.load(dir, 224).pixelValues([image]));
       const corner = expected.data.map((_, i) => {
         const [c, y, x] = [Math.floor(i / 1024), Math.floor(i / 32) % 32, i % 32];
         return values[(c * 224 + y) * 224 + x]!;

@@ -12,7 +12,7 @@ import { z } from 'zod';
 import { ConfigError, shown } from '../base/errors.js';
 import { regularFile } from '../base/regular-file.js';
 import type { RgbImage, Size } from '../base/rgb-image.js';
-import { type PixelTable, pixelTable, writePlanar } from './pixels.js';
+import { type PixelTable, PixelValues, pixelTable } from './pixels.js';
 import { type CropPlan, padWithBlack } from './read-crops.js';
 import { resizeAndCrop } from './resample.js';
 import { shortestEdge } from './train-transform.js';
@@ -96,7 +96,7 @@ export class ImageProcessor {
   readonly #shortestEdge: number | null;
   readonly #filter: 'bilinear' | 'bicubic';
   /** Byte → normalised float. */
-  readonly pixels: PixelTable;
+  readonly #pixels: PixelTable;
 
   private constructor(
     /** Height and width of the result, in pixels. */
@@ -108,7 +108,7 @@ export class ImageProcessor {
     this.#shortestEdge = shortestEdge;
     this.#filter = (config.resample ?? defaults.resample) === BICUBIC ? 'bicubic' : 'bilinear';
     const { image_mean: mean = defaults.mean, image_std: std = defaults.std } = config;
-    this.pixels = pixelTable(config.rescale_factor, mean, std);
+    this.#pixels = pixelTable(config.rescale_factor, mean, std);
   }
 
   /**
@@ -168,11 +168,14 @@ export class ImageProcessor {
     };
   }
 
-  /** Pixel values of one image: 3 × cropSize × cropSize floats. */
-  pixelValues(image: RgbImage): Float32Array {
-    const values = new Float32Array(3 * this.cropSize ** 2);
-    writePlanar(this.crop(image), this.pixels, values, 0);
-    return values;
+  /** What the encoder takes of images, [n, 3, cropSize, cropSize]. */
+  pixelValues(images: readonly RgbImage[]): PixelValues {
+    return this.normalized(images.map((image) => this.crop(image)));
+  }
+
+  /** The same of images as `crop` returns them; zeros in place of null. */
+  normalized(crops: readonly (RgbImage | null)[]): PixelValues {
+    return new PixelValues(crops, this.#pixels, { width: this.cropSize, height: this.cropSize });
   }
 }
 

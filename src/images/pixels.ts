@@ -1,9 +1,9 @@
 /**
- * @file Converts bytes to normalised floats, as torchvision's `ToTensor` + `Normalize` and transformers' `rescale` +
- * `normalize` do, by a table of 3 × 256 float32 values.
+ * @file Images as the numbers that a model takes: normalised floats, as torchvision's `ToTensor` + `Normalize` and transformers'
+ * `rescale` + `normalize` make them, by a table of 3 × 256 float32 values.
  */
-import type { RgbImage } from '../base/rgb-image.js';
-import { writePlanarBytes } from '../torch/index.js';
+import type { RgbImage, Size } from '../base/rgb-image.js';
+import { empty, type Tensor, writePlanarBytes } from '../torch/index.js';
 
 /** A table of 3 × 256 floats: one for each byte of red, then of green, then of blue. */
 export type PixelTable = Float32Array;
@@ -27,7 +27,28 @@ export function pixelTable(scale: number, mean: readonly number[], std: readonly
   return table;
 }
 
-/** Converts `image` (height × width × 3 bytes) by `table` and writes 3 × height × width floats into `out` at `offset`. */
-export function writePlanar(image: RgbImage, table: PixelTable, out: Float32Array, offset: number): void {
-  writePlanarBytes(image.data, table, out, offset);
+/**
+ * Images of one size, and the table of their numbers. They stay bytes, a quarter of the memory, until they are asked for as a
+ * tensor, whose memory LibTorch reuses; arrays of JavaScript's would be new, and zeroed, and collected, for every batch.
+ */
+export class PixelValues {
+  /** [n, 3, height, width] */
+  readonly shape: readonly [number, number, number, number];
+
+  /** @param images height × width × 3 bytes each; null: zeros, after normalisation */
+  constructor(
+    readonly images: readonly (RgbImage | null)[],
+    readonly table: PixelTable,
+    { width, height }: Size,
+  ) {
+    this.shape = [images.length, 3, height, width];
+  }
+
+  /** Returns them as float32 on the CPU. */
+  toTensor(): Tensor {
+    const values = empty(this.shape);
+    const bytes = this.images.map((image) => image?.data ?? null);
+    writePlanarBytes(bytes, this.table, values);
+    return values;
+  }
 }

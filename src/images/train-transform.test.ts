@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { maxDifference, readGolden, SAMPLE_IMAGES } from '../../test/data-support.js';
+import { floatsOf } from '../../test/pixel-floats.js';
 import type { RgbImage, Size } from '../base/rgb-image.js';
 import { op, type Tensor, tensor, tidy } from '../torch/index.js';
 import { readImage } from './image.js';
 import { fileSource } from './image-source.js';
-import { writePlanar } from './pixels.js';
+import { PixelValues } from './pixels.js';
 import { shortestEdge, TRAIN_PIXELS, trainCrop } from './train-transform.js';
 
 const golden = readGolden('preprocess/train_transform_u8.safetensors');
@@ -47,9 +48,11 @@ describe('trainCrop', () => {
   });
 
   it('spreads bytes over [-1, 1]', () => {
-    const out = new Float32Array(6).fill(9);
-    writePlanar({ data: Uint8Array.from([0, 255, 51]), width: 1, height: 1 }, TRAIN_PIXELS, out, 2);
-    expect([...out]).toEqual([9, 9, -1, 1, Math.fround((Math.fround(0.2) - 0.5) / 0.5), 9]);
+    const image = { data: Uint8Array.from([0, 255, 51, 255, 0, 0]), width: 2, height: 1 };
+    const values = new PixelValues([image, null], TRAIN_PIXELS, { width: 2, height: 1 });
+    expect(values.shape).toEqual([2, 3, 1, 2]);
+    const blue = Math.fround((Math.fround(0.2) - 0.5) / 0.5);
+    expect([...floatsOf(values)]).toEqual([-1, 1, 1, -1, blue, -1, 0, 0, 0, 0, 0, 0]);
   });
 });
 
@@ -116,9 +119,9 @@ describe.skipIf(SAMPLE_IMAGES === null)('the train transform on the sample image
     for (const [name, expected] of readGolden('preprocess/float_samples.safetensors')) {
       const file = /^train\.(.*\.png)\.64$/.exec(name)?.[1];
       if (file === undefined) continue;
-      const values = new Float32Array(3 * 64 * 64);
       const image = await readImage(fileSource(join(SAMPLE_IMAGES!, file)));
-      writePlanar(trainCrop(image, square(64)), TRAIN_PIXELS, values, 0);
+      const crop = trainCrop(image, square(64));
+      const values = floatsOf(new PixelValues([crop], TRAIN_PIXELS, crop));
       expect(maxDifference(values, expected.data), name).toBe(0);
     }
   });

@@ -60,7 +60,7 @@ interface Native {
   resetCpuPeak(): void;
   resample(rgb: Uint8Array, width: number, columns: object, rows: object): Uint8Array;
   resampleAsync(rgb: Uint8Array, width: number, columns: object, rows: object): Promise<Uint8Array>;
-  writePlanar(rgb: Uint8Array, table: Float32Array, out: Float32Array, offset: number): void;
+  writePlanar(images: readonly (Uint8Array | null)[], table: Float32Array, out: RawHandle): void;
   jpegLibrary(): string | null;
   jpegSize(bytes: Uint8Array): [width: number, height: number] | null;
   cropJpeg(bytes: Uint8Array, shrink: number, crops: readonly object[]): Promise<Uint8Array[] | null>;

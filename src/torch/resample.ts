@@ -1,5 +1,6 @@
 /** @file Resamples image bytes in fixed point, in the addon. `src/images/resample.ts` computes the filters. */
 import { native } from './native.js';
+import type { Tensor } from './tensor.js';
 
 /** For each output position: the first input position, the number of taps, and the taps' weights. */
 export interface FixedPointFilter {
@@ -34,15 +35,15 @@ export async function resampleBytesAsync(
 }
 
 /**
- * Writes the numbers that a table has for the bytes of red, then of green, then of blue.
+ * Writes the numbers that a table has for the bytes of red, then of green, then of blue, of one image after another.
+ * @param images height × width × 3 bytes each; null: zeros
  * @param table 3 × 256 numbers: one for each byte of red, then of green, then of blue
- * @param offset the place in `out` of the first number
+ * @param out contiguous float32 on the CPU, [images, 3, height, width]
  */
 export function writePlanarBytes(
-  rgb: Uint8Array,
+  images: readonly (Uint8Array | null)[],
   table: Float32Array,
-  out: Float32Array,
-  offset: number,
+  out: Tensor,
 ): void {
-  native().writePlanar(rgb, table, out, offset);
+  native().writePlanar(images, table, out.handle);
 }

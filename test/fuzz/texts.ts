@@ -132,7 +132,7 @@ export function processorTarget(folder: string): Target {
     file,
     make: (random) =>
       mutateJson([seed, seed.replace(/\{"height":32,"width":32\}|\{"shortest_edge":32\}/g, '32')], random),
-    read: () => ImageProcessor.load(folder, 32).pixelValues(image),
+    read: () => ImageProcessor.load(folder, 32).pixelValues([image]),
   };
 }
 

@@ -4,6 +4,7 @@ import type { AdapterKind, ImageFeature } from '../../adapters/kind.js';
 import type { Examples, Input } from '../../data/examples.js';
 import type { Conditioning } from '../../diffusion/conditioning.js';
 import type { DiffusionModel, LatentSpace, PartOptions, SizeConditioning } from '../../diffusion/model.js';
+import { PixelValues } from '../../images/pixels.js';
 import { sampleLatents } from '../../models/vae/autoencoder-kl.js';
 import { latentMasks } from '../../models/vae/latent-mask.js';
 import type { Part } from '../../options/train-options.js';
@@ -120,10 +121,11 @@ function encoderSource(
         if (values === null) throw new Error(`the loader was not asked for ${input}`);
         using _ = noGrad();
         return tidy(() => {
-          const [first, ...others] = tensor(values.data, values.shape)
-            .upload(device)
-            .split(rowsAtOnce)
-            .map(encodeRows) as [Encoding, ...Encoding[]];
+          const rows = values instanceof PixelValues ? values.toTensor() : tensor(values.data, values.shape);
+          const [first, ...others] = rows.upload(device).split(rowsAtOnce).map(encodeRows) as [
+            Encoding,
+            ...Encoding[],
+          ];
           // A single part is not passed through cat, which would change the strides, and so the last bits of later results.
           return others.length === 0 ? first : zipTensors([first, ...others], cat);
         });
