@@ -1,6 +1,6 @@
 /** @file `ip-adapter inspect`: shows the kind of adapter in a file, and its tensors. */
 import { Command } from '@commander-js/extra-typings';
-import { type AdapterDescription, describeAdapter, families } from '../adapters/kinds.js';
+import type { AdapterDescription } from '../adapters/kinds.js';
 
 export function inspectCommand(): Command {
   return new Command('inspect')
@@ -12,6 +12,7 @@ export function inspectCommand(): Command {
     .action(async (file) => {
       const { adapterFileOf } = await import('../adapters/adapter-path.js');
       const { readAdapter } = await import('../adapters/adapter-file.js');
+      const { describeAdapter, families } = await import('../adapters/kinds.js');
       const tensors = readAdapter(adapterFileOf(file, (text) => process.stderr.write(`${text}\n`)));
       const { kind, sizes, layers } = describeAdapter(tensors) as AdapterDescription;
       const { numTokens, embeddingDim, crossAttentionDim } = sizes;

@@ -5,7 +5,6 @@ import { Command } from '@commander-js/extra-typings';
 import { libTorchFolder } from '../../tools/cache-folder.mjs';
 import { findLibTorch, type LibTorch } from '../../tools/find-libtorch.mjs';
 import { ConfigError } from '../base/errors.js';
-import { installLibTorch } from '../hub/install-libtorch.js';
 import { builtInTorch, type TorchArchive } from '../hub/torch-archives.js';
 import { withCtrlC } from './abort.js';
 
@@ -29,6 +28,7 @@ export function installTorchCommand(): Command {
       withCtrlC(async (signal) => {
         const archives = archivesOf(backend, flags);
         const folder = libTorchFolder();
+        const { installLibTorch } = await import('../hub/install-libtorch.js');
         const say = (message: string): void => void process.stderr.write(`${message}\n`);
         try {
           const installed = await installLibTorch({

@@ -4,7 +4,6 @@
  */
 import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
-import sharp from 'sharp';
 import { ConfigError } from '../base/errors.js';
 import type { RgbImage } from '../base/rgb-image.js';
 import { withJpegComment, withWebpComment } from './exif.js';
@@ -36,6 +35,7 @@ export async function encodeImage(image: RgbImage, file: string, about?: FileSet
   if (ending === '.png')
     return encodePng(image, about && { parameters: about.parameters, [keyword]: about.settings });
   const { data, width, height } = image;
+  const { default: sharp } = await import('sharp');
   const source = sharp(data, { raw: { width, height, channels: 3 } });
   const described = about === undefined ? source : source.withXmp(xmpOf(about.settings));
   if (ending === '.webp') {
@@ -57,6 +57,7 @@ export async function readSettingsText(file: string): Promise<string | undefined
   const bytes = await readFile(file);
   const text = readPngText(bytes);
   if (text !== null) return text.get(keyword);
+  const { default: sharp } = await import('sharp');
   try {
     const { xmp } = await sharp(bytes).metadata();
     return xmp && settingsIn(xmp.toString('utf8'));

@@ -1,6 +1,5 @@
 /** @file PNG files with text in them (W3C PNG, third edition, sections 5 and 11.3.3), and contact sheets. */
 import { crc32, inflateSync } from 'node:zlib';
-import sharp from 'sharp';
 import { ConfigError } from '../base/errors.js';
 import type { RgbImage, Size } from '../base/rgb-image.js';
 
@@ -15,6 +14,7 @@ const SIGNATURE = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
  * @param text by keyword, 1 to 79 Latin letters; viewers show it, and 'parameters' is what image generators write
  */
 export async function encodePng(image: RgbImage, text: Record<string, string> = {}): Promise<Buffer> {
+  const { default: sharp } = await import('sharp');
   const { data, width, height } = image;
   const png = await sharp(data, { raw: { width, height, channels: 3 } })
     .png()
