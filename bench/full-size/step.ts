@@ -24,6 +24,7 @@ import {
   memoryStats,
   noGrad,
   ones,
+  releasePages,
   synchronize,
   type Tensor,
   tidy,
@@ -84,16 +85,27 @@ function encoders(): Encode {
   const vae = loadVAE(join(models, 'model/vae'), target);
   const textEncoder = loadTextEncoder(join(models, 'model/text_encoder'), target);
   const imageEncoder = loadImageEncoder(join(models, 'image_encoder'), target);
-  const frozen = (phase: Phase, fn: (input: Tensor) => Tensor, name: string): (() => Tensor) => {
+  const frozen = (
+    phase: Phase,
+    model: { parameters(): Tensor[] },
+    fn: (input: Tensor) => Tensor,
+    name: string,
+  ): (() => Tensor) => {
     const run = recorded((x: Tensor) => tidy(() => fn(x)));
     return () => {
       using _ = noGrad();
-      return timed(phase, () => run(input(name)));
+      return timed(phase, () => {
+        const encoded = run(input(name));
+        // As src/training/encodings does.
+        releasePages(model);
+        return encoded;
+      });
     };
   };
   return {
     latents: frozen(
       'VAE',
+      vae,
       (pixels) => {
         const { mean, std } = vae.encode(pixels);
         return mean.add(std.mul(input('sample'))).mul(vae.config.scalingFactor);
@@ -102,10 +114,11 @@ function encoders(): Encode {
     ),
     image: frozen(
       'image encoder',
+      imageEncoder,
       (pixels) => imageEncoder.hiddenStates(pixels, -2).to('float32'),
       'clip_pixels',
     ),
-    text: frozen('text encoder', (ids) => textEncoder.call(ids).lastHiddenState, 'input_ids'),
+    text: frozen('text encoder', textEncoder, (ids) => textEncoder.call(ids).lastHiddenState, 'input_ids'),
   };
 }
 

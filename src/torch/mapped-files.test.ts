@@ -1,8 +1,9 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { residentOf } from '../../test/resident-pages.js';
 import { locateAddon } from '../../tools/build-native.mjs';
 import { releasePages, setFileMapping, Tensor } from './index.js';
 import { native } from './native.js';
@@ -34,18 +35,12 @@ describe('setFileMapping', () => {
 describe('releasePages', () => {
   const release = (tensor: Tensor): void => releasePages({ parameters: () => [tensor] });
 
-  /** Resident KiB of this test's file. */
-  const resident = (): number => {
-    const maps = readFileSync('/proc/self/smaps', 'utf8');
-    return Number(new RegExp(`${path}\\n(?:.*\\n)*?Rss: +(\\d+) kB`).exec(maps)?.[1]);
-  };
-
   it('takes pages out of memory, and their values come back', () => {
     const tensor = map();
     expect(tensor.sum().item()).toBe(SIZE);
-    expect(resident()).toBe(SIZE / 1024);
+    expect(residentOf(path)).toBe(SIZE / 1024);
     release(tensor);
-    expect(resident()).toBe(0);
+    expect(residentOf(path)).toBe(0);
     expect(tensor.sum().item()).toBe(SIZE);
   });
 

@@ -8,7 +8,17 @@ import { PixelValues } from '../../images/pixels.js';
 import { sampleLatents } from '../../models/vae/autoencoder-kl.js';
 import { latentMasks } from '../../models/vae/latent-mask.js';
 import type { Part } from '../../options/train-options.js';
-import { cat, graphed, noGrad, stack, type Tensor, tensor, tidy, zipTensors } from '../../torch/index.js';
+import {
+  cat,
+  graphed,
+  noGrad,
+  releasePages,
+  stack,
+  type Tensor,
+  tensor,
+  tidy,
+  zipTensors,
+} from '../../torch/index.js';
 
 /**
  * The encodings of a batch's rows, on the device:
@@ -120,7 +130,7 @@ function encoderSource(
         const values = examples[input];
         if (values === null) throw new Error(`the loader was not asked for ${input}`);
         using _ = noGrad();
-        return tidy(() => {
+        const encoded = tidy(() => {
           const rows = values instanceof PixelValues ? values.toTensor() : tensor(values.data, values.shape);
           const [first, ...others] = rows.upload(device).split(rowsAtOnce).map(encodeRows) as [
             Encoding,
@@ -129,6 +139,9 @@ function encoderSource(
           // A single part is not passed through cat, which would change the strides, and so the last bits of later results.
           return others.length === 0 ? first : zipTensors([first, ...others], cat);
         });
+        // The encoders take turns, and the UNet needs none of them: their weights are not all in memory at the same time.
+        releasePages({ parameters });
+        return encoded;
       },
       parameters,
       [Symbol.dispose]: () => {
