@@ -153,6 +153,12 @@ INLINE void transformColumns(const Lines<F>& lines, int64_t tile, Put put) {
   }
 }
 
+// Stores the first kCount of a vector of tiles.
+template <typename F, int64_t kCount>
+INLINE void transformPart(const Lines<F>& lines, int64_t tile, float* to, int64_t point) {
+  transformColumns<F>(lines, tile, [&](int i, const Vector& x) { std::memcpy(to + i * point, &x, kCount * sizeof(float)); });
+}
+
 // Transforms tiles `begin` to `end` of some input channels: -> panels [point][inChannels][tiles of a panel]
 template <typename F>
 void transformTiles(const Convolution& of, int64_t begin, int64_t end, int64_t channel, int64_t endChannel, float* to) {
@@ -168,9 +174,15 @@ void transformTiles(const Convolution& of, int64_t begin, int64_t end, int64_t c
       transformLines<F>(of, of.input + (segment.image * of.inChannels + channel) * plane, segment, lines);
       for (int64_t tile = 0; tile < segment.count; tile += kLanes) {
         const int64_t count = std::min(kLanes, segment.count - tile);
-        if (count == kLanes && (first + tile) % kLanes == 0) {
-          float* at = address(first + tile);
-          transformColumns<F>(lines, tile, [&](int i, const Vector& x) { store(at + i * point, x); });
+        float* at = address(first + tile);
+        // The rows of small images fill a half or a quarter of a register.
+        const auto isPart = [&](int64_t part) { return count == part && (first + tile) % part == 0; };
+        if (isPart(kLanes)) {
+          transformPart<F, kLanes>(lines, tile, at, point);
+        } else if (isPart(kLanes / 2)) {
+          transformPart<F, kLanes / 2>(lines, tile, at, point);
+        } else if (isPart(kLanes / 4)) {
+          transformPart<F, kLanes / 4>(lines, tile, at, point);
         } else {
           transformColumns<F>(lines, tile, [&](int i, const Vector& x) {
             for (int64_t j = 0; j < count; j++) address(first + tile + j)[i * point] = x[j];
