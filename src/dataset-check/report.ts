@@ -18,11 +18,11 @@ export interface DatasetReport {
   groups: GroupsReport | null;
   /** With masks; otherwise null. */
   masks: MasksReport | null;
-  /** The training sizes and their rows; without buckets only the square. */
+  /** The training sizes and their rows in an epoch; without buckets only the square. */
   buckets: BucketReport[];
-  /** The number of batches in an epoch, without the bad rows. */
+  /** The number of batches in the first epoch that have a row which can be read. */
   stepsPerEpoch: number;
-  /** The number of batches in an epoch that are smaller than the batch size. */
+  /** The number of these batches that have fewer of them than the batch size. */
   partialBatches: number;
   /** The time to read and decode all images once. An epoch of training crops and resizes them, too. */
   readSeconds: number;
@@ -89,6 +89,7 @@ export interface BucketReport {
   /** In pixels. */
   width: number;
   height: number;
+  /** The rows of an epoch, with repeats, and with bad rows, whose places in the batches stay empty. */
   rows: number;
   /** The number of batches in an epoch. */
   batches: number;
