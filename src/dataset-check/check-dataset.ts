@@ -8,13 +8,14 @@ import { type GuardedContext, type RunContext, withContext } from '../base/run-c
 import { bucketSizes, nearestBucket } from '../data/buckets.js';
 import type { DatasetRow } from '../data/dataset.js';
 import { defaultOpenShards } from '../data/epoch-order.js';
+import { forEachDataset } from '../data/for-each-dataset.js';
 import type { Groups } from '../data/groups.js';
 import { openDataset } from '../data/open-dataset.js';
 import { readLossMask } from '../data/read-example.js';
 import { masks, referenceOptions, usesMasks } from '../data/reference-options.js';
 import { rowBuckets } from '../data/row-buckets.js';
 import { readRowSize } from '../data/row-sizes.js';
-import { trainRows } from '../data/train-rows.js';
+import { type TrainRows, trainRows } from '../data/train-rows.js';
 import { openModelParts } from '../diffusion/model-parts.js';
 import { ImageError, readImage, useImage } from '../images/image.js';
 import type { ImageSource } from '../images/image-source.js';
@@ -25,7 +26,13 @@ import type { CheckOptions } from '../options/train-types.js';
 import { CaptionTally } from './caption-tally.js';
 import { firstEpoch } from './first-epoch.js';
 import { ImageTally } from './image-tally.js';
-import { type BadImage, type DatasetReport, type GroupsReport, spreadOf } from './report.js';
+import {
+  type BadImage,
+  type DatasetPart,
+  type DatasetReport,
+  type GroupsReport,
+  spreadOf,
+} from './report.js';
 
 /** The number of images that are read at the same time, in libuv's threads. */
 const READ_AT_ONCE = 8;
@@ -94,6 +101,7 @@ async function check(
   return {
     dataset: description,
     rows: rows.length,
+    datasets: datasetParts(dataset, config),
     badRows: badRows.sort((a, b) => a.row - b.row),
     incomplete: [...incomplete],
     leftOut: [...leftOut],
@@ -118,6 +126,21 @@ function percentShown(mask: ImageSource, image: Size, cuts: boolean): Promise<nu
     if (cuts && boundsOf(decoded) === null) throw blackMask(mask);
     const greys = greysOf(decoded);
     return Math.round(greys.reduce((sum, grey) => sum + grey, 0) / greys.length / 2.55);
+  });
+}
+
+function datasetParts(
+  { rows, parts = [rows.length], mixture, dropRatesOf }: TrainRows,
+  { dataset, captionPrefix }: { dataset: readonly string[]; captionPrefix?: readonly string[] | undefined },
+): DatasetPart[] {
+  const prefixOf = forEachDataset('--caption-prefix (captionPrefix)', captionPrefix, parts.length);
+  let start = 0;
+  return parts.map((rows, i) => {
+    // Every rate has a default.
+    const drops = dropRatesOf!(start);
+    start += rows;
+    const rowsInEpoch = mixture?.portions[i]?.taken ?? rows;
+    return { name: dataset[i]!, rows, rowsInEpoch, drops, captionPrefix: prefixOf(i) ?? '' };
   });
 }
 

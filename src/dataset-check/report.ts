@@ -1,10 +1,13 @@
 /** @file The report of `ip-adapter data check`. */
 import type { BadRow } from '../base/listing.js';
+import type { DropRates } from '../data/sampling.js';
 
 export interface DatasetReport {
   /** A description of the dataset, such as 'Folder: 40 images with captions in photos'. */
   dataset: string;
   rows: number;
+  /** What each dataset adds, in their order. */
+  datasets: DatasetPart[];
   /** Rows with an image that cannot be read, which training skips. */
   badRows: BadImage[];
   /** Samples without an image or a caption, which are not rows. */
@@ -27,6 +30,18 @@ export interface DatasetReport {
   /** The time to read and decode all images once. An epoch of training crops and resizes them, too. */
   readSeconds: number;
   rowsPerSecond: number;
+}
+
+export interface DatasetPart {
+  /** As it was given, such as 'photos/'. */
+  name: string;
+  rows: number;
+  /** The number of its rows in an epoch, as repeats or weights have it. */
+  rowsInEpoch: number;
+  /** Shares of its rows that drop a condition, 0 to 1. */
+  drops: DropRates;
+  /** Text before every caption; '' is none. */
+  captionPrefix: string;
 }
 
 export interface BadImage extends BadRow {
