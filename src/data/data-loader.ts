@@ -14,7 +14,7 @@ import type { PromptTokenizer } from '../models/clip/clip-tokenizer.js';
 import { maxBadRows } from './bad-rows.js';
 import { cutBatches, type Share, shareOf } from './batch-plan.js';
 import { countBatches } from './buckets.js';
-import { epochOrder, type OrderOptions } from './epoch-order.js';
+import { epochOrder, epochRows } from './epoch-order.js';
 import { assemble, type Example, type Examples, type Input, referencesOf, type Sample } from './examples.js';
 import type { MixedRow, Mixture } from './mixture.js';
 import { readAhead } from './read-ahead.js';
@@ -93,19 +93,8 @@ export class DataLoader {
   /** The number of global batches in an epoch, including those without a readable row. */
   get batchesPerEpoch(): number {
     const { buckets, batchSize } = this.#options;
-    const { rows, buckets: mixed } = this.#epochRows;
+    const { rows, buckets: mixed } = epochRows(this.#options);
     return buckets === undefined ? Math.ceil(rows / batchSize) : countBatches(mixed!, batchSize);
-  }
-
-  /** The rows of an epoch as `epochOrder` takes them. */
-  get #epochRows(): Pick<OrderOptions, 'rows' | 'shards' | 'buckets'> {
-    const { rows, mixture, shards, buckets } = this.#options;
-    if (mixture === undefined) return { rows: rows.length, shards, buckets };
-    return {
-      rows: mixture.length,
-      shards: mixture.isWhole && shards ? mixture.shards(shards) : undefined,
-      buckets: buckets && mixture.buckets(buckets),
-    };
   }
 
   /**
@@ -171,7 +160,7 @@ export class DataLoader {
     position: number,
   ): Generator<PlannedBatch & { rows: number[]; first: number; nextPosition: number }> {
     const { mixture, batchSize, share = { rank: 0, worldSize: 1 } } = this.#options;
-    const order = epochOrder(epoch, position, { ...this.#options, ...this.#epochRows });
+    const order = epochOrder(epoch, position, { ...this.#options, ...epochRows(this.#options) });
     const mixed = (index: number): MixedRow => mixture?.at(epoch, index) ?? { row: index, draw: index };
     const sizeOf = (index: number): Size => this.#sizeOf(mixed(index).row);
     let nextPosition = position;

@@ -10,7 +10,11 @@
  */
 import type { Size } from '../base/rgb-image.js';
 import { bucketBatches, bucketedOrder } from './buckets.js';
+import type { Mixture } from './mixture.js';
 import { shuffledIndices, shuffledShardRows, shuffledShards } from './sampling.js';
+
+/** The shards that a run reads at a time, unless it is told: enough for batches of rows from all over a dataset. */
+export const defaultOpenShards = 64;
 
 export interface OrderOptions {
   readonly seed: number;
@@ -24,6 +28,29 @@ export interface OrderOptions {
   readonly buckets?: readonly Size[] | undefined;
   /** Rows of a full batch. */
   readonly batchSize: number;
+}
+
+/**
+ * Returns the rows of an epoch as `epochOrder` takes them.
+ * @param shards the number of rows of each shard of the dataset
+ * @param buckets the bucket of each row of the dataset
+ * @param mixture what an epoch has of the dataset. Default: every row once
+ */
+export function epochRows({
+  rows,
+  shards,
+  buckets,
+  mixture,
+}: Pick<OrderOptions, 'shards' | 'buckets'> & {
+  readonly rows: { readonly length: number };
+  readonly mixture?: Mixture | undefined;
+}): Pick<OrderOptions, 'rows' | 'shards' | 'buckets'> {
+  if (mixture === undefined) return { rows: rows.length, shards, buckets };
+  return {
+    rows: mixture.length,
+    shards: mixture.isWhole && shards ? mixture.shards(shards) : undefined,
+    buckets: buckets && mixture.buckets(buckets),
+  };
 }
 
 /** Returns the rows of an epoch in their order, without the first `position` ones. */

@@ -43,6 +43,11 @@ export class Mixture {
     this.#seed = seed;
   }
 
+  /** Those of the datasets, in the order of their rows. */
+  get portions(): readonly Portion[] {
+    return this.#portions;
+  }
+
   /** Whether every dataset is taken a whole number of times. */
   get isWhole(): boolean {
     return this.#portions.every(({ rows, taken }) => taken % rows === 0);

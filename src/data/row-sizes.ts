@@ -3,7 +3,7 @@ import { forEachConcurrently } from '../base/concurrently.js';
 import type { Size } from '../base/rgb-image.js';
 import { Throttle } from '../base/throttle.js';
 import { ImageError, readImageSize } from '../images/image.js';
-import type { Rows } from './dataset.js';
+import type { DatasetRow, Rows } from './dataset.js';
 
 export interface ReadSizesHooks {
   onMessage?: ((message: string) => void) | undefined;
@@ -27,14 +27,20 @@ export async function readRowSizes(
   const throttle = new Throttle();
   onMessage?.(`Reading the sizes of ${rows.length} images`);
   const read = async (index: number): Promise<void> => {
-    try {
-      sizes[index] = await readImageSize(rows.at(index)!.image);
-    } catch (error) {
-      if (!(error instanceof ImageError)) throw error;
-    }
+    sizes[index] = await readRowSize(rows.at(index)!);
     done++;
     if (throttle.isDue()) onMessage?.(`Sizes of ${done} of ${rows.length} images read`);
   };
   await forEachConcurrently(rows, READ_AT_ONCE, (_, index) => read(index), signal);
   return sizes;
+}
+
+/** Returns the size in the header of a row's training image; null where it cannot be read. */
+export async function readRowSize({ image }: DatasetRow): Promise<Size | null> {
+  try {
+    return await readImageSize(image);
+  } catch (error) {
+    if (error instanceof ImageError) return null;
+    throw error;
+  }
 }

@@ -4,8 +4,8 @@ import sharp, { type Sharp } from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeWorld, stretchImages, type World } from '../../test/e2e/world.js';
 import { Recorder } from '../../test/recorder.js';
-import { train } from '../training/train.js';
 import { checkDataset } from './check-dataset.js';
+import { factsOf } from './report-facts.js';
 
 let world: World;
 const at = (...names: string[]): string => join(world.root, ...names);
@@ -48,6 +48,12 @@ describe('checkDataset', () => {
     expect(report).toEqual({
       dataset: expect.stringContaining('9 rows'),
       rows: 9,
+      datasets: [
+        {
+          ...{ name: at('data.json'), rows: 9, rowsInEpoch: 9, captionPrefix: '' },
+          drops: { image: 0.05, text: 0.05, both: 0.05 },
+        },
+      ],
       badRows: [
         { row: 4, file: at('images', '4.png'), reason: expect.stringContaining('damaged or incomplete') },
         { row: 5, file: at('images', '5.png'), reason: expect.stringContaining('it is not a JPEG') },
@@ -72,54 +78,54 @@ describe('checkDataset', () => {
       },
       buckets: [
         { width: 48, height: 80, rows: 1, batches: 1, partial: 1 },
-        { width: 64, height: 64, rows: 5, batches: 3, partial: 1 },
+        { width: 64, height: 64, rows: 7, batches: 4, partial: 1 },
         { width: 64, height: 32, rows: 1, batches: 1, partial: 1 },
       ],
       groups: null,
       masks: null,
-      stepsPerEpoch: 5,
-      partialBatches: 3,
+      stepsPerEpoch: 6,
+      // Two of one row, and two with a bad one; and the rest of the square.
+      partialBatches: 5,
     });
     expect(rowsPerSecond * readSeconds).toBeCloseTo(9);
   });
 
   it('has one square without buckets, and no tokens without a tokenizer', async () => {
     const { buckets, stepsPerEpoch, partialBatches, captions, images } = await checkDataset(options());
-    expect(buckets).toEqual([{ width: 64, height: 64, rows: 7, batches: 4, partial: 1 }]);
-    expect([stepsPerEpoch, partialBatches, captions.tokens, images.enlarged]).toEqual([4, 1, null, 2]);
+    expect(buckets).toEqual([{ width: 64, height: 64, rows: 9, batches: 5, partial: 1 }]);
+    expect([stepsPerEpoch, partialBatches, captions.tokens, images.enlarged]).toEqual([5, 3, null, 2]);
   });
 
-  it('counts the steps that training takes', async () => {
-    const own = await makeWorld(7);
-    try {
-      await stretchImages(own, [
-        [40, 80],
-        [90, 50],
-        [40, 80],
-        [40, 80],
-      ]);
-      const shared = {
-        dataset: join(own.root, 'data.json'),
-        datasetRoot: join(own.root, 'images'),
-        resolution: 64,
-        batchSize: 2,
-      };
-      for (const buckets of [true, false]) {
-        const { stepsPerEpoch } = await checkDataset({ ...shared, buckets });
-        const { step } = await train({
-          ...shared,
-          buckets,
-          model: join(own.root, 'model'),
-          imageEncoder: join(own.root, 'image_encoder'),
-          outputDir: join(own.root, `out ${buckets}`),
-          epochs: 1,
-        });
-        expect(stepsPerEpoch).toBe(step);
-        expect(step).toBe(buckets ? 5 : 4);
-      }
-    } finally {
-      own.remove();
-    }
+  it('says what each of several datasets adds', async () => {
+    for (const name of ['first', 'second'])
+      writeFileSync(at(`${name}.json`), JSON.stringify([{ image_file: '0.png', text: 'a' }]));
+    const several = { dataset: [at('data.json'), at('first.json'), at('second.json')] };
+    const report = await checkDataset({
+      ...options(),
+      ...several,
+      ...{ datasetRepeats: [1, 4, 2], captionPrefix: ['', 'a drawing of', ''], dropText: [0.05, 0.3, 0] },
+    });
+    expect(report.datasets).toEqual([
+      {
+        ...{ name: at('data.json'), rows: 9, rowsInEpoch: 9, captionPrefix: '' },
+        drops: { image: 0.05, text: 0.05, both: 0.05 },
+      },
+      {
+        ...{ name: at('first.json'), rows: 1, rowsInEpoch: 4, captionPrefix: 'a drawing of' },
+        drops: { image: 0.05, text: 0.3, both: 0.05 },
+      },
+      {
+        ...{ name: at('second.json'), rows: 1, rowsInEpoch: 2, captionPrefix: '' },
+        drops: { image: 0.05, text: 0, both: 0.05 },
+      },
+    ]);
+    expect(Object.fromEntries(factsOf(report))).toMatchObject({
+      'dataset 1': `${at('data.json')}: 9 rows, 9 in an epoch; drops image 0.05, text 0.05, both 0.05; no caption prefix`,
+      'dataset 2': `${at('first.json')}: 1 row, 4 in an epoch; drops image 0.05, text 0.3, both 0.05; caption prefix "a drawing of"`,
+    });
+    const weighted = await checkDataset({ ...options(), ...several, datasetWeights: [3, 4, 4] });
+    expect(weighted.datasets.map(({ rowsInEpoch }) => rowsInEpoch)).toEqual([3, 4, 4]);
+    expect(factsOf(await checkDataset(options())).map(([name]) => name)).not.toContain('dataset 1');
   });
 
   it('reads the prompt image too, and reports a dataset without one readable image', async () => {
@@ -138,7 +144,8 @@ describe('checkDataset', () => {
       { row: 0, file: at('none', 'prompt.png'), reason },
       { row: 1, file: at('none', '1.png'), reason },
     ]);
-    expect([images.width, stepsPerEpoch, buckets]).toEqual([null, 0, []]);
+    const places = [{ width: 512, height: 512, rows: 2, batches: 1, partial: 2 }];
+    expect([images.width, stepsPerEpoch, buckets]).toEqual([null, 0, places]);
   });
 
   it('counts what is read otherwise than a viewer shows it, and names what is left out', async () => {

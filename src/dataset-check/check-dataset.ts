@@ -5,13 +5,17 @@
 import { forEachConcurrently } from '../base/concurrently.js';
 import type { Size } from '../base/rgb-image.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
-import { bucketSizes, countByBucket, nearestBucket } from '../data/buckets.js';
+import { bucketSizes, nearestBucket } from '../data/buckets.js';
 import type { DatasetRow } from '../data/dataset.js';
+import { defaultOpenShards } from '../data/epoch-order.js';
+import { forEachDataset } from '../data/for-each-dataset.js';
 import type { Groups } from '../data/groups.js';
 import { openDataset } from '../data/open-dataset.js';
 import { readLossMask } from '../data/read-example.js';
 import { masks, referenceOptions, usesMasks } from '../data/reference-options.js';
-import { trainRows } from '../data/train-rows.js';
+import { rowBuckets } from '../data/row-buckets.js';
+import { readRowSize } from '../data/row-sizes.js';
+import { type TrainRows, trainRows } from '../data/train-rows.js';
 import { openModelParts } from '../diffusion/model-parts.js';
 import { ImageError, readImage, useImage } from '../images/image.js';
 import type { ImageSource } from '../images/image-source.js';
@@ -20,10 +24,11 @@ import { checkOptionsSchema } from '../options/check-options.js';
 import { resolveOptions } from '../options/options.js';
 import type { CheckOptions } from '../options/train-types.js';
 import { CaptionTally } from './caption-tally.js';
+import { firstEpoch } from './first-epoch.js';
 import { ImageTally } from './image-tally.js';
 import {
   type BadImage,
-  type BucketReport,
+  type DatasetPart,
   type DatasetReport,
   type GroupsReport,
   spreadOf,
@@ -53,17 +58,18 @@ async function check(
   const config = resolveOptions(checkOptionsSchema, options);
   const { model } = config;
   const tokenizer = model === undefined ? null : openModelParts(model).tokenizer();
-  const opened = await open({ ...config, readMasks: usesMasks(config) }, context);
-  const dataset = trainRows(opened, config);
-  const { rows, description, incomplete, leftOut, groups, mixture } = dataset;
+  const { openShards = defaultOpenShards } = config;
+  const opened = await open({ ...config, readMasks: usesMasks(config) }, { ...context, openShards });
+  const dataset = trainRows(opened, { ...config, openShards });
+  const { rows, description, incomplete, leftOut, groups } = dataset;
   const square = { width: config.resolution, height: config.resolution };
   const sizes = config.buckets ? bucketSizes(config.resolution) : [square];
   const images = new ImageTally();
   const captions = new CaptionTally(tokenizer);
   const shown: number[] = [];
   const badRows: BadImage[] = [];
-  /** The training sizes of the rows that can be read. */
-  const targets: Size[] = [];
+  /** Of each row, as a run with buckets knows it before it reads the image; null where the header cannot be read. */
+  const imageSizes = new Array<Size | null>(rows.length).fill(null);
   let done = 0;
   const start = performance.now();
 
@@ -79,9 +85,10 @@ async function check(
         shown.push(percent);
       }
       images.add(index, header, target, await row.image.read());
-      targets.push(target);
+      imageSizes[index] = { width: header.width, height: header.height };
     } catch (error) {
       if (!(error instanceof ImageError)) throw error;
+      imageSizes[index] = await readRowSize(row);
       badRows.push({ row: index, file: error.image, reason: error.reason });
     }
     context.emit({ type: 'progress', done: ++done, total: rows.length });
@@ -89,11 +96,12 @@ async function check(
   await forEachConcurrently(rows, READ_AT_ONCE, checkRow, context.signal);
 
   const readSeconds = (performance.now() - start) / 1000;
-  const buckets = bucketReports(sizes, targets, config.batchSize);
-  const batches = buckets.reduce((sum, { batches }) => sum + batches, 0);
+  const buckets = config.buckets ? rowBuckets(imageSizes, config.resolution) : undefined;
+  const bad = new Set(badRows.map(({ row }) => row));
   return {
     dataset: description,
     rows: rows.length,
+    datasets: datasetParts(dataset, config),
     badRows: badRows.sort((a, b) => a.row - b.row),
     incomplete: [...incomplete],
     leftOut: [...leftOut],
@@ -101,9 +109,7 @@ async function check(
     captions: captions.report(),
     groups: groups === undefined ? null : groupsReport(groups),
     masks: usesMasks(config) ? { rows: shown.length, percentShown: spreadOf(shown) } : null,
-    buckets,
-    stepsPerEpoch: mixture === undefined ? batches : Math.ceil(mixture.length / config.batchSize),
-    partialBatches: buckets.filter(({ partial }) => partial > 0).length,
+    ...firstEpoch(dataset, buckets, bad, { ...config, openShards }),
     readSeconds,
     rowsPerSecond: rows.length / readSeconds,
   };
@@ -123,21 +129,22 @@ function percentShown(mask: ImageSource, image: Size, cuts: boolean): Promise<nu
   });
 }
 
+function datasetParts(
+  { rows, parts = [rows.length], mixture, dropRatesOf }: TrainRows,
+  { dataset, captionPrefix }: { dataset: readonly string[]; captionPrefix?: readonly string[] | undefined },
+): DatasetPart[] {
+  const prefixOf = forEachDataset('--caption-prefix (captionPrefix)', captionPrefix, parts.length);
+  let start = 0;
+  return parts.map((rows, i) => {
+    // Every rate has a default.
+    const drops = dropRatesOf!(start);
+    start += rows;
+    const rowsInEpoch = mixture?.portions[i]?.taken ?? rows;
+    return { name: dataset[i]!, rows, rowsInEpoch, drops, captionPrefix: prefixOf(i) ?? '' };
+  });
+}
+
 function groupsReport({ sizes, alone, ungrouped }: Groups): GroupsReport {
   const rows = sizes.reduce((sum, size) => sum + size, 0);
   return { count: sizes.length, rows, size: spreadOf(sizes), alone, ungrouped };
-}
-
-function bucketReports(sizes: readonly Size[], targets: readonly Size[], batchSize: number): BucketReport[] {
-  const counts = countByBucket(targets);
-  return sizes
-    .map((size) => ({ size, rows: counts.get(size) ?? 0 }))
-    .filter(({ rows }) => rows > 0)
-    .map(({ size: { width, height }, rows }) => ({
-      width,
-      height,
-      rows,
-      batches: Math.ceil(rows / batchSize),
-      partial: rows % batchSize,
-    }));
 }

@@ -1,6 +1,7 @@
 /** @file Says the report of a dataset check in words. */
 import { formatDuration } from '../base/format-duration.js';
-import type { DatasetReport, GroupsReport, ImagesReport, Spread } from './report.js';
+import { counted } from '../base/listing.js';
+import type { DatasetPart, DatasetReport, GroupsReport, ImagesReport, Spread } from './report.js';
 
 /** Returns the facts of a report, each with its name. */
 export function factsOf(report: DatasetReport): [name: string, value: string][] {
@@ -8,9 +9,11 @@ export function factsOf(report: DatasetReport): [name: string, value: string][] 
     report;
   const { tokens } = captions;
   const repeated = images.duplicates.reduce((sum, { length }) => sum + length - 1, 0);
-  const count = (n: number): string => n.toLocaleString('en');
   return [
     ['dataset', report.dataset],
+    ...(report.datasets.length > 1
+      ? report.datasets.map((one, i): [string, string] => [`dataset ${i + 1}`, added(one)])
+      : []),
     [
       'rows',
       `${count(rows)}, bad ${count(badRows.length)}, incomplete ${count(incomplete.length)}, left out ${count(leftOut.length)}`,
@@ -45,6 +48,21 @@ export function factsOf(report: DatasetReport): [name: string, value: string][] 
       `${report.rowsPerSecond.toFixed(1)} rows/s here; an epoch's images take ${formatDuration(readSeconds)}`,
     ],
   ];
+}
+
+const count = (n: number): string => n.toLocaleString('en');
+
+/** Describes what one of several datasets adds. */
+function added({
+  name,
+  rows,
+  rowsInEpoch,
+  drops: { image, text, both },
+  captionPrefix,
+}: DatasetPart): string {
+  const prefix =
+    captionPrefix === '' ? 'no caption prefix' : `caption prefix ${JSON.stringify(captionPrefix)}`;
+  return `${name}: ${counted(rows, 'row')}, ${count(rowsInEpoch)} in an epoch; drops image ${image}, text ${text}, both ${both}; ${prefix}`;
 }
 
 /** Describes images that training reads differently from how a viewer shows them. */

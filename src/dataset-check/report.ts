@@ -1,10 +1,13 @@
 /** @file The report of `ip-adapter data check`. */
 import type { BadRow } from '../base/listing.js';
+import type { DropRates } from '../data/sampling.js';
 
 export interface DatasetReport {
   /** A description of the dataset, such as 'Folder: 40 images with captions in photos'. */
   dataset: string;
   rows: number;
+  /** What each dataset adds, in their order. */
+  datasets: DatasetPart[];
   /** Rows with an image that cannot be read, which training skips. */
   badRows: BadImage[];
   /** Samples without an image or a caption, which are not rows. */
@@ -18,15 +21,27 @@ export interface DatasetReport {
   groups: GroupsReport | null;
   /** With masks; otherwise null. */
   masks: MasksReport | null;
-  /** The training sizes and their rows; without buckets only the square. */
+  /** The training sizes and their rows in an epoch; without buckets only the square. */
   buckets: BucketReport[];
-  /** The number of batches in an epoch, without the bad rows. */
+  /** The number of batches in the first epoch that have a row which can be read. */
   stepsPerEpoch: number;
-  /** The number of batches in an epoch that are smaller than the batch size. */
+  /** The number of these batches that have fewer of them than the batch size. */
   partialBatches: number;
   /** The time to read and decode all images once. An epoch of training crops and resizes them, too. */
   readSeconds: number;
   rowsPerSecond: number;
+}
+
+export interface DatasetPart {
+  /** As it was given, such as 'photos/'. */
+  name: string;
+  rows: number;
+  /** The number of its rows in an epoch, as repeats or weights have it. */
+  rowsInEpoch: number;
+  /** Shares of its rows that drop a condition, 0 to 1. */
+  drops: DropRates;
+  /** Text before every caption; '' is none. */
+  captionPrefix: string;
 }
 
 export interface BadImage extends BadRow {
@@ -89,6 +104,7 @@ export interface BucketReport {
   /** In pixels. */
   width: number;
   height: number;
+  /** The rows of an epoch, with repeats, and with bad rows, whose places in the batches stay empty. */
   rows: number;
   /** The number of batches in an epoch. */
   batches: number;

@@ -6,9 +6,11 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { makeWorld, type World } from '../../test/e2e/world.js';
 import { floatsOf } from '../../test/pixel-floats.js';
+import { tarOf } from '../../test/write-tar.js';
 import { openImageEncoder } from '../adapters/image-encoder.js';
 import type { RgbImage } from '../base/rgb-image.js';
 import { DataLoader } from '../data/data-loader.js';
+import { epochOrder } from '../data/epoch-order.js';
 import { openDataset } from '../data/open-dataset.js';
 import { referenceOptions } from '../data/reference-options.js';
 import { trainRows } from '../data/train-rows.js';
@@ -18,7 +20,7 @@ import { lineHeight } from '../images/pixel-font.js';
 import { checkOptionsSchema } from '../options/check-options.js';
 import { resolveOptions } from '../options/options.js';
 import type { CheckOptions } from '../options/train-types.js';
-import { sampleSheet } from './sample-sheet.js';
+import { readSamples, sampleSheet } from './sample-sheet.js';
 
 let world: World;
 const at = (...names: string[]): string => join(world.root, ...names);
@@ -36,6 +38,13 @@ beforeAll(async () => {
   }
   const masked = rows.map((row, i) => ({ ...row, mask_file: `m${i}.png`, group: i % 3 }));
   writeFileSync(at('masked.json'), JSON.stringify(masked));
+  for (const shard of [0, 1, 2]) {
+    const members = [0, 1, 2].flatMap((i): [string, Buffer | string][] => [
+      [`${i}.png`, readFileSync(at('images', `${3 * shard + i}.png`))],
+      [`${i}.txt`, 'a'],
+    ]);
+    writeFileSync(at(`${shard}.tar`), await tarOf(members));
+  }
   mkdirSync(at('encoder'));
   const config = JSON.parse(readFileSync(at('image_encoder', 'config.json'), 'utf8'));
   writeFileSync(
@@ -96,6 +105,25 @@ it('has the references that a run reads', async () => {
     });
     expect(cell(sheet, row, column).filter((value, at) => value !== expected[at])).toEqual([]);
   }
+});
+
+it('takes the rows of shards and repeats that a run takes first', async () => {
+  const sheet = { imageEncoder: at('encoder'), resolution: 64, show: 10, seed: 5 };
+  const dataset = ['0.tar', '1.tar', '2.tar'].map((name) => at(name));
+  const rowsOf = async (options: object): Promise<number[]> =>
+    (await readSamples({ ...sheet, dataset, ...options })).rows.map(({ row }) => row);
+  const config = { datasetRepeats: [1, 2, 1], seed: 5 };
+  const { rows, shards, mixture } = trainRows(await openDataset({ dataset }), config);
+  const loader = new DataLoader({
+    ...{ rows, shards, mixture, seed: 5, openShards: 64, resolution: 64, batchSize: 10, prefetch: 1 },
+    imageProcessor: openImageEncoder(at('encoder')).preprocess,
+    tokenizer: openModelParts(at('model')).tokenizer(),
+    inputs: [],
+  });
+  const { value: batch } = await loader.batches(0).next();
+  expect(await rowsOf({ datasetRepeats: [1, 2, 1] })).toEqual(batch?.plannedRows);
+  const shuffled = [...epochOrder(0, 0, { rows: 9, seed: 5, batchSize: 8 })];
+  expect(await rowsOf({ openShards: 0 })).toEqual(shuffled);
 });
 
 it('darkens what a mask takes out of the loss', async () => {

@@ -5,7 +5,7 @@ import type { RgbImage, Size } from '../base/rgb-image.js';
 import { type GuardedContext, type RunContext, withContext } from '../base/run-context.js';
 import { bucketSizes, nearestBucket } from '../data/buckets.js';
 import type { DatasetRow } from '../data/dataset.js';
-import { epochOrder } from '../data/epoch-order.js';
+import { defaultOpenShards, epochOrder, epochRows } from '../data/epoch-order.js';
 import type { Example, Input } from '../data/examples.js';
 import { openDataset } from '../data/open-dataset.js';
 import { readExample, Unreadable } from '../data/read-example.js';
@@ -27,9 +27,9 @@ const SMALLEST_CELL = 160;
 const DARKENED = 0.25;
 
 /**
- * Draws the first `show` rows that the first epoch of a run without held-out rows trains on: the training image, darker where a
- * mask takes it out of the loss; the references after masks, random changes and the encoder's own crop, white where they are
- * dropped; and the caption. A row that cannot be read is named in a message, and the next one is drawn.
+ * Draws the first `show` rows that the first epoch of a run without held-out rows and without buckets trains on: the training
+ * image, darker where a mask takes it out of the loss; the references after masks, random changes and the encoder's own crop,
+ * white where they are dropped; and the caption. A row that cannot be read is named in a message, and the next one is drawn.
  * @throws ConfigError; DatasetError where the dataset cannot be opened, or no row can be read
  */
 export async function sampleSheet(options: CheckOptions, context: RunContext = {}): Promise<RgbImage> {
@@ -80,13 +80,18 @@ async function read(
       'A contact sheet needs --show (show), the number of its rows, and --image-encoder (imageEncoder), whose preprocessing decides what is seen',
     );
   const { preprocess: imageProcessor } = openImageEncoder(imageEncoder);
-  const opened = await open({ ...config, readMasks: usesMasks(config) }, context);
-  const { rows, groups, mixture, dropRatesOf, description } = trainRows(opened, config);
+  const { openShards = defaultOpenShards } = config;
+  const opened = await open({ ...config, readMasks: usesMasks(config) }, { ...context, openShards });
+  const { rows, shards, groups, mixture, dropRatesOf, description } = trainRows(opened, {
+    ...config,
+    openShards,
+  });
   const references = referenceOptions(config);
   const sampling = { rows, seed, randomFlip, groups, referencesPerRow, references, dropRatesOf };
   const reading = { rows, imageProcessor, references };
   const sizes = config.buckets ? bucketSizes(resolution) : [{ width: resolution, height: resolution }];
-  const order = epochOrder(0, 0, { rows: mixture?.length ?? rows.length, seed, batchSize });
+  // Without buckets, whatever the run has: their order needs the sizes of all images.
+  const order = epochOrder(0, 0, { ...epochRows({ rows, shards, mixture }), openShards, seed, batchSize });
   const side = Math.max(SMALLEST_CELL, imageProcessor.cropSize);
   const samples: SampleRow[] = [];
   for (const index of order) {

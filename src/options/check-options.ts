@@ -11,6 +11,7 @@ export const checkOptionsSchema = trainOptionsSchema
     dataset: true,
     datasetRoot: true,
     shardCacheSize: true,
+    openShards: true,
     resolution: true,
     buckets: true,
     randomFlip: true,

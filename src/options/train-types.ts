@@ -202,6 +202,8 @@ export interface CheckOptions {
   datasetRoot?: string | undefined;
   /** GB of remote shards to keep on disk, in the cache that all runs share; default: 100. */
   shardCacheSize?: number | undefined;
+  /** Shards of a WebDataset that are read at a time, a batch taking rows from each in turn; 0: shuffle all rows; default: 64, or as the checkpoint. */
+  openShards?: number | undefined;
   /** Width and height of the training images, pixels. @default 512 */
   resolution?: number | undefined;
   /** Train on images in their own aspect ratio, at most resolution × resolution pixels in area, instead of square crops. @default false */

@@ -5,7 +5,7 @@ import type { DataLoader } from '../data/data-loader.js';
 import type { Dataset, Rows } from '../data/dataset.js';
 import type { Examples, Input, Sample } from '../data/examples.js';
 import { Groups } from '../data/groups.js';
-import { type OpenHooks, openDataset } from '../data/open-dataset.js';
+import { isJsonDataset, type OpenHooks, openDataset } from '../data/open-dataset.js';
 import { usesMasks } from '../data/reference-options.js';
 import { splitDataset, withReferences } from '../data/split.js';
 import type { RandomSource } from '../diffusion/objective.js';
@@ -31,32 +31,66 @@ const MOST_ROWS = 64;
 export async function holdOut(
   whole: Dataset,
   config: ResolvedTrainOptions,
-  { signal, shareOut, onMessage }: OpenHooks & GuardedContext,
+  context: OpenHooks & GuardedContext,
 ): Promise<{ train: Dataset; heldOut: Rows | undefined }> {
-  const { validationSplit, validationDataset, shardCacheSize, groupBy, openShards, seed } = config;
-  const groupsOf = (dataset: Dataset): Groups | undefined =>
-    groupBy?.some((by) => by !== 'none') ? new Groups(dataset, openShards) : undefined;
+  const { validationSplit, validationDataset, groupBy, seed } = config;
   if (validationSplit !== undefined && validationDataset !== undefined)
     throw new ConfigError(
       '--validation-split (validationSplit) and --validation-dataset (validationDataset) both say what to measure on; give one of them',
     );
-  if (validationSplit !== undefined) {
-    return splitDataset(whole, validationSplit, seed, groupsOf(whole));
-  }
+  if (validationSplit !== undefined)
+    return splitDataset(whole, validationSplit, seed, groupsOf(whole, groupBy, config));
   if (validationDataset === undefined) return { train: whole, heldOut: undefined };
-  const ownGroups = groupBy?.length === 1 ? groupBy : undefined;
-  const other = await openDataset(
-    { dataset: validationDataset, groupBy: ownGroups, shardCacheSize, readMasks: usesMasks(config) },
+  return { train: whole, heldOut: await validationRows(validationDataset, config, context) };
+}
+
+type Values = readonly string[] | undefined;
+
+function groupsOf(
+  dataset: Dataset,
+  groupBy: Values,
+  { openShards }: ResolvedTrainOptions,
+): Groups | undefined {
+  return groupBy?.some((by) => by !== 'none') ? new Groups(dataset, openShards) : undefined;
+}
+
+/** Returns the rows of `--validation-dataset`, with captions and groups as those that are trained on. */
+async function validationRows(
+  datasets: readonly string[],
+  config: ResolvedTrainOptions,
+  { signal, shareOut, onMessage }: OpenHooks & GuardedContext,
+): Promise<Rows> {
+  const { shardCacheSize, datasetRoot, seed } = config;
+  const groupBy = ofValidation('--group-by (groupBy)', config.groupBy, datasets);
+  const captionPrefix = ofValidation('--caption-prefix (captionPrefix)', config.captionPrefix, datasets);
+  const opened = await openDataset(
+    {
+      ...{ dataset: datasets, groupBy, captionPrefix, shardCacheSize, readMasks: usesMasks(config) },
+      // It may be there for the rows that are trained on alone.
+      datasetRoot: datasets.some(isJsonDataset) ? datasetRoot : undefined,
+    },
     { signal, shareOut },
   );
-  const names = validationDataset.join(', ');
-  if (other.rows.length < 2)
-    throw new DatasetError(`Expected 2 rows or more in ${names} but there is ${other.rows.length}`);
-  const groups = groupsOf(other);
-  if (other.rows.length <= MOST_ROWS)
-    return { train: whole, heldOut: withReferences(other.rows, seed, groups) };
-  onMessage(`Measuring on ${MOST_ROWS} of the ${other.rows.length} rows of ${names}, chosen by --seed`);
-  return { train: whole, heldOut: splitDataset(other, MOST_ROWS, seed, groups).heldOut };
+  const names = datasets.join(', ');
+  if (opened.rows.length < 2)
+    throw new DatasetError(`Expected 2 rows or more in ${names} but there is ${opened.rows.length}`);
+  const groups = groupsOf(opened, groupBy, config);
+  if (opened.rows.length <= MOST_ROWS) return withReferences(opened.rows, seed, groups);
+  onMessage(`Measuring on ${MOST_ROWS} of the ${opened.rows.length} rows of ${names}, chosen by --seed`);
+  return splitDataset(opened, MOST_ROWS, seed, groups).heldOut;
+}
+
+/**
+ * Returns the values of an option for the validation datasets: the one value of all training datasets, or those of as many
+ * training datasets, in their order.
+ * @throws ConfigError where it is not clear which value a validation dataset has
+ */
+function ofValidation(name: string, values: Values, datasets: readonly string[]): Values {
+  if (values === undefined || values.length === datasets.length) return values;
+  if (new Set(values).size === 1) return values.slice(0, 1);
+  throw new ConfigError(
+    `${name} has another value for each of ${values.length} datasets, but --validation-dataset (validationDataset) names ${datasets.length}; name a validation dataset for each dataset, in their order, or give one value for all`,
+  );
 }
 
 type Models = BatchModels & { encoders: EncoderSources };

@@ -9,6 +9,7 @@ import type { Size } from '../base/rgb-image.js';
 import type { GuardedContext } from '../base/run-context.js';
 import type { Batch, DataLoader } from '../data/data-loader.js';
 import { type Dataset, type DatasetRow, lazyRows, type Rows } from '../data/dataset.js';
+import { defaultOpenShards } from '../data/epoch-order.js';
 import { openDataset } from '../data/open-dataset.js';
 import { usesMasks } from '../data/reference-options.js';
 import { rowBuckets } from '../data/row-buckets.js';
@@ -41,9 +42,6 @@ import { extraSteps, inheritedRequests } from './steering.js';
 import type { Training } from './step.js';
 import { openValidation, type Validation } from './validation.js';
 import { warningsFor } from './warnings.js';
-
-/** Enough for batches of rows from all over a dataset. */
-const DEFAULT_OPEN_SHARDS = 64;
 
 /** A run before its first step. Only its lock and a dataset from standard input have been written. */
 export interface PreparedRun {
@@ -113,7 +111,7 @@ export async function withPreparedRun<T>(
   const convolutionTable = saved === undefined ? newestConvolutionTable : (saved.state.convolutionTable ?? 1);
   setConvolutionTable(convolutionTable);
   release.add(() => setConvolutionTable(newestConvolutionTable));
-  config.openShards ??= savedOpenShards(saved?.state) ?? DEFAULT_OPEN_SHARDS;
+  config.openShards ??= savedOpenShards(saved?.state) ?? defaultOpenShards;
   config.requests = inheritedRequests(config, saved?.state);
   const { outputDir, openShards } = config;
   const readMasks = usesMasks(config);

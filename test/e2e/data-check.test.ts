@@ -58,12 +58,12 @@ describe('ip-adapter data check', () => {
     const { exitCode, stdout, stderr } = await check(...options, ...tokenizer, '--out', 'report.json');
     expect(exitCode).toBe(2);
     expect(stdout).toMatch(/Bad rows:\n {2}row 5: .*5\.png: it is damaged or incomplete/);
-    expect(stdout).toMatch(/64x64 +6 +2 +full\n +64x32 +1 +1 +1/);
+    expect(stdout).toMatch(/64x64 +7 +3 +1\n +64x32 +1 +1 +1/);
     expect(stdout).toMatch(/tokens +min 11, median 11, max 11; truncated at 77: 0/);
     expect(stderr).toMatch(/^DatasetError: 1 of 8 rows have no readable image/m);
     const report = JSON.parse(readFileSync(join(world.root, 'report.json'), 'utf8'));
     expect(report.badRows).toEqual([{ row: 5, file: own, reason: expect.stringContaining('damaged') }]);
-    expect(report.stepsPerEpoch).toBe(3);
+    expect(report.stepsPerEpoch).toBe(4);
   });
 
   it('names what is left out, what is no image, and what is shown otherwise', async () => {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { readRun } from '../../../test/read-events.js';
-import type { StepEvent } from '../../base/run-context.js';
+import type { GainEvent, Gains, StepEvent } from '../../base/run-context.js';
 import { type LogOptions, RunLog } from './run-log.js';
 
 let outputDir: string;
@@ -70,4 +70,50 @@ it('writes event files where it is told, or none', () => {
   log.write([entry(1, 1)]);
   log.image(1, 'image', { png: new Uint8Array(3), width: 1, height: 1 });
   expect(readdirSync(outputDir)).toEqual(['metrics.jsonl']);
+});
+
+it('shows every figure of a gain in TensorBoard: intervals, ranges of timesteps, the gauge', () => {
+  // Halves, which float32 holds.
+  const around = (mean: number) => ({ mean, low: mean - 0.5, high: mean + 0.5 });
+  const gains = (first: number): Gains => ({
+    loss: { right: first, shuffled: first + 1, none: first + 2, base: first + 3 },
+    ...{ gain: around(first), over_none: around(first + 1) },
+    ...{ over_base: around(first + 2), specificity: around(first + 3) },
+  });
+  const event: GainEvent = {
+    ...{ v: 1, type: 'gain', step: 2, time: 3, rows: 4, seconds: 5, verdict: 'unclear' },
+    ...gains(10),
+    bands: [
+      { first: 0, end: 50, ...gains(20) },
+      { first: 50, end: 1000, ...gains(30) },
+    ],
+    gauge: { 'down.0': 0.25, 'mid.0': 2 },
+    text: { adapter: around(40), base: around(41) },
+    feature_spread: 0.75,
+  };
+  {
+    using log = new RunLog(options, 1);
+    log.measure(event);
+  }
+  const intervals = (name: string, mean: number) => ({
+    ...{ [name]: mean, [`${name}/low`]: mean - 0.5, [`${name}/high`]: mean + 0.5 },
+  });
+  const parts = (name: string, first: number) => ({
+    ...intervals(name, first),
+    ...intervals(`${name}/over_none`, first + 1),
+    ...intervals(`${name}/over_base`, first + 2),
+    ...intervals(`${name}/specificity`, first + 3),
+  });
+  const scalars = {
+    ...parts('gain', 10),
+    ...{ 'gain/loss/right': 10, 'gain/loss/shuffled': 11, 'gain/loss/none': 12, 'gain/loss/base': 13 },
+    ...intervals('gain/text/adapter', 40),
+    ...intervals('gain/text/base', 41),
+    'gain/feature_spread': 0.75,
+    ...parts('gain_by_timestep/000-049', 20),
+    ...parts('gain_by_timestep/050-999', 30),
+    ...{ 'gauge/down.0': 0.25, 'gauge/mid.0': 2 },
+  };
+  expect(shown(join(outputDir, 'logs'))).toEqual([{ time: 3, step: 2, scalars }]);
+  expect(lines()).toEqual([event]);
 });

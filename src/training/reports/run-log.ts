@@ -10,7 +10,7 @@
  */
 import { join, resolve } from 'node:path';
 import { isSystemError } from '../../base/errors.js';
-import type { ScoreSet, StepEvent } from '../../base/run-context.js';
+import type { GainEvent, Gains, ScoreSet, StepEvent } from '../../base/run-context.js';
 import type { Interval } from '../../base/statistics.js';
 import { type EncodedImage, EventFile, imageEvent, scalarsEvent } from './event-file.js';
 import { type MeasureEvent, MetricsFile, metricsFile } from './metrics-file.js';
@@ -53,7 +53,7 @@ export class RunLog implements Disposable {
     );
   }
 
-  /** Writes a line, and its means to TensorBoard. */
+  /** Writes a line, and its numbers to TensorBoard. */
   measure(event: MeasureEvent): void {
     this.#metrics.append([event]);
     const scalars = scalarsOf(event);
@@ -93,14 +93,7 @@ export class RunLog implements Disposable {
 
 /** Returns what TensorBoard shows of an event; null for words and images. */
 function scalarsOf(event: MeasureEvent): Record<string, number> | null {
-  if (event.type === 'gain') {
-    const { gain, over_none, over_base, specificity } = event;
-    const parts = Object.entries({ over_none, over_base, specificity });
-    return {
-      ...{ gain: gain.mean, 'gain/low': gain.low, 'gain/high': gain.high },
-      ...Object.fromEntries(parts.map(([name, { mean }]) => [`gain/${name}`, mean])),
-    };
-  }
+  if (event.type === 'gain') return gainScalars(event);
   if (event.type !== 'scores') return null;
   const sets = Object.entries({
     adapter: event.adapter,
@@ -114,4 +107,49 @@ function scalarsOf(event: MeasureEvent): Record<string, number> | null {
       ),
     ),
   );
+}
+
+function gainScalars({
+  loss,
+  text,
+  feature_spread,
+  bands,
+  gauge,
+  ...gains
+}: GainEvent): Record<string, number> {
+  // Padded, so that names sort as numbers do.
+  const { length } = String((bands.at(-1)?.end ?? 1) - 1);
+  const shown = (timestep: number): string => String(timestep).padStart(length, '0');
+  const byTimestep = bands.map((band) =>
+    intervalsOf(`gain_by_timestep/${shown(band.first)}-${shown(band.end - 1)}`, band),
+  );
+  return {
+    ...intervalsOf('gain', gains),
+    ...withPrefix('gain/loss', loss),
+    ...intervalScalars('gain/text/adapter', text.adapter),
+    ...intervalScalars('gain/text/base', text.base),
+    'gain/feature_spread': feature_spread,
+    ...Object.assign({}, ...byTimestep),
+    ...withPrefix('gauge', gauge),
+  };
+}
+
+function intervalsOf(
+  name: string,
+  { gain, over_none, over_base, specificity }: Omit<Gains, 'loss'>,
+): Record<string, number> {
+  return {
+    ...intervalScalars(name, gain),
+    ...intervalScalars(`${name}/over_none`, over_none),
+    ...intervalScalars(`${name}/over_base`, over_base),
+    ...intervalScalars(`${name}/specificity`, specificity),
+  };
+}
+
+function intervalScalars(name: string, { mean, low, high }: Interval): Record<string, number> {
+  return { [name]: mean, [`${name}/low`]: low, [`${name}/high`]: high };
+}
+
+function withPrefix(prefix: string, numbers: Record<string, number>): Record<string, number> {
+  return Object.fromEntries(Object.entries(numbers).map(([name, value]) => [`${prefix}/${name}`, value]));
 }
