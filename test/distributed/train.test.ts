@@ -51,6 +51,24 @@ it.each([2, 3, 4])('%i processes give the losses and weights of one', async (pro
   );
 });
 
+it('accumulation, moving average, schedule and scaled learning rate: two processes give what one gives', async () => {
+  const changes = {
+    ...{ ...options, max_train_steps: 8, save_steps: 4, gradient_accumulation_steps: 2, rows: 4 },
+    ...{ lr_scheduler: 'cosine', lr_warmup_steps: 3, learning_rate: 1e-4 },
+  };
+  for (const processes of [1, 2]) {
+    const words = trainWords(world, `all-${processes}`, { ...changes, processes });
+    const { exitCode, stderr } = await run([...words, '--use_ema', '--scale_lr']);
+    expect(exitCode, stderr).toBe(0);
+  }
+  expect(largestDifference(lossesOf(world, 'all-1'), lossesOf(world, 'all-2'))).toBeLessThan(1e-6);
+  const [one, other, start] = ['all-1/checkpoint-8', 'all-2/checkpoint-8', 'all-1/checkpoint-4'].map((name) =>
+    at(name),
+  ) as [string, string, string];
+  for (const file of ['ip_adapter.safetensors', 'ip_adapter_ema.safetensors'])
+    expect(shareOfMovement(one, other, start, file), file).toBeLessThan(1e-4);
+});
+
 it('resumes with another number of processes, and bit-exactly with the same', async () => {
   const words = (name: string, steps: number, processes: number, more = {}) =>
     trainWords(world, name, { ...options, max_train_steps: steps, save_steps: 4, processes, ...more });
