@@ -1,8 +1,9 @@
 /** @file Training in several processes gives what one process gives. */
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { shuffledIndices } from '../../src/data/sampling.js';
 import { makeWorld, stretchImages, type World } from '../e2e/world.js';
 import { bytesOf, largestDifference, lossesOf, run, shareOfMovement, stepsOf, trainWords } from './runs.js';
 
@@ -129,5 +130,33 @@ it('caches, buckets, unreadable images, validation, EMA: shared out, with the sa
     expect(shards('two').length).toBeGreaterThan(shards('one').length);
   } finally {
     mixed.remove();
+  }
+});
+
+it('a batch of which no image can be read: skipped by two processes as by one', async () => {
+  const broken = await makeWorld(8);
+  try {
+    // The second batch of the first epoch.
+    for (const place of [2, 3])
+      truncateSync(join(broken.root, 'images', `${shuffledIndices(0, 0, 8)[place]}.png`), 60);
+    const stateOf = (name: string) => {
+      const { step, epoch, position } = JSON.parse(
+        bytesOf(broken, name, 5, 'training_state.json').toString(),
+      );
+      return { step, epoch, position };
+    };
+    for (const processes of [1, 2]) {
+      const words = trainWords(broken, `of-${processes}`, { rows: 2, max_train_steps: 5, processes });
+      const { exitCode, stderr } = await run(words);
+      expect(exitCode, stderr).toBe(0);
+      expect(stderr.match(/^Skipped a batch: no image of its 2 rows can be read$/gm)).toHaveLength(1);
+      expect(stderr).toContain('2 rows were skipped.');
+      // Three steps of the first epoch, and two of the second.
+      expect(stateOf(`of-${processes}`)).toEqual({ step: 5, epoch: 1, position: 4 });
+    }
+    // The batch took no noise from those after it.
+    expect(largestDifference(lossesOf(broken, 'of-1'), lossesOf(broken, 'of-2'))).toBeLessThan(1e-6);
+  } finally {
+    broken.remove();
   }
 });
