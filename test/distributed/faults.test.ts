@@ -252,6 +252,14 @@ it('started by hand: an option at one rank that leads to other collectives is na
   );
 });
 
+it('started by hand: another caption at one rank is named by all', async () => {
+  const rows = JSON.parse(readFileSync(at('data.json'), 'utf8')) as { text: string }[];
+  writeFileSync(at('other.json'), JSON.stringify(rows.with(-1, { ...rows.at(-1), text: 'another' })));
+  const words = (dataset: string) =>
+    trainWords(world, 'by-hand', { ...endless, max_train_steps: 1, data_json_file: at(dataset) });
+  await refusedByBoth([words('data.json'), words('other.json')], 'the fingerprint of the dataset is "');
+});
+
 it('started by hand: a dataset of another form at one rank is named by all', async () => {
   const tar = await tarOf([
     ['0.png', readFileSync(at('images', '0.png'))],
