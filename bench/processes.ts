@@ -3,7 +3,7 @@
  * process): beside two trainings that know nothing of each other, and beside PyTorch's DistributedDataParallel on Gloo with
  * the same model, which is held against two independent ones of PyTorch too. All take turns within one run; ratios are
  * medians of the rounds. Processes that take each step together wait for the slower one: what that alone would cost is
- * computed from the steps of the independent ones.
+ * computed from the steps of the independent ones. The memory is the peak of each process.
  *
  *     npx tsx bench/processes.ts [--rounds 5] [--steps 16] [--python python3]
  */
@@ -23,6 +23,7 @@ import { openDiffusionModel } from '../src/diffusion/open-model.js';
 import { writeSafetensors } from '../src/formats/index.js';
 import { Generator, randint, randn, torchVersion } from '../src/torch/index.js';
 import { createAdapter } from '../src/training/setup.js';
+import { peaksUntil, ranksOf } from './peak-memory.js';
 import { findPython, median } from './side-by-side.js';
 
 const { values } = parseArgs({
@@ -43,8 +44,8 @@ const work = mkdtempSync(join(tmpdir(), 'bench-'));
 interface Measured {
   /** Images a second. */
   rate: number;
-  /** Resident bytes of the process that reports. */
-  resident: number;
+  /** Peak GiB of each process. */
+  peaks: number[];
   /** Seconds of each step. */
   seconds: number[];
 }
@@ -86,7 +87,9 @@ async function train(name: string, rowsOfStep: number, ...more: string[]): Promi
     stdio: 'ignore',
     detached: true,
   });
-  await success(child);
+  const pid = child.pid as number;
+  const pids = more.includes('--num-processes') ? () => ranksOf(pid) : () => [pid];
+  const peaks = await peaksUntil(success(child), pids);
   const events = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8')
     .trim()
     .split('\n')
@@ -94,16 +97,12 @@ async function train(name: string, rowsOfStep: number, ...more: string[]): Promi
   rmSync(outputDir, { recursive: true });
   const times = events.slice(WARM_UP - 1).map(({ time }) => time);
   const seconds = times.slice(1).map((time, i) => time - (times[i] as number));
-  return {
-    rate: rowsOfStep / mean(seconds),
-    resident: Number(events.at(-1)?.['memory/rss_bytes']),
-    seconds,
-  };
+  return { rate: rowsOfStep / mean(seconds), peaks, seconds };
 }
 
-/** Takes the same steps with PyTorch, its inputs in memory: by DistributedDataParallel, or twice by itself. @returns images a second of both */
-async function trainByPyTorch(isTogether: boolean): Promise<number> {
-  const rates = await Promise.all(
+/** Takes the same steps with PyTorch, its inputs in memory: by DistributedDataParallel, or twice by itself. @returns the rate and peaks of both */
+async function trainByPyTorch(isTogether: boolean): Promise<Omit<Measured, 'seconds'>> {
+  const measured = await Promise.all(
     (isTogether ? [await freePort()] : [await freePort(), await freePort()]).flatMap((port) =>
       (isTogether ? [0, 1] : [0]).map(async (rank) => {
         const env = {
@@ -112,11 +111,17 @@ async function trainByPyTorch(isTogether: boolean): Promise<number> {
         };
         const words = ['bench/reference/ddp_step.py', join(models, 'unet'), ...files];
         const numbers = [String(steps - WARM_UP), String(WARM_UP)];
-        return ROWS / Number(await success(start(python as string, [...words, ...numbers], env)));
+        const child = start(python as string, [...words, ...numbers], env);
+        const ended = success(child);
+        const peaks = await peaksUntil(ended, () => [child.pid as number]);
+        return { rate: ROWS / Number(await ended), peaks };
       }),
     ),
   );
-  return rates.reduce((sum, rate) => sum + rate, 0);
+  return {
+    rate: measured.reduce((sum, { rate }) => sum + rate, 0),
+    peaks: measured.flatMap(({ peaks }) => peaks),
+  };
 }
 
 async function freePort(): Promise<number> {
@@ -156,6 +161,12 @@ function shareWithWaiting([one, other]: readonly [Measured, Measured]): number {
   return 2 / mean(together) / (1 / mean(one.seconds) + 1 / mean(other.seconds));
 }
 
+function shown(measured: Omit<Measured, 'seconds'> | undefined): string {
+  if (measured === undefined) return 'no torch';
+  const peaks = measured.peaks.map((peak) => peak.toFixed(2)).join(' and ');
+  return `${measured.rate.toFixed(1)} (${peaks} GiB)`;
+}
+
 const files = writeForPyTorch();
 try {
   await writeDataset(join(work, 'data'), { count: 480, split: 'train', seed: 1 });
@@ -174,12 +185,17 @@ try {
     ratios.push(together.rate / sum);
     waiting.push(shareWithWaiting(independent));
     if (ddp !== undefined) {
-      ddpRatios.push(together.rate / ddp);
-      ratiosOfPyTorch.push(ddp / (independentOfPyTorch as number));
+      ddpRatios.push(together.rate / ddp.rate);
+      ratiosOfPyTorch.push(ddp.rate / (independentOfPyTorch as typeof ddp).rate);
     }
-    const gib = ({ resident }: Measured): string => `${(resident / 2 ** 30).toFixed(2)} GiB`;
+    const peaks = independent.flatMap(({ peaks }) => peaks);
     console.log(
-      `two independent ${sum.toFixed(1)} (${gib(independent[0])} each), two processes ${together.rate.toFixed(1)} (rank 0: ${gib(together)}), PyTorch's DDP ${ddp?.toFixed(1) ?? 'no torch'}, two independent of PyTorch ${independentOfPyTorch?.toFixed(1) ?? 'no torch'}`,
+      [
+        `two independent ${shown({ rate: sum, peaks })}`,
+        `two processes ${shown(together)}`,
+        `PyTorch's DDP ${shown(ddp)}`,
+        `two independent of PyTorch ${shown(independentOfPyTorch)}`,
+      ].join(', '),
     );
   }
   console.log(

@@ -8,12 +8,14 @@
  * only our side is measured.
  */
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
 import { writeDataset } from '../demo/world/dataset.js';
 import { writeFullSizeSDXL } from './full-size/sdxl-models.js';
+import { peaksUntil } from './peak-memory.js';
 import { median } from './side-by-side.js';
 
 const { values } = parseArgs({
@@ -63,23 +65,11 @@ async function run(args: readonly string[]): Promise<{ stdout: string; peak: num
   child.stdout.on('data', (chunk) => {
     stdout += chunk;
   });
-  let peak = 0;
-  const watch = setInterval(() => {
-    peak = Math.max(peak, peakOf(child.pid as number));
-  }, 200);
-  const code = await new Promise((resolve) => child.on('close', resolve));
-  clearInterval(watch);
+  const closed = once(child, 'close');
+  const [peak = 0] = await peaksUntil(closed, () => [child.pid as number]);
+  const [code] = await closed;
   if (code !== 0) throw new Error(`the command ended with ${code}`);
   return { stdout, peak };
-}
-
-/** GiB that a process has had in memory at most so far. */
-function peakOf(pid: number): number {
-  try {
-    return Number(/VmHWM:\s*(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 2 ** 20;
-  } catch {
-    return 0;
-  }
 }
 
 function gibIn(text: string, pattern: RegExp): number {

@@ -18,6 +18,11 @@ const dtypes = { no: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
 /** A process above rank 0 writes nothing into the output folder. */
 export const lockOfRank0: RunLock = { assertHeld: () => {}, [Symbol.dispose]: () => {} };
 
+/** Returns a device without the index of a GPU. */
+export function deviceKind(device: Device): string {
+  return device.replace(/:.*/, '');
+}
+
 /** Returns device and dtype. With several processes, each has the GPU of its number on its host. */
 export function placementOf(
   { device, mixedPrecision }: ResolvedTrainOptions,
@@ -55,9 +60,7 @@ export async function assertReducible(
       '--reduce-dtype (reduceDtype) is bf16, but one process adds nothing up; leave it out',
     );
   }
-  // Processes with other options must not meet in the probe: Gloo ends a process where the sizes differ.
-  const [isProbed] = await group.agree([Number(isHalved)]);
-  if (isProbed === 0) return;
+  if (!isHalved) return;
   const probe = zeros([1], { device, dtype: 'bfloat16' });
   try {
     await group.allReduce(probe);
@@ -80,22 +83,43 @@ const hostOptions: ReadonlySet<string> = new Set<keyof ResolvedTrainOptions>([
   ...(['outputDir', 'cacheDir', 'resume', 'reportTo', 'loggingDir'] as const),
 ]);
 
-/** Checks that all processes start from the same: sizes of collectives and sums depend on it. */
-export async function assertSameOnAll(
+/**
+ * Checks that all processes have the same options, and a device of the same kind. It must be their first collective: options
+ * decide which ones follow, and of other ones nothing could be told but that they do not answer.
+ * @throws ConfigError on all processes, with the options that differ
+ */
+export async function assertSameOptions(
   processes: Processes,
   config: ResolvedTrainOptions,
-  { rows, fingerprint }: Dataset,
+  device: Device,
+): Promise<void> {
+  const options = Object.entries(config).filter(([key]) => !hostOptions.has(key));
+  await processes.assertSame({
+    ...Object.fromEntries(options.map(([key, value]) => [flagOf(key), value])),
+    [flagOf('device')]: deviceKind(device),
+  });
+}
+
+/**
+ * Checks that all processes train on the same rows. It must be the first collective after the opening of the dataset: a
+ * process whose dataset is in shards, which are listed together, then meets one whose dataset is not, and both can tell.
+ * @throws ConfigError on all processes
+ */
+export async function assertSameDataset(processes: Processes, { rows, fingerprint }: Dataset): Promise<void> {
+  await processes.assertSame({
+    'the number of rows': rows.length,
+    'the fingerprint of the dataset': fingerprint,
+  });
+}
+
+/** Checks that all processes start from the same weights and random numbers: their sums depend on it. @throws ConfigError */
+export async function assertSameStart(
+  processes: Processes,
   state: Pick<Training, 'adapter' | 'generator' | 'optimizer' | 'ema'>,
 ): Promise<void> {
   if (processes.worldSize === 1) return;
-  const options = Object.entries(config).filter(([key]) => !hostOptions.has(key));
   const hash = createHash('sha256').update(state.generator.getState());
   for (const tensor of [...state.adapter.parameters(), ...optimizationTensors(state)])
     hash.update(tensor.toBytes());
-  await processes.assertSame({
-    ...Object.fromEntries(options.map(([key, value]) => [flagOf(key), value])),
-    'the number of rows': rows.length,
-    'the fingerprint of the dataset': fingerprint,
-    'the hash of the first weights': hash.digest('hex').slice(0, 16),
-  });
+  await processes.assertSame({ 'the hash of the first weights': hash.digest('hex').slice(0, 16) });
 }

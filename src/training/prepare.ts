@@ -26,7 +26,15 @@ import { type ResolvedTrainOptions, trainOptionsSchema } from '../options/train-
 import type { TrainOptions } from '../options/train-types.js';
 import { type Device, type DType, Generator, setNumThreads, type Tensor } from '../torch/index.js';
 import { assertCudaGraphs } from '../torch/target.js';
-import { assertReducible, assertSameOnAll, lockOfRank0, placementOf } from './agreement.js';
+import {
+  assertReducible,
+  assertSameDataset,
+  assertSameOptions,
+  assertSameStart,
+  deviceKind,
+  lockOfRank0,
+  placementOf,
+} from './agreement.js';
 import { findCheckpoint, loadCheckpoint, type TrainingState } from './checkpoints/checkpoint.js';
 import { restoreReplaced } from './checkpoints/folder.js';
 import { assertSameRun, savedOpenShards } from './checkpoints/resume.js';
@@ -84,6 +92,7 @@ export async function withPreparedRun<T>(
   const config = resolveOptions(trainOptionsSchema, options);
   const placement = placementOf(config, group);
   const { device } = placement;
+  await assertSameOptions(processes, config, device);
   if (group !== undefined && device !== 'cpu') await group.connectGpus();
   await assertReducible(config, group, device);
   if (config.cudaGraphs) assertCudaGraphs(device);
@@ -119,6 +128,7 @@ export async function withPreparedRun<T>(
     group && ((length, work) => sharedInRounds(group, length, 'shards', work));
   const reading = { ...context, outputDir, openShards, shareOut };
   const whole = await openDataset({ ...config, readMasks }, reading);
+  await assertSameDataset(processes, whole);
   const { train, heldOut } = await holdOut(whole, config, reading);
   const dataset = trainRows(train, config, context.onMessage);
   const { rows } = dataset;
@@ -189,7 +199,7 @@ export async function withPreparedRun<T>(
     // They keep the checkpoint's file mapped, which the run may delete.
     disposeAll(saved.optimizer.values());
   }
-  await assertSameOnAll(processes, config, dataset, { adapter, generator, ...optimization });
+  await assertSameStart(processes, { adapter, generator, ...optimization });
   // All have read it.
   readable?.[Symbol.dispose]();
   const trained = { module: adapter, kind, file: config.outputDir };
@@ -221,7 +231,7 @@ function initialState(
     dataset: { rows: dataset.rows.length, fingerprint: dataset.fingerprint },
     ...(worldSize > 1 ? { worldSize } : {}),
     // GPU and CPU draw different noise for one seed; the index of the GPU does not matter.
-    options: { ...config, device: device.replace(/:.*/, '') },
+    options: { ...config, device: deviceKind(device) },
   };
 }
 

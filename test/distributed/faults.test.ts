@@ -10,6 +10,7 @@ import { full } from '../../src/torch/index.js';
 import { verifyCheckpoint } from '../../src/training/checkpoints/checkpoint.js';
 import { ipAdapter } from '../e2e/command.js';
 import { makeWorld, type World } from '../e2e/world.js';
+import { tarOf } from '../write-tar.js';
 import { byFile, byPort, startRanks } from './ranks.js';
 import { bytesOf, largestDifference, lossesOf, run, stepsOf, trainWords } from './runs.js';
 
@@ -228,16 +229,50 @@ it('too many unreadable images: every process ends with the reason', async () =>
   }
 });
 
-it('started by hand: other options at a rank are named by all', async () => {
+/** Starts two processes by hand, each with words of its own, which both must refuse. */
+async function refusedByBoth(words: readonly [string[], string[]], message: string): Promise<void> {
   const environments = await byPort(2);
-  const words = (seed: number) => [ipAdapter, ...trainWords(world, 'by-hand', { ...endless, seed })];
-  const ranks = environments.flatMap((env, rank) => startRanks(words(rank), [env]));
+  const ranks = environments.flatMap((env, rank) =>
+    startRanks([ipAdapter, ...(words[rank] as string[]), '--distributed-timeout', '30'], [env]),
+  );
   for (const { code, err } of await Promise.all(ranks.map(({ ended }) => ended))) {
-    expect(code).toBe(2);
-    expect(err).toMatch(
-      /ConfigError: Processes that train together need the same options and data, but --seed is 0 at rank 0 but 1 at rank 1/,
+    expect(err).toContain(
+      `ConfigError: Processes that train together need the same options and data, but ${message}`,
     );
+    expect(code).toBe(2);
   }
+}
+
+it('started by hand: an option at one rank that leads to other collectives is named by all', async () => {
+  const words = trainWords(world, 'by-hand', endless);
+  // The processes read the sizes of images together.
+  await refusedByBoth(
+    [words, [...words, '--buckets']],
+    '--buckets is false at rank 0 but true at rank 1. Start all with the same command',
+  );
+});
+
+it('started by hand: another caption at one rank is named by all', async () => {
+  const rows = JSON.parse(readFileSync(at('data.json'), 'utf8')) as { text: string }[];
+  writeFileSync(at('other.json'), JSON.stringify(rows.with(-1, { ...rows.at(-1), text: 'another' })));
+  const words = (dataset: string) =>
+    trainWords(world, 'by-hand', { ...endless, max_train_steps: 1, data_json_file: at(dataset) });
+  await refusedByBoth([words('data.json'), words('other.json')], 'the fingerprint of the dataset is "');
+});
+
+it('started by hand: a dataset of another form at one rank is named by all', async () => {
+  const tar = await tarOf([
+    ['0.png', readFileSync(at('images', '0.png'))],
+    ['0.txt', 'a'],
+  ]);
+  writeFileSync(at('shard.tar'), tar);
+  const json = trainWords(world, 'by-hand', endless);
+  const shards = trainWords(world, 'by-hand', {
+    ...{ ...endless, dataset: at('shard.tar') },
+    ...{ data_json_file: undefined, data_root_path: undefined },
+  });
+  // Shards are listed together.
+  await refusedByBoth([json, shards], 'the number of rows is 14 at rank 0 but unset at rank 1');
 });
 
 it('started by hand: --num-processes of another number is refused', async () => {

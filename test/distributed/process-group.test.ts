@@ -92,6 +92,18 @@ it('other options at a rank: all ranks name them', async () => {
   }
 });
 
+it('other weights at a rank: no rank saves, and all say which rank it is and how to resume', async () => {
+  const results = await ended(['saveOtherWeights'], byFile(3));
+  for (const [rank, { code, err }] of results.entries()) {
+    expect(code).toBe(1);
+    const hint = rank === 0 ? 'resume with --resume no-such-folder/checkpoint-2' : 'resume with --resume';
+    expect(err).toMatch(
+      /^TrainingError: Expected the same weights on all processes after step 4 but those of rank 2 \(process \d+ on \S+\) differ from those of rank 0: /,
+    );
+    expect(err).toContain(`may be faulty. No checkpoint was written; ${hint}\n`);
+  }
+});
+
 it('a failure in work that all do together: the others give its reason', async () => {
   const [zero, one, two] = (await ended(['failTogether'], byFile(3))) as [RankEnded, RankEnded, RankEnded];
   expect(one.err).toBe('Error: the image 7.png is damaged\n');

@@ -65,11 +65,14 @@ export function largestDifference(one: readonly number[], other: readonly number
   return one.reduce((most, value, i) => Math.max(most, Math.abs(value - (other[i] as number))), 0);
 }
 
-/** Returns ‖one − other‖ / ‖one − start‖ of the adapters of three checkpoints. */
-export function shareOfMovement(one: string, other: string, start: string): number {
-  const weights = [one, other, start].map(
-    (folder) => readSafetensors(join(folder, 'ip_adapter.safetensors')).tensors,
-  );
+/** Returns ‖one − other‖ / ‖one − start‖ of the adapters of three checkpoints, or of another file of them. */
+export function shareOfMovement(
+  one: string,
+  other: string,
+  start: string,
+  file = 'ip_adapter.safetensors',
+): number {
+  const weights = [one, other, start].map((folder) => readSafetensors(join(folder, file)).tensors);
   const [a, b, c] = weights.map((tensors) =>
     [...tensors.values()].flatMap((tensor) => tensor.toNumbers()),
   ) as [number[], number[], number[]];

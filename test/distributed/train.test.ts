@@ -1,8 +1,9 @@
 /** @file Training in several processes gives what one process gives. */
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { shuffledIndices } from '../../src/data/sampling.js';
 import { makeWorld, stretchImages, type World } from '../e2e/world.js';
 import { bytesOf, largestDifference, lossesOf, run, shareOfMovement, stepsOf, trainWords } from './runs.js';
 
@@ -49,6 +50,24 @@ it.each([2, 3, 4])('%i processes give the losses and weights of one', async (pro
   expect(stepsOf(world, name).map(({ grad_norm }) => grad_norm)).toEqual(
     stepsOf(world, 'of-1').map(({ grad_norm }) => expect.closeTo(grad_norm, 4)),
   );
+});
+
+it('accumulation, moving average, schedule and scaled learning rate: two processes give what one gives', async () => {
+  const changes = {
+    ...{ ...options, max_train_steps: 8, save_steps: 4, gradient_accumulation_steps: 2, rows: 4 },
+    ...{ lr_scheduler: 'cosine', lr_warmup_steps: 3, learning_rate: 1e-4 },
+  };
+  for (const processes of [1, 2]) {
+    const words = trainWords(world, `all-${processes}`, { ...changes, processes });
+    const { exitCode, stderr } = await run([...words, '--use_ema', '--scale_lr']);
+    expect(exitCode, stderr).toBe(0);
+  }
+  expect(largestDifference(lossesOf(world, 'all-1'), lossesOf(world, 'all-2'))).toBeLessThan(1e-6);
+  const [one, other, start] = ['all-1/checkpoint-8', 'all-2/checkpoint-8', 'all-1/checkpoint-4'].map((name) =>
+    at(name),
+  ) as [string, string, string];
+  for (const file of ['ip_adapter.safetensors', 'ip_adapter_ema.safetensors'])
+    expect(shareOfMovement(one, other, start, file), file).toBeLessThan(1e-4);
 });
 
 it('resumes with another number of processes, and bit-exactly with the same', async () => {
@@ -111,5 +130,33 @@ it('caches, buckets, unreadable images, validation, EMA: shared out, with the sa
     expect(shards('two').length).toBeGreaterThan(shards('one').length);
   } finally {
     mixed.remove();
+  }
+});
+
+it('a batch of which no image can be read: skipped by two processes as by one', async () => {
+  const broken = await makeWorld(8);
+  try {
+    // The second batch of the first epoch.
+    for (const place of [2, 3])
+      truncateSync(join(broken.root, 'images', `${shuffledIndices(0, 0, 8)[place]}.png`), 60);
+    const stateOf = (name: string) => {
+      const { step, epoch, position } = JSON.parse(
+        bytesOf(broken, name, 5, 'training_state.json').toString(),
+      );
+      return { step, epoch, position };
+    };
+    for (const processes of [1, 2]) {
+      const words = trainWords(broken, `of-${processes}`, { rows: 2, max_train_steps: 5, processes });
+      const { exitCode, stderr } = await run(words);
+      expect(exitCode, stderr).toBe(0);
+      expect(stderr.match(/^Skipped a batch: no image of its 2 rows can be read$/gm)).toHaveLength(1);
+      expect(stderr).toContain('2 rows were skipped.');
+      // Three steps of the first epoch, and two of the second.
+      expect(stateOf(`of-${processes}`)).toEqual({ step: 5, epoch: 1, position: 4 });
+    }
+    // The batch took no noise from those after it.
+    expect(largestDifference(lossesOf(broken, 'of-1'), lossesOf(broken, 'of-2'))).toBeLessThan(1e-6);
+  } finally {
+    broken.remove();
   }
 });
