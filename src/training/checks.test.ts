@@ -8,6 +8,7 @@ import type { Dataset, DatasetRow } from '../data/dataset.js';
 import { splitDataset } from '../data/split.js';
 import { evaluate } from '../evaluation/evaluate.js';
 import { fileSource } from '../images/image-source.js';
+import { comparedBy } from './checks.js';
 import { train } from './train.js';
 
 let world: World;
@@ -172,6 +173,43 @@ it('keeps the best checkpoint beside the newest, over a resume too', async () =>
   expect(checkpoints('rest')).toEqual(checkpoints('best'));
   expect(adapterOf('rest').equals(adapterOf('best'))).toBe(true);
   await expect(run('none', { keepBest: 'retrieval' })).rejects.toThrow(/needs images of held-out rows/);
+});
+
+it('keeps the best checkpoint by the gain, without scores', async () => {
+  const options = { keepBest: 'gain', learningRate: 1e-2, checkpointsTotalLimit: 1, validationSteps: 1 };
+  const events = await run('best-gain', { ...options, maxSteps: 3 });
+  const gains = gainsOf(events);
+  const bestStep = (key: 'gain' | 'over_base' | 'specificity'): number => {
+    const values = gains.map((event) => event[key].mean);
+    return values.indexOf(Math.max(...values)) + 1;
+  };
+  const step = bestStep('gain');
+  // Not what the first, the newest, or another measure would give.
+  expect([1, 3, bestStep('over_base'), bestStep('specificity')]).not.toContain(step);
+  expect(readlinkSync(join(world.root, 'best-gain', 'best'))).toBe(`checkpoint-${step}`);
+  const file = join(world.root, 'best-gain', 'checkpoint-3', 'training_state.json');
+  const { best } = JSON.parse(readFileSync(file, 'utf8'));
+  expect(best).toEqual({ by: 'gain', step, value: gains[step - 1]?.gain.mean });
+});
+
+it.each([
+  ['gain', 0.1],
+  ['retrieval', 0.2],
+  ['dino', 0.3],
+  ['clip-i', 0.4],
+  ['clip-t', 0.5],
+] as const)('compares checkpoints by %s, where it was measured after this step', (by, value) => {
+  const at = (mean: number) => ({ mean, low: mean - 1, high: mean + 1 });
+  const set = (first: number) => ({
+    ...{ retrieval: at(first), dino: at(first + 0.1), clipI: at(first + 0.2), clipT: at(first + 0.3) },
+    copies: at(0),
+  });
+  const gain = { step: 5, gain: at(0.1), over_base: at(0.6), over_none: at(0.7), specificity: at(0.8) };
+  const scores = { step: 5, adapter: set(0.2), shuffled: set(1.2), noAdapter: set(2.2) };
+  const latest = { gain, scores } as unknown as { gain: GainEvent; scores: ScoresEvent };
+  expect(comparedBy(by, latest, 5)).toBeCloseTo(value, 12);
+  expect(comparedBy(by, latest, 6)).toBeUndefined();
+  expect(comparedBy(by, {}, 5)).toBeUndefined();
 });
 
 it('says what it finds once, and not again after a resume', { timeout: 180_000 }, async () => {

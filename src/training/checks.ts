@@ -225,7 +225,7 @@ export class RunChecks implements Disposable {
 }
 
 /** Returns the mean by which checkpoints are compared; undefined where it was not measured after this step. */
-function comparedBy(
+export function comparedBy(
   by: BestMeasure,
   { gain, scores }: { gain?: GainEvent; scores?: ScoresEvent },
   step: number,

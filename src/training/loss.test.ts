@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { expectAllclose, golden, goldenResampler, readGolden, target } from '../../test/golden.js';
 import { IPAdapter } from '../adapters/ip-adapter.js';
-import { diffusionObjective } from '../diffusion/objective.js';
+import type { Backbone } from '../diffusion/model.js';
+import { diffusionObjective, type Objective } from '../diffusion/objective.js';
 import { unetBackbone } from '../diffusion/unet-model.js';
 import { type NoiseConfig, readNoiseConfig } from '../schedulers/config.js';
 import { DDPMScheduler } from '../schedulers/ddpm.js';
@@ -53,6 +54,26 @@ describe('Min-SNR weights', () => {
         .item();
     expect([weight(epsilon), weight(velocity)]).toEqual([1, 0]);
   });
+});
+
+it('takes Min-SNR weights of the squared error in the masks, and reports rows without them', () => {
+  const row = (values: number[]): Tensor => tensor(values, [2, 1, 1, 2]).to(target);
+  const backbone = { predict: () => row([2, 3, 2, 4]) } as unknown as Backbone;
+  const objective = {
+    noisy: (latents: Tensor) => latents,
+    target: () => row([0, 0, 0, 0]),
+    minSnrWeights: () => tensor([0.5, 0.1], [2]).to(target),
+  } as unknown as Objective;
+  const unused = row([0, 0, 0, 0]);
+  const inputs: StepInputs = {
+    ...{ latents: unused, noise: unused, timesteps: unused, conditioning: { text: unused } },
+    ...{ imageFeatures: unused, lossMask: row([1, 0, 0.5, 0.25]) },
+  };
+  const { loss, rowLosses } = trainingLoss({ backbone, objective }, null, inputs, { snrGamma: 5 });
+  // (0.5 · (4 · 1 + 9 · 0) / 2 + 0.1 · (4 · 0.5 + 16 · 0.25) / 2) / 2
+  expect(loss.item()).toBeCloseTo(0.65, 6);
+  // (4 · 1 + 9 · 0) / (1 + 0), and (4 · 0.5 + 16 · 0.25) / (0.5 + 0.25)
+  expectAllclose(rowLosses, tensor([4, 8], [2]), 1e-6);
 });
 
 describe('trainingLoss', () => {

@@ -4,10 +4,8 @@
 
 For each tiny model: its folder as `save_pretrained` writes it, and `io.safetensors` with pixels, hidden states and the
 pooled output. `preprocess.safetensors` holds an image, and the pixel values that each model's image processor makes of it.
-`full_size.json.gz` has the names and shapes of published models' tensors. Made with transformers 5.24.0 and torch 2.13.0.
+Made with transformers 5.24.0 and torch 2.13.0. vision_encoder_keys.py writes the names and shapes of published models.
 """
-import gzip
-import json
 import sys
 from pathlib import Path
 
@@ -84,39 +82,3 @@ for name, (model, processor) in cases.items():
         folder / "io.safetensors",
     )
 save_file({key: value.contiguous() for key, value in preprocessed.items()}, out / "preprocess.safetensors")
-
-vit_s = dict(hidden_size=384, num_attention_heads=6, num_hidden_layers=12)
-published = {
-    "facebook/dino-vits16": (ViTModel, ViTConfig(**vit_s, intermediate_size=1536, patch_size=16)),
-    "facebook/dinov2-small": (Dinov2Model, Dinov2Config(**vit_s, image_size=518, patch_size=14)),
-    "facebook/dinov2-giant": (
-        Dinov2Model,
-        Dinov2Config(
-            hidden_size=1536, num_attention_heads=24, num_hidden_layers=40, image_size=518, patch_size=14,
-            use_swiglu_ffn=True,
-        ),  # fmt: skip
-    ),
-    "facebook/dinov2-with-registers-base": (
-        Dinov2WithRegistersModel,
-        Dinov2WithRegistersConfig(
-            hidden_size=768, num_attention_heads=12, num_hidden_layers=12, image_size=518, patch_size=14
-        ),
-    ),
-    "google/siglip-so400m-patch14-384": (
-        SiglipVisionModel,
-        SiglipVisionConfig(
-            hidden_size=1152, intermediate_size=4304, num_attention_heads=16, num_hidden_layers=27, image_size=384,
-            patch_size=14,
-        ),  # fmt: skip
-    ),
-}
-full = {}
-for name, (model_class, config) in published.items():
-    with torch.device("meta"):
-        model = model_class(config)
-    full[name] = {
-        "config": json.loads(config.to_json_string()),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-    }
-with gzip.GzipFile(out / "full_size.json.gz", "wb", mtime=0) as file:
-    file.write(json.dumps(full, sort_keys=True).encode())
