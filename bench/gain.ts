@@ -8,20 +8,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { faults, measureGain } from '../demo/gain-runs.js';
 import { RECIPE } from '../demo/recipe.js';
 import { writeDataset } from '../demo/world/dataset.js';
-import { withContext } from '../src/base/run-context.js';
 import type { Interval } from '../src/base/statistics.js';
-import { openDataset } from '../src/data/open-dataset.js';
-import { PixelValues } from '../src/images/pixels.js';
-import { cat, Generator, tidy } from '../src/torch/index.js';
-import { openEncoders } from '../src/training/encodings/encoders.js';
-import type { Encode } from '../src/training/encodings/frozen-encoders.js';
-import { GainMeter } from '../src/training/gain.js';
-import { encodeHeldOut } from '../src/training/held-out.js';
-import { remainingBatches, withPreparedRun } from '../src/training/prepare.js';
-import { createLoader } from '../src/training/setup.js';
-import { trainStep } from '../src/training/step.js';
 
 const { values } = parseArgs({
   options: {
@@ -34,42 +24,7 @@ const { values } = parseArgs({
 const measuredAt = values.steps.split(',').map(Number);
 const totalSteps = Math.max(...measuredAt);
 
-interface Case {
-  learningRate?: number;
-  lrScheduler?: 'constant';
-  /** Replaces the image encoder. */
-  image?: (encode: Encode) => Encode;
-}
-
-/** What is wrong with a run. */
-const cases: Record<string, Case> = {
-  healthy: {},
-  // The polynomial schedule refuses a rate below its end.
-  'learning rate 0': { learningRate: 1e-30, lrScheduler: 'constant' },
-  'learning rate too high': { learningRate: 0.05 },
-  // Every row is trained with the image of another row of its batch.
-  shuffled: {
-    image: (encode) => (examples) =>
-      tidy(() => {
-        const { rows } = encode(examples);
-        return { rows: cat([rows.slice(0, 1), rows.slice(0, 0, 1)]) };
-      }),
-  },
-  dropped: {
-    image: (encode) => (examples) => {
-      const { clipPixelValues } = examples;
-      if (clipPixelValues === null) return encode(examples);
-      const { images, table, shape } = clipPixelValues;
-      const [, , height, width] = shape;
-      const nothing = images.map(() => null);
-      return encode({ ...examples, clipPixelValues: new PixelValues(nothing, table, { width, height }) });
-    },
-  },
-  'features zeroed': {
-    image: (encode) => (examples) => tidy(() => ({ rows: encode(examples).rows.mul(0) })),
-  },
-};
-const chosen = values.only?.split(',') ?? Object.keys(cases);
+const chosen = values.only?.split(',') ?? Object.keys(faults);
 
 const folder = mkdtempSync(join(tmpdir(), 'gain-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
@@ -88,47 +43,18 @@ const shown = ({ mean, low, high }: Interval): string =>
   [mean, low, high].map((value) => (1000 * value).toFixed(2).padStart(8)).join(' ');
 
 for (const name of chosen) {
-  const { learningRate = RECIPE.learningRate, image, lrScheduler } = cases[name] as Case;
+  const fault = faults[name as keyof typeof faults];
   const above = new Map(measuredAt.map((step) => [step, 0]));
   for (let seed = 0; seed < Number(values.seeds); seed++) {
-    const options = {
-      ...RECIPE,
-      ...{ dataset, outputDir: join(folder, `${name}-${seed}`), seed, learningRate },
-      ...{ maxSteps: totalSteps, reportTo: 'none' as const },
-      ...(lrScheduler && { lrScheduler }),
-    };
-    await withContext({}, (context) =>
-      withPreparedRun(options, context, async ({ training, loader, state, placement, dataset }) => {
-        const { models, config, adapter } = training;
-        using encoders = await openEncoders(models, {
-          ...{ cached: [], cacheDir: folder, resolution: 64, rows: dataset.rows, loader, placement },
-        });
-        const held = await openDataset({ dataset: [heldOut] });
-        const source = { generator: new Generator(placement.device, 1), device: placement.device };
-        const encoded = await encodeHeldOut(
-          models,
-          encoders,
-          createLoader(models, config, held, undefined),
-          held.rows,
-          source,
-        );
-        using meter = new GainMeter(models, encoded, 16, source);
-        const changed = { ...encoders, ...(image && { image: image(encoders.image) }) };
-        for await (const batch of remainingBatches(loader, state, () => Number.POSITIVE_INFINITY)) {
-          if (trainStep({ ...training, encoders: changed }, batch, state.step + 1) !== null) state.step++;
-          if (measuredAt.includes(state.step)) {
-            const start = performance.now();
-            const gains = meter.measure(adapter);
-            if (gains.gain.low > 0) above.set(state.step, (above.get(state.step) as number) + 1);
-            const seconds = ((performance.now() - start) / 1000).toFixed(1);
-            console.log(
-              `${name.padEnd(22)} seed ${seed} step ${String(state.step).padStart(4)}  gain ${shown(gains.gain)}  over none ${shown(gains.over_none)}  over base ${shown(gains.over_base)}  specificity ${shown(gains.specificity)}  ${seconds} s`,
-            );
-          }
-          if (state.step === totalSteps) break;
-        }
-      }),
-    );
+    const outputDir = join(folder, `${name}-${seed}`);
+    const options = { ...RECIPE, dataset, outputDir, seed, maxSteps: totalSteps, reportTo: 'none' };
+    const run = { options, fault, heldOut, cacheDir: join(folder, 'cache'), measuredAt };
+    await measureGain(run, (step, { gain, over_none, over_base, specificity, seconds }) => {
+      if (gain.low > 0) above.set(step, (above.get(step) as number) + 1);
+      console.log(
+        `${name.padEnd(22)} seed ${seed} step ${String(step).padStart(4)}  gain ${shown(gain)}  over none ${shown(over_none)}  over base ${shown(over_base)}  specificity ${shown(specificity)}  ${seconds.toFixed(1)} s`,
+      );
+    });
   }
   for (const [step, count] of above)
     console.log(
