@@ -82,16 +82,11 @@ function withPrefix(dataset: Dataset, prefix = ''): Dataset {
   return { ...dataset, rows: lazyRows(rows.length, rowAt), fingerprint: hash.digest() };
 }
 
-/** Whether a dataset's paths can be relative to `datasetRoot`. */
-export function isJsonDataset(path: string): boolean {
-  return /\.(json|jsonl|ndjson)$/i.test(path);
-}
-
 async function openOne(path: string, datasetRoot: string | undefined, hooks: Opening): Promise<Dataset> {
-  const isJson = isJsonDataset(path);
+  const isJson = /\.(json|jsonl|ndjson)$/i.test(path);
   if (datasetRoot !== undefined && !isJson)
     throw new ConfigError(
-      `--dataset-root (datasetRoot) is ${datasetRoot}, but dataset ${path} is not a JSON file; leave it out`,
+      `--dataset-root (datasetRoot) is ${datasetRoot}, but --dataset ${path} is not a JSON file; leave it out`,
     );
   const opened = isJson ? await openJsonFile(path, datasetRoot, hooks) : await openFiles(path, hooks);
   hooks.onMessage?.(opened.description);

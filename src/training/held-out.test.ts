@@ -77,11 +77,4 @@ describe('a validation dataset', () => {
         ),
       );
   });
-
-  it('in JSON has its images in the dataset root, as the training dataset', async () => {
-    const [first] = await measured(['lists/photos.json']);
-    expect(first?.image.name).toBe(at('folder', 'rex_1.png'));
-    const mixed = measured(['lists/photos.json', 'folder']);
-    await expect(mixed).rejects.toThrow(/^--dataset-root .* but dataset .*folder is not a JSON file/);
-  });
 });

@@ -5,7 +5,7 @@ import type { DataLoader } from '../data/data-loader.js';
 import type { Dataset, Rows } from '../data/dataset.js';
 import type { Examples, Input, Sample } from '../data/examples.js';
 import { Groups } from '../data/groups.js';
-import { isJsonDataset, type OpenHooks, openDataset } from '../data/open-dataset.js';
+import { type OpenHooks, openDataset } from '../data/open-dataset.js';
 import { usesMasks } from '../data/reference-options.js';
 import { splitDataset, withReferences } from '../data/split.js';
 import type { RandomSource } from '../diffusion/objective.js';
@@ -60,15 +60,11 @@ async function validationRows(
   config: ResolvedTrainOptions,
   { signal, shareOut, onMessage }: OpenHooks & GuardedContext,
 ): Promise<Rows> {
-  const { shardCacheSize, datasetRoot, seed } = config;
+  const { shardCacheSize, seed } = config;
   const groupBy = ofValidation('--group-by (groupBy)', config.groupBy, datasets);
   const captionPrefix = ofValidation('--caption-prefix (captionPrefix)', config.captionPrefix, datasets);
   const opened = await openDataset(
-    {
-      ...{ dataset: datasets, groupBy, captionPrefix, shardCacheSize, readMasks: usesMasks(config) },
-      // It may be there for the rows that are trained on alone.
-      datasetRoot: datasets.some(isJsonDataset) ? datasetRoot : undefined,
-    },
+    { dataset: datasets, groupBy, captionPrefix, shardCacheSize, readMasks: usesMasks(config) },
     { signal, shareOut },
   );
   const names = datasets.join(', ');

@@ -50,7 +50,7 @@ function seeded(seed: number): () => number {
 }
 
 describe('kill -9', () => {
-  const kills = Number(process.env.KILLS ?? 8);
+  const kills = Number(process.env.KILLS ?? 5);
 
   it(
     `${kills} times at random moments, resumed each time: every checkpoint is whole, and the end is the same to the byte`,
@@ -114,7 +114,7 @@ describe('a change of the file system at which the process is killed, or which t
     const sweep = new KillSweep(world);
     const changes = await sweep.changes();
     const faults = ['KILL', 'KILL', 'ENOSPC', 'EIO'] as const;
-    const samples = 12;
+    const samples = 8;
     for (let i = 0; i < samples; i++) {
       const at = Math.floor(((i + 0.5) * changes.length) / samples);
       await sweep.check(changes[at] as Change, faults[i % faults.length] as Fault);
