@@ -72,7 +72,7 @@ export async function measureGain(
       const faulty: Record<Part, Encode> = { ...encoders, image };
       for await (const batch of remainingBatches(loader, state, () => Number.POSITIVE_INFINITY)) {
         if (trainStep({ ...training, encoders: faulty }, batch, state.step + 1) !== null) state.step++;
-        if (measuredAt.includes(state.step)) onGain(state.step, meter.measure(adapter));
+        if (measuredAt.includes(state.step)) onGain(state.step, await meter.measure(adapter));
         if (state.step === options.maxSteps) break;
       }
     }),

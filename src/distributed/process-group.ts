@@ -96,10 +96,12 @@ export class ProcessGroup implements Processes {
     return gathered.map((one, rank) => one.subarray(0, Number(lengths[rank])));
   }
 
-  /** Returns a JSON value of every rank, by rank. */
+  /** Returns a JSON value of every rank, by rank. Its numbers may be NaN and infinite. */
   async gatherJson<T>(value: T): Promise<T[]> {
-    const gathered = await this.gatherBytes(Buffer.from(JSON.stringify({ value })));
-    return gathered.map((bytes) => (JSON.parse(Buffer.from(bytes).toString()) as { value: T }).value);
+    const gathered = await this.gatherBytes(Buffer.from(JSON.stringify({ value }, withoutNaN)));
+    return gathered.map(
+      (bytes) => (JSON.parse(Buffer.from(bytes).toString(), withNaN) as { value: T }).value,
+    );
   }
 
   async #allGather(values: Uint8Array | BigInt64Array): Promise<Uint8Array[]> {
@@ -229,6 +231,18 @@ export function within<T>(
   });
   promise.catch(() => {});
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** The key of the text of a number that JSON does not have: as `null` it would count as 0. */
+const notFinite = 'not finite';
+
+function withoutNaN(_: string, value: unknown): unknown {
+  return typeof value === 'number' && !Number.isFinite(value) ? { [notFinite]: String(value) } : value;
+}
+
+function withNaN(_: string, value: unknown): unknown {
+  const isNumber = typeof value === 'object' && value !== null && Object.hasOwn(value, notFinite);
+  return isNumber ? Number((value as Record<string, string>)[notFinite]) : value;
 }
 
 function shown(value: unknown): string {

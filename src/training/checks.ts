@@ -44,7 +44,7 @@ export async function openChecks(
 ): Promise<RunChecks> {
   const { config } = run.training;
   assertHeldOut(config, run.heldOut !== undefined);
-  const gain = await run.processes.together(() => openGainMeter(run, encoders));
+  const gain = await openGainMeter(run, encoders);
   const scores = await openScoreCheck(run, context);
   const checks = new RunChecks(run, gain, scores, context);
   await checks.recall();
@@ -141,7 +141,7 @@ export class RunChecks implements Disposable {
    * @param isAllDue whether to measure everything, as at the end of a run
    */
   async after(step: number, reporter: StepReporter, saver: RunSaver, isAllDue = false): Promise<void> {
-    const { processes, training } = this.#run;
+    const { training } = this.#run;
     const { validationSteps } = training.config;
     const isValidation = step % validationSteps === 0 || isAllDue;
     const { gain, scores } = this.#measuredAt;
@@ -149,7 +149,7 @@ export class RunChecks implements Disposable {
     const scoresAreDue = this.#scores !== undefined && step > scores && isValidation;
     if (gainIsDue || scoresAreDue)
       await reporter.untimed(async () => {
-        if (gainIsDue) await processes.together(() => this.#measureGain(training.adapter, step, reporter));
+        if (gainIsDue) await this.#measureGain(training.adapter, step, reporter);
         if (scoresAreDue) await this.#measureScores(step, reporter);
       });
     this.#sayPending(step, reporter);
@@ -159,8 +159,8 @@ export class RunChecks implements Disposable {
 
   #latest: { gain?: GainEvent; scores?: ScoresEvent } = {};
 
-  #measureGain(adapter: IPAdapter, step: number, reporter: StepReporter): void {
-    const report = (this.#gain as GainMeter).measure(adapter);
+  async #measureGain(adapter: IPAdapter, step: number, reporter: StepReporter): Promise<void> {
+    const report = await (this.#gain as GainMeter).measure(adapter);
     const verdict = verdictOf(report);
     const event: GainEvent = { v: 1, type: 'gain', step, time: Date.now() / 1000, ...report, verdict };
     reporter.log(event);

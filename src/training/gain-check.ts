@@ -1,6 +1,6 @@
 /** @file Measures the gain of a run as it goes. */
 import { type Part, parts } from '../options/train-options.js';
-import { Generator } from '../torch/index.js';
+import { Generator, tensorsOf } from '../torch/index.js';
 import type { Encode } from './encodings/frozen-encoders.js';
 import { GainMeter } from './gain.js';
 import { encodeHeldOut } from './held-out.js';
@@ -17,7 +17,7 @@ const SEED = 17;
  * @throws DatasetError where too many of them cannot be read
  */
 export async function openGainMeter(
-  { heldOut, placement, training: { config, models } }: PreparedRun,
+  { heldOut, placement, processes, training: { config, models } }: PreparedRun,
   encoders: Record<Part, Encode>,
 ): Promise<GainMeter | undefined> {
   if (heldOut === undefined) return undefined;
@@ -27,13 +27,18 @@ export async function openGainMeter(
   const loaded = Object.fromEntries(
     parts.filter((part) => !config.cache?.includes(part)).map((part) => [part, encoders[part]]),
   );
-  const rows = await encodeHeldOut(
-    { ...models, sizes: heldOut.sizes },
-    loaded,
-    loader,
-    heldOut.rows,
-    source,
-    lossInputs(config),
+  const rows = await processes.together(() =>
+    encodeHeldOut(
+      { ...models, sizes: heldOut.sizes },
+      loaded,
+      loader,
+      heldOut.rows,
+      source,
+      lossInputs(config),
+    ),
   );
-  return new GainMeter(models, rows, config.batchSize, source);
+  await processes.assertSame({ 'the number of held-out rows that can be read': rows.latents.shape[0] });
+  const meter = new GainMeter(models, rows, config.batchSize, source, processes);
+  for (const tensor of tensorsOf(rows)) tensor.dispose();
+  return meter;
 }

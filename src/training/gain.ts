@@ -3,15 +3,16 @@
  * timesteps that were drawn. Here rows that are not trained on, their noise and their timesteps stay the same, and only the
  * image prompt changes: the row's own image, another row's, none, and no adapter at all.
  */
-import { Gauge } from '../adapters/gauge.js';
+import { Gauge, type GaugeSums } from '../adapters/gauge.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { GainEvent } from '../base/run-context.js';
 import { interval } from '../base/statistics.js';
 import type { Conditioning } from '../diffusion/conditioning.js';
 import type { RandomSource } from '../diffusion/objective.js';
+import { alone, type Processes } from '../distributed/processes.js';
 import { cat, mapTensors, noGrad, randint, randn, type Tensor, tensorsOf, tidy } from '../torch/index.js';
 import type { EncodedBatch } from './encodings/frozen-encoders.js';
-import { type Condition, conditions, differences, gainsOf } from './gain-statistics.js';
+import { type Condition, differences, gainsOf } from './gain-statistics.js';
 import { type LossModels, type LossOptions, type StepInputs, trainingLoss } from './loss.js';
 
 /** Equal ranges of timesteps, from little noise to much. Every row is measured once in each. */
@@ -25,11 +26,21 @@ export interface HeldOutRows extends EncodedBatch {
   nullFeatures: Tensor;
 }
 
-/** Measures an adapter on the same held-out rows again and again. Nothing of the training's random state is used. */
+/** The losses of some rows, for each band. */
+interface Losses {
+  conditions: Record<Condition, number[]>[];
+  otherText: Record<'adapter' | 'base', number[]>[];
+}
+
+/**
+ * Measures an adapter on the same held-out rows again and again; each process those of some rows. Nothing of the training's
+ * random state is used.
+ */
 export class GainMeter implements Disposable {
   readonly #models: LossModels;
   readonly #batchSize: number;
-  /** For each band. */
+  readonly #processes: Processes;
+  /** For each band. Of this process's rows, as what follows. */
   readonly #inputs: StepInputs[];
   readonly #features: Record<Exclude<Condition, 'base'>, Tensor>;
   /** Every row gets the text of the next, which belongs to its shuffled image. */
@@ -42,65 +53,56 @@ export class GainMeter implements Disposable {
    * @param rows two or more; they are cloned
    * @param batchSize rows that the backbone takes at a time
    * @param source draws noise and timesteps, once
+   * @param processes which have the same rows, and share them out
    */
-  constructor(models: LossModels, rows: HeldOutRows, batchSize: number, source: RandomSource) {
+  constructor(
+    models: LossModels,
+    rows: HeldOutRows,
+    batchSize: number,
+    source: RandomSource,
+    processes: Processes = alone,
+  ) {
     this.#models = models;
     this.#batchSize = batchSize;
-    const { nullFeatures, ...encoded } = rows;
-    const { shape } = encoded.latents;
+    this.#processes = processes;
+    const { nullFeatures, ...all } = rows;
+    const { shape } = all.latents;
     const [count = 0] = shape;
-    const total = models.objective.numTrainTimesteps;
-    const own = tidy(() => mapTensors(encoded, (tensor) => tensor.clone()));
-    this.#inputs = bandsOf(total).map(([first, end]) => ({
-      ...own,
-      noise: randn(shape, source),
-      timesteps: randint(first, end, [count], source),
-    }));
+    const { rank, worldSize } = processes;
+    const startOf = (ofRank: number): number => Math.floor((ofRank * count) / worldSize);
+    const ownOf = (tensor: Tensor): Tensor => tensor.slice(0, startOf(rank), startOf(rank + 1)).clone();
+    const bands = bandsOf(models.objective.numTrainTimesteps);
+    this.#inputs = tidy(() => {
+      const own = mapTensors(all, ownOf);
+      return bands.map(([from, to]) => ({
+        ...own,
+        noise: ownOf(randn(shape, source)),
+        timesteps: ownOf(randint(from, to, [count], source)),
+      }));
+    });
     this.#features = tidy(() => ({
-      right: own.imageFeatures,
-      shuffled: ofNextRow(own.imageFeatures),
-      none: nullFeatures.expand(count, ...nullFeatures.shape.slice(1)).contiguous(),
+      right: ownOf(all.imageFeatures),
+      shuffled: ownOf(ofNextRow(all.imageFeatures)),
+      none: ownOf(nullFeatures.expand(count, ...nullFeatures.shape.slice(1))),
     }));
     this.#otherText = tidy(() => {
-      const { text, pooled } = own.conditioning;
-      return { ...own.conditioning, text: ofNextRow(text), ...(pooled && { pooled: ofNextRow(pooled) }) };
+      const { text, pooled, ...rest } = all.conditioning;
+      const others = { text: ofNextRow(text), ...(pooled && { pooled: ofNextRow(pooled) }) };
+      return mapTensors({ ...rest, ...others }, ownOf);
     });
-    this.#featureSpread = spreadOf(own.imageFeatures);
+    this.#featureSpread = spreadOf(all.imageFeatures);
   }
 
-  /** Returns the gains of an adapter as it is now. */
-  measure(adapter: IPAdapter): GainReport {
+  /** Returns the gains of an adapter as it is now, of all rows, on all processes. */
+  async measure(adapter: IPAdapter): Promise<GainReport> {
     const start = performance.now();
-    const gauge = new Gauge();
-    const withOtherText = (inputs: StepInputs): StepInputs => ({ ...inputs, conditioning: this.#otherText });
-    this.#base ??= {
-      text: this.#inputs.map((inputs) => this.#losses(null, inputs)),
-      otherText: this.#inputs.map((inputs) => this.#losses(null, withOtherText(inputs))),
-    };
-    const base = this.#base;
-    const byBand = this.#inputs.map((inputs, band) =>
-      Object.fromEntries(
-        conditions.map((condition) => [
-          condition,
-          condition === 'base'
-            ? (base.text[band] as number[])
-            : this.#losses(
-                adapter,
-                { ...inputs, imageFeatures: this.#features[condition] },
-                condition === 'right' ? { gauge } : {},
-              ),
-        ]),
-      ),
-    ) as Record<Condition, number[]>[];
+    const processes = this.#processes;
+    const parts = await processes.gatherJson(await processes.together(() => this.#measureOwn(adapter)));
+    const byBand = joinedBands(parts.map((part) => part.conditions));
+    const textByBand = joinedBands(parts.map((part) => part.otherText));
     // A row's loss is its mean over the bands: the interval is over rows, which are independent.
-    const losses = Object.fromEntries(
-      conditions.map((condition) => [condition, meanOfColumns(byBand.map((band) => band[condition]))]),
-    ) as Record<Condition, number[]>;
-    const otherText = meanOfColumns(
-      this.#inputs.map((inputs) =>
-        this.#losses(adapter, { ...withOtherText(inputs), imageFeatures: this.#features.shuffled }),
-      ),
-    );
+    const losses = meanOfBands(byBand);
+    const otherText = meanOfBands(textByBand);
     const ranges = bandsOf(this.#models.objective.numTrainTimesteps);
     return {
       rows: losses.right.length,
@@ -109,13 +111,39 @@ export class GainMeter implements Disposable {
         const [first, end] = ranges[i] as [number, number];
         return { first, end, ...gainsOf(band) };
       }),
-      gauge: gauge.read(),
+      gauge: new Gauge(parts.map(({ gauge }) => gauge)).read(),
       text: {
-        adapter: interval(differences(otherText, losses.shuffled)),
-        base: interval(differences(meanOfColumns(base.otherText), losses.base)),
+        adapter: interval(differences(otherText.adapter, losses.shuffled)),
+        base: interval(differences(otherText.base, losses.base)),
       },
       feature_spread: this.#featureSpread,
       seconds: (performance.now() - start) / 1000,
+    };
+  }
+
+  #measureOwn(adapter: IPAdapter): Losses & { gauge: GaugeSums } {
+    const gauge = new Gauge();
+    const withOtherText = (inputs: StepInputs): StepInputs => ({ ...inputs, conditioning: this.#otherText });
+    this.#base ??= {
+      text: this.#inputs.map((inputs) => this.#losses(null, inputs)),
+      otherText: this.#inputs.map((inputs) => this.#losses(null, withOtherText(inputs))),
+    };
+    const { text, otherText } = this.#base;
+    const { right, shuffled, none } = this.#features;
+    const withImage = (inputs: StepInputs, imageFeatures: Tensor, options?: LossOptions): number[] =>
+      this.#losses(adapter, { ...inputs, imageFeatures }, options);
+    return {
+      conditions: this.#inputs.map((inputs, band) => ({
+        right: withImage(inputs, right, { gauge }),
+        shuffled: withImage(inputs, shuffled),
+        none: withImage(inputs, none),
+        base: text[band] as number[],
+      })),
+      otherText: this.#inputs.map((inputs, band) => ({
+        adapter: withImage(withOtherText(inputs), shuffled),
+        base: otherText[band] as number[],
+      })),
+      gauge: gauge.sums,
     };
   }
 
@@ -142,6 +170,24 @@ export class GainMeter implements Disposable {
 function bandsOf(numTrainTimesteps: number): [first: number, end: number][] {
   const edge = (band: number): number => Math.round((band * numTrainTimesteps) / BANDS);
   return Array.from({ length: BANDS }, (_, band) => [edge(band), edge(band + 1)]);
+}
+
+/** Returns the losses of all processes' rows, for each band. */
+function joinedBands<Key extends string>(
+  parts: readonly (readonly Record<Key, number[]>[])[],
+): Record<Key, number[]>[] {
+  return (parts[0] as Record<Key, number[]>[]).map((keys, band) =>
+    mapKeys(keys, (key) => parts.flatMap((part) => (part[band] as typeof keys)[key])),
+  );
+}
+
+function meanOfBands<Key extends string>(bands: readonly Record<Key, number[]>[]): Record<Key, number[]> {
+  return mapKeys(bands[0] as Record<Key, number[]>, (key) => meanOfColumns(bands.map((band) => band[key])));
+}
+
+function mapKeys<Key extends string, Value>(keys: Record<Key, unknown>, work: (key: Key) => Value) {
+  const entries = (Object.keys(keys) as Key[]).map((key) => [key, work(key)]);
+  return Object.fromEntries(entries) as Record<Key, Value>;
 }
 
 function meanOfColumns(lists: readonly number[][]): number[] {

@@ -25,6 +25,7 @@ it.each([2, 3, 4])('%i processes: collectives', async (n) => {
     expect(others).toEqual({
       fromMain: [7],
       largest: [n - 1, 0].map((value) => expect.closeTo(value)),
+      numbers: ranks.map((one) => (one === 0 ? 'NaN' : '-Infinity')),
       lengths: ranks.map((one) => one * 1000),
       together: rank,
       hosts: n,

@@ -17,11 +17,13 @@ const scenarios = {
     await group.allReduce(sum);
     const fromMain = tensor([rank + 7], [1]);
     await group.broadcast(fromMain);
+    const numbers = await group.gatherJson([rank === 0 ? Number.NaN : -Infinity]);
     const texts = await group.gatherJson('x'.repeat(rank * 1000));
     return {
       sum: sum.toNumbers(),
       fromMain: fromMain.toNumbers(),
       largest: await group.agree([rank, -rank]),
+      numbers: numbers.flat().map(String),
       lengths: texts.map(({ length }) => length),
       together: await group.together(() => sleep(rank * 100).then(() => rank)),
       hosts: group.members.length,

@@ -1,10 +1,11 @@
 /** @file Training in several processes gives what one process gives. */
-import { readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { shuffledIndices } from '../../src/data/sampling.js';
 import { makeWorld, stretchImages, type World } from '../e2e/world.js';
+import { tarOf } from '../write-tar.js';
 import { bytesOf, largestDifference, lossesOf, run, shareOfMovement, stepsOf, trainWords } from './runs.js';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
@@ -19,6 +20,14 @@ const options = {
   checkpoints_total_limit: undefined,
   max_grad_norm: 0.5,
 };
+
+/** Returns the image and the caption of a row as members of a shard. */
+function member(picture: number): [string, string | Buffer][] {
+  return [
+    [`${picture}.png`, readFileSync(at('images', `${picture}.png`))],
+    [`${picture}.txt`, `a picture ${picture}`],
+  ];
+}
 
 /** Trains in so many processes. */
 async function trained(processes: number): Promise<string> {
@@ -52,8 +61,16 @@ it.each([2, 3, 4])('%i processes give the losses and weights of one', async (pro
   );
 });
 
-it('accumulation, moving average, schedule and scaled learning rate: two processes give what one gives', async () => {
+it('shards, accumulation, moving average, schedule and scaled learning rate: two processes give what one gives', async () => {
+  // Two of the three are open at a time.
+  for (const [shard, pictures] of [
+    [0, 1, 2, 3, 4],
+    [5, 6, 7],
+    [8, 9, 10, 11, 12, 13],
+  ].entries())
+    writeFileSync(at(`${shard}.tar`), await tarOf(pictures.flatMap(member)));
   const changes = {
+    ...{ data_json_file: undefined, data_root_path: undefined, dataset: at('{0..2}.tar'), open_shards: 2 },
     ...{ ...options, max_train_steps: 8, save_steps: 4, gradient_accumulation_steps: 2, rows: 4 },
     ...{ lr_scheduler: 'cosine', lr_warmup_steps: 3, learning_rate: 1e-4 },
   };

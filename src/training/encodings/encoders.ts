@@ -168,6 +168,10 @@ async function fill(
       store.refresh();
       const left = cachedDrops.some((drop) => missing(drop, () => true).length > 0);
       if ((await processes.agree([Number(left)]))[0] === 0) break;
+      if (isOwn === owners[0] && localWorldSize < worldSize)
+        onMessage?.(
+          `Cache of ${part}: not all hosts see ${folder} of the others, so each of them fills a cache of its own. With --cache-dir on storage that all hosts see, they would share it`,
+        );
     }
   } catch (error) {
     // Keep the finished encodings. If that fails as well, throw the first error.
