@@ -1,7 +1,7 @@
 /**
  * @file Benchmarks the phases of a training step at full size (SD 1.5, CLIP ViT-H, batch 1, float32), ours and the same
  * computation in today's PyTorch, each in its own process on every core: eager, channels-last, and compiled; without and with
- * the encodings cached on both sides.
+ * the encodings cached on both sides; in bfloat16 too where the processor has its products.
  *
  *     npm run bench -- [--resolution 512] [--resolution 256] [--steps 3] [--rounds 1] [--models FOLDER] [--python PYTHON]
  *                      [--without MODE …]
@@ -15,6 +15,7 @@ import { mkdirSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { hasCpuFlags } from '../src/base/cpu-flags.js';
 import { makeFolder } from '../src/base/make-folder.js';
 import { torchVersion } from '../src/torch/index.js';
 import { createPython, run } from '../tools/interop/environment.js';
@@ -42,6 +43,8 @@ const { values } = parseArgs({
 const environment = join(import.meta.dirname, '../build/interop');
 mkdirSync(environment, { recursive: true });
 const python = values.python ?? createPython(environment);
+/** Of the frozen models; what is trained is in float32. */
+const dtypes = ['float32', ...(hasCpuFlags(['avx512_bf16']) || hasCpuFlags(['amx_bf16']) ? ['bfloat16'] : [])];
 /** Includes one warm-up step. */
 const stepCount = String(Number(values.steps) + 1);
 
@@ -56,21 +59,22 @@ for (const resolution of values.resolution.map(Number)) {
   writeInputs(inputs, resolution);
   console.log(`\n${resolution} px, seconds (median of ${Number(values.rounds) * Number(values.steps)})`);
   row(['', ...phases, 'step', 'peak RSS', 'start']);
-  for (const caching of [[], ['cached']]) compare(inputs, caching);
+  for (const dtype of dtypes) for (const caching of [[], ['cached']]) compare(inputs, caching, dtype);
   const checkpointing = measureOurs(inputs, 'cached', 'checkpointing');
   printSide('ours, cached, checkpointing', checkpointing);
   printWork(checkpointing);
 }
 
 /** Measures and prints all sides, without or with the encodings cached. */
-function compare(inputs: string, caching: readonly string[]): void {
-  const label = (name: string): string => [name, ...caching].join(', ');
+function compare(inputs: string, caching: readonly string[], dtype: string): void {
+  const label = (name: string): string =>
+    [name, ...caching, ...(dtype === 'float32' ? [] : [dtype])].join(', ');
   const modes = peerModes.filter((mode) => !values.without.includes(mode));
   const ours: Measured[] = [];
   const theirs = modes.map((): Measured[] => []);
   for (let round = 0; round < Number(values.rounds); round++) {
-    ours.push(measureOurs(inputs, ...caching));
-    for (const [i, mode] of modes.entries()) theirs[i]?.push(measurePython(inputs, ...caching, mode));
+    ours.push(measureOurs(inputs, ...caching, '--dtype', dtype));
+    for (const [i, mode] of modes.entries()) theirs[i]?.push(measurePython(inputs, ...caching, mode, '--dtype', dtype));
   }
   const our = joined(ours);
   printSide(label('ours'), our);

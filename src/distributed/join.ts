@@ -59,6 +59,7 @@ async function join(
       promise,
       `no answer of the store within ${timeoutSeconds + GRACE_MS / 1000} s; a torchrun of another PyTorch than LibTorch ${torchVersion()} may run it`,
     );
+  let members: readonly Member[] = [];
   try {
     const [store, texts] = await inTime(
       c10d.openStore({
@@ -70,7 +71,7 @@ async function join(
         self: JSON.stringify(self),
       }),
     );
-    const members = texts.map((text) => JSON.parse(text) as Member);
+    members = texts.map((text) => JSON.parse(text) as Member);
     assertSameVersions(members);
     const settings = { rank, worldSize, backend: 'gloo', address, interface: socketInterface, timeout };
     const gloo = await inTime(c10d.createGroup(store, settings));
@@ -80,7 +81,9 @@ async function join(
     });
   } catch (error) {
     if (error instanceof ProcessGroupError) throw error;
-    throw new ProcessGroupError(explainJoin((error as Error).message, place, rank), { cause: error });
+    throw new ProcessGroupError(explainJoin((error as Error).message, place, rank, members), {
+      cause: error,
+    });
   }
 }
 
@@ -150,15 +153,21 @@ function assertSameVersions(members: readonly Member[]): void {
         );
 }
 
-/** Returns what to tell about c10d's message. */
-function explainJoin(message: string, place: StorePlace, rank: number): string {
+/** Returns what to tell about c10d's message. @param members those that came, where all came */
+function explainJoin(message: string, place: StorePlace, rank: number, members: readonly Member[]): string {
   const detail = firstLine(message);
   if (/^two processes say/.test(detail)) return `${detail}: give every process a RANK of its own`;
   if (/^rank .* did not come/.test(detail))
     return `${detail}. Look whether it runs and what it says, and that all processes have the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE, and LibTorch ${torchVersion()} as this one; if they start slowly, give a higher --distributed-timeout`;
-  const [, lost] = /rank_(\d+)/.exec(message) ?? [];
-  if (lost !== undefined)
-    return `rank ${lost} came and ended before it was connected (${detail}). Its messages say why`;
+  if (members.length > 0) {
+    // LibTorch 1.13 does not name it.
+    const [, lost] = /rank_(\d+)/.exec(message) ?? [];
+    const others = members.flatMap((member, other) =>
+      (lost === undefined ? other !== rank : other === Number(lost)) ? [describeMember(other, member)] : [],
+    );
+    const who = others.length === 1 ? others[0] : `one of ${others.join(', ')}`;
+    return `${who} came, and ended or could not be reached before it was connected (${detail}). Its messages say why; without any, look whether a firewall is between the processes`;
+  }
   if (/address already in use/i.test(message))
     return `Port ${'port' in place ? place.port : ''} is in use on this host: give all processes another MASTER_PORT`;
   const where = 'port' in place ? `${place.host}:${place.port}` : place.file;

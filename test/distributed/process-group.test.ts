@@ -151,6 +151,31 @@ it('a rank is missing: the others name it', async () => {
   }
 });
 
+/** Returns what rank 0 says where rank 1 comes with these words. */
+async function besideRankOne(words: readonly string[]): Promise<RankEnded> {
+  const [first, second] = byFile(2) as [NodeJS.ProcessEnv, NodeJS.ProcessEnv];
+  const [zero] = startRanks([rankProgram, 'loop', '3'], [first]) as [Rank];
+  startRanks([rankProgram, ...words], [second]);
+  return zero.ended;
+}
+
+it('a rank comes and ends before it is connected: the others name it', async () => {
+  const { code, err, seconds } = await besideRankOne(['comeAndEnd', '3']);
+  expect(code).toBe(1);
+  expect(err).toMatch(
+    /^ProcessGroupError: rank 1 \(process 1 on other\) came, and ended or could not be reached before it was connected \(.*Its messages say why/,
+  );
+  expect(seconds).toBeLessThan(13);
+});
+
+it('a rank with another LibTorch', async () => {
+  const { code, err } = await besideRankOne(['comeAndEnd', '3', '9.9.9']);
+  expect(code).toBe(1);
+  expect(err).toMatch(
+    /^ProcessGroupError: .* need the same LibTorch, but rank 0 \(.*\) has \d.* and rank 1 \(process 1 on other\) has 9\.9\.9/,
+  );
+});
+
 it('two processes with one rank', async () => {
   const [first, second] = byFile(3) as [NodeJS.ProcessEnv, NodeJS.ProcessEnv];
   const results = await ended(['loop', '2'], [first, second, second]);
@@ -191,6 +216,7 @@ it('a port in use by another program', async () => {
   expect(zero.err).toMatch(
     /ProcessGroupError: Port \d+ is in use on this host: give all processes another MASTER_PORT/,
   );
+  expect(one.err).toMatch(/^ProcessGroupError: .*LibTorch/);
   expect([zero.code, one.code]).toEqual([1, 1]);
   expect(one.seconds).toBeLessThan(20);
 });

@@ -1,10 +1,13 @@
 /** @file One of several processes of a test: joins the others, does what its argument says, and prints the result as JSON. */
+import { readFileSync } from 'node:fs';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openDataset } from '../../dist/data/open-dataset.js';
+import { rankEnvironment } from '../../dist/distributed/environment.js';
 import { joinProcessGroup } from '../../dist/distributed/join.js';
 import { sharedInRounds } from '../../dist/distributed/processes.js';
-import { setNumThreads, Tensor, tensor } from '../../dist/torch/index.js';
+import { setNumThreads, Tensor, tensor, torchVersion } from '../../dist/torch/index.js';
+import { native } from '../../dist/torch/native.js';
 
 setNumThreads(1);
 const seconds = () => performance.now() / 1000;
@@ -103,8 +106,23 @@ const scenarios = {
   },
 };
 
+/** Comes with another version of LibTorch, if it is named, and ends before it is connected. */
+async function comeAndEnd(timeout, libtorch = torchVersion()) {
+  const { rank, worldSize, store: place, attempt } = rankEnvironment();
+  const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
+  await native().distributed.openStore({
+    ...{ rank, worldSize, timeout, file: place.file, host: '', port: 0, isServer: false },
+    ...{ prefix: `ip-adapter/${attempt}` },
+    self: JSON.stringify({ host: 'other', pid: 1, address: '127.0.0.1', version, libtorch }),
+  });
+}
+
 try {
-  const [scenario, timeout = '20'] = process.argv.slice(2);
+  const [scenario, timeout = '20', ...more] = process.argv.slice(2);
+  if (scenario === 'comeAndEnd') {
+    await comeAndEnd(1000 * Number(timeout), ...more);
+    process.exit(0);
+  }
   const group = await joinProcessGroup({
     timeoutSeconds: Number(timeout),
     onMessage: (text) => process.stderr.write(`${text}\n`),
