@@ -142,9 +142,12 @@ function makePlan(libtorch) {
     version: JSON.parse(readFileSync(manifest, 'utf8')).version,
   }));
   const [addonApi, apiHeaders] = headerPackages;
-  // Link to the OpenMP library of LibTorch, whatever its name: another one would have a second pool of threads.
-  const sharesOpenMP = libtorch.version.startsWith('1.') || existsSync(join(libtorch.lib, 'libgomp.so.1'));
-  const threads = !MACOS && sharesOpenMP ? ['-fopenmp'] : [];
+  // The calls of OpenMP go to LibTorch's own library, which is not named here: wheels have a copy of another name, and a second
+  // library would have a second pool of threads.
+  const hasOpenMP =
+    libtorch.version.startsWith('1.') ||
+    readdirSync(libtorch.lib).some((name) => /^libgomp.*\.so/.test(name));
+  const threads = !MACOS && hasOpenMP ? ['-fopenmp'] : [];
   const sanitizers = process.env.IP_ADAPTER_SANITIZE;
   const sanitize = sanitizers
     ? [`-fsanitize=${sanitizers}`, '-fno-sanitize=vptr', '-fno-omit-frame-pointer', '-g1']
@@ -191,7 +194,6 @@ function makePlan(libtorch) {
       ? ['-bundle', '-undefined', 'dynamic_lookup']
       : // Node unloads the addon with the last worker that uses it, but LibTorch's threads and tables cannot be unloaded.
         ['-shared', '-Wl,--no-as-needed', '-Wl,-z,nodelete']),
-    ...threads,
     ...sanitize,
   ];
   const libraries = [
