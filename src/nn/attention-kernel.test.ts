@@ -17,9 +17,18 @@ describe('the table', () => {
     ]) {
       expect(prefersOurAttention(chosen, '2.13.0')).toBe(true);
       expect(prefersOurAttention(chosen, '3.0.0')).toBe(true);
-      expect(prefersOurAttention(chosen, '2.12.1')).toBe(false);
+      expect(prefersOurAttention(chosen, '2.6.0')).toBe(true);
+      expect(prefersOurAttention(chosen, '2.5.1')).toBe(false);
       expect(prefersOurAttention({ ...chosen, dtype: 'bfloat16' }, '2.13.0')).toBe(false);
     }
+  });
+
+  it('is an older one for checkpoints that were made with it', () => {
+    setAttentionTable(2);
+    expect(prefersOurAttention(shape(4096, 4096, 40), '2.13.0')).toBe(true);
+    expect(prefersOurAttention(shape(4096, 4096, 40), '2.12.1')).toBe(false);
+    setAttentionTable(1);
+    expect(prefersOurAttention(shape(4096, 4096, 40), '2.13.0')).toBe(false);
   });
 
   it('leaves image tokens, small levels, CLIP, the resampler and the VAE to LibTorch', () => {
@@ -37,7 +46,7 @@ describe('the table', () => {
 
 const [major = 0, minor = 0] = torchVersion().split('.').map(Number);
 
-describe.runIf(major > 2 || (major === 2 && minor >= 13))('attention with a LibTorch of the table', () => {
+describe.runIf(major > 2 || (major === 2 && minor >= 6))('attention with a LibTorch of the table', () => {
   const ours = op('ip_adapter::attention(Tensor q, Tensor k, Tensor v, float scale) -> Tensor');
   const theirs = op(
     'aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False) -> Tensor',

@@ -5,9 +5,9 @@
  */
 import type { DType } from '../torch/index.js';
 
-/** A checkpoint has the version of its run's table. 1: always LibTorch's. */
-export type AttentionTable = 1 | 2;
-export const newestAttentionTable: AttentionTable = 2;
+/** A checkpoint has the version of its run's table. 1: always LibTorch's. 2: that as well before LibTorch 2.13. */
+export type AttentionTable = 1 | 2 | 3;
+export const newestAttentionTable: AttentionTable = 3;
 
 let table: AttentionTable = newestAttentionTable;
 
@@ -16,8 +16,8 @@ export function setAttentionTable(version: AttentionTable): void {
   table = version;
 }
 
-/** The first version of LibTorch that was measured. */
-const MEASURED = [2, 13] as const;
+/** The first version of LibTorch 2 that was measured, by table: with it ours is faster, as with 2.13. */
+const MEASURED = { 2: 13, 3: 6 } as const;
 
 /**
  * Returns whether ours is to be preferred to LibTorch's.
@@ -28,10 +28,11 @@ export function prefersOurAttention(
   { n, m, width, dtype }: { n: number; m: number; width: number; dtype: DType },
   torchVersion: string,
 ): boolean {
+  if (table === 1) return false;
   const [major = 0, minor = 0] = torchVersion.split('.').map(Number);
-  const isMeasured = major > MEASURED[0] || (major === MEASURED[0] && minor >= MEASURED[1]);
+  const isMeasured = major > 2 || (major === 2 && minor >= MEASURED[table]);
   // Ours computes in float32, which a processor with bfloat16 products need not do.
-  if (table === 1 || !isMeasured || dtype !== 'float32' || width > 160) return false;
+  if (!isMeasured || dtype !== 'float32' || width > 160) return false;
   // Self-attention of the large levels of a UNet, and text with its 77 tokens. Elsewhere LibTorch's is as fast or faster: with
   // few keys as image tokens are, and in small levels.
   return (n >= 1024 && m >= 1024) || (n >= 256 && m >= 64 && m <= 128);

@@ -43,7 +43,7 @@ const stateSchema = z.strictObject({
   /** The type of the image encoder; missing in a checkpoint of an older version. */
   imageEncoder: z.string().optional(),
   /** The version of the table that chose the kernels of attention; missing in a checkpoint of an older version, whose was 1. */
-  attentionTable: z.union([z.literal(1), z.literal(2)]).optional(),
+  attentionTable: z.union([z.literal(1), z.literal(2), z.literal(3)]).optional(),
   /** The same of convolutions. */
   convolutionTable: z.union([z.literal(1), z.literal(2), z.literal(3)]).optional(),
   /** The checkpoint that is the best so far, with --keep-best: its measure, its step and its value. */
