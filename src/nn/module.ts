@@ -3,7 +3,7 @@
  * paths of fields: `unet.down_blocks[0].resnets[1].conv1.weight` is 'down_blocks.0.resnets.1.conv1.weight'.
  */
 import { CheckpointError } from '../base/errors.js';
-import { type Device, type DType, noGrad, Tensor, tidy } from '../torch/index.js';
+import { type Device, type DType, noGrad, releasePages, Tensor, tidy } from '../torch/index.js';
 
 /**
  * A function of tensors with parameters.
@@ -58,7 +58,11 @@ export abstract class Module<Args extends unknown[] = [x: Tensor], Out = Tensor>
     return this.replaceParameters((_, parameter) => {
       const { dtype, device } = parameter;
       const isThere = dtype === (target.dtype ?? dtype) && device === (target.device ?? device);
-      return isThere ? undefined : parameter.to(target);
+      if (isThere) return undefined;
+      const moved = parameter.to(target);
+      // A file stays mapped until the last of its tensors is replaced; its values are not needed beside the copies.
+      releasePages({ parameters: () => [parameter] });
+      return moved;
     });
   }
 
