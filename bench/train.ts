@@ -44,7 +44,10 @@ const environment = join(import.meta.dirname, '../build/interop');
 mkdirSync(environment, { recursive: true });
 const python = values.python ?? createPython(environment);
 /** Of the frozen models; what is trained is in float32. */
-const dtypes = ['float32', ...(hasCpuFlags(['avx512_bf16']) || hasCpuFlags(['amx_bf16']) ? ['bfloat16'] : [])];
+const dtypes = [
+  'float32',
+  ...(hasCpuFlags(['avx512_bf16']) || hasCpuFlags(['amx_bf16']) ? ['bfloat16'] : []),
+];
 /** Includes one warm-up step. */
 const stepCount = String(Number(values.steps) + 1);
 
@@ -74,7 +77,8 @@ function compare(inputs: string, caching: readonly string[], dtype: string): voi
   const theirs = modes.map((): Measured[] => []);
   for (let round = 0; round < Number(values.rounds); round++) {
     ours.push(measureOurs(inputs, ...caching, '--dtype', dtype));
-    for (const [i, mode] of modes.entries()) theirs[i]?.push(measurePython(inputs, ...caching, mode, '--dtype', dtype));
+    for (const [i, mode] of modes.entries())
+      theirs[i]?.push(measurePython(inputs, ...caching, mode, '--dtype', dtype));
   }
   const our = joined(ours);
   printSide(label('ours'), our);
