@@ -4,7 +4,7 @@ import type { Gains } from '../base/run-context.js';
 import { type Interval, interval, mean } from '../base/statistics.js';
 
 /** What a loss is measured with: the row's own image, another row's, none, and the base model without the adapter. */
-export const conditions = ['right', 'shuffled', 'none', 'base'] as const;
+const conditions = ['right', 'shuffled', 'none', 'base'] as const;
 export type Condition = (typeof conditions)[number];
 
 /** Returns the gains of losses. @param losses of the same rows, two or more, for each condition */
