@@ -101,7 +101,7 @@ export function median(values: readonly number[]): number {
 export function printRow(cells: readonly string[]): void {
   console.log(
     cells
-      .map((cell) => cell.padEnd(16))
+      .map((cell) => cell.padEnd(24))
       .join('')
       .trimEnd(),
   );
