@@ -7,6 +7,7 @@ import { Gauge, type GaugeSums } from '../adapters/gauge.js';
 import type { IPAdapter } from '../adapters/ip-adapter.js';
 import type { GainEvent } from '../base/run-context.js';
 import { interval } from '../base/statistics.js';
+import { shareOf } from '../data/batch-plan.js';
 import type { Conditioning } from '../diffusion/conditioning.js';
 import type { RandomSource } from '../diffusion/objective.js';
 import { alone, type Processes } from '../distributed/processes.js';
@@ -68,9 +69,8 @@ export class GainMeter implements Disposable {
     const { nullFeatures, ...all } = rows;
     const { shape } = all.latents;
     const [count = 0] = shape;
-    const { rank, worldSize } = processes;
-    const startOf = (ofRank: number): number => Math.floor((ofRank * count) / worldSize);
-    const ownOf = (tensor: Tensor): Tensor => tensor.slice(0, startOf(rank), startOf(rank + 1)).clone();
+    const [firstRow, endRow] = shareOf(count, processes);
+    const ownOf = (tensor: Tensor): Tensor => tensor.slice(0, firstRow, endRow).clone();
     const bands = bandsOf(models.objective.numTrainTimesteps);
     this.#inputs = tidy(() => {
       const own = mapTensors(all, ownOf);
@@ -80,8 +80,9 @@ export class GainMeter implements Disposable {
         timesteps: ownOf(randint(from, to, [count], source)),
       }));
     });
+    const [{ imageFeatures: right }] = this.#inputs as [StepInputs];
     this.#features = tidy(() => ({
-      right: ownOf(all.imageFeatures),
+      right,
       shuffled: ownOf(ofNextRow(all.imageFeatures)),
       none: ownOf(nullFeatures.expand(count, ...nullFeatures.shape.slice(1))),
     }));

@@ -11,7 +11,7 @@ import { verifyCheckpoint } from '../../src/training/checkpoints/checkpoint.js';
 import { ipAdapter } from '../e2e/command.js';
 import { makeWorld, type World } from '../e2e/world.js';
 import { tarOf } from '../write-tar.js';
-import { byPort, startRanks } from './ranks.js';
+import { byFile, byPort, startRanks } from './ranks.js';
 import { bytesOf, largestDifference, lossesOf, run, stepsOf, trainWords } from './runs.js';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 60_000 });
@@ -275,9 +275,18 @@ it('started by hand: a dataset of another form at one rank is named by all', asy
   await refusedByBoth([json, shards], 'the number of rows is 14 at rank 0 but unset at rank 1');
 });
 
+it('started by hand: --num-processes of another number is refused', async () => {
+  const [first] = byFile(2) as [NodeJS.ProcessEnv];
+  const words = trainWords(world, 'by-hand', { ...endless, processes: 4 });
+  const { exitCode, stderr } = await run(words, undefined, first);
+  expect(exitCode).toBe(2);
+  expect(stderr).toMatch(/--num-processes is 4, but this is rank 0 of 2 processes/);
+});
+
 it('options that one process alone can take are refused', async () => {
   for (const [more, message] of [
     [['--dry-run'], /--dry-run does not go together with --num-processes 2/],
+    [['--device', 'cuda:0'], /--device cuda:0 does not go together/],
     [['--num-processes', '0'], /--num-processes is "0"; it must be a whole number from 1 to 1,024/],
   ] as const) {
     const { exitCode, stderr } = await run([
